@@ -1,0 +1,92 @@
+//! Every row of the protocol's vectors, both ways.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use syncline_wire::{Decoded, Decoder, Encoder, Malformed, Message, Tag, Version, decode};
+
+fn rows(json: &str) -> Vec<Value> {
+    let Value::Array(rows) = serde_json::from_str(json).unwrap() else { panic!("not an array") };
+    rows
+}
+
+fn hex(row: &Value, field: &str) -> Vec<u8> {
+    let digits = row[field].as_str().unwrap_or_else(|| panic!("{row} has no {field}"));
+    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+}
+
+fn message(row: &Value) -> Message {
+    let tag = Tag::new(row["tag"].as_u64().unwrap().try_into().unwrap());
+    match row["kind"].as_str().unwrap() {
+        "GET" => Message::get(tag, hex(row, "key_hex")),
+        "PUT" => {
+            let version = Version::new(row["version"].as_str().unwrap().parse().unwrap());
+            Message::put(tag, hex(row, "key_hex"), hex(row, "value_hex"), version)
+        }
+        "ERROR" => Message::error(tag, hex(row, "text_hex")),
+        "AUTH" => Message::auth(tag, hex(row, "password_hex")),
+        other => panic!("unknown kind {other}"),
+    }
+}
+
+#[test]
+fn base_frames_both_ways() {
+    let rows = rows(include_str!("vectors/base.json"));
+    assert_eq!(rows.len(), 19, "rows of base.json");
+    let mut stream = Vec::new();
+    let mut messages = Vec::new();
+    for row in &rows {
+        let (name, frame, message) = (&row["name"], hex(row, "frame_hex"), message(row));
+
+        let mut encoded = BytesMut::new();
+        message.encode(&mut encoded).unwrap();
+        assert_eq!(encoded, frame, "encoding {name}");
+        assert_eq!(message.encoded_length(), frame.len(), "length of {name}");
+
+        let mut buffer = BytesMut::from(frame.as_slice());
+        assert_eq!(decode(&mut buffer), Ok(Decoded::Frame(message.clone())), "decoding {name}");
+        assert!(buffer.is_empty(), "{name} left bytes behind");
+
+        stream.extend_from_slice(&frame);
+        messages.push(message);
+    }
+
+    // All of them over one stream.
+    let mut encoder = Encoder::new(Vec::new());
+    messages.iter().for_each(|message| encoder.write(message).unwrap());
+    assert_eq!(encoder.into_inner(), stream);
+    let mut decoder = Decoder::new(stream.as_slice());
+    for message in messages {
+        assert_eq!(decoder.read().unwrap(), Some(message));
+    }
+    assert_eq!(decoder.read().unwrap(), None);
+}
+
+#[test]
+fn malformed_input() {
+    let rows = rows(include_str!("vectors/malformed.json"));
+    assert_eq!(rows.len(), 10, "rows of malformed.json");
+    for row in &rows {
+        let (name, input) = (&row["name"], hex(row, "input_hex"));
+        let mut buffer = BytesMut::from(input.as_slice());
+        let found = decode(&mut buffer);
+        match row["expect"].as_str().unwrap() {
+            "incomplete" => {
+                let Ok(Decoded::Incomplete { expected }) = found else { panic!("{name}: {found:?}") };
+                assert!(expected > input.len(), "{name}: expects {expected} bytes of {}", input.len());
+            }
+            "unknown kind" => {
+                let tag = Tag::new(u16::from_le_bytes([input[1], input[2]]));
+                assert_eq!(found, Err(Malformed::UnknownKind { kind: input[0], tag }), "{name}");
+            }
+            other => panic!("{name} expects {other}"),
+        }
+        assert_eq!(Bytes::from(buffer), input, "{name}: the buffer was changed");
+    }
+}
