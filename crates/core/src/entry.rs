@@ -1,0 +1,27 @@
+//! The latest state of keys, as a store tells it.
+
+use bytes::Bytes;
+use syncline_wire::{Revision, Version};
+
+/// The latest state of a key that is there, or was: its tombstone is not forgotten yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which key.
+    pub key: Bytes,
+    /// What it holds; `None` where it was deleted.
+    pub value: Option<Bytes>,
+    /// The version of the value, or of the deletion.
+    pub version: Version,
+    /// The transaction that wrote this.
+    pub revision: Revision,
+}
+
+/// A part of "what changed since a revision": keys at their latest state, each once, in the order of their revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// What changed.
+    pub entries: Vec<Entry>,
+    /// The page tells of every key whose latest change is after the revision that was asked for, and not after this
+    /// one. Where more was left, the next page starts here.
+    pub through: Revision,
+}

@@ -1,0 +1,28 @@
+//! The decisions of Syncline, without I/O.
+//!
+//! What the server and the client of a connection do is decided here, in state machines that touch neither socket, file
+//! nor clock. Drivers (`syncline-server`, `syncline-client`, the simulator) move bytes between them and the world, and
+//! decide nothing.
+//!
+//! - [`server::Connection`]: the server's side of a connection: answers in the order of the requests, broadcasts in
+//!   the order of the commits.
+//! - [`client::Connection`]: the client's side: tags in flight, answers, broadcasts.
+//! - [`Transaction`]: what is written together, and the rule by which it is accepted.
+//! - [`RecentLog`]: the newest part of the history, encoded once for everybody.
+
+pub mod client;
+mod entry;
+mod id;
+mod log;
+mod output;
+pub mod server;
+mod stretch;
+mod text;
+mod transaction;
+
+pub use entry::{Entry, Page};
+pub use id::{ConnId, StoreId};
+pub use log::{RecentLog, Unread};
+pub use output::Output;
+pub use stretch::{Committed, Stretch, StretchBuilder};
+pub use transaction::{Operation, Outcome, Transaction};

@@ -1,0 +1,167 @@
+//! The recent log: the newest part of the history, in memory, bounded in bytes.
+//!
+//! ```text
+//!              floor                                            head
+//!   the store ───┼───────────────┬──────────┬─────────────────────┤
+//!     answers    │    stretch    │ stretch  │       stretch       │   every commit in (floor, head] is here
+//!                ┼───────────────┴──────────┴─────────────────────┤
+//!                        ▲ a cursor: all up to here was sent
+//! ```
+//!
+//! A cursor is a revision, no more. One that stands at the floor or behind it in time is served from the store instead:
+//! "what changed since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
+
+use crate::{Committed, Stretch};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Range;
+use syncline_wire::Revision;
+
+/// The newest part of the history.
+#[derive(Debug)]
+pub struct RecentLog {
+    stretches: VecDeque<Stretch>,
+    bytes: usize,
+    max_bytes: usize,
+    floor: Revision,
+    head: Revision,
+}
+
+/// The part of a [`Stretch`] that a cursor has not read yet; never empty.
+#[derive(Clone, Debug)]
+pub struct Unread<'a> {
+    stretch: &'a Stretch,
+    start: usize,
+}
+
+impl<'a> Unread<'a> {
+    /// The transactions, in the order of their revisions.
+    pub fn commits(&self) -> &'a [Committed] {
+        self.stretch.commits().get(self.start..).unwrap_or_default()
+    }
+
+    /// The frames of a range of [`Unread::commits`], not copied.
+    pub fn frames(&self, commits: Range<usize>) -> Bytes {
+        self.stretch.frames(self.place(commits))
+    }
+
+    /// The bytes of [`Unread::frames`].
+    pub fn frames_length(&self, commits: Range<usize>) -> usize {
+        self.stretch.frames_length(self.place(commits))
+    }
+
+    const fn place(&self, commits: Range<usize>) -> Range<usize> {
+        self.start + commits.start..self.start + commits.end
+    }
+}
+
+impl RecentLog {
+    /// An empty log of a store that is at `head`, which keeps about `max_bytes` of the history.
+    pub const fn new(head: Revision, max_bytes: usize) -> Self {
+        Self { stretches: VecDeque::new(), bytes: 0, max_bytes, floor: head, head }
+    }
+
+    /// Everything up to here is in the history.
+    pub const fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// Everything after this, up to the head, is in the log.
+    pub const fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// The memory that it takes.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds what was committed after the head, and forgets the oldest until the bound holds again.
+    pub fn append(&mut self, stretch: Stretch) {
+        let Some(last) = stretch.last() else { return };
+        debug_assert!(stretch.commits().first().is_some_and(|first| self.head < first.revision), "revisions grow");
+        self.head = last;
+        self.bytes += stretch.bytes();
+        self.stretches.push_back(stretch);
+        while self.bytes > self.max_bytes
+            && let Some(oldest) = self.stretches.pop_front()
+        {
+            self.bytes -= oldest.bytes();
+            self.floor = oldest.last().unwrap_or(self.floor);
+        }
+    }
+
+    /// What a cursor that stands at `position` has not read yet, in order; `None` where that is more than the log
+    /// holds.
+    pub fn after(&self, position: Revision) -> Option<impl Iterator<Item = Unread<'_>>> {
+        if position < self.floor {
+            return None;
+        }
+        let first = self.stretches.partition_point(|stretch| stretch.last().is_some_and(|last| last <= position));
+        Some(self.stretches.range(first..).map(move |stretch| {
+            let start = stretch.commits().partition_point(|committed| committed.revision <= position);
+            Unread { stretch, start }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Operation, StretchBuilder, Transaction};
+    use syncline_wire::Version;
+
+    fn stretch(revisions: impl IntoIterator<Item = u64>) -> Stretch {
+        let mut builder = StretchBuilder::default();
+        for revision in revisions {
+            let put = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
+            let transaction = Transaction { origin: None, operations: vec![put] };
+            builder.push(Revision::new(revision), &transaction);
+        }
+        builder.finish()
+    }
+
+    fn after(log: &RecentLog, position: u64) -> Option<Vec<u64>> {
+        let unread = log.after(Revision::new(position))?;
+        Some(unread.flat_map(|unread| unread.commits().iter().map(|c| c.revision.get())).collect())
+    }
+
+    #[test]
+    fn a_cursor_reads_what_it_has_not_read() {
+        let mut log = RecentLog::new(Revision::new(10), 10_000);
+        assert_eq!(after(&log, 10), Some(vec![]));
+        assert_eq!(after(&log, 9), None);
+        log.append(stretch([11, 12, 15]));
+        log.append(stretch([16]));
+        log.append(stretch([]));
+        assert_eq!((log.floor().get(), log.head().get()), (10, 16));
+        assert_eq!(after(&log, 9), None);
+        assert_eq!(after(&log, 10), Some(vec![11, 12, 15, 16]));
+        assert_eq!(after(&log, 11), Some(vec![12, 15, 16]));
+        assert_eq!(after(&log, 13), Some(vec![15, 16]), "a revision that an engine left out");
+        assert_eq!(after(&log, 15), Some(vec![16]));
+        assert_eq!(after(&log, 16), Some(vec![]));
+    }
+
+    #[test]
+    fn the_bound_holds_and_the_oldest_goes_first() {
+        let size = stretch([1]).bytes();
+        let mut log = RecentLog::new(Revision::ZERO, 3 * size);
+        for revision in 1..=10 {
+            log.append(stretch([revision]));
+            assert!(log.bytes() <= 3 * size);
+        }
+        assert_eq!((log.floor().get(), log.head().get()), (7, 10));
+        assert_eq!(after(&log, 7), Some(vec![8, 9, 10]));
+        assert_eq!(after(&log, 6), None);
+    }
+
+    #[test]
+    fn a_stretch_over_the_bound_is_not_kept() {
+        let mut log = RecentLog::new(Revision::ZERO, 10);
+        log.append(stretch([1, 2]));
+        assert_eq!((log.bytes(), log.floor().get(), log.head().get()), (0, 2, 2));
+        assert_eq!(after(&log, 2), Some(vec![]));
+        assert_eq!(after(&log, 1), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! The bytes that a connection is to write: small frames gathered, shared ones not copied.
+
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use syncline_wire::{BadMessage, Message, Put, Tag, Version};
+
+/// Shared bytes of up to this length are cheaper to copy than to keep apart.
+const COPIED: usize = 512;
+
+/// Bytes to be written, in order. Read it as a [`Buf`].
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What comes first.
+    shared: VecDeque<Bytes>,
+    /// The bytes in `shared`.
+    shared_bytes: usize,
+    /// What comes then.
+    gathered: BytesMut,
+}
+
+impl Output {
+    /// Nothing to write.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// Where it can't be encoded; nothing was added then.
+    pub(crate) fn push(&mut self, message: &Message) -> Result<(), BadMessage> {
+        message.encode(&mut self.gathered)
+    }
+
+    /// Adds a PUT with tag 0.
+    ///
+    /// # Errors
+    /// Where it can't be encoded; nothing was added then.
+    pub(crate) fn push_broadcast(&mut self, key: &[u8], value: &[u8], version: Version) -> Result<(), BadMessage> {
+        Put::encode_parts(&mut self.gathered, Tag::BROADCAST, key, value, version)
+    }
+
+    /// Adds frames that others are sent too.
+    pub(crate) fn push_shared(&mut self, frames: Bytes) {
+        if frames.len() <= COPIED {
+            self.gathered.extend_from_slice(&frames);
+            return;
+        }
+        if !self.gathered.is_empty() {
+            let gathered = self.gathered.split().freeze();
+            self.shared_bytes += gathered.len();
+            self.shared.push_back(gathered);
+        }
+        self.shared_bytes += frames.len();
+        self.shared.push_back(frames);
+    }
+
+    /// Gives back memory that an idle connection doesn't need.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+impl Buf for Output {
+    fn remaining(&self) -> usize {
+        self.shared_bytes + self.gathered.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.shared.front().map_or(&self.gathered, |first| first)
+    }
+
+    fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let chunks =
+            self.shared.iter().map(Bytes::as_ref).chain((!self.gathered.is_empty()).then_some(&*self.gathered));
+        out.iter_mut().zip(chunks).map(|(slot, chunk)| *slot = IoSlice::new(chunk)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.shared.front_mut() {
+            let taken = count.min(first.len());
+            first.advance(taken);
+            count -= taken;
+            self.shared_bytes -= taken;
+            if !first.is_empty() {
+                return;
+            }
+            self.shared.pop_front();
+        }
+        self.gathered.advance(count.min(self.gathered.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes all, `step` bytes at a time, and checks that the ways to look at it agree.
+    fn drain(output: &mut Output, step: usize) -> Vec<u8> {
+        let mut written = Vec::new();
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 8];
+            let count = output.chunks_vectored(&mut slices);
+            let seen: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(seen.len(), output.remaining());
+            assert!(!output.chunk().is_empty() && seen.starts_with(output.chunk()));
+            let step = step.min(seen.len());
+            written.extend_from_slice(&seen[..step]);
+            output.advance(step);
+        }
+        written
+    }
+
+    #[test]
+    fn in_order_whatever_is_shared() {
+        let large = Bytes::from(vec![7; COPIED + 1]);
+        for step in [1, 3, 600, 10_000] {
+            let mut output = Output::new();
+            let mut expected = BytesMut::new();
+            for tag in 1..4 {
+                let message = Message::get(Tag::new(tag), "key");
+                output.push(&message).unwrap();
+                message.encode(&mut expected).unwrap();
+                output.push_shared(Bytes::from_static(b"small"));
+                expected.extend_from_slice(b"small");
+                output.push_shared(large.clone());
+                expected.extend_from_slice(&large);
+            }
+            output.push_broadcast(b"k", b"v", Version::new(1)).unwrap();
+            Message::put(Tag::BROADCAST, "k", "v", Version::new(1)).encode(&mut expected).unwrap();
+            assert_eq!(drain(&mut output, step), expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn what_is_large_is_not_copied() {
+        let large = Bytes::from(vec![7; COPIED + 1]);
+        let mut output = Output::new();
+        output.push_shared(large.clone());
+        assert_eq!(output.chunk().as_ptr(), large.as_ptr());
+    }
+}

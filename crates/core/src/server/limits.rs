@@ -1,0 +1,92 @@
+//! What one connection may ask for, and may make the server hold.
+
+use syncline_wire::MAX_STRING_LENGTH;
+use thiserror::Error;
+
+/// What one connection may ask for, and may make the server hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest key, in bytes. Longer ones are refused with ERROR `too large: …`.
+    pub max_key: usize,
+    /// The most bytes of key and value together. More is refused with ERROR `too large: …`.
+    pub max_entry: usize,
+    /// The most requests in flight. At it, the connection is not read from until one is answered.
+    pub max_requests: usize,
+    /// The most bytes of requests in flight and of answers not sent yet. At it, the connection is not read from until
+    /// some are sent. One request or answer more may stand above it.
+    pub max_unsent: usize,
+}
+
+/// Limits that contradict the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LimitError {
+    /// A key is a string, and those end at 65,535 bytes.
+    #[error("the longest key: expected at most {MAX_STRING_LENGTH} bytes, found {0}")]
+    MaxKey(usize),
+    /// A PUT of more kills decoders written in 16-bit arithmetic.
+    #[error("key and value together: expected at most {max} bytes, found {0}", max = Limits::MAX_PUT)]
+    MaxEntry(usize),
+    /// Without a request there is no answer.
+    #[error("requests in flight: expected at least 1, found 0")]
+    MaxRequests,
+    /// Without a byte there is no answer.
+    #[error("bytes of unsent answers: expected at least 1, found 0")]
+    MaxUnsent,
+}
+
+impl Limits {
+    /// The most bytes of key and value that one PUT carries: decoders written in 16-bit arithmetic exist, which a longer
+    /// one kills. A base connection is never sent more.
+    pub const MAX_PUT: usize = 65_525;
+
+    /// The same limits, where the protocol allows them.
+    ///
+    /// # Errors
+    /// [`LimitError`] names the first that it does not allow.
+    pub const fn validated(self) -> Result<Self, LimitError> {
+        if self.max_key > MAX_STRING_LENGTH {
+            Err(LimitError::MaxKey(self.max_key))
+        } else if self.max_entry > Self::MAX_PUT {
+            Err(LimitError::MaxEntry(self.max_entry))
+        } else if self.max_requests == 0 {
+            Err(LimitError::MaxRequests)
+        } else if self.max_unsent == 0 {
+            Err(LimitError::MaxUnsent)
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+impl Default for Limits {
+    /// Keys of 4,096 bytes, entries of 65,525 (`docs/protocol.md`, Sizes); 4,096 requests and 1 MiB in flight.
+    fn default() -> Self {
+        Self { max_key: 4096, max_entry: Self::MAX_PUT, max_requests: 4096, max_unsent: 1024 * 1024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(Limits::default().validated(), Ok(Limits::default()));
+    }
+
+    #[test]
+    fn what_the_protocol_forbids_is_named() {
+        let refused = |change: fn(&mut Limits)| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            limits.validated().unwrap_err().to_string()
+        };
+        assert_eq!(refused(|l| l.max_key = 65_536), "the longest key: expected at most 65535 bytes, found 65536");
+        assert_eq!(
+            refused(|l| l.max_entry = 65_526),
+            "key and value together: expected at most 65525 bytes, found 65526"
+        );
+        assert_eq!(refused(|l| l.max_requests = 0), "requests in flight: expected at least 1, found 0");
+        assert_eq!(refused(|l| l.max_unsent = 0), "bytes of unsent answers: expected at least 1, found 0");
+    }
+}

@@ -1,0 +1,122 @@
+//! The texts of ERROR frames. Old clients match the first three: they never change.
+
+use crate::server::Limits;
+use bytes::Bytes;
+use std::fmt::{self, Write};
+use syncline_wire::{Kind, Version};
+
+/// The version of a PUT is not the current one plus 1.
+pub(crate) const STALE_PUT: &str = "stale put";
+/// What the text of a GET that found nothing ends in.
+pub(crate) const NOT_FOUND: &str = "not found";
+/// The password is wrong.
+pub(crate) const BAD_PASSWORD: &str = "go away, bad password";
+/// Something else than AUTH came where AUTH must come first.
+pub(crate) const BAD_MESSAGE_TYPE: &str = "go away, bad message type";
+/// A PUT of the last version, which is kept back.
+pub(crate) const VERSION_EXHAUSTED: &str = "version exhausted";
+/// A kind that the server does not know.
+pub(crate) const UNKNOWN_KIND: &str = "unknown message kind";
+/// What the text starts with where a configured limit was passed.
+pub(crate) const TOO_LARGE: &str = "too large: ";
+/// What the text starts with where the store or the server can't, for now.
+pub(crate) const UNAVAILABLE: &str = "unavailable: ";
+/// What stands before the version in the text of a GET that found a tombstone.
+const DELETED_AT: &str = "deleted at version ";
+
+/// How many characters of a key an error text shows.
+const KEY_SHOWN: usize = 40;
+
+/// A key that is not there.
+pub(crate) fn not_found(key: &[u8]) -> Bytes {
+    format!("{}: {NOT_FOUND}", Quoted(key)).into()
+}
+
+/// A key that was deleted. Ends as [`not_found`] does.
+pub(crate) fn deleted(key: &[u8], version: Version) -> Bytes {
+    format!("{}: {DELETED_AT}{version}, {NOT_FOUND}", Quoted(key)).into()
+}
+
+/// The version that a text of [`deleted`] names.
+pub(crate) fn deleted_version(text: &[u8]) -> Option<Version> {
+    let text = str::from_utf8(text).ok()?.strip_suffix(NOT_FOUND)?.strip_suffix(", ")?;
+    let (_, number) = text.rsplit_once(DELETED_AT)?;
+    number.parse().ok().map(Version::new)
+}
+
+/// A kind that servers send, or that makes no sense here.
+pub(crate) fn cannot_be_applied(kind: Kind) -> Bytes {
+    format!("messages of kind {kind} cannot be applied").into()
+}
+
+/// A key over the limit.
+pub(crate) fn key_too_large(found: usize, limits: &Limits) -> Bytes {
+    format!("{TOO_LARGE}key of {found} bytes, expected at most {}", limits.max_key).into()
+}
+
+/// A key and value over the limit.
+pub(crate) fn entry_too_large(found: usize, limits: &Limits) -> Bytes {
+    format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {}", limits.max_entry).into()
+}
+
+/// The store or the server can't, for now.
+pub(crate) fn unavailable(reason: &str) -> Bytes {
+    format!("{UNAVAILABLE}{reason}").into()
+}
+
+/// A key in quotes, escaped, and clipped with `…`.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = KEY_SHOWN;
+        f.write_char('"')?;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if left == 0 {
+                    return f.write_str("…\"");
+                }
+                left -= 1;
+                // A quote needs no escape where the other kind stands around it.
+                if c == '\'' { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
+            }
+            for byte in chunk.invalid() {
+                if left == 0 {
+                    return f.write_str("…\"");
+                }
+                left -= 1;
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_clipped_and_escaped() {
+        let text = |key: &[u8]| String::from_utf8(not_found(key).into()).unwrap();
+        assert_eq!(text(b"surname"), "\"surname\": not found");
+        assert_eq!(text(b""), "\"\": not found");
+        assert_eq!(text("clé\n\"it's\"".as_bytes()), "\"clé\\n\\\"it's\\\"\": not found");
+        assert_eq!(text(b"a\xffb\0"), "\"a\\xffb\\0\": not found");
+        assert_eq!(text(&[b'k'; 40]), format!("\"{}\": not found", "k".repeat(40)));
+        assert_eq!(text(&[b'k'; 41]), format!("\"{}…\": not found", "k".repeat(40)));
+        assert_eq!(text(&[0xff; 41]), format!("\"{}…\": not found", "\\xff".repeat(40)));
+        assert_eq!(text("é".repeat(50).as_bytes()), format!("\"{}…\": not found", "é".repeat(40)));
+    }
+
+    #[test]
+    fn the_version_of_a_deletion_can_be_read_back() {
+        let text = deleted(b"k", Version::new(7));
+        assert_eq!(text, "\"k\": deleted at version 7, not found");
+        assert_eq!(deleted_version(&text), Some(Version::new(7)));
+        assert_eq!(deleted_version(&deleted(b"", Version::MAX)), Some(Version::MAX));
+        for other in [not_found(b"k"), not_found(b"deleted at version 7, "), Bytes::from_static(b"\xff not found")] {
+            assert_eq!(deleted_version(&other), None);
+        }
+    }
+}

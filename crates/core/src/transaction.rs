@@ -1,0 +1,162 @@
+//! What is written together, and the rule by which it is accepted.
+
+use crate::ConnId;
+use bytes::Bytes;
+use std::sync::Arc;
+use syncline_wire::{Revision, Version};
+
+/// One step of a [`Transaction`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// The key is at exactly this version (0: it is not there). Nothing is written.
+    Check {
+        /// Which key.
+        key: Bytes,
+        /// The version that it must be at.
+        version: Version,
+    },
+    /// The key gets a value.
+    Put {
+        /// Which key.
+        key: Bytes,
+        /// What it holds then.
+        value: Bytes,
+        /// The version that it has then.
+        version: Version,
+    },
+    /// The key is deleted; a tombstone keeps the version, so that versions never start over.
+    Delete {
+        /// Which key.
+        key: Bytes,
+        /// The version of the deletion.
+        version: Version,
+    },
+}
+
+impl Operation {
+    /// Which key it is about.
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Self::Check { key, .. } | Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// Whether it may be applied to a key at this version; `None`: the key is not there.
+    ///
+    /// A write is accepted only at the current version plus 1, which proves that the writer has seen the latest. A key
+    /// that is not there has no version to match: its first write may carry any from 1 on (`docs/protocol.md`).
+    pub fn applies_to(&self, current: Option<Version>) -> bool {
+        match self {
+            Self::Check { version, .. } => *version == current.unwrap_or(Version::ABSENT),
+            Self::Put { version, .. } | Self::Delete { version, .. } => match current {
+                None => *version != Version::ABSENT,
+                Some(current) => current.next() == Some(*version),
+            },
+        }
+    }
+
+    /// The bytes that it holds: what queues count.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Check { key, .. } | Self::Delete { key, .. } => key.len(),
+            Self::Put { key, value, .. } => key.len() + value.len(),
+        }
+    }
+}
+
+/// Operations that are accepted together, under one revision, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// The connection that asked for it; `None` where another process did.
+    pub origin: Option<ConnId>,
+    /// What it does. A key stands at most once.
+    pub operations: Vec<Operation>,
+}
+
+impl Transaction {
+    /// Whether all operations may be applied, given the current version of each key.
+    ///
+    /// # Errors
+    /// The index of the first operation that may not.
+    pub fn check(&self, current: impl Fn(&[u8]) -> Option<Version>) -> Result<(), usize> {
+        match self.operations.iter().position(|operation| !operation.applies_to(current(operation.key()))) {
+            None => Ok(()),
+            Some(at_fault) => Err(at_fault),
+        }
+    }
+
+    /// The bytes that it holds: what queues count.
+    pub fn bytes(&self) -> usize {
+        self.operations.iter().map(Operation::bytes).sum()
+    }
+}
+
+/// What became of a [`Transaction`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is part of the history, and as durable as the store promises.
+    Accepted {
+        /// Its place in the history.
+        revision: Revision,
+    },
+    /// Nothing was written: somebody else was first.
+    Stale {
+        /// The index of the first operation at fault.
+        operation: usize,
+        /// The revision at which this was found: what made the transaction stale is not after it.
+        at: Revision,
+    },
+    /// Nothing was written: the store is in trouble.
+    Unavailable {
+        /// Which trouble, for people.
+        reason: Arc<str>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(version: u64) -> Operation {
+        Operation::Put { key: Bytes::new(), value: Bytes::new(), version: Version::new(version) }
+    }
+
+    #[test]
+    fn a_write_fits_the_current_version_plus_1_and_no_other() {
+        for write in [put, |v| Operation::Delete { key: Bytes::new(), version: Version::new(v) }] {
+            let accepted =
+                |current| (0..9).filter(|v| write(*v).applies_to(Some(Version::new(current)))).collect::<Vec<_>>();
+            assert_eq!(accepted(1), [2]);
+            assert_eq!(accepted(7), [8]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_takes_any_version_from_1_on() {
+        assert!(!put(0).applies_to(None));
+        for version in [1, 2, 666, u64::MAX] {
+            assert!(put(version).applies_to(None));
+        }
+    }
+
+    #[test]
+    fn version_0_is_always_stale() {
+        for current in [None, Some(Version::new(1)), Some(Version::MAX)] {
+            assert!(!put(0).applies_to(current), "{current:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_holds_at_exactly_its_version() {
+        let check = |version| Operation::Check { key: Bytes::new(), version: Version::new(version) };
+        assert!(check(0).applies_to(None) && !check(1).applies_to(None));
+        assert!(check(4).applies_to(Some(Version::new(4))) && !check(4).applies_to(Some(Version::new(5))));
+    }
+
+    #[test]
+    fn the_first_operation_at_fault_is_named() {
+        let transaction = Transaction { origin: None, operations: vec![put(1), put(5), put(6)] };
+        assert_eq!(transaction.check(|_| None), Ok(()));
+        assert_eq!(transaction.check(|_| Some(Version::ABSENT)), Err(1));
+    }
+}
