@@ -1,0 +1,409 @@
+//! The contract of [`Store`]: what every engine must pass. An engine joins at the end of this file.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use bytes::{Bytes, BytesMut};
+use pollster::block_on;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use syncline_core::{ConnId, Entry, Operation, Outcome, RecentLog, Stretch, Transaction};
+use syncline_store::{MemoryStore, Store};
+use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+
+fn put(key: &str, value: &str, version: u64) -> Operation {
+    let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+    Operation::Put { key, value, version: Version::new(version) }
+}
+
+fn delete(key: &str, version: u64) -> Operation {
+    Operation::Delete { key: Bytes::copy_from_slice(key.as_bytes()), version: Version::new(version) }
+}
+
+fn check(key: &str, version: u64) -> Operation {
+    Operation::Check { key: Bytes::copy_from_slice(key.as_bytes()), version: Version::new(version) }
+}
+
+fn transaction(operations: impl Into<Vec<Operation>>) -> Transaction {
+    Transaction { origin: None, operations: operations.into() }
+}
+
+fn commit(store: &impl Store, operations: impl Into<Vec<Operation>>) -> Outcome {
+    let outcomes = store.commit(vec![transaction(operations)]);
+    assert_eq!(outcomes.len(), 1);
+    outcomes.into_iter().next().unwrap()
+}
+
+#[track_caller]
+fn accepted(outcome: &Outcome) -> Revision {
+    match outcome {
+        Outcome::Accepted { revision } => *revision,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn stale(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Stale { operation, .. } => *operation,
+        other => panic!("not stale: {other:?}"),
+    }
+}
+
+fn get(store: &impl Store, key: &str) -> Option<Entry> {
+    block_on(store.get(key.as_bytes())).unwrap()
+}
+
+fn value(store: &impl Store, key: &str) -> Option<(String, u64)> {
+    let entry = get(store, key)?;
+    assert_eq!(entry.key, key);
+    Some((String::from_utf8(entry.value?.into()).unwrap(), entry.version.get()))
+}
+
+/// All pages since a revision, each of about `max_bytes`.
+fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut since = since;
+    while since < store.head() {
+        let page = block_on(store.changed_since(since, max_bytes)).unwrap();
+        assert!(page.through > since, "a page that is no progress");
+        assert!(page.entries.iter().all(|entry| since < entry.revision && entry.revision <= page.through));
+        assert!(page.entries.is_sorted_by_key(|entry| entry.revision));
+        entries.extend(page.entries);
+        since = page.through;
+    }
+    entries
+}
+
+/// Everything that a store feeds, in order.
+#[derive(Clone, Default)]
+struct Fed(Arc<Mutex<Vec<Stretch>>>);
+
+impl Fed {
+    fn follow(store: &impl Store) -> (Self, Revision) {
+        let fed = Self::default();
+        let sink = fed.clone();
+        let head = store.follow(Box::new(move |stretch| sink.0.lock().unwrap().push(stretch)));
+        (fed, head)
+    }
+
+    fn revisions(&self) -> Vec<(u64, Option<u64>)> {
+        let stretches = self.0.lock().unwrap();
+        let commits = stretches.iter().flat_map(Stretch::commits);
+        commits.map(|commit| (commit.revision.get(), commit.origin.map(ConnId::get))).collect()
+    }
+
+    /// The broadcasts of everything, as clients see them.
+    fn broadcasts(&self, from: Revision) -> Vec<Put> {
+        let mut log = RecentLog::new(from, usize::MAX);
+        self.0.lock().unwrap().iter().for_each(|stretch| log.append(stretch.clone()));
+        let mut puts = Vec::new();
+        for unread in log.after(from).unwrap() {
+            let mut frames = BytesMut::from(unread.frames(0..unread.commits().len()).as_ref());
+            while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut frames) {
+                assert_eq!(put.tag, Tag::BROADCAST);
+                puts.push(put);
+            }
+            assert!(frames.is_empty());
+        }
+        puts
+    }
+}
+
+mod checks {
+    use super::*;
+
+    pub(super) fn a_new_store_is_empty_and_has_an_id_of_its_own<S: Store>(open: fn() -> S) {
+        let store = open();
+        assert_eq!(store.head(), Revision::ZERO);
+        assert_eq!(get(&store, "key"), None);
+        assert_eq!(block_on(store.changed_since(Revision::ZERO, 1000)).unwrap().entries, []);
+        assert_ne!(store.id(), open().id());
+        assert_eq!(store.id(), store.id());
+    }
+
+    pub(super) fn a_put_is_accepted_at_the_next_version_only<S: Store>(open: fn() -> S) {
+        let store = open();
+        let first = accepted(&commit(&store, [put("key", "one", 1)]));
+        assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
+        for version in [0, 1, 3, u64::MAX] {
+            assert_eq!(stale(&commit(&store, [put("key", "no", version)])), 0, "version {version}");
+        }
+        assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
+        assert_eq!(store.head(), first, "a refused write is no revision");
+        let second = accepted(&commit(&store, [put("key", "two", 2)]));
+        assert!(second > first);
+        assert_eq!(get(&store, "key").unwrap().revision, second);
+    }
+
+    pub(super) fn a_first_put_may_carry_any_version_from_1_on<S: Store>(open: fn() -> S) {
+        let store = open();
+        assert_eq!(stale(&commit(&store, [put("zero", "", 0)])), 0);
+        accepted(&commit(&store, [put("imported", "value", 666)]));
+        assert_eq!(value(&store, "imported"), Some(("value".into(), 666)));
+        assert_eq!(stale(&commit(&store, [put("imported", "value", 1)])), 0);
+        accepted(&commit(&store, [put("imported", "next", 667)]));
+        accepted(&commit(&store, [put("last", "value", u64::MAX)]));
+        assert_eq!(stale(&commit(&store, [put("last", "value", 0)])), 0);
+    }
+
+    pub(super) fn what_was_refused_against_is_visible<S: Store>(open: fn() -> S) {
+        let store = open();
+        let outcomes = store.commit(vec![transaction([put("key", "one", 1)]), transaction([put("key", "two", 1)])]);
+        let revision = accepted(&outcomes[0]);
+        assert_eq!(outcomes[1], Outcome::Stale { operation: 0, at: revision });
+        assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
+    }
+
+    pub(super) fn a_batch_sees_its_own_earlier_transactions<S: Store>(open: fn() -> S) {
+        let store = open();
+        let batch = (1..=100).map(|version| transaction([put("key", &version.to_string(), version)])).collect();
+        let revisions: Vec<_> = store.commit(batch).iter().map(accepted).collect();
+        assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+        assert_eq!(value(&store, "key"), Some(("100".into(), 100)));
+        assert_eq!(changed_since(&store, Revision::ZERO, 1000).len(), 1, "each key once");
+    }
+
+    pub(super) fn a_transaction_is_written_whole_or_not_at_all<S: Store>(open: fn() -> S) {
+        let store = open();
+        accepted(&commit(&store, [put("a", "1", 1), put("b", "1", 1)]));
+        assert_eq!(stale(&commit(&store, [put("a", "2", 2), put("b", "2", 3), put("c", "2", 1)])), 1);
+        assert_eq!(value(&store, "a"), Some(("1".into(), 1)));
+        assert_eq!(get(&store, "c"), None);
+        let revision = accepted(&commit(&store, [check("a", 1), put("b", "2", 2), put("c", "2", 1), check("x", 0)]));
+        assert_eq!(value(&store, "b"), Some(("2".into(), 2)));
+        assert_eq!(get(&store, "b").unwrap().revision, revision);
+        assert_eq!(get(&store, "c").unwrap().revision, revision);
+        assert_eq!(stale(&commit(&store, [put("b", "3", 3), check("a", 2)])), 1);
+        assert_eq!(value(&store, "b"), Some(("2".into(), 2)));
+    }
+
+    pub(super) fn a_deletion_keeps_the_version<S: Store>(open: fn() -> S) {
+        let store = open();
+        accepted(&commit(&store, [put("key", "one", 1)]));
+        assert_eq!(stale(&commit(&store, [delete("key", 1)])), 0);
+        let revision = accepted(&commit(&store, [delete("key", 2)]));
+        let tombstone = Entry { key: "key".into(), value: None, version: Version::new(2), revision };
+        assert_eq!(get(&store, "key"), Some(tombstone.clone()));
+        assert_eq!(changed_since(&store, Revision::ZERO, 1000), [tombstone]);
+        assert_eq!(stale(&commit(&store, [put("key", "again", 1)])), 0, "versions never start over");
+        accepted(&commit(&store, [check("key", 2)]));
+        accepted(&commit(&store, [put("key", "again", 3)]));
+        assert_eq!(value(&store, "key"), Some(("again".into(), 3)));
+    }
+
+    pub(super) fn keys_are_any_bytes<S: Store>(open: fn() -> S) {
+        let store = open();
+        let keys: [&[u8]; 5] = [b"", b"\0", b"\xff\xfe", &[7; 4096], b"k"];
+        for (index, key) in keys.iter().enumerate() {
+            let value = Bytes::from(index.to_string());
+            let put = Operation::Put { key: Bytes::copy_from_slice(key), value, version: Version::new(1) };
+            accepted(&commit(&store, [put]));
+        }
+        for (index, key) in keys.iter().enumerate() {
+            let entry = block_on(store.get(key)).unwrap().unwrap();
+            assert_eq!((entry.key.as_ref(), entry.value), (*key, Some(index.to_string().into())));
+        }
+    }
+
+    pub(super) fn what_is_committed_is_fed_in_order_with_its_origin<S: Store>(open: fn() -> S) {
+        let store = open();
+        accepted(&commit(&store, [put("before", "", 1)]));
+        let (fed, head) = Fed::follow(&store);
+        assert_eq!(head, store.head());
+        let of = |origin, operations: Vec<_>| Transaction { origin: Some(ConnId::new(origin)), operations };
+        let outcomes = store.commit(vec![
+            of(7, vec![put("a", "1", 1), put("b", "1", 1)]),
+            of(8, vec![put("a", "no", 1)]),
+            of(9, vec![delete("a", 2)]),
+        ]);
+        let (first, second) = (accepted(&outcomes[0]), accepted(&outcomes[2]));
+        assert_eq!(fed.revisions(), [(first.get(), Some(7)), (second.get(), Some(9))]);
+        let third = accepted(&commit(&store, [put("c", "1", 1)]));
+        assert_eq!(fed.revisions().last(), Some(&(third.get(), None)));
+        let seen: Vec<_> =
+            fed.broadcasts(head).into_iter().map(|put| (put.key, put.value, put.version.get())).collect();
+        let expected = [("a", "1", 1), ("b", "1", 1), ("a", "", 2), ("c", "1", 1)];
+        assert_eq!(seen, expected.map(|(key, value, version)| (key.into(), value.into(), version)));
+    }
+
+    pub(super) fn a_refused_batch_feeds_nothing<S: Store>(open: fn() -> S) {
+        let store = open();
+        let (fed, _) = Fed::follow(&store);
+        stale(&commit(&store, [put("key", "", 0)]));
+        assert_eq!(store.commit(Vec::new()), []);
+        assert_eq!(fed.revisions(), []);
+    }
+
+    pub(super) fn what_is_fed_is_visible_and_unanswered_until_then<S: Store>(open: fn() -> S) {
+        // Readers on other threads chase the feed: whatever was fed must be readable.
+        let store = Arc::new(open());
+        let fed_head = Arc::new(Mutex::new(Revision::ZERO));
+        let sink = fed_head.clone();
+        store.follow(Box::new(move |stretch| {
+            if let Some(last) = stretch.last() {
+                *sink.lock().unwrap() = last;
+            }
+        }));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let fed = *fed_head.lock().unwrap();
+                        let read = get(&*store, "key").map_or(Revision::ZERO, |entry| entry.revision);
+                        assert!(read >= fed && store.head() >= fed, "fed up to {fed}, read at {read}");
+                        if fed == Revision::new(2000) {
+                            return;
+                        }
+                        std::thread::yield_now();
+                    }
+                });
+            }
+            for version in 1..=2000 {
+                let revision = accepted(&commit(&*store, [put("key", "value", version)]));
+                assert_eq!(*fed_head.lock().unwrap(), revision, "answered before it was fed");
+            }
+        });
+    }
+
+    pub(super) fn pages_end_between_transactions<S: Store>(open: fn() -> S) {
+        let store = open();
+        for n in 0..10 {
+            accepted(&commit(&store, [put(&format!("a{n}"), "0123456789", 1), put(&format!("b{n}"), "0123456789", 1)]));
+        }
+        for max_bytes in [0, 1, 12, 13, 24, 25, 1000] {
+            let page = block_on(store.changed_since(Revision::ZERO, max_bytes)).unwrap();
+            let expected = max_bytes.div_ceil(24).clamp(1, 10);
+            assert_eq!(page.entries.len(), 2 * expected, "pages of {max_bytes}");
+            assert_eq!(page.through, Revision::new(expected as u64));
+            assert_eq!(changed_since(&store, Revision::ZERO, max_bytes).len(), 20);
+        }
+    }
+
+    pub(super) fn writers_on_many_threads_lose_no_update<S: Store>(open: fn() -> S) {
+        let store = Arc::new(open());
+        let (fed, _) = Fed::follow(&*store);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut written = 0;
+                    while written < 250 {
+                        let count = value(&*store, "counter").map_or(0, |(value, _)| value.parse::<u64>().unwrap());
+                        let next = (count + 1).to_string();
+                        if let Outcome::Accepted { .. } = commit(&*store, [put("counter", &next, count + 1)]) {
+                            written += 1;
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(value(&*store, "counter"), Some(("1000".into(), 1000)));
+        let revisions: Vec<_> = fed.revisions().into_iter().map(|(revision, _)| revision).collect();
+        assert_eq!(revisions.len(), 1000);
+        assert!(revisions.is_sorted_by(|a, b| a < b), "fed out of order");
+    }
+
+    pub(super) fn random_transactions_agree_with_a_model<S: Store>(open: fn() -> S) {
+        let operation = (0..8u8, 0..4u64, 0..3u8).prop_map(|(key, skew, kind)| (format!("key{key}"), skew, kind));
+        let transactions = vec(vec(operation, 1..4), 1..40);
+        proptest!(ProptestConfig::with_cases(100), |(transactions in transactions, batch in 1..7usize, page in 0..60usize)| {
+            let store = open();
+            let (fed, _) = Fed::follow(&store);
+            let mut model: BTreeMap<String, (Option<String>, u64, u64)> = BTreeMap::new();
+            let mut accepted_writes = Vec::new();
+            for (number, chosen) in transactions.chunks(batch).enumerate() {
+                // Mostly the right version (skew 0, 1 and 2), else one too many.
+                let mut batch = Vec::new();
+                let mut expected = Vec::new();
+                for (place, operations) in chosen.iter().enumerate() {
+                    let mut keys = BTreeSet::new();
+                    let operations: Vec<_> = operations.iter().filter(|(key, ..)| keys.insert(key.clone())).map(|(key, skew, kind)| {
+                        let current = model.get(key).map_or(0, |latest| latest.1);
+                        let version = current + u64::from(*skew == 3) + u64::from(*kind > 0);
+                        let value = format!("{number}.{place}");
+                        match kind {
+                            0 => check(key, version),
+                            1 => put(key, &value, version),
+                            _ => delete(key, version),
+                        }
+                    }).collect();
+                    let version_of = |key: &[u8]| model.get(str::from_utf8(key).unwrap()).map(|latest| Version::new(latest.1));
+                    let verdict = transaction(operations.clone()).check(version_of);
+                    if verdict.is_ok() {
+                        let revision = accepted_writes.last().map_or(0, |(revision, _)| *revision) + 1;
+                        for operation in &operations {
+                            let key = String::from_utf8(operation.key().to_vec()).unwrap();
+                            match operation {
+                                Operation::Check { .. } => {}
+                                Operation::Put { value, version, .. } => {
+                                    let value = String::from_utf8(value.to_vec()).unwrap();
+                                    model.insert(key, (Some(value), version.get(), revision));
+                                }
+                                Operation::Delete { version, .. } => {
+                                    model.insert(key, (None, version.get(), revision));
+                                }
+                            }
+                        }
+                        accepted_writes.push((revision, operations.clone()));
+                    }
+                    expected.push(verdict);
+                    batch.push(transaction(operations));
+                }
+                let found: Vec<_> = store.commit(batch).iter().map(|outcome| match outcome {
+                    Outcome::Accepted { .. } => Ok(()),
+                    Outcome::Stale { operation, .. } => Err(*operation),
+                    Outcome::Unavailable { reason } => panic!("unavailable: {reason}"),
+                }).collect();
+                prop_assert_eq!(found, expected);
+            }
+            // Every key, read one by one; every key, by what changed since every revision.
+            let entry = |key: &str, (value, version, revision): &(Option<String>, u64, u64)| Entry {
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                value: value.clone().map(Bytes::from),
+                version: Version::new(*version),
+                revision: Revision::new(*revision),
+            };
+            for (key, latest) in &model {
+                prop_assert_eq!(get(&store, key), Some(entry(key, latest)));
+            }
+            for since in 0..=store.head().get() {
+                let mut expected: Vec<_> = model.iter().filter(|(_, latest)| latest.2 > since).map(|(key, latest)| entry(key, latest)).collect();
+                expected.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
+                let mut found = changed_since(&store, Revision::new(since), page);
+                found.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
+                prop_assert_eq!(found, expected);
+            }
+            prop_assert_eq!(fed.revisions().len(), accepted_writes.len());
+        });
+    }
+}
+
+/// Runs every check against an engine: a module of tests that bears its name.
+macro_rules! contract {
+    ($engine:ident, $open:expr, [$($check:ident),* $(,)?]) => {
+        mod $engine {
+            use super::*;
+            $(#[test] fn $check() { checks::$check($open) })*
+        }
+    };
+    ($engine:ident, $open:expr) => {
+        contract!($engine, $open, [
+            a_new_store_is_empty_and_has_an_id_of_its_own,
+            a_put_is_accepted_at_the_next_version_only,
+            a_first_put_may_carry_any_version_from_1_on,
+            what_was_refused_against_is_visible,
+            a_batch_sees_its_own_earlier_transactions,
+            a_transaction_is_written_whole_or_not_at_all,
+            a_deletion_keeps_the_version,
+            keys_are_any_bytes,
+            what_is_committed_is_fed_in_order_with_its_origin,
+            a_refused_batch_feeds_nothing,
+            what_is_fed_is_visible_and_unanswered_until_then,
+            pages_end_between_transactions,
+            writers_on_many_threads_lose_no_update,
+            random_transactions_agree_with_a_model,
+        ]);
+    };
+}
+
+contract!(memory, || MemoryStore::new().unwrap());
