@@ -1,11 +1,12 @@
 //! The server's side of one connection, as a state machine.
 
+use super::Limits;
 use super::requests::{Answer, Requests, Start};
 use super::session::{Access, Authorized, Session};
-use super::{LimitError, Limits};
 use crate::{ConnId, Entry, Operation, Outcome, Output, Page, RecentLog, Transaction, text};
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
 use syncline_wire::{Decoded, Get, Kind, Malformed, Message, Password, Put, Revision, Tag, Version, decode};
 
 /// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
@@ -110,14 +111,11 @@ enum CatchUp {
 }
 
 impl Connection {
-    /// A connection has come in.
-    ///
-    /// # Errors
-    /// Where the limits contradict the protocol.
-    pub fn new(id: ConnId, access: Access, limits: Limits) -> Result<Self, LimitError> {
-        Ok(Self {
+    /// A connection has come in. The limits are [`validated`](Limits::validated).
+    pub fn new(id: ConnId, access: Access, limits: Limits) -> Self {
+        Self {
             id,
-            limits: limits.validated()?,
+            limits,
             session: Session::new(access),
             to_verify: None,
             requests: Requests::default(),
@@ -125,7 +123,7 @@ impl Connection {
             position: None,
             catch_up: CatchUp::NotNeeded,
             closing: false,
-        })
+        }
     }
 
     /// What names it.
@@ -236,7 +234,7 @@ impl Connection {
 
     /// What the store says of the key of the earliest unanswered [`Effect::Read`]: its latest state, nothing where it
     /// is not there, or why it can't tell.
-    pub fn handle_entry(&mut self, entry: Result<Option<Entry>, &str>) {
+    pub fn handle_entry(&mut self, entry: Result<Option<Entry>, Arc<str>>) {
         self.requests.answer_read(|Get { tag, key }| match entry {
             Ok(None) => Answer::now(Message::error(tag, text::not_found(&key))),
             Ok(Some(entry)) => {
@@ -250,18 +248,18 @@ impl Connection {
                 };
                 Answer { message, at: entry.revision, own_write: false }
             }
-            Err(reason) => Answer::now(Message::error(tag, text::unavailable(reason))),
+            Err(reason) => Answer::now(Message::error(tag, text::unavailable(&reason))),
         });
     }
 
     /// What changed since the revision of [`Effect::CatchUp`], or why the store can't tell.
-    pub fn handle_page(&mut self, page: Result<Page, &str>) {
+    pub fn handle_page(&mut self, page: Result<Page, Arc<str>>) {
         debug_assert!(self.catch_up == CatchUp::Asked, "a page that was not asked for");
         self.catch_up = CatchUp::NotNeeded;
         let page = match page {
             Ok(page) if page.through > self.position() => page,
             Ok(_) => return self.give_up("the store has lost track of what changed"),
-            Err(reason) => return self.give_up(reason),
+            Err(reason) => return self.give_up(&reason),
         };
         for entry in page.entries {
             self.send_answers_while(|answer| answer.at < entry.revision);

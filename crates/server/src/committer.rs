@@ -1,0 +1,97 @@
+//! The committer: one thread that gives what waits to the store, a batch at a time.
+
+use crate::hub::Mailbox;
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use syncline_core::{ConnId, Transaction};
+use syncline_store::Store;
+
+/// What a waiting transaction takes beside its keys and values, so that empty ones count too.
+const SUBMISSION_BYTES: usize = 256;
+
+/// A transaction, and who wants to know what became of it.
+pub(crate) struct Submission {
+    pub(crate) transaction: Transaction,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+/// The transactions that wait for the committer, bounded in bytes.
+pub(crate) struct CommitQueue {
+    waiting: Mutex<Waiting>,
+    /// Signalled when there is something to commit, or nothing more will come.
+    changed: Condvar,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    submissions: Vec<Submission>,
+    bytes: usize,
+    /// Those who were turned away since the queue was emptied last.
+    turned_away: BTreeMap<ConnId, Arc<Mailbox>>,
+    closed: bool,
+}
+
+impl CommitQueue {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { waiting: Mutex::default(), changed: Condvar::new(), max_bytes }
+    }
+
+    /// Adds a transaction. Handed back where the queue is full: the mailbox's bell rings when it is not.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        let bytes = SUBMISSION_BYTES + submission.transaction.bytes();
+        let mut waiting = self.waiting.lock();
+        // One always fits, however large.
+        if !waiting.submissions.is_empty() && waiting.bytes + bytes > self.max_bytes {
+            waiting.turned_away.insert(submission.mailbox.id, submission.mailbox.clone());
+            return Err(submission);
+        }
+        waiting.bytes += bytes;
+        waiting.submissions.push(submission);
+        if waiting.submissions.len() == 1 {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// No more will come: the committer ends when it has done what is there.
+    pub(crate) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to commit, and takes it all; `None` when nothing more will come.
+    fn take(&self) -> Option<Vec<Submission>> {
+        let mut waiting = self.waiting.lock();
+        while waiting.submissions.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            self.changed.wait(&mut waiting);
+        }
+        waiting.bytes = 0;
+        let turned_away = std::mem::take(&mut waiting.turned_away);
+        let submissions = std::mem::take(&mut waiting.submissions);
+        drop(waiting);
+        turned_away.values().for_each(|mailbox| mailbox.bell.ring());
+        Some(submissions)
+    }
+}
+
+/// Commits what waits, batch after batch, until the queue is closed and empty.
+pub(crate) fn run(store: &impl Store, queue: &CommitQueue) {
+    while let Some(batch) = queue.take() {
+        let mut mailboxes = Vec::with_capacity(batch.len());
+        let mut transactions = Vec::with_capacity(batch.len());
+        for Submission { transaction, mailbox } in batch {
+            transactions.push(transaction);
+            mailboxes.push(mailbox);
+        }
+        let outcomes = store.commit(transactions);
+        debug_assert_eq!(outcomes.len(), mailboxes.len(), "one outcome each");
+        for (mailbox, outcome) in mailboxes.iter().zip(outcomes) {
+            mailbox.deliver(outcome);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What an operator may set, and what it is where nothing is set.
+
+use syncline_core::server::Limits;
+
+/// What an operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen: `HOST:PORT`. Port 0 takes any that is free.
+    pub listen: String,
+    /// The most connections. Further ones are refused with ERROR `unavailable: too many connections`.
+    pub max_connections: usize,
+    /// What one connection may ask for, and may make the server hold.
+    pub limits: Limits,
+    /// The most bytes of writes that wait for the committer. At it, no connection is read from that has one more.
+    pub max_queue: usize,
+    /// The bytes of the newest history that are kept in memory for those who follow. Who falls behind it is served from
+    /// the store.
+    pub recent_log: usize,
+}
+
+impl Config {
+    /// The port that Syncline listens on where nothing else is said.
+    pub const DEFAULT_PORT: u16 = 6660;
+}
+
+impl Default for Config {
+    /// Loopback only, 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log.
+    fn default() -> Self {
+        Self {
+            listen: format!("127.0.0.1:{}", Self::DEFAULT_PORT),
+            max_connections: 10_000,
+            limits: Limits::default(),
+            max_queue: 16 * 1024 * 1024,
+            recent_log: 64 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The server of Syncline: drivers around the decisions of `syncline-core`.
+//!
+//! ```text
+//!   socket ◀──▶ connection task ──▶ commit queue ──▶ committer thread ──▶ store
+//!                 ▲    ▲  ▲                             │                   │ feed
+//!                 │    │  └──────── outcomes ───────────┘                   ▼
+//!                 │    └─────────── bells ◀──────────────────────────── recent log
+//!                 └──────────────── reads ◀──────────────────────────── store
+//! ```
+//!
+//! One task per connection moves bytes between its socket and its [`syncline_core::server::Connection`]; one thread
+//! commits, a batch at a time: while one batch is made durable, the next gathers. Nothing here decides what the protocol
+//! means.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use syncline_server::{Config, Server};
+//! use syncline_store::MemoryStore;
+//!
+//! let server = Server::bind(Config::default(), MemoryStore::new()?).await?;
+//! println!("listening on {}", server.local_addr());
+//! server.run(async { tokio::time::sleep(std::time::Duration::from_secs(60)).await }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod bell;
+mod committer;
+mod config;
+mod connection;
+mod hub;
+mod server;
+
+pub use config::Config;
+pub use server::{BindError, ServeError, Server};
+pub use syncline_core::server::{LimitError, Limits};

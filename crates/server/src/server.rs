@@ -1,0 +1,197 @@
+//! The listener: takes connections in, and ends everything in order.
+
+use crate::Config;
+use crate::committer::{self, CommitQueue};
+use crate::connection::{Service, refuse, serve};
+use crate::hub::Hub;
+use socket2::{SockRef, TcpKeepalive};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use syncline_core::ConnId;
+use syncline_core::server::LimitError;
+use syncline_store::Store;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+/// How long a shutdown waits for connections to take what they are owed.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// How many connections are told at once that there is no place for them; any more are closed without a word.
+const MAX_REFUSALS: usize = 64;
+
+/// How long the listener rests after it could not accept: usually file descriptors have run out, and some come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A peer that is gone without a word is found after this: with nothing to send to it, by keepalive; with something, by
+/// the time that it takes nothing of it.
+const PEER_TIMEOUT: Duration = Duration::from_secs(120);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// The server could not be made.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// A limit contradicts the protocol.
+    #[error("a limit can't be: {0}")]
+    Limits(#[from] LimitError),
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// The address, as configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The committer's thread can't be started.
+    #[error("can't start the committer's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The server could not go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The committer has died of a fault in the program. What it had acknowledged is in the store.
+    #[error("the committer has died; what it had acknowledged is in the store")]
+    CommitterDied,
+}
+
+/// A server that listens, and serves once it [runs](Server::run).
+pub struct Server<S> {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    max_connections: usize,
+    hub: Arc<Hub>,
+    service: Arc<Service<S>>,
+    /// Resolves when the committer's thread has ended; to an error where it died.
+    committer: oneshot::Receiver<()>,
+}
+
+impl<S: Store> Server<S> {
+    /// Listens on the configured address, and starts the committer. From now on clients can connect; they are served
+    /// once the server [runs](Server::run).
+    ///
+    /// # Errors
+    /// [`BindError`] where a limit, the address or the system does not allow it.
+    pub async fn bind(config: Config, store: S) -> Result<Self, BindError> {
+        let limits = config.limits.validated()?;
+        let listen = |source| BindError::Listen { address: config.listen.clone(), source };
+        let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+
+        let hub = Hub::follow(&store, config.recent_log);
+        let service = Arc::new(Service { store, queue: CommitQueue::new(config.max_queue), limits });
+
+        let (ended, committer) = oneshot::channel();
+        let of_thread = service.clone();
+        thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || {
+                committer::run(&of_thread.store, &of_thread.queue);
+                // Dropped without this where the thread panics.
+                let _ = ended.send(());
+            })
+            .map_err(BindError::Thread)?;
+        Ok(Self { listener, local_addr, max_connections: config.max_connections, hub, service, committer })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown` resolves; then takes in no more connections, decides on what was asked, tells every
+    /// connection, and returns.
+    ///
+    /// # Errors
+    /// [`ServeError`] where the server can't go on.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut connections = JoinSet::new();
+        let mut refusals = JoinSet::new();
+        let mut next_id = 0;
+        let died = loop {
+            tokio::select! {
+                () = &mut shutdown => break false,
+                _ = &mut self.committer => break true,
+                Some(ended) = connections.join_next() => log_end(ended),
+                Some(ended) = refusals.join_next() => log_end(ended),
+                accepted = self.listener.accept() => match accepted {
+                    Err(error) => {
+                        warn!(%error, "can't accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                    Ok((socket, peer)) => {
+                        let id = ConnId::new(next_id);
+                        next_id += 1;
+                        prepare(&socket, peer);
+                        if connections.len() < self.max_connections {
+                            debug!(%id, %peer, "connected");
+                            let registration = self.hub.register(id);
+                            let service = self.service.clone();
+                            connections.spawn(async move {
+                                let ended = serve(&service, registration, socket).await;
+                                (id, ended)
+                            });
+                        } else if refusals.len() < MAX_REFUSALS {
+                            warn!(%id, %peer, max_connections = self.max_connections, "too many connections");
+                            refusals.spawn(async move { (id, refuse(socket, "too many connections").await) });
+                        }
+                    }
+                },
+            }
+        };
+        drop(self.listener);
+        info!(connections = connections.len(), "shutting down");
+        self.hub.shut_down();
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                log_end(ended);
+            }
+        };
+        if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+            warn!(connections = connections.len(), "cut off: they did not take what they were owed");
+            connections.shutdown().await;
+        }
+        self.service.queue.close();
+        if died || self.committer.await.is_err() {
+            error!("the committer has died");
+            return Err(ServeError::CommitterDied);
+        }
+        info!("shut down");
+        Ok(())
+    }
+}
+
+/// Has small answers sent at once, and dead peers found.
+fn prepare(socket: &TcpStream, peer: SocketAddr) {
+    let options = || {
+        socket.set_nodelay(true)?;
+        let socket = SockRef::from(socket);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+        socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
+        Ok::<_, io::Error>(())
+    };
+    if let Err(error) = options() {
+        // The connection works without them.
+        debug!(%peer, %error, "can't set socket options");
+    }
+}
+
+fn log_end(ended: Result<(ConnId, io::Result<()>), tokio::task::JoinError>) {
+    match ended {
+        Ok((id, Ok(()))) => debug!(%id, "disconnected"),
+        Ok((id, Err(error))) => debug!(%id, %error, "connection lost"),
+        Err(error) => error!(%error, "a connection's task has died"),
+    }
+}
