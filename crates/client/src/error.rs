@@ -1,0 +1,110 @@
+//! What can go wrong, one type for each thing that a user does.
+
+use std::io;
+use std::time::Duration;
+use syncline_wire::Version;
+use thiserror::Error;
+
+/// No connection could be made.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address, or the server behind it, does not answer.
+    #[error("can't connect to {address}: {source}")]
+    Io {
+        /// The address.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The server took too long.
+    #[error("can't connect to {address}: no answer within {timeout:?}")]
+    Timeout {
+        /// The address.
+        address: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
+}
+
+/// A key could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GetError {
+    /// The key is not there.
+    #[error("not found{}", deleted(deleted_at))]
+    NotFound {
+        /// The version of its deletion, where the server remembers it. The next write must carry this plus 1.
+        deleted_at: Option<Version>,
+    },
+    /// A limit was passed: the client's or the server's.
+    #[error("{text}")]
+    TooLarge {
+        /// Which limit, with what was expected and found.
+        text: String,
+    },
+    /// No answer was to be had in time, or the server can't tell for now.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The server refused for another reason.
+    #[error("the server refused: {text}")]
+    Refused {
+        /// In the server's words.
+        text: String,
+    },
+}
+
+/// A key was not written, or it is not known whether it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PutError {
+    /// Nothing was written: the version is not the current one plus 1. Get, decide, and put again.
+    #[error("stale put: the version is not the current one plus 1")]
+    StalePut,
+    /// The connection was lost, or time ran out, while the write was in flight: it may have been accepted or not. Get
+    /// the key to find out.
+    #[error("the outcome is unknown: {reason}; the write may have been accepted or not")]
+    OutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+    /// Nothing was written: a limit was passed, the client's or the server's.
+    #[error("{text}")]
+    TooLarge {
+        /// Which limit, with what was expected and found.
+        text: String,
+    },
+    /// Nothing was written: the server could not be reached in time, or can't write for now.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing was written: the server refused for another reason.
+    #[error("the server refused: {text}")]
+    Refused {
+        /// In the server's words.
+        text: String,
+    },
+}
+
+/// A key was not updated, or it is not known whether it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UpdateError {
+    /// Its value could not be read.
+    #[error("can't read the value: {0}")]
+    Get(GetError),
+    /// Its value could not be written.
+    #[error("can't write the value: {0}")]
+    Put(PutError),
+    /// Others were faster, again and again. Nothing was written.
+    #[error("others were faster {attempts} times")]
+    Contended {
+        /// How often it was tried.
+        attempts: usize,
+    },
+}
+
+fn deleted(at: &Option<Version>) -> String {
+    at.map_or_else(String::new, |version| format!(" (deleted at version {version})"))
+}

@@ -1,0 +1,32 @@
+//! What a user of the client may set, and what it is where nothing is set.
+
+use std::time::Duration;
+
+/// What a user of the client may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How long a request may take, waiting for a lost connection included.
+    pub request_timeout: Duration,
+    /// The first pause between attempts to connect again; each further one is about twice as long, with jitter.
+    pub min_pause: Duration,
+    /// The longest such pause.
+    pub max_pause: Duration,
+    /// How many changes may wait for a reader of [`Client::changes`](crate::Client::changes); it finds a
+    /// [`Change::Gap`](crate::Change::Gap) where there were more.
+    pub max_waiting_changes: usize,
+}
+
+impl Default for Options {
+    /// 5 s to connect, 10 s for a request, pauses of 50 ms to 5 s, 4,096 waiting changes.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            min_pause: Duration::from_millis(50),
+            max_pause: Duration::from_secs(5),
+            max_waiting_changes: 4096,
+        }
+    }
+}

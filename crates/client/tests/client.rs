@@ -1,0 +1,333 @@
+//! The client against a real server, and against servers that misbehave.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use bytes::{Bytes, BytesMut};
+use std::net::SocketAddr;
+use std::time::Duration;
+use syncline_client::{Change, Client, GetError, Options, PutError, UpdateError, Version, Versioned};
+use syncline_server::{Config, Server};
+use syncline_store::{MemoryStore, Store};
+use syncline_wire::{Decoded, Message, Tag, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A server within this runtime.
+struct TestServer {
+    addr: SocketAddr,
+    shutdown: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl TestServer {
+    async fn start() -> Self {
+        Self::on(MemoryStore::new().unwrap(), "127.0.0.1:0").await
+    }
+
+    async fn on(store: impl Store, listen: &str) -> Self {
+        let config = Config { listen: listen.into(), ..Config::default() };
+        let server = Server::bind(config, store).await.unwrap();
+        let addr = server.local_addr();
+        let (shutdown, asked) = oneshot::channel::<()>();
+        let ended = tokio::spawn(async move {
+            let asked = async {
+                let _ = asked.await;
+            };
+            server.run(asked).await.unwrap();
+        });
+        Self { addr, shutdown, ended }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.addr.to_string()).await.unwrap()
+    }
+
+    async fn shut_down(self) {
+        let _ = self.shutdown.send(());
+        self.ended.await.unwrap();
+    }
+}
+
+fn found(value: &'static str, version: u64) -> Versioned {
+    Versioned { value: value.into(), version: Version::new(version) }
+}
+
+const NOT_FOUND: GetError = GetError::NotFound { deleted_at: None };
+
+#[tokio::test]
+async fn what_is_put_is_got() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    assert_eq!(client.get("key").await, Err(NOT_FOUND));
+    client.put("key", "one", Version::new(1)).await.unwrap();
+    assert_eq!(client.get("key").await, Ok(found("one", 1)));
+    for version in [0, 1, 3] {
+        assert_eq!(client.put("key", "no", Version::new(version)).await, Err(PutError::StalePut));
+    }
+    client.put("key", "", Version::new(2)).await.unwrap();
+    assert_eq!(client.get("key").await, Ok(found("", 2)));
+}
+
+#[tokio::test]
+async fn limits_are_told_with_what_was_expected_and_found() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let text =
+        |length: usize| GetError::TooLarge { text: format!("too large: key of {length} bytes, expected at most 4096") };
+    assert_eq!(client.get(vec![0; 5000]).await, Err(text(5000)));
+    let refused = client.put("k", vec![0; 65_525], Version::new(1)).await.unwrap_err();
+    let expected = "too large: key and value of 65526 bytes together, expected at most 65525";
+    assert_eq!(refused.to_string(), expected);
+    // What no frame can hold does not leave the client.
+    let refused = client.get(vec![0; 65_536]).await.unwrap_err();
+    assert_eq!(refused.to_string(), "bad message: expected a key of at most 65535 bytes, found 65536");
+    let refused = client.put("k", "v", Version::MAX).await;
+    assert_eq!(refused, Err(PutError::Refused { text: "version exhausted".into() }));
+    assert_eq!(client.get("k").await, Err(NOT_FOUND), "the connection lives on");
+}
+
+#[tokio::test]
+async fn others_see_changes_in_order_and_the_writer_does_not() {
+    let server = TestServer::start().await;
+    let (writer, watcher) = (server.client().await, server.client().await);
+    assert_eq!(watcher.get("k").await, Err(NOT_FOUND), "the server has taken the watcher in");
+    let (mut seen, mut own) = (watcher.changes(), writer.changes());
+    for version in 1..=100 {
+        writer.put("k", version.to_string(), Version::new(version)).await.unwrap();
+    }
+    for version in 1..=100 {
+        let value = version.to_string().into();
+        let expected = Change::Put { key: "k".into(), value, version: Version::new(version) };
+        assert_eq!(seen.next().await, Some(expected));
+    }
+    watcher.put("last", "", Version::new(1)).await.unwrap();
+    let Some(Change::Put { key, .. }) = own.next().await else { panic!("no change") };
+    assert_eq!(key, "last", "the first that the writer is told of");
+}
+
+#[tokio::test]
+async fn changes_keep_the_connection_alive() {
+    let server = TestServer::start().await;
+    let mut changes = {
+        let watcher = server.client().await;
+        assert_eq!(watcher.get("k").await, Err(NOT_FOUND));
+        watcher.changes()
+    };
+    server.client().await.put("k", "v", Version::new(1)).await.unwrap();
+    assert!(matches!(changes.next().await, Some(Change::Put { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_of_many_tasks_over_many_connections_are_all_there() {
+    let server = TestServer::start().await;
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let client = server.client().await;
+        for _ in 0..4 {
+            let client = client.clone();
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..25 {
+                    let next = |old: Option<&Bytes>| {
+                        let count = old.map_or(0, |old| String::from_utf8_lossy(old).parse::<u64>().unwrap());
+                        (count + 1).to_string()
+                    };
+                    client.update("counter", next).await.unwrap();
+                }
+            }));
+        }
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(server.client().await.get("counter").await, Ok(found("400", 400)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_requests_of_many_tasks_share_one_connection() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let tasks: Vec<_> = (0..10_000)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let key = format!("key{number}");
+                client.put(key.clone(), key.clone(), Version::new(1)).await.unwrap();
+                assert_eq!(client.get(key.clone()).await.unwrap().value, key);
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_made_again_and_the_gap_is_told() {
+    let server = TestServer::start().await;
+    let addr = server.addr;
+    let client = server.client().await;
+    let mut changes = client.changes();
+    client.put("before", "v", Version::new(1)).await.unwrap();
+    server.shut_down().await;
+    // A request that is made meanwhile waits for the next server.
+    let asked = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("before").await }
+    });
+    let server = TestServer::on(MemoryStore::new().unwrap(), &addr.to_string()).await;
+    assert_eq!(asked.await.unwrap(), Err(NOT_FOUND), "the next server's store is empty");
+    assert_eq!(changes.next().await, Some(Change::Gap));
+    client.put("after", "v", Version::new(1)).await.unwrap();
+    server.client().await.put("others", "v", Version::new(1)).await.unwrap();
+    let Some(Change::Put { key, .. }) = changes.next().await else { panic!("no change") };
+    assert_eq!(key, "others");
+    server.shut_down().await;
+}
+
+/// A server that a test writes by hand: takes one connection after the other.
+async fn by_hand() -> (TcpListener, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = Options { request_timeout: Duration::from_secs(60), ..Options::default() };
+    let client = Client::connect_with(listener.local_addr().unwrap().to_string(), options).await.unwrap();
+    (listener, client)
+}
+
+async fn next_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> Message {
+    loop {
+        match decode(buffer).unwrap() {
+            Decoded::Frame(message) => return message,
+            Decoded::Incomplete { .. } => assert_ne!(stream.read_buf(buffer).await.unwrap(), 0, "the client is gone"),
+        }
+    }
+}
+
+async fn answer(stream: &mut TcpStream, message: &Message) {
+    let mut frame = BytesMut::new();
+    message.encode(&mut frame).unwrap();
+    stream.write_all(&frame).await.unwrap();
+}
+
+#[tokio::test]
+async fn reads_are_asked_again_and_writes_have_an_unknown_outcome() {
+    let (listener, client) = by_hand().await;
+    let get = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("k").await }
+    });
+    let (mut first, _) = listener.accept().await.unwrap();
+    let mut buffer = BytesMut::new();
+    assert_eq!(next_request(&mut first, &mut buffer).await, Message::get(Tag::new(1), "k"));
+    let put = tokio::spawn({
+        let client = client.clone();
+        async move { client.put("k", "v", Version::new(1)).await }
+    });
+    assert_eq!(next_request(&mut first, &mut buffer).await.tag(), Tag::new(2));
+    drop(first);
+
+    let outcome = put.await.unwrap().unwrap_err();
+    assert!(matches!(outcome, PutError::OutcomeUnknown { .. }), "{outcome}");
+    let (mut second, _) = listener.accept().await.unwrap();
+    buffer.clear();
+    assert_eq!(next_request(&mut second, &mut buffer).await, Message::get(Tag::new(1), "k"));
+    answer(&mut second, &Message::put(Tag::new(1), "k", "v", Version::new(7))).await;
+    assert_eq!(get.await.unwrap(), Ok(found("v", 7)));
+}
+
+#[tokio::test]
+async fn what_the_server_said_last_is_the_reason() {
+    let (listener, client) = by_hand().await;
+    let put = tokio::spawn(async move { client.put("k", "v", Version::new(1)).await });
+    let (mut server, _) = listener.accept().await.unwrap();
+    next_request(&mut server, &mut BytesMut::new()).await;
+    answer(&mut server, &Message::error(Tag::BROADCAST, "unavailable: shutting down")).await;
+    server.shutdown().await.unwrap();
+    let reason = "the server says: unavailable: shutting down".into();
+    assert_eq!(put.await.unwrap(), Err(PutError::OutcomeUnknown { reason }));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_keep_to_the_protocol_is_left() {
+    let (listener, client) = by_hand().await;
+    let put = tokio::spawn(async move { client.put("k", "v", Version::new(1)).await });
+    let (mut server, _) = listener.accept().await.unwrap();
+    next_request(&mut server, &mut BytesMut::new()).await;
+    answer(&mut server, &Message::put(Tag::new(9), "k", "v", Version::new(1))).await;
+    let reason = put.await.unwrap().unwrap_err().to_string();
+    assert!(reason.contains("does not keep to the protocol"), "{reason}");
+    assert_eq!(server.read(&mut [0; 10]).await.unwrap(), 0, "the client has left");
+}
+
+#[tokio::test]
+async fn time_that_runs_out_tells_a_request_in_flight_from_one_that_was_never_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = Options {
+        request_timeout: Duration::from_millis(50),
+        min_pause: Duration::from_secs(3600),
+        max_pause: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    let client = Client::connect_with(listener.local_addr().unwrap().to_string(), options).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let late = "no answer within 50ms";
+    let outcome = client.put("k", "v", Version::new(1)).await;
+    assert_eq!(outcome, Err(PutError::OutcomeUnknown { reason: late.into() }));
+    assert_eq!(client.get("k").await, Err(GetError::Unavailable { reason: late.into() }));
+    // The connection is lost, and for an hour there is no other.
+    let mut buffer = BytesMut::new();
+    next_request(&mut server, &mut buffer).await;
+    drop((server, listener));
+    loop {
+        match client.put("k", "v", Version::new(1)).await {
+            Err(PutError::Unavailable { reason }) => break assert_eq!(reason, late),
+            // The loss was not noticed yet.
+            Err(PutError::OutcomeUnknown { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_first_attempt_fails() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = Client::connect(unused.to_string()).await.err().unwrap();
+    assert!(error.to_string().starts_with(&format!("can't connect to {unused}: ")), "{error}");
+    let error = Client::connect("no port").await.err().unwrap();
+    assert!(error.to_string().starts_with("can't connect to no port: "), "{error}");
+}
+
+#[tokio::test]
+async fn an_update_that_is_never_the_first_gives_up() {
+    let (listener, client) = by_hand().await;
+    let update = tokio::spawn(async move { client.update("k", |_| "v").await });
+    let (mut server, _) = listener.accept().await.unwrap();
+    let mut buffer = BytesMut::new();
+    let mut attempts = 0;
+    while attempts < 256 {
+        let request = next_request(&mut server, &mut buffer).await;
+        match request {
+            Message::Get(get) => answer(&mut server, &Message::put(get.tag, get.key, "old", Version::new(1))).await,
+            Message::Put(put) => {
+                assert_eq!(put.version, Version::new(2));
+                answer(&mut server, &Message::error(put.tag, "stale put")).await;
+                attempts += 1;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(update.await.unwrap(), Err(UpdateError::Contended { attempts: 256 }));
+}
+
+#[tokio::test]
+async fn an_update_of_a_deleted_key_goes_on_from_its_version() {
+    let (listener, client) = by_hand().await;
+    let update = tokio::spawn(async move { client.update("k", |old| if old.is_none() { "new" } else { "old" }).await });
+    let (mut server, _) = listener.accept().await.unwrap();
+    let mut buffer = BytesMut::new();
+    next_request(&mut server, &mut buffer).await;
+    answer(&mut server, &Message::error(Tag::new(1), "\"k\": deleted at version 7, not found")).await;
+    let put = next_request(&mut server, &mut buffer).await;
+    assert_eq!(put, Message::put(Tag::new(2), "k", "new", Version::new(8)));
+    answer(&mut server, &put).await;
+    assert_eq!(update.await.unwrap(), Ok(found("new", 8)));
+}
