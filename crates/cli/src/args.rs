@@ -1,0 +1,155 @@
+//! The command line, flag by flag: the help texts come from here.
+
+use crate::failure::EXIT_CODES;
+use crate::size::Size;
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use syncline_server::{Config, Limits};
+
+/// A versioned key-value server that keeps every client up to date.
+///
+/// Each key has a version. A write is accepted only if it carries the current version plus 1, and so proves that it has
+/// seen the latest; every accepted write is sent to all clients at once, in one order.
+#[derive(Parser)]
+#[command(name = "syncline", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Serve(Serve),
+    Get(Get),
+    Put(Put),
+    Watch(Watch),
+}
+
+/// Run a server.
+///
+/// Prints `listening on HOST:PORT` once clients can connect, and logs to stderr (RUST_LOG=debug says more). Ctrl-C or
+/// SIGTERM ends it in order.
+#[derive(clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, env = "SYNCLINE_LISTEN", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
+    pub(crate) listen: String,
+
+    /// The directory for the data [not used yet: see --durability]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// What an acknowledged write survives
+    #[arg(long, value_enum, default_value_t = Durability::Memory)]
+    pub(crate) durability: Durability,
+
+    /// The longest key
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
+    pub(crate) max_key: Size,
+
+    /// The most of key and value together
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
+    pub(crate) max_entry: Size,
+
+    /// The most connections; more are refused
+    #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = LIMITS)]
+    pub(crate) max_connections: usize,
+
+    /// The most requests in flight per connection; at it, the connection is not read from
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
+    pub(crate) max_requests: usize,
+
+    /// The most bytes in flight per connection, answers not sent yet included; at it, it is not read from
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_unsent), help_heading = LIMITS)]
+    pub(crate) max_unsent: Size,
+
+    /// The most bytes of writes that wait to be committed; at it, nobody who writes is read from
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_queue), help_heading = LIMITS)]
+    pub(crate) max_queue: Size,
+
+    /// How much of the newest history is kept in memory; who falls behind it is sent the latest of each key
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
+    pub(crate) recent_log: Size,
+}
+
+const LIMITS: &str = "Limits";
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    /// A power cut, for it is on disk [not available yet]
+    Fsync,
+    /// A killed process, for the system has it [not available yet]
+    Os,
+    /// Nothing: it is lost when the process ends
+    Memory,
+}
+
+/// Print the value of a key.
+///
+/// The bytes are printed exactly as they are; on a terminal, with a newline and the version behind them.
+#[derive(clap::Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+
+    /// Which key
+    pub(crate) key: OsString,
+
+    /// Print a JSON object: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write a key.
+///
+/// Without --version or --force, the key must be new.
+#[derive(clap::Args)]
+#[command(group = ArgGroup::new("what").args(["value", "file"]))]
+pub(crate) struct Put {
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+
+    /// Which key
+    pub(crate) key: OsString,
+
+    /// What it shall hold; without this and --file, it is read from stdin
+    pub(crate) value: Option<OsString>,
+
+    /// Read the value from a file; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The version that the value will have: the current one plus 1, or 1 for a new key
+    #[arg(long, value_name = "N", conflicts_with = "force", default_value_t = 1)]
+    pub(crate) version: u64,
+
+    /// Put over whatever is there
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Print a JSON object: key, version
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print every change as it happens, until Ctrl-C.
+///
+/// Changes of all keys, from now on. Where some may have been missed, because the connection was lost for a while, it
+/// says so on stderr (with --json: {"gap":true} on stdout).
+#[derive(clap::Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+
+    /// Print a JSON object a line: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ServerArg {
+    /// The server
+    #[arg(long, env = "SYNCLINE_ADDR", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
+    pub(crate) addr: String,
+}

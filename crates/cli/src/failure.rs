@@ -1,0 +1,102 @@
+//! Why a command has failed, and the exit code for it.
+
+use std::io;
+use std::process::ExitCode;
+use syncline_client::{ConnectError, GetError, PutError, UpdateError};
+
+/// The exit codes, as `--help` shows them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  1  the key is not there
+  2  the command line, a key or a value can't be
+  3  stale: the version is not the current one plus 1; nothing was written
+  4  unavailable: the server can't be reached, or can't do it for now; nothing was written
+  5  the outcome is unknown: the connection was lost while the write was in flight";
+
+/// Why a command has failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    NotFound(String),
+    Usage(String),
+    Stale(String),
+    Unavailable(String),
+    OutcomeUnknown(String),
+    /// Nobody reads what is printed any more, as after `| head`: no failure, only the end.
+    NobodyReads,
+}
+
+impl Failure {
+    /// What to tell people.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Self::NotFound(message)
+            | Self::Usage(message)
+            | Self::Stale(message)
+            | Self::Unavailable(message)
+            | Self::OutcomeUnknown(message) => Some(message),
+            Self::NobodyReads => None,
+        }
+    }
+
+    /// What to tell programs.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::NobodyReads => 0,
+            Self::NotFound(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Stale(_) => 3,
+            Self::Unavailable(_) => 4,
+            Self::OutcomeUnknown(_) => 5,
+        })
+    }
+
+    /// What could not be printed.
+    pub(crate) fn printing(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::Unavailable(format!("can't write the output: {error}")),
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::Unavailable(format!(
+            "{error}\nIs a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR says where it is."
+        ))
+    }
+}
+
+impl From<GetError> for Failure {
+    fn from(error: GetError) -> Self {
+        let message = error.to_string();
+        match error {
+            GetError::NotFound { .. } => Self::NotFound(message),
+            GetError::TooLarge { .. } | GetError::Refused { .. } => Self::Usage(message),
+            GetError::Unavailable { .. } => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<PutError> for Failure {
+    fn from(error: PutError) -> Self {
+        let message = error.to_string();
+        match error {
+            PutError::StalePut => Self::Stale(message),
+            PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
+            PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
+            PutError::Unavailable { .. } => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<UpdateError> for Failure {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Get(error) => error.into(),
+            UpdateError::Put(error) => error.into(),
+            UpdateError::Contended { .. } => Self::Stale(error.to_string()),
+        }
+    }
+}

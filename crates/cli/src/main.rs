@@ -1,0 +1,56 @@
+//! The command line of Syncline.
+//!
+//! Each command lives in a file of its own; what all of them may say of a failure, and the exit codes, in `failure.rs`.
+
+mod args;
+mod failure;
+mod get;
+mod output;
+mod put;
+mod serve;
+mod size;
+mod watch;
+
+use args::{Args, Command};
+use clap::Parser;
+use failure::Failure;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use tokio::runtime::Builder;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let (mut runtime, default_level) = match args.command {
+        Command::Serve(_) => (Builder::new_multi_thread(), LevelFilter::INFO),
+        _ => (Builder::new_current_thread(), LevelFilter::WARN),
+    };
+    let filter = EnvFilter::builder().with_default_directive(default_level.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let ended = match runtime.enable_all().build() {
+        Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
+        Ok(runtime) => runtime.block_on(async {
+            match args.command {
+                Command::Serve(serve) => serve::run(serve).await,
+                Command::Get(get) => get::run(get).await,
+                Command::Put(put) => put::run(put).await,
+                Command::Watch(watch) => watch::run(watch).await,
+            }
+        }),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                // Where even this can't be said, the exit code has to do.
+                let _ = writeln!(std::io::stderr(), "syncline: {message}");
+            }
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `syncline serve`
+
+use crate::args::{Durability, Serve};
+use crate::failure::Failure;
+use crate::output::print_line;
+use std::io;
+use syncline_server::{BindError, Config, Limits, Server};
+use syncline_store::MemoryStore;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+/// Files that the process has open beside its connections.
+const OTHER_FILES: u64 = 64;
+
+pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+    if args.durability != Durability::Memory {
+        return Err(Failure::Usage(
+            "--durability: expected memory, the only one that this version has; nothing survives the process".into(),
+        ));
+    }
+    let config = config(&args);
+    let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
+    allow_files(config.max_connections);
+    let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
+    let server = Server::bind(config, store).await.map_err(|error| match error {
+        BindError::Limits(_) => Failure::Usage(error.to_string()),
+        BindError::Listen { .. } | BindError::Thread(_) => Failure::Unavailable(error.to_string()),
+    })?;
+    warn!("durability is memory: everything is lost when this process ends");
+    if let Some(data) = args.data {
+        warn!(data = %data.display(), "nothing is kept in the data directory: this version has no disk engine");
+    }
+    print_line(&format!("listening on {}", server.local_addr()))?;
+    server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
+}
+
+fn config(args: &Serve) -> Config {
+    Config {
+        listen: args.listen.clone(),
+        max_connections: args.max_connections,
+        limits: Limits {
+            max_key: args.max_key.0,
+            max_entry: args.max_entry.0,
+            max_requests: args.max_requests,
+            max_unsent: args.max_unsent.0,
+        },
+        max_queue: args.max_queue.0,
+        recent_log: args.recent_log.0,
+    }
+}
+
+/// Allows this process as many files as it has connections, as far as the system lets it.
+fn allow_files(connections: usize) {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(allowed) if allowed >= needed => {}
+        Ok(allowed) => warn!(allowed, needed, "the system allows fewer open files than --max-connections needs"),
+        Err(error) => warn!(%error, "can't tell how many files may be open"),
+    }
+}
+
+/// The signals that end a server in order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Resolves at the first of them. A second one ends the process at once: whatever was acknowledged is as durable as
+    /// it was promised to be.
+    async fn first(mut self) {
+        let name = self.next().await;
+        info!(signal = name, "asked to end; once more ends at once");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(130);
+        });
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

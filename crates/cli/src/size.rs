@@ -1,0 +1,52 @@
+//! Sizes, as people write them: `65525`, `4KiB`, `64MiB`.
+
+use bytesize::ByteSize;
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected a size like 65525, 4KiB or 64MiB, found {text}");
+        let size: ByteSize = text.parse().map_err(|_| expected())?;
+        usize::try_from(size.as_u64()).map(Self).map_err(|_| expected())
+    }
+}
+
+impl fmt::Display for Size {
+    /// Exactly, in the largest unit that is exact.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match UNITS.iter().find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
+            Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_read_and_is_exact() {
+        for (bytes, shown) in [(0, "0"), (65_525, "65525"), (4096, "4KiB"), (64 << 20, "64MiB"), (3 << 30, "3GiB")] {
+            assert_eq!(Size(bytes).to_string(), shown);
+            assert_eq!(shown.parse(), Ok(Size(bytes)));
+        }
+        assert_eq!("1MB".parse(), Ok(Size(1_000_000)));
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_what_is() {
+        for text in ["", "many", "-1", "4 elephants"] {
+            let expected = format!("expected a size like 65525, 4KiB or 64MiB, found {text}");
+            assert_eq!(text.parse::<Size>(), Err(expected));
+        }
+    }
+}

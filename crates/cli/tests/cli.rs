@@ -1,0 +1,228 @@
+//! The command line, as people and scripts use it: the real binary, its output, its exit codes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use support::{Process, Server, syncline};
+
+#[test]
+fn put_get_and_a_watcher_that_sees_it_at_once() {
+    let server = Server::start();
+    let mut watch = server.watch(&[]);
+    assert_eq!(server.fine(&["put", "name", "mark"]), "name  (version 1)\n");
+    assert_eq!(watch.line(), "name = mark  (version 1)");
+    assert_eq!(server.fine(&["get", "name"]), "mark", "into a pipe, exactly the value");
+    assert_eq!(server.fine(&["put", "name", "tony", "--version", "2"]), "name  (version 2)\n");
+    assert_eq!(watch.line(), "name = tony  (version 2)");
+}
+
+#[test]
+fn json_for_programs() {
+    let server = Server::start();
+    let mut watch = server.watch(&["--json"]);
+    assert_eq!(server.fine(&["put", "name", "mark", "--json"]), "{\"key\":\"name\",\"version\":1}\n");
+    let expected = r#"{"key":"name","value":"mark","version":1}"#;
+    assert_eq!(watch.line(), expected);
+    assert_eq!(server.fine(&["get", "name", "--json"]), format!("{expected}\n"));
+    server.piped(&["put", "bin"], b"\x00\xff");
+    let expected = r#"{"key":"bin","value_hex":"00ff","version":1}"#;
+    assert_eq!(watch.line(), expected);
+    assert_eq!(server.fine(&["get", "bin", "--json"]), format!("{expected}\n"));
+}
+
+#[test]
+fn a_key_that_is_not_there_is_exit_code_1() {
+    let server = Server::start();
+    assert_eq!(server.fails(1, &["get", "nothing"]), "syncline: nothing: not found\n");
+}
+
+#[test]
+fn a_stale_put_is_exit_code_3_and_says_what_to_do() {
+    let server = Server::start();
+    server.fine(&["put", "name", "mark"]);
+    let said = server.fails(3, &["put", "name", "tony"]);
+    let expected = "syncline: stale put: name is at version 1, so the next write has version 2, not 1\n\
+                    To write over what is there: --version 2, or --force.\n";
+    assert_eq!(said, expected);
+    assert_eq!(server.fails(3, &["put", "name", "tony", "--version", "9"]), expected.replace("not 1", "not 9"));
+    assert_eq!(server.fine(&["get", "name"]), "mark");
+    assert_eq!(server.fine(&["put", "name", "tony", "--force"]), "name  (version 2)\n");
+    assert_eq!(server.fine(&["put", "new", "value", "--force"]), "new  (version 1)\n");
+    assert_eq!(server.fine(&["get", "name"]), "tony");
+}
+
+#[test]
+fn a_value_comes_from_an_argument_a_file_or_stdin_byte_for_byte() {
+    let server = Server::start();
+    let value: Vec<u8> = (0..=255).cycle().take(3000).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &value).unwrap();
+    let path = file.path().to_str().unwrap();
+    server.fine(&["put", "file", "--file", path]);
+    assert!(server.piped(&["put", "stdin"], &value).status.success());
+    assert!(server.piped(&["put", "dash", "--file", "-"], &value).status.success());
+    for key in ["file", "stdin", "dash"] {
+        assert_eq!(server.run(&["get", key]).stdout, value, "{key}");
+    }
+    server.fine(&["put", "empty", ""]);
+    assert_eq!(server.fine(&["get", "empty"]), "");
+    let said = server.fails(2, &["put", "none", "--file", "/no/such/file"]);
+    assert!(said.starts_with("syncline: can't read the value from /no/such/file: "), "{said}");
+}
+
+#[test]
+fn what_cannot_be_is_exit_code_2() {
+    let server = Server::start();
+    for args in [&["put"][..], &["get"], &["nonsense"], &["put", "k", "v", "--version", "one"], &["get", "k", "--nope"]]
+    {
+        let said = server.fails(2, args);
+        assert!(said.contains("error: ") && said.contains("--help"), "{args:?}: {said}");
+    }
+    let said = server.fails(2, &["put", "k", "v", "--version", "2", "--force"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+    let said = server.fails(2, &["put", "k", "v", "--file", "f"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+    let output = server.piped(&["put", "k"], &[0; 100_000]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "syncline: bad message: expected a value of at most 65535 bytes, found 65536\n");
+    let said = server.fails(2, &["get", &"k".repeat(4097)]);
+    assert_eq!(said, "syncline: too large: key of 4097 bytes, expected at most 4096\n");
+    let said = server.fails(2, &["put", "k", "v", "--version", "18446744073709551615"]);
+    assert_eq!(said, "syncline: the server refused: version exhausted\n");
+}
+
+#[test]
+fn where_no_server_is_it_is_exit_code_4() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for args in [&["get", "k"][..], &["put", "k", "v"], &["watch"]] {
+        let output = syncline(args).args(["--addr", &unused]).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("syncline: can't connect to {unused}: ")), "{said}");
+        assert!(said.contains("syncline serve"), "{said}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_exit_code_4() {
+    let server = Server::start();
+    let output = syncline(&["serve", "--listen", &server.addr]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("syncline: can't listen on {}: ", server.addr)), "{said}");
+}
+
+#[test]
+fn limits_that_cannot_be_and_durability_that_is_not_there_are_exit_code_2() {
+    for (args, expected) in [
+        (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
+        (&["--max-entry", "64KiB"], "expected at most 65525 bytes, found 65536"),
+        (&["--max-requests", "0"], "expected at least 1, found 0"),
+        (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
+        (&["--durability", "fsync"], "expected memory"),
+        (&["--durability", "os"], "expected memory"),
+    ] {
+        let output = syncline(&["serve", "--listen", "127.0.0.1:0"]).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_write_whose_connection_is_lost_is_exit_code_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let put = Process::start(&mut syncline(&["put", "k", "v", "--addr", &addr]));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 17]).unwrap();
+    drop(stream);
+    let (status, said) = put.end();
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("the write may have been accepted or not"), "{said}");
+}
+
+#[test]
+fn a_watcher_of_a_server_that_comes_back_is_told_of_the_gap() {
+    let server = Server::start();
+    let addr = server.addr.clone();
+    let mut people = server.watch(&[]);
+    let mut program = server.watch(&["--json"]);
+    drop(server);
+    let server = Server::start_with(&["--listen", &addr], "off");
+    assert_eq!(program.line(), "{\"gap\":true}");
+    let mut said = people.error_line();
+    assert!(said.contains("connection lost"), "{said}");
+    said = people.error_line();
+    assert_eq!(said, "changes may have been missed here: read again what matters");
+    // The server may not have taken its new connection in yet: write until it has.
+    let seen = std::thread::spawn(move || program.line());
+    let mut version = 0;
+    while !seen.is_finished() {
+        version += 1;
+        assert!(version < 10_000, "it sees nothing");
+        server.fine(&["put", "k", "v", "--version", &version.to_string()]);
+    }
+    let line = seen.join().unwrap();
+    assert!(line.starts_with(r#"{"key":"k","value":"v","version":"#), "{line}");
+}
+
+#[test]
+fn a_watcher_that_nobody_reads_any_more_ends() {
+    let server = Server::start();
+    let mut watch = server.watch(&[]);
+    server.fine(&["put", "k", "1"]);
+    assert_eq!(watch.line(), "k = 1  (version 1)");
+    watch.close_stdout();
+    server.fine(&["put", "k", "2", "--force"]);
+    let (status, said) = watch.end();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn serve_warns_listens_and_ends_in_order() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::start_with(&["--listen", "127.0.0.1:0", "--data", "somewhere"], "");
+        let mut connection = TcpStream::connect(&server.addr).unwrap();
+        assert_eq!(server.fine(&["put", "k", "v"]), "k  (version 1)\n");
+        server.process.signal(signal);
+        let mut said = Vec::new();
+        connection.read_to_end(&mut said).unwrap();
+        assert!(said.ends_with(b"\x02\0\0\x1a\0unavailable: shutting down"), "{said:?}");
+        let (status, said) = server.process.end();
+        assert_eq!(status.code(), Some(0), "{said}");
+        for expected in ["everything is lost when this process ends", "data=somewhere", "shutting down", "shut down"] {
+            assert!(said.contains(expected), "{expected:?} is not in {said}");
+        }
+        assert!(!std::path::Path::new("somewhere").exists());
+    }
+}
+
+#[test]
+fn logs_hold_no_values() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0"], "trace");
+    server.fine(&["put", "key", "TopSecretValue"]);
+    server.fine(&["get", "key"]);
+    let output = server.command(&["put", "key", "TopSecretValue"]).env("RUST_LOG", "trace").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    server.process.signal("TERM");
+    let (_, mut said) = server.process.end();
+    assert!(said.contains("connected"), "the log says something: {said}");
+    said += &String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("TopSecret"), "{said}");
+}
+
+#[test]
+fn help_is_there_for_every_command() {
+    for args in [&["--help"][..], &["serve", "--help"], &["get", "--help"], &["put", "--help"], &["watch", "--help"]] {
+        let output = syncline(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Usage: syncline"), "{args:?}");
+    }
+    let output = syncline(&["--help"]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Exit codes:"));
+}

@@ -1,0 +1,141 @@
+//! The real binary, as processes.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test uses its part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+
+/// The binary under test.
+pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
+
+/// The binary with these arguments, without anything that the environment may say.
+pub fn syncline(args: &[&str]) -> Command {
+    let mut command = Command::new(SYNCLINE);
+    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// A process that is ended when it is dropped.
+pub struct Process {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line of stdout; empty at its end.
+    pub fn line(&mut self) -> String {
+        line(self.stdout.as_mut().unwrap())
+    }
+
+    /// The next line of stderr; empty at its end.
+    pub fn error_line(&mut self) -> String {
+        line(&mut self.stderr)
+    }
+
+    /// Reads no more of its stdout, as `head` does.
+    pub fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end: how it ended, and what else it said on stderr.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap(), said)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line.truncate(line.trim_end_matches('\n').len());
+    line
+}
+
+/// A server process on a free port.
+pub struct Server {
+    pub process: Process,
+    pub addr: String,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0"], "off")
+    }
+
+    pub fn start_with(args: &[&str], log: &str) -> Self {
+        let mut command = syncline(&["serve"]);
+        let mut process = Process::start(command.args(args).env("RUST_LOG", log));
+        let first = process.line();
+        let addr = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("first line: {first:?}")).to_owned();
+        Self { process, addr }
+    }
+
+    /// Runs a client command to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a client command that must end well, and answers its stdout.
+    #[track_caller]
+    pub fn fine(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a client command that must fail with this exit code, and answers its stderr.
+    #[track_caller]
+    pub fn fails(&self, exit_code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(exit_code), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Runs a client command with this on stdin.
+    pub fn piped(&self, args: &[&str], stdin: &[u8]) -> Output {
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may not want all of it.
+        let _ = child.stdin.take().unwrap().write_all(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Starts `watch`, and waits until it sees what happens.
+    pub fn watch(&self, args: &[&str]) -> Process {
+        let mut watch = Process::start(self.command(&["watch"]).args(args));
+        assert_eq!(watch.error_line(), format!("watching {} (Ctrl-C to end)", self.addr));
+        watch
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = syncline(args);
+        command.env("SYNCLINE_ADDR", &self.addr);
+        command
+    }
+}
