@@ -1,13 +1,17 @@
 //! Where the history of Syncline is kept.
 //!
 //! [`Store`] is what every engine stands behind; `tests/contract.rs` holds what each of them must pass. Engines:
-//! - [`MemoryStore`]: everything in memory, nothing survives the process.
+//! - [`MemoryStore`]: everything in memory, nothing survives the process;
+//! - [`DiskStore`]: the history on disk, the latest state in memory.
 //!
 //! No engine knows of sockets or frames of clients; what is committed leaves it as [`Stretch`]es, which the server sends
 //! on.
 
+mod disk;
+mod index;
 mod memory;
 
+pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
 pub use memory::MemoryStore;
 
 use std::future::Future;
@@ -79,3 +83,16 @@ pub type Feed = Box<dyn Fn(Stretch) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the store is unavailable: {0}")]
 pub struct Unavailable(pub Arc<str>);
+
+impl From<Unavailable> for Arc<str> {
+    fn from(unavailable: Unavailable) -> Self {
+        unavailable.0
+    }
+}
+
+/// Names a new history.
+fn new_store_id() -> Result<StoreId, Unavailable> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| Unavailable(format!("no random store id: {error}").into()))?;
+    Ok(StoreId::new(id))
+}

@@ -7,9 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use syncline_core::{ConnId, Entry, Operation, Outcome, RecentLog, Stretch, Transaction};
-use syncline_store::{MemoryStore, Store};
+use syncline_core::{ConnId, Entry, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction};
+use syncline_store::{DiskOptions, DiskStore, Durability, Feed, MemoryStore, Store, Unavailable};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+use tempfile::TempDir;
 
 fn put(key: &str, value: &str, version: u64) -> Operation {
     let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
@@ -107,6 +108,46 @@ impl Fed {
             assert!(frames.is_empty());
         }
         puts
+    }
+}
+
+/// A disk engine on a directory of its own, with small segments, so that they are often full.
+struct OnDisk {
+    store: DiskStore,
+    _directory: TempDir,
+}
+
+impl OnDisk {
+    fn open(durability: Durability) -> Self {
+        let directory = TempDir::new().unwrap();
+        let options = DiskOptions { durability, segment_size: 16 * 1024, ..DiskOptions::default() };
+        Self { store: DiskStore::open(directory.path(), options).unwrap(), _directory: directory }
+    }
+}
+
+impl Store for OnDisk {
+    fn id(&self) -> StoreId {
+        self.store.id()
+    }
+
+    fn head(&self) -> Revision {
+        self.store.head()
+    }
+
+    fn follow(&self, feed: Feed) -> Revision {
+        self.store.follow(feed)
+    }
+
+    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        self.store.commit(batch)
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
+        self.store.get(key).await
+    }
+
+    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
+        self.store.changed_since(since, max_bytes).await
     }
 }
 
@@ -407,3 +448,5 @@ macro_rules! contract {
 }
 
 contract!(memory, || MemoryStore::new().unwrap());
+contract!(disk, || OnDisk::open(Durability::Os));
+contract!(disk_synced, || OnDisk::open(Durability::Fsync));

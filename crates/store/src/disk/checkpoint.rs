@@ -1,0 +1,222 @@
+//! A checkpoint: the latest state of every key as of a revision, so that the log before it is needed no more.
+//!
+//! ```text
+//!  block │ length: u32 │ crc-32c: u32 │ body …
+//!
+//!  the first body    0: u8, format: u32, through: u64, forgotten: u64
+//!  then              1: u8, entries …
+//!                      a write as in a record of the log, revision: u64; of a deletion also its time: u64
+//!  the last          2: u8, entries in all: u64
+//! ```
+//!
+//! `length` counts the whole block. The checksum covers the store id, the block's place in the file, and the body, so
+//! that blocks can't change places. Entries stand in the order of their revisions; of a key that changed while the
+//! checkpoint was taken there may be several, of which the last is the latest.
+//!
+//! It is written under another name, synced, and renamed: a checkpoint that has its name is whole, or damaged.
+
+use super::files::{Files, Handle};
+use super::log::NOT_READY;
+use super::record::Write;
+use crate::index::Record;
+use bytes::{Buf, BufMut};
+use std::io;
+use syncline_core::StoreId;
+use syncline_wire::Revision;
+
+const NAME: &str = "checkpoint-";
+
+/// The format of checkpoints.
+pub(crate) const FORMAT: u32 = 1;
+
+/// How large a block becomes; one large entry may pass it. Each is synced, so that a commit never waits for much more.
+const BLOCK: usize = 1024 * 1024;
+
+const BLOCK_HEADER: usize = 8;
+
+const START: u8 = 0;
+const ENTRIES: u8 = 1;
+const END: u8 = 2;
+
+/// The name of the checkpoint of a revision.
+pub(crate) fn name(through: Revision) -> String {
+    format!("{NAME}{:020}", through.get())
+}
+
+/// The revision of a checkpoint, by its name.
+pub(crate) fn revision(name: &str) -> Option<Revision> {
+    name.strip_prefix(NAME)?.parse().ok().map(Revision::new)
+}
+
+struct Writer<'a, H> {
+    handle: &'a H,
+    store: StoreId,
+    offset: u64,
+    block: Vec<u8>,
+}
+
+impl<H: Handle> Writer<'_, H> {
+    fn start(&mut self, kind: u8) {
+        self.block.clear();
+        self.block.put_bytes(0, BLOCK_HEADER);
+        self.block.put_u8(kind);
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let length = u32::try_from(self.block.len()).map_err(io::Error::other)?;
+        let body = self.block.get(BLOCK_HEADER..).unwrap_or_default();
+        let checksum = checksum(self.store, self.offset, body);
+        if let Some(mut header) = self.block.get_mut(..BLOCK_HEADER) {
+            header.put_u32_le(length);
+            header.put_u32_le(checksum);
+        }
+        self.handle.write_at(&self.block, self.offset)?;
+        self.handle.sync()?;
+        self.offset += u64::from(length);
+        Ok(())
+    }
+}
+
+/// Writes a checkpoint of everything up to `through`, whose records are given in the order of their revisions. It is
+/// durable when this returns; answers its bytes.
+pub(crate) fn write<F: Files>(
+    files: &F,
+    store: StoreId,
+    through: Revision,
+    forgotten: Revision,
+    records: impl Iterator<Item = Record>,
+) -> io::Result<u64> {
+    let not_ready = format!("{NAME}{NOT_READY}");
+    let write = || {
+        let handle = files.create(&not_ready)?;
+        let mut writer = Writer { handle: &handle, store, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
+        writer.start(START);
+        writer.block.put_u32_le(FORMAT);
+        writer.block.put_u64_le(through.get());
+        writer.block.put_u64_le(forgotten.get());
+        writer.finish()?;
+        let mut entries = 0_u64;
+        writer.start(ENTRIES);
+        for record in records {
+            entries += 1;
+            put_entry(&mut writer.block, &record);
+            if writer.block.len() >= BLOCK {
+                writer.finish()?;
+                writer.start(ENTRIES);
+            }
+        }
+        writer.finish()?;
+        writer.start(END);
+        writer.block.put_u64_le(entries);
+        writer.finish()?;
+        files.rename(&not_ready, &name(through))?;
+        files.sync_names()?;
+        Ok(writer.offset)
+    };
+    write().inspect_err(|_| {
+        // What is there of it takes room that may be short.
+        let _ = files.remove(&not_ready);
+    })
+}
+
+fn put_entry(out: &mut Vec<u8>, record: &Record) {
+    Write { key: record.key(), value: record.value(), version: record.version() }.encode(out);
+    out.put_u64_le(record.revision().get());
+    if let Some(time) = record.deleted_at() {
+        out.put_u64_le(time);
+    }
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    /// Which part of the file is not as it was written.
+    Damaged {
+        offset: u64,
+    },
+    /// It was written by another version of this program.
+    Format {
+        found: u32,
+    },
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Everything up to here is in it.
+    pub(crate) through: Revision,
+    /// Tombstones up to here may be forgotten.
+    pub(crate) forgotten: Revision,
+}
+
+/// Reads a checkpoint, and hands every entry to `take`. Its bytes are checked before any of them is believed.
+pub(crate) fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
+    let length = handle.length()?;
+    let mut offset = 0;
+    let mut summary = None;
+    let mut entries = 0_u64;
+    let mut block = Vec::new();
+    loop {
+        let damaged = ReadError::Damaged { offset };
+        block.resize(BLOCK_HEADER, 0);
+        if handle.read_at(&mut block, offset)? < BLOCK_HEADER {
+            return Err(damaged);
+        }
+        let mut header = block.as_slice();
+        let (block_length, expected) = (u64::from(header.get_u32_le()), header.get_u32_le());
+        if block_length <= BLOCK_HEADER as u64 || offset + block_length > length {
+            return Err(damaged);
+        }
+        block.resize(usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER, 0);
+        let read = handle.read_at(&mut block, offset + BLOCK_HEADER as u64)?;
+        if read < block.len() || checksum(store, offset, &block) != expected {
+            return Err(damaged);
+        }
+        let mut body = block.as_slice();
+        match (body.get_u8(), &summary) {
+            (START, None) => {
+                let found = body.try_get_u32_le().map_err(|_| ReadError::Damaged { offset })?;
+                if found != FORMAT {
+                    return Err(ReadError::Format { found });
+                }
+                let mut revision =
+                    || body.try_get_u64_le().map(Revision::new).map_err(|_| ReadError::Damaged { offset });
+                summary = Some(Summary { through: revision()?, forgotten: revision()? });
+            }
+            (ENTRIES, Some(_)) => {
+                while !body.is_empty() {
+                    take(entry(&mut body).ok_or(ReadError::Damaged { offset })?);
+                    entries += 1;
+                }
+            }
+            (END, Some(summary)) => {
+                let whole = body.try_get_u64_le() == Ok(entries) && offset + block_length == length;
+                return if whole { Ok(*summary) } else { Err(damaged) };
+            }
+            _ => return Err(damaged),
+        }
+        offset += block_length;
+    }
+}
+
+fn entry(body: &mut &[u8]) -> Option<Record> {
+    let Write { key, value, version } = Write::decode(body)?;
+    let revision = Revision::new(body.try_get_u64_le().ok()?);
+    Some(match value {
+        Some(value) => Record::value_at(revision, version, key, value),
+        None => Record::tombstone(revision, version, key, body.try_get_u64_le().ok()?),
+    })
+}
+
+fn checksum(store: StoreId, offset: u64, body: &[u8]) -> u32 {
+    let checksum = crc32c::crc32c(&store.bytes());
+    let checksum = crc32c::crc32c_append(checksum, &offset.to_le_bytes());
+    crc32c::crc32c_append(checksum, body)
+}

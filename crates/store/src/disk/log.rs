@@ -1,0 +1,181 @@
+//! The log: records, one after the other, in segments of fixed size that are pre-zeroed and used again.
+//!
+//! ```text
+//!   segment-000002          segment-000003          segment-000001
+//!   ┌────────┬────────┬─┐   ┌────────┬───────────┐  ┌──────────────┐
+//!   │ record │ record │0│   │ record │ 0 0 0 …   │  │ spare        │
+//!   └────────┴────────┴─┘   └────────┴───────────┘  └──────────────┘
+//!     id 7                    id 8    ▲ the end       (records of id 6, all in the checkpoint)
+//! ```
+//!
+//! A file's number never changes; the id of the segment that it is stands in its records. A spare becomes a segment when
+//! a record with a new id is written to its front, which takes no change of names, and so no sync but the record's own.
+
+use super::files::{Files, Handle};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use syncline_wire::Revision;
+
+/// How the names of the log's files start.
+const NAME: &str = "segment-";
+/// How the names of files end that are not ready.
+pub(crate) const NOT_READY: &str = ".new";
+
+/// How much is zeroed at once.
+const ZEROS: usize = 1024 * 1024;
+
+/// The name of a file of the log.
+pub(crate) fn name(number: u64) -> String {
+    format!("{NAME}{number:06}")
+}
+
+/// The number of a file of the log, by its name.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    name.strip_prefix(NAME)?.parse().ok()
+}
+
+/// A file that can be written to: a segment, or a spare.
+pub(crate) struct Segment<H> {
+    pub(crate) number: u64,
+    pub(crate) handle: H,
+}
+
+/// Makes a spare: a file of zeros, which is durable when this returns.
+pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Result<Segment<F::Handle>> {
+    let (name, not_ready) = (name(number), format!("{}{NOT_READY}", name(number)));
+    let make = || {
+        let handle = files.create(&not_ready)?;
+        let zeros = vec![0; ZEROS];
+        let mut offset = 0;
+        while offset < size {
+            let part = zeros.get(..usize::try_from(size - offset).unwrap_or(ZEROS)).unwrap_or(&zeros);
+            handle.write_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        handle.sync()?;
+        files.rename(&not_ready, &name)?;
+        files.sync_names()?;
+        Ok(Segment { number, handle })
+    };
+    make().inspect_err(|_| {
+        // What is there of it takes room that may be short.
+        let _ = files.remove(&not_ready);
+    })
+}
+
+/// A write to the log has failed.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// Nothing of it will ever be found in the log.
+    Refused(io::Error),
+    /// It may be found in the log when it is opened again, or not. Nothing more may be written.
+    Unknown(io::Error),
+}
+
+/// The end of the log, to which records are written.
+pub(crate) struct Log<F: Files> {
+    pub(crate) files: Arc<F>,
+    pub(crate) size: u64,
+    /// The segment that is written to; `None` before the first record.
+    pub(crate) current: Option<Current<F::Handle>>,
+    /// The segments before it that are still needed, oldest first.
+    pub(crate) older: VecDeque<Older<F::Handle>>,
+    pub(crate) spares: Vec<Segment<F::Handle>>,
+    pub(crate) next_id: u64,
+    pub(crate) next_number: u64,
+    /// Bytes that were written since the last checkpoint began.
+    pub(crate) since_checkpoint: u64,
+}
+
+/// Where a record goes.
+pub(crate) struct Room {
+    /// The id of the segment.
+    pub(crate) segment: u64,
+    /// Whether it is the first record there.
+    pub(crate) is_new: bool,
+}
+
+/// The segment that is written to.
+pub(crate) struct Current<H> {
+    pub(crate) id: u64,
+    pub(crate) segment: Segment<H>,
+    /// Where the next record goes.
+    pub(crate) offset: u64,
+    /// The last revision in it.
+    pub(crate) last: Revision,
+}
+
+/// A segment that is full.
+pub(crate) struct Older<H> {
+    pub(crate) segment: Segment<H>,
+    /// The last revision in it.
+    pub(crate) last: Revision,
+}
+
+impl<F: Files> Log<F> {
+    /// Makes room for a record of this length. Where that takes a new segment, everything before it is synced first.
+    pub(crate) fn make_room(&mut self, length: usize) -> Result<Room, AppendError> {
+        let length = length as u64;
+        if length > self.size {
+            let message = format!("a record of {length} bytes, expected at most {}", self.size);
+            return Err(AppendError::Refused(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+        }
+        if let Some(current) = &self.current
+            && current.offset + length <= self.size
+        {
+            return Ok(Room { segment: current.id, is_new: false });
+        }
+        self.sync().map_err(AppendError::Unknown)?;
+        let segment = match self.spares.pop() {
+            Some(spare) => spare,
+            None => {
+                let spare = make_spare(&*self.files, self.next_number, self.size).map_err(AppendError::Refused)?;
+                self.next_number += 1;
+                spare
+            }
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
+        if let Some(full) = self.current.replace(Current { id, segment, offset: 0, last }) {
+            self.older.push_back(Older { segment: full.segment, last: full.last });
+        }
+        Ok(Room { segment: id, is_new: true })
+    }
+
+    /// Writes a record for which there is room, whose last revision is `last`.
+    pub(crate) fn append(&mut self, record: &[u8], last: Revision) -> Result<(), AppendError> {
+        let Some(current) = &mut self.current else {
+            return Err(AppendError::Refused(io::Error::other("no room was made")));
+        };
+        if let Err(error) = current.segment.handle.write_at(record, current.offset) {
+            // A part of it may be there, and the file's old bytes may happen to make it whole: wipe the part that makes
+            // it a record.
+            let wiped = current.segment.handle.write_at(&[0; 8], current.offset);
+            return Err(match wiped.and_then(|()| current.segment.handle.sync()) {
+                Ok(()) => AppendError::Refused(error),
+                Err(_) => AppendError::Unknown(error),
+            });
+        }
+        let written = (record.len() as u64).next_multiple_of(super::record::ALIGNMENT as u64);
+        current.offset += written;
+        current.last = last;
+        self.since_checkpoint += written;
+        Ok(())
+    }
+
+    /// Makes durable what was written. After a failure nothing is known of it, and nothing more may be written.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.current.as_ref().map_or(Ok(()), |current| current.segment.handle.sync())
+    }
+
+    /// Everything up to this revision is in a durable checkpoint: the segments that hold no more become spares.
+    pub(crate) fn recycle(&mut self, through: Revision) {
+        while self.older.front().is_some_and(|older| older.last <= through)
+            && let Some(older) = self.older.pop_front()
+        {
+            self.spares.push(older.segment);
+        }
+    }
+}

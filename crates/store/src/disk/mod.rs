@@ -1,0 +1,14 @@
+//! The engine that keeps the history on disk: a log of records, checkpoints of the latest state, and that state in
+//! memory. `docs/storage.md` has the layout, the invariants, and what is assumed of the disk.
+
+mod checkpoint;
+mod committer;
+mod files;
+mod identity;
+mod log;
+mod maintenance;
+mod open;
+mod record;
+mod recovery;
+
+pub use open::{DiskOptions, DiskStore, Durability, OpenError};

@@ -1,0 +1,299 @@
+//! The engine as others see it.
+
+use super::committer::Committer;
+use super::files::{Directory, Files};
+use super::identity::{self, Identity};
+use super::maintenance::{self, Maintenance};
+use super::record::Encoder;
+use super::recovery::{Recovered, recover};
+use crate::index::Index;
+use crate::{Feed, Store, Unavailable, new_store_id};
+use parking_lot::{Mutex, RwLock};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use syncline_core::{Entry, Outcome, Page, StoreId, Transaction};
+use syncline_wire::Revision;
+use thiserror::Error;
+
+/// The file that keeps a second process out.
+const LOCK: &str = "lock";
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: it is on disk.
+    Fsync,
+    /// A killed process: the system has it.
+    Os,
+}
+
+/// What an operator may set of the disk engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// How long a deleted key is remembered.
+    pub tombstones: Duration,
+    /// The bytes of a file of the log. A data directory keeps what it was made with.
+    pub segment_size: u64,
+}
+
+impl Default for DiskOptions {
+    /// Fsync, 7 days, 32 MiB.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            tombstones: Duration::from_secs(7 * 24 * 3600),
+            segment_size: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// A data directory can't be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The system refuses.
+    #[error("can't {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is in use{}: end that process, or choose another directory", path.display(), holder(*.pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that has it, where that is known.
+        pid: Option<u32>,
+    },
+    /// It holds something else.
+    #[error("{} is no data directory of syncline: expected it to be empty or to hold a file `{}`, found `{found}`; choose another directory", path.display(), identity::NAME)]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// A file that is there.
+        found: String,
+    },
+    /// It was written by another version of this program.
+    #[error("{} has format {found}, expected {expected}: open it with the version that wrote it", file.display())]
+    Format {
+        /// The file that says so.
+        file: PathBuf,
+        /// The format that this version writes.
+        expected: u32,
+        /// The format that was found.
+        found: u32,
+    },
+    /// Something that had been durable is not there any more.
+    #[error("{} is damaged at offset {offset}: {what}; nothing was changed. Restore a backup, or look for what has damaged the disk", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What was expected and found.
+        what: String,
+    },
+    /// There is no new store id to be had.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl OpenError {
+    /// What to make of an error of the system.
+    pub(crate) fn io(what: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" by process {pid}"))
+}
+
+/// The history on disk, the latest state in memory.
+pub struct DiskStore(Engine<Directory>);
+
+impl DiskStore {
+    /// Opens a data directory, or makes one where there is none or an empty one.
+    ///
+    /// # Errors
+    /// [`OpenError`] where it is in use, damaged, or something else.
+    pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
+        let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
+        let lock = lock(path)?;
+        Engine::open(files, options, Some(lock)).map(Self)
+    }
+}
+
+/// Keeps other processes out for as long as it is open.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(OpenError::io("open", path.clone()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Without it, the error says less.
+            let _ = file.read_to_string(&mut pid);
+            return Err(OpenError::Locked { path: directory.to_owned(), pid: pid.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(OpenError::io("write", path))?;
+    Ok(file)
+}
+
+/// The engine over any file layer.
+pub(crate) struct Engine<F: Files> {
+    shared: Arc<Shared<F>>,
+    maintenance: Option<JoinHandle<()>>,
+    /// Held until everything else has ended.
+    _lock: Option<File>,
+}
+
+/// What the engine's threads share.
+pub(crate) struct Shared<F: Files> {
+    pub(crate) files: Arc<F>,
+    pub(crate) identity: Identity,
+    pub(crate) options: DiskOptions,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) committer: Mutex<Committer<F>>,
+    pub(crate) maintenance: Maintenance,
+}
+
+impl<F: Files> Engine<F> {
+    pub(crate) fn open(files: F, options: DiskOptions, lock: Option<File>) -> Result<Self, OpenError> {
+        let files = Arc::new(files);
+        let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
+        let identity = if names.iter().any(|name| name == identity::NAME) {
+            Identity::read(&*files)?
+        } else if let Some(found) =
+            names.into_iter().find(|name| name != LOCK && !name.ends_with(super::log::NOT_READY))
+        {
+            return Err(OpenError::Foreign { path: files.path(""), found });
+        } else {
+            let identity = Identity { store: new_store_id()?, segment_size: options.segment_size };
+            identity.write(&*files)?;
+            identity
+        };
+        let Recovered { index, log, time } = recover(&files, identity)?;
+        let committer = Committer {
+            identity,
+            durability: options.durability,
+            feed: Box::new(|_| {}),
+            log,
+            synced: Revision::ZERO,
+            time,
+            failed: None,
+            encoder: Encoder::default(),
+        };
+        let shared = Arc::new(Shared {
+            files,
+            identity,
+            options,
+            index: RwLock::new(index),
+            committer: Mutex::new(committer),
+            maintenance: Maintenance::default(),
+        });
+        // What was found may not have been synced by the process that wrote it.
+        let head = shared.index.read().head();
+        let path = || shared.files.path("");
+        shared.committer.lock().sync(head).map_err(OpenError::io("sync", path()))?;
+        let of_thread = shared.clone();
+        let maintenance = thread::Builder::new()
+            .name("maintenance".into())
+            .spawn(move || maintenance::run(&of_thread))
+            .map_err(OpenError::io("start a thread for", path()))?;
+        Ok(Self { shared, maintenance: Some(maintenance), _lock: lock })
+    }
+}
+
+impl<F: Files> Drop for Engine<F> {
+    fn drop(&mut self) {
+        self.shared.maintenance.close();
+        if let Some(thread) = self.maintenance.take() {
+            // It has died of a fault that it has reported itself.
+            let _ = thread.join();
+        }
+        let head = self.shared.index.read().head();
+        if let Err(error) = self.shared.committer.lock().close(head) {
+            tracing::error!(%error, "can't close the log; what was acknowledged is as durable as was promised");
+        }
+    }
+}
+
+impl<F: Files> Store for Engine<F> {
+    fn id(&self) -> StoreId {
+        self.shared.identity.store
+    }
+
+    fn head(&self) -> Revision {
+        self.shared.index.read().head()
+    }
+
+    fn follow(&self, feed: Feed) -> Revision {
+        let mut committer = self.shared.committer.lock();
+        committer.feed = feed;
+        self.shared.index.read().head()
+    }
+
+    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        let mut committer = self.shared.committer.lock();
+        let outcomes = committer.commit(&self.shared.index, batch);
+        self.shared.maintenance.look(&committer.log);
+        outcomes
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
+        let record = self.shared.index.read().get(key).cloned();
+        Ok(record.map(|record| record.entry()))
+    }
+
+    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
+        self.shared.index.read().page(since, max_bytes)
+    }
+}
+
+impl Store for DiskStore {
+    fn id(&self) -> StoreId {
+        self.0.id()
+    }
+
+    fn head(&self) -> Revision {
+        self.0.head()
+    }
+
+    fn follow(&self, feed: Feed) -> Revision {
+        self.0.follow(feed)
+    }
+
+    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        self.0.commit(batch)
+    }
+
+    fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send {
+        self.0.get(key)
+    }
+
+    fn changed_since(
+        &self,
+        since: Revision,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Page, Unavailable>> + Send {
+        self.0.changed_since(since, max_bytes)
+    }
+}

@@ -1,0 +1,299 @@
+//! A batch of transactions, as the log holds it.
+//!
+//! ```text
+//!  0        4        8         16               24               32        40      44           48
+//!  ┌────────┬────────┬─────────┬────────────────┬────────────────┬─────────┬───────┬────────────┬───────────────
+//!  │ length │ crc of │ segment │ first revision │ synced through │ time ms │ count │ crc of the │ transactions …
+//!  │        │  body  │         │                │                │         │       │   header   │
+//!  └────────┴────────┴─────────┴────────────────┴────────────────┴─────────┴───────┴────────────┴───────────────
+//!
+//!  transaction: operations: u16, then each as in a TXN frame of the wire protocol:
+//!    PUT     1: u8, key: string, value: string, version: u64
+//!    DELETE  5: u8, key: string, version: u64
+//! ```
+//!
+//! Integers are little-endian. `length` counts everything from itself on; the next record starts at the next multiple of
+//! 8. Checksums are CRC-32C. The header's covers the store id and all of the header before it, so a record of another
+//! store is no record here, and bytes that are none are known as such without reading on. Transactions have consecutive
+//! revisions.
+
+use bytes::{Buf, BufMut};
+use syncline_core::{Operation, StoreId, Transaction};
+use syncline_wire::{Revision, Version};
+
+/// The bytes before the transactions.
+pub(crate) const HEADER: usize = 48;
+
+/// The bytes of the header that its checksum covers.
+const CHECKED: usize = HEADER - 4;
+
+/// Where records start.
+pub(crate) const ALIGNMENT: usize = 8;
+
+/// The operations, as the wire protocol numbers them.
+const PUT: u8 = 1;
+const DELETE: u8 = 5;
+
+/// What a record says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The bytes of the record.
+    pub(crate) length: usize,
+    /// The segment that it was written to.
+    pub(crate) segment: u64,
+    /// The revision of its first transaction.
+    pub(crate) first: Revision,
+    /// Everything up to here was synced when it was written.
+    pub(crate) synced: Revision,
+    /// When it was written: milliseconds since 1970, as far as the clock knew.
+    pub(crate) time: u64,
+    /// How many transactions it holds.
+    pub(crate) count: u32,
+}
+
+impl Header {
+    /// The revision of its last transaction; the one before the first where it holds none.
+    pub(crate) const fn last(&self) -> Revision {
+        Revision::new((self.first.get() + self.count as u64).saturating_sub(1))
+    }
+
+    /// Where the next record starts, if this one starts at 0.
+    pub(crate) const fn padded(&self) -> usize {
+        self.length.next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// Gathers accepted transactions, and makes a record of them. Its buffer is used again.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Encoder {
+    /// Starts a record.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.resize(HEADER, 0);
+        self.count = 0;
+    }
+
+    /// The bytes of the record so far.
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many transactions it holds.
+
+    /// Adds an accepted transaction.
+    pub(crate) fn push(&mut self, transaction: &Transaction) {
+        let writes = || transaction.operations.iter().filter(|o| !matches!(o, Operation::Check { .. }));
+        // Cannot be more: a transaction has at most 1,024 operations.
+        self.bytes.put_u16_le(u16::try_from(writes().count()).unwrap_or(u16::MAX));
+        for operation in writes() {
+            let write = match operation {
+                Operation::Check { .. } => continue,
+                Operation::Put { key, value, version } => Write { key, value: Some(value), version: *version },
+                Operation::Delete { key, version } => Write { key, value: None, version: *version },
+            };
+            write.encode(&mut self.bytes);
+        }
+        self.count += 1;
+    }
+
+    /// The record, whole. `length` and `count` of the header are its own.
+    pub(crate) fn finish(&mut self, store: StoreId, header: Header) -> &[u8] {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let body = crc32c::crc32c(self.bytes.get(HEADER..).unwrap_or_default());
+        if let Some(mut head) = self.bytes.get_mut(..CHECKED) {
+            head.put_u32_le(length);
+            head.put_u32_le(body);
+            head.put_u64_le(header.segment);
+            head.put_u64_le(header.first.get());
+            head.put_u64_le(header.synced.get());
+            head.put_u64_le(header.time);
+            head.put_u32_le(self.count);
+        }
+        let checksum = header_checksum(store, &self.bytes);
+        if let Some(place) = self.bytes.get_mut(CHECKED..HEADER) {
+            place.copy_from_slice(&checksum.to_le_bytes());
+        }
+        &self.bytes
+    }
+}
+
+fn put_string(out: &mut Vec<u8>, string: &[u8]) {
+    // Cannot be longer: `fits` was asked.
+    out.put_u16_le(u16::try_from(string.len()).unwrap_or(u16::MAX));
+    out.put_slice(string);
+}
+
+/// Whether a record can hold a transaction: its strings have lengths of 16 bits.
+pub(crate) fn fits(transaction: &Transaction) -> bool {
+    let short = |string: &[u8]| u16::try_from(string.len()).is_ok();
+    u16::try_from(transaction.operations.len()).is_ok()
+        && transaction.operations.iter().all(|operation| match operation {
+            Operation::Put { key, value, .. } => short(key) && short(value),
+            Operation::Check { key, .. } | Operation::Delete { key, .. } => short(key),
+        })
+}
+
+fn header_checksum(store: StoreId, record: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&store.bytes()), record.get(..CHECKED).unwrap_or_default())
+}
+
+/// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
+pub(crate) fn find(store: StoreId, bytes: &[u8]) -> Option<(Header, &[u8])> {
+    let mut head = bytes.get(..HEADER)?;
+    let length = head.get_u32_le() as usize;
+    if length < HEADER {
+        return None;
+    }
+    let body_checksum = head.get_u32_le();
+    let header = Header {
+        length,
+        segment: head.get_u64_le(),
+        first: Revision::new(head.get_u64_le()),
+        synced: Revision::new(head.get_u64_le()),
+        time: head.get_u64_le(),
+        count: head.get_u32_le(),
+    };
+    if head.get_u32_le() != header_checksum(store, bytes) {
+        return None;
+    }
+    let body = bytes.get(HEADER..length)?;
+    (crc32c::crc32c(body) == body_checksum).then_some((header, body))
+}
+
+/// All records that start in `bytes` at or after `from`, wherever they are: with the offset, and the header.
+pub(crate) fn find_all(store: StoreId, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
+    let mut offset = from;
+    std::iter::from_fn(move || {
+        while let Some(rest) = bytes.get(offset..)
+            && rest.len() >= HEADER
+        {
+            if let Some((header, _)) = find(store, rest) {
+                let found = offset;
+                offset += header.padded();
+                return Some((found, header));
+            }
+            offset += ALIGNMENT;
+        }
+        None
+    })
+}
+
+/// One write of a transaction, as a record holds it: a put, or a deletion where there is no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Write<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) version: Version,
+}
+
+/// Hands every write of a record's transactions to `take`, with its revision. Answers whether the bytes hold just the
+/// transactions that the header says: where the checksum is right, only a fault of the program could make them not.
+pub(crate) fn writes<'a>(header: &Header, mut bytes: &'a [u8], mut take: impl FnMut(Revision, Write<'a>)) -> bool {
+    let mut revision = header.first;
+    for _ in 0..header.count {
+        let Ok(operations) = bytes.try_get_u16_le() else { return false };
+        for _ in 0..operations {
+            match Write::decode(&mut bytes) {
+                Some(write) => take(revision, write),
+                None => return false,
+            }
+        }
+        revision = Revision::new(revision.get().saturating_add(1));
+    }
+    bytes.is_empty()
+}
+
+impl<'a> Write<'a> {
+    /// Appends it, as the operation of a TXN frame.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(if self.value.is_some() { PUT } else { DELETE });
+        put_string(out, self.key);
+        if let Some(value) = self.value {
+            put_string(out, value);
+        }
+        out.put_u64_le(self.version.get());
+    }
+
+    /// Takes one off the front of `bytes`.
+    pub(crate) fn decode(bytes: &mut &'a [u8]) -> Option<Self> {
+        let operation = bytes.try_get_u8().ok()?;
+        let key = string(bytes)?;
+        let value = match operation {
+            PUT => Some(string(bytes)?),
+            DELETE => None,
+            _ => return None,
+        };
+        let version = Version::new(bytes.try_get_u64_le().ok()?);
+        Some(Self { key, value, version })
+    }
+}
+
+fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::from(bytes.try_get_u16_le().ok()?);
+    let (string, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId::new([7; 16]);
+
+    fn record() -> Vec<u8> {
+        let put = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(3) };
+        let check = Operation::Check { key: "other".into(), version: Version::new(1) };
+        let delete = Operation::Delete { key: "gone".into(), version: Version::new(9) };
+        let mut encoder = Encoder::default();
+        encoder.clear();
+        encoder.push(&Transaction { origin: None, operations: vec![put, check] });
+        encoder.push(&Transaction { origin: None, operations: vec![delete] });
+        let (first, synced) = (Revision::new(100), Revision::new(90));
+        encoder.finish(STORE, Header { length: 0, segment: 5, first, synced, time: 1234, count: 0 }).to_vec()
+    }
+
+    #[test]
+    fn what_is_written_is_found() {
+        let mut bytes = record();
+        let length = bytes.len();
+        bytes.extend_from_slice(b"what follows");
+        let (header, transactions) = find(STORE, &bytes).unwrap();
+        let (first, synced) = (Revision::new(100), Revision::new(90));
+        assert_eq!(header, Header { length, segment: 5, first, synced, time: 1234, count: 2 });
+        assert_eq!(header.last(), Revision::new(101));
+        let mut found = Vec::new();
+        assert!(writes(&header, transactions, |revision, write| found.push((revision.get(), write))));
+        let put = Write { key: b"key", value: Some(b"value"), version: Version::new(3) };
+        let delete = Write { key: b"gone", value: None, version: Version::new(9) };
+        assert_eq!(found, [(100, put), (101, delete)]);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found_out() {
+        let bytes = record();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(find(STORE, &flipped), None, "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert_eq!(find(STORE, &bytes[..length]), None, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_store_is_none() {
+        assert_eq!(find(StoreId::new([8; 16]), &record()), None);
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        assert_eq!(find(STORE, &[0; 1000]), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Opening a data directory: the newest checkpoint, and what the log holds after it.
+//!
+//! # Where the log ends
+//! It is read as far as its records follow on, from segment to segment. Where they stop, either a write was cut short,
+//! which is what a crash does, or something was damaged that had been durable. The records tell which: each says up to
+//! which revision everything had been synced when it was written. So where any record that was not read says that the
+//! revision which is missing had been synced, it is damage, and the store is not opened. Otherwise nothing that is
+//! missing was ever said to be durable: the log ends there.
+//!
+//! A log that a crash has cut short goes on in a new segment, and what may lie behind the cut is left alone. It can never
+//! be taken for a continuation: a segment is read from its front, and only as far as its own records follow on.
+
+use super::OpenError;
+use super::checkpoint::{self, Summary};
+use super::files::{Files, Handle};
+use super::identity::Identity;
+use super::log::{self, Current, Log, NOT_READY, Older, Segment};
+use super::record::{self, Header};
+use crate::index::{Index, Record};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use syncline_wire::Revision;
+use tracing::{info, warn};
+
+/// What a data directory holds.
+pub(crate) struct Recovered<F: Files> {
+    pub(crate) index: Index,
+    pub(crate) log: Log<F>,
+    /// The latest time that a record of the log carries: milliseconds since 1970.
+    pub(crate) time: u64,
+}
+
+/// A file of the log, and where its records are, those too that do not follow on.
+struct Scanned<H> {
+    segment: Segment<H>,
+    records: Vec<(usize, Header)>,
+    /// How many of them, from the front of the file on, belong to the log.
+    followed: usize,
+}
+
+impl<H> Scanned<H> {
+    /// The record at the front of the file: what the file is a segment of.
+    fn front(&self) -> Option<Header> {
+        self.records.first().filter(|(offset, _)| *offset == 0).map(|(_, header)| *header)
+    }
+
+    /// The last record that belongs to the log.
+    fn last(&self) -> Option<(usize, Header)> {
+        self.records.get(self.followed.checked_sub(1)?).copied()
+    }
+
+    /// Where the records that belong to the log end.
+    fn end(&self) -> usize {
+        self.last().map_or(0, |(offset, header)| offset + header.padded())
+    }
+}
+
+/// Reads a data directory.
+pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Recovered<F>, OpenError> {
+    let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
+    for name in names.iter().filter(|name| name.ends_with(NOT_READY)) {
+        files.remove(name).map_err(OpenError::io("remove the unfinished", files.path(name)))?;
+    }
+    let (mut index, through) = read_checkpoint(&**files, identity, &names)?;
+    let mut scanned = scan(&**files, identity, &names)?;
+    let next = follow(&mut scanned, through);
+    refuse_damage(&**files, &scanned, through, next)?;
+
+    let next_number = names.iter().filter_map(|name| log::number(name)).max().map_or(1, |last| last + 1);
+    let next_id = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.segment).max();
+    let mut log = Log {
+        files: files.clone(),
+        size: identity.segment_size,
+        current: None,
+        older: VecDeque::new(),
+        spares: Vec::new(),
+        next_id: next_id.map_or(1, |last| last.saturating_add(1)),
+        next_number,
+        since_checkpoint: 0,
+    };
+    let mut time = 0;
+    for file in scanned {
+        let Some((_, last)) = file.last() else {
+            log.spares.push(file.segment);
+            continue;
+        };
+        replay(&**files, identity, &file, through, &mut index)?;
+        time = file.records.iter().take(file.followed).fold(time, |time, (_, header)| header.time.max(time));
+        log.since_checkpoint += file.end() as u64;
+        if let Some(full) = log.current.take() {
+            log.older.push_back(Older { segment: full.segment, last: full.last });
+        }
+        let offset = file.end();
+        if file.records.len() > file.followed
+            && file.records.iter().skip(file.followed).any(|(_, h)| h.segment == last.segment)
+        {
+            warn!(file = %files.path(&log::name(file.segment.number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
+            log.older.push_back(Older { segment: file.segment, last: last.last() });
+        } else {
+            log.current =
+                Some(Current { id: last.segment, segment: file.segment, offset: offset as u64, last: last.last() });
+        }
+    }
+    index.advance(previous(next));
+    info!(head = %index.head(), keys = index.keys(), "opened");
+    Ok(Recovered { index, log, time })
+}
+
+/// Reads the newest checkpoint, and removes older ones.
+fn read_checkpoint<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<(Index, Revision), OpenError> {
+    let mut revisions: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
+    revisions.sort_unstable();
+    let Some(newest) = revisions.pop() else { return Ok((Index::new(Revision::ZERO), Revision::ZERO)) };
+    let name = checkpoint::name(newest);
+    let damaged = |offset, what: &str| OpenError::Damaged { file: files.path(&name), offset, what: what.into() };
+    let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
+    let mut index = Index::new(Revision::ZERO);
+    let read = checkpoint::read(&handle, identity.store, |record| index.insert(record));
+    let Summary { through, forgotten } = read.map_err(|error| match error {
+        checkpoint::ReadError::Io(error) => OpenError::io("read", files.path(&name))(error),
+        checkpoint::ReadError::Damaged { offset } => damaged(offset, "the checkpoint is not as it was written"),
+        checkpoint::ReadError::Format { found } => {
+            OpenError::Format { file: files.path(&name), expected: checkpoint::FORMAT, found }
+        }
+    })?;
+    if through != newest {
+        return Err(damaged(0, "the checkpoint has the name of another"));
+    }
+    index.advance(through);
+    index.set_forgotten(forgotten);
+    for old in revisions {
+        let name = checkpoint::name(old);
+        files.remove(&name).map_err(OpenError::io("remove the old", files.path(&name)))?;
+    }
+    Ok((index, through))
+}
+
+/// Finds the records of all files of the log: the segments first, in their order.
+fn scan<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<Vec<Scanned<F::Handle>>, OpenError> {
+    let mut scanned = Vec::new();
+    for number in names.iter().filter_map(|name| log::number(name)) {
+        let name = log::name(number);
+        let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
+        let segment = Segment { number, handle };
+        let bytes = read_all(files, identity, &segment)?;
+        let records = record::find_all(identity.store, &bytes, 0).collect();
+        scanned.push(Scanned { segment, records, followed: 0 });
+    }
+    scanned
+        .sort_by_key(|file| file.front().map_or((u64::MAX, file.segment.number), |f| (f.segment, file.segment.number)));
+    Ok(scanned)
+}
+
+/// Marks the records that belong to the log after a checkpoint, and answers the first revision that is not there.
+fn follow<H>(scanned: &mut [Scanned<H>], through: Revision) -> Revision {
+    let wanted = Revision::new(through.get().saturating_add(1));
+    // What comes before the last segment that starts in time holds nothing more.
+    let begin = scanned.iter().rposition(|file| file.front().is_some_and(|front| front.first <= wanted));
+    let mut next = None;
+    for file in scanned.iter_mut().skip(begin.unwrap_or(usize::MAX)) {
+        let Some(front) = file.front() else { break };
+        if next.is_some_and(|next| front.first != next) {
+            break;
+        }
+        let mut place = (0, front.first);
+        for (offset, header) in &file.records {
+            if (*offset, header.first) != place || header.segment != front.segment {
+                break;
+            }
+            place = (offset + header.padded(), Revision::new(header.last().get().saturating_add(1)));
+            file.followed += 1;
+        }
+        next = Some(place.1);
+    }
+    next.unwrap_or(wanted)
+}
+
+/// Looks at all that does not belong to the log for a sign that the log should go on.
+fn refuse_damage<F: Files>(
+    files: &F,
+    scanned: &[Scanned<F::Handle>],
+    through: Revision,
+    next: Revision,
+) -> Result<(), OpenError> {
+    let unread = scanned.iter().flat_map(|file| file.records.iter().skip(file.followed));
+    let was_synced = unread.map(|(_, header)| header.synced).max().unwrap_or_default().max(through);
+    if was_synced < next {
+        return Ok(());
+    }
+    let stop = scanned.iter().rfind(|file| file.followed > 0);
+    Err(OpenError::Damaged {
+        file: files.path(&stop.map(|file| log::name(file.segment.number)).unwrap_or_default()),
+        offset: stop.map_or(0, Scanned::end) as u64,
+        what: format!("revision {next} is missing, and all up to {was_synced} had been durable"),
+    })
+}
+
+/// Takes in what a segment holds after a checkpoint.
+fn replay<F: Files>(
+    files: &F,
+    identity: Identity,
+    file: &Scanned<F::Handle>,
+    through: Revision,
+    index: &mut Index,
+) -> Result<(), OpenError> {
+    let bytes = read_all(files, identity, &file.segment)?;
+    for (offset, _) in file.records.iter().take(file.followed) {
+        let whole =
+            record::find(identity.store, bytes.get(*offset..).unwrap_or_default()).is_some_and(|(header, body)| {
+                record::writes(&header, body, |revision, write| {
+                    if revision > through {
+                        index.insert(match write.value {
+                            Some(value) => Record::value_at(revision, write.version, write.key, value),
+                            None => Record::tombstone(revision, write.version, write.key, header.time),
+                        });
+                    }
+                })
+            });
+        if !whole {
+            return Err(OpenError::Damaged {
+                file: files.path(&log::name(file.segment.number)),
+                offset: *offset as u64,
+                what: "a record does not hold what it says".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn read_all<F: Files>(files: &F, identity: Identity, segment: &Segment<F::Handle>) -> Result<Vec<u8>, OpenError> {
+    let path = || files.path(&log::name(segment.number));
+    let size = usize::try_from(identity.segment_size).unwrap_or(usize::MAX);
+    let length = segment.handle.length().map_err(OpenError::io("read", path()))?;
+    if length != identity.segment_size {
+        let what = format!("the file has {length} bytes, expected {size}");
+        return Err(OpenError::Damaged { file: path(), offset: length, what });
+    }
+    let mut bytes = vec![0; size];
+    segment.handle.read_at(&mut bytes, 0).map_err(OpenError::io("read", path()))?;
+    Ok(bytes)
+}
+
+fn previous(revision: Revision) -> Revision {
+    Revision::new(revision.get().saturating_sub(1))
+}
