@@ -83,8 +83,6 @@ impl Encoder {
         self.bytes.len()
     }
 
-    /// How many transactions it holds.
-
     /// Adds an accepted transaction.
     pub(crate) fn push(&mut self, transaction: &Transaction) {
         let writes = || transaction.operations.iter().filter(|o| !matches!(o, Operation::Check { .. }));
