@@ -5,6 +5,7 @@ use crate::size::Size;
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use syncline_server::{Config, Limits};
 
 /// A versioned key-value server that keeps every client up to date.
@@ -36,13 +37,17 @@ pub(crate) struct Serve {
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
     pub(crate) listen: String,
 
-    /// The directory for the data [not used yet: see --durability]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
+    /// The directory that the data is kept in; made where it is not there
+    #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
+    pub(crate) data: PathBuf,
 
     /// What an acknowledged write survives
-    #[arg(long, value_enum, default_value_t = Durability::Memory)]
+    #[arg(long, value_enum, default_value_t = Durability::Fsync)]
     pub(crate) durability: Durability,
+
+    /// How long a deleted key is remembered, with its version
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
+    pub(crate) tombstones: Duration,
 
     /// The longest key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
@@ -77,11 +82,11 @@ const LIMITS: &str = "Limits";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Durability {
-    /// A power cut, for it is on disk [not available yet]
+    /// A power cut: it is on disk
     Fsync,
-    /// A killed process, for the system has it [not available yet]
+    /// A killed process: the system has it
     Os,
-    /// Nothing: it is lost when the process ends
+    /// Nothing: all is kept in memory, and lost when the process ends
     Memory,
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 use syncline_client::{ConnectError, GetError, PutError, UpdateError};
+use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -12,7 +13,8 @@ Exit codes:
   2  the command line, a key or a value can't be
   3  stale: the version is not the current one plus 1; nothing was written
   4  unavailable: the server can't be reached, or can't do it for now; nothing was written
-  5  the outcome is unknown: the connection was lost while the write was in flight";
+  5  the outcome is unknown: the connection was lost while the write was in flight
+  6  the data directory is damaged, or not one; nothing was changed";
 
 /// Why a command has failed.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) enum Failure {
     Stale(String),
     Unavailable(String),
     OutcomeUnknown(String),
+    Damaged(String),
     /// Nobody reads what is printed any more, as after `| head`: no failure, only the end.
     NobodyReads,
 }
@@ -34,7 +37,8 @@ impl Failure {
             | Self::Usage(message)
             | Self::Stale(message)
             | Self::Unavailable(message)
-            | Self::OutcomeUnknown(message) => Some(message),
+            | Self::OutcomeUnknown(message)
+            | Self::Damaged(message) => Some(message),
             Self::NobodyReads => None,
         }
     }
@@ -48,6 +52,7 @@ impl Failure {
             Self::Stale(_) => 3,
             Self::Unavailable(_) => 4,
             Self::OutcomeUnknown(_) => 5,
+            Self::Damaged(_) => 6,
         })
     }
 
@@ -97,6 +102,16 @@ impl From<UpdateError> for Failure {
             UpdateError::Get(error) => error.into(),
             UpdateError::Put(error) => error.into(),
             UpdateError::Contended { .. } => Self::Stale(error.to_string()),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let message = error.to_string();
+        match error {
+            OpenError::Io { .. } | OpenError::Locked { .. } | OpenError::Unavailable(_) => Self::Unavailable(message),
+            OpenError::Foreign { .. } | OpenError::Format { .. } | OpenError::Damaged { .. } => Self::Damaged(message),
         }
     }
 }

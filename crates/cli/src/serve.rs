@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::print_line;
 use std::io;
 use syncline_server::{BindError, Config, Limits, Server};
-use syncline_store::MemoryStore;
+use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -13,23 +13,34 @@ use tracing::{info, warn};
 const OTHER_FILES: u64 = 64;
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
-    if args.durability != Durability::Memory {
-        return Err(Failure::Usage(
-            "--durability: expected memory, the only one that this version has; nothing survives the process".into(),
-        ));
-    }
-    let config = config(&args);
+    let durability = match args.durability {
+        Durability::Fsync => store::Durability::Fsync,
+        Durability::Os => store::Durability::Os,
+        Durability::Memory => {
+            let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
+            warn!("durability is memory: everything is lost when this process ends");
+            return serve(&args, store).await;
+        }
+    };
+    let options = DiskOptions { durability, tombstones: args.tombstones, ..DiskOptions::default() };
+    let store = DiskStore::open(&args.data, options)?;
+    let promise = match durability {
+        store::Durability::Fsync => "an acknowledged write is on disk: it survives a power cut",
+        store::Durability::Os => "an acknowledged write survives a killed process, not a power cut",
+    };
+    info!(data = %args.data.display(), store = %store.id(), "{promise}");
+    serve(&args, store).await
+}
+
+/// Serves a store until a signal ends it.
+async fn serve(args: &Serve, store: impl Store) -> Result<(), Failure> {
+    let config = config(args);
     let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
     allow_files(config.max_connections);
-    let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
     let server = Server::bind(config, store).await.map_err(|error| match error {
         BindError::Limits(_) => Failure::Usage(error.to_string()),
         BindError::Listen { .. } | BindError::Thread(_) => Failure::Unavailable(error.to_string()),
     })?;
-    warn!("durability is memory: everything is lost when this process ends");
-    if let Some(data) = args.data {
-        warn!(data = %data.display(), "nothing is kept in the data directory: this version has no disk engine");
-    }
     print_line(&format!("listening on {}", server.local_addr()))?;
     server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
 }

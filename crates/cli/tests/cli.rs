@@ -109,7 +109,8 @@ fn where_no_server_is_it_is_exit_code_4() {
 #[test]
 fn an_address_that_is_taken_is_exit_code_4() {
     let server = Server::start();
-    let output = syncline(&["serve", "--listen", &server.addr]).output().unwrap();
+    let data = tempfile::TempDir::new().unwrap();
+    let output = syncline(&["serve", "--listen", &server.addr]).env("SYNCLINE_DATA", data.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(output.stdout.is_empty(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
@@ -117,16 +118,18 @@ fn an_address_that_is_taken_is_exit_code_4() {
 }
 
 #[test]
-fn limits_that_cannot_be_and_durability_that_is_not_there_are_exit_code_2() {
+fn limits_that_cannot_be_are_exit_code_2() {
     for (args, expected) in [
         (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
         (&["--max-entry", "64KiB"], "expected at most 65525 bytes, found 65536"),
         (&["--max-requests", "0"], "expected at least 1, found 0"),
         (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
-        (&["--durability", "fsync"], "expected memory"),
-        (&["--durability", "os"], "expected memory"),
+        (&["--durability", "paper"], "invalid value 'paper'"),
+        (&["--tombstones", "soon"], "invalid value 'soon'"),
     ] {
-        let output = syncline(&["serve", "--listen", "127.0.0.1:0"]).args(args).output().unwrap();
+        let data = tempfile::TempDir::new().unwrap();
+        let mut serve = syncline(&["serve", "--listen", "127.0.0.1:0"]);
+        let output = serve.args(args).env("SYNCLINE_DATA", data.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(expected), "{args:?}: {said}");
@@ -184,9 +187,13 @@ fn a_watcher_that_nobody_reads_any_more_ends() {
 }
 
 #[test]
-fn serve_warns_listens_and_ends_in_order() {
-    for signal in ["TERM", "INT"] {
-        let server = Server::start_with(&["--listen", "127.0.0.1:0", "--data", "somewhere"], "");
+fn serve_says_what_it_promises_and_ends_in_order() {
+    for (signal, durability, promise) in [
+        ("TERM", "fsync", "survives a power cut"),
+        ("INT", "os", "survives a killed process, not a power cut"),
+        ("TERM", "memory", "everything is lost when this process ends"),
+    ] {
+        let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", durability], "");
         let mut connection = TcpStream::connect(&server.addr).unwrap();
         assert_eq!(server.fine(&["put", "k", "v"]), "k  (version 1)\n");
         server.process.signal(signal);
@@ -195,11 +202,48 @@ fn serve_warns_listens_and_ends_in_order() {
         assert!(said.ends_with(b"\x02\0\0\x1a\0unavailable: shutting down"), "{said:?}");
         let (status, said) = server.process.end();
         assert_eq!(status.code(), Some(0), "{said}");
-        for expected in ["everything is lost when this process ends", "data=somewhere", "shutting down", "shut down"] {
+        for expected in [promise, "shutting down", "shut down"] {
             assert!(said.contains(expected), "{expected:?} is not in {said}");
         }
-        assert!(!std::path::Path::new("somewhere").exists());
     }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_the_next_start() {
+    for end in ["TERM", "KILL"] {
+        let server = Server::start();
+        server.fine(&["put", "name", "mark"]);
+        server.fine(&["put", "name", "tony", "--version", "2"]);
+        server.process.signal(end);
+        let data = server.data.clone();
+        let (_, _) = server.process.end();
+        let server = Server::start_on(&data, &["--listen", "127.0.0.1:0"], "off");
+        let expected = "{\"key\":\"name\",\"value\":\"tony\",\"version\":2}\n";
+        assert_eq!(server.fine(&["get", "name", "--json"]), expected, "after SIG{end}");
+    }
+}
+
+#[test]
+fn a_data_directory_in_use_is_exit_code_4_and_names_the_holder() {
+    let server = Server::start();
+    let data = server.data.path().to_str().unwrap();
+    let output = syncline(&["serve", "--listen", "127.0.0.1:0", "--data", data]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = format!("syncline: {data} is in use by process {}: ", server.process.id());
+    assert!(said.starts_with(&expected), "{said}");
+}
+
+#[test]
+fn a_directory_with_other_things_in_it_is_exit_code_6_and_is_left_alone() {
+    let data = tempfile::TempDir::new().unwrap();
+    std::fs::write(data.path().join("letter.txt"), "dear").unwrap();
+    let mut serve = syncline(&["serve", "--listen", "127.0.0.1:0"]);
+    let output = serve.env("SYNCLINE_DATA", data.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("found `letter.txt`; choose another directory"), "{said}");
+    assert_eq!(std::fs::read(data.path().join("letter.txt")).unwrap(), b"dear");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const README: &str = include_str!("../../../README.md");
@@ -32,8 +33,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn open(addr: &str) -> Self {
-        let bin = std::path::Path::new(support::SYNCLINE).parent().unwrap().to_str().unwrap().to_owned();
+    fn open(addr: &str, directory: &Path) -> Self {
+        let bin = Path::new(support::SYNCLINE).parent().unwrap().to_str().unwrap().to_owned();
         let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
         // `script`, which is on every Debian, gives the shell a terminal, so that commands behave as they do for people.
         let mut child = Command::new("script")
@@ -43,7 +44,7 @@ impl Terminal {
             .env("RUST_LOG", "off")
             .env("SYNCLINE_ADDR", addr)
             .env("SYNCLINE_LISTEN", "127.0.0.1:0")
-            .current_dir(std::env::temp_dir())
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -86,6 +87,7 @@ fn goes_on(command: &str) -> bool {
 
 #[test]
 fn every_command_of_the_readme_shows_what_the_readme_says() {
+    let directory = tempfile::TempDir::new().unwrap();
     let mut terminals: BTreeMap<String, Terminal> = BTreeMap::new();
     let mut addr = README_ADDR.to_owned();
     let mut commands = 0;
@@ -93,7 +95,7 @@ fn every_command_of_the_readme_shows_what_the_readme_says() {
         let mut lines = block[..block.find("```").unwrap()].lines().peekable();
         let name = lines.next().unwrap();
         assert!(name.starts_with("# terminal "), "a block that names no terminal: {name}");
-        let terminal = terminals.entry(name.to_owned()).or_insert_with(|| Terminal::open(&addr));
+        let terminal = terminals.entry(name.to_owned()).or_insert_with(|| Terminal::open(&addr, directory.path()));
         while let Some(line) = lines.next() {
             let Some(command) = line.strip_prefix("$ ") else {
                 // More of what an earlier block has started.

@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// The binary under test.
 pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
@@ -10,7 +12,7 @@ pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 /// The binary with these arguments, without anything that the environment may say.
 pub fn syncline(args: &[&str]) -> Command {
     let mut command = Command::new(SYNCLINE);
-    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "RUST_LOG"] {
+    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA", "RUST_LOG"] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());
@@ -53,6 +55,10 @@ impl Process {
         assert!(sent.success());
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end: how it ended, and what else it said on stderr.
     pub fn end(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
@@ -80,6 +86,8 @@ fn line(from: &mut impl BufRead) -> String {
 pub struct Server {
     pub process: Process,
     pub addr: String,
+    /// Where its data is.
+    pub data: Arc<TempDir>,
 }
 
 impl Server {
@@ -88,11 +96,16 @@ impl Server {
     }
 
     pub fn start_with(args: &[&str], log: &str) -> Self {
+        Self::start_on(&Arc::new(TempDir::new().unwrap()), args, log)
+    }
+
+    /// Starts a server on a data directory that an earlier one has left.
+    pub fn start_on(data: &Arc<TempDir>, args: &[&str], log: &str) -> Self {
         let mut command = syncline(&["serve"]);
-        let mut process = Process::start(command.args(args).env("RUST_LOG", log));
+        let mut process = Process::start(command.args(args).env("SYNCLINE_DATA", data.path()).env("RUST_LOG", log));
         let first = process.line();
         let addr = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("first line: {first:?}")).to_owned();
-        Self { process, addr }
+        Self { process, addr, data: data.clone() }
     }
 
     /// Runs a client command to its end.

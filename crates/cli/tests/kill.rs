@@ -1,0 +1,148 @@
+//! Nothing that was acknowledged is lost, whenever the server is killed: the real binary, eight writers, `kill -9` at
+//! random moments, again and again on the same data directory.
+//!
+//! `SYNCLINE_KILLS=1000 cargo test --release --test kill` kills it more often.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use support::Server;
+use syncline_wire::{Decoder, Message, Tag, Version};
+use tempfile::TempDir;
+
+const WRITERS: u64 = 8;
+const KEYS_EACH: u64 = 20;
+const IN_FLIGHT: u64 = 16;
+const KILLS: u64 = 50;
+
+/// What a writer knows of a key.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// The last version that was acknowledged.
+    acknowledged: u64,
+    /// The last version that was asked for.
+    asked: u64,
+}
+
+/// A writer's keys.
+type Keys = BTreeMap<u64, Known>;
+
+fn key(writer: u64, number: u64) -> String {
+    format!("writer{writer}/key{number}")
+}
+
+/// What a key holds at a version: long enough that records differ in length, and of no other key or version.
+fn value(writer: u64, number: u64, version: u64) -> String {
+    format!("{writer}.{number}.{version}.").repeat(1 + usize::try_from(version % 7).unwrap())
+}
+
+/// Puts one key after the other, some in flight at once, until the server is gone.
+fn write(addr: &str, writer: u64, mut keys: Keys, acknowledged: &AtomicU64) -> Keys {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut decoder = Decoder::new(stream.try_clone().unwrap());
+    let (mut sent, mut answered) = (0, 0);
+    let send = |keys: &mut Keys, sent: &mut u64, stream: &mut TcpStream| {
+        let number = *sent % KEYS_EACH;
+        let known = keys.entry(number).or_default();
+        known.asked += 1;
+        let tag = Tag::new(u16::try_from(*sent % 60_000 + 1).unwrap());
+        let message =
+            Message::put(tag, key(writer, number), value(writer, number, known.asked), Version::new(known.asked));
+        *sent += 1;
+        let mut frame = Vec::new();
+        message.encode(&mut frame).unwrap();
+        stream.write_all(&frame)
+    };
+    loop {
+        while sent < answered + IN_FLIGHT {
+            // A failure means that the server is gone; what it had answered may still be read.
+            if send(&mut keys, &mut sent, &mut stream).is_err() {
+                break;
+            }
+        }
+        match decoder.read() {
+            Ok(Some(message)) if message.tag() == Tag::BROADCAST => {}
+            Ok(Some(Message::Put(put))) => {
+                let known = keys.get_mut(&(answered % KEYS_EACH)).unwrap();
+                known.acknowledged += 1;
+                assert_eq!(put.version.get(), known.acknowledged, "answers come in order");
+                answered += 1;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Some(other)) => panic!("{other}"),
+            Ok(None) | Err(_) => return keys,
+        }
+    }
+}
+
+/// Compares what is there with what is known, and learns which writes in flight were accepted.
+fn check(addr: &str, writer: u64, keys: &mut Keys) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let mut decoder = Decoder::new(stream.try_clone().unwrap());
+    for (number, known) in keys {
+        let mut frame = Vec::new();
+        Message::get(Tag::new(1), key(writer, *number)).encode(&mut frame).unwrap();
+        stream.write_all(&frame).unwrap();
+        let found = match decoder.read().unwrap().unwrap() {
+            Message::Put(put) => {
+                let version = put.version.get();
+                assert_eq!(put.value, value(writer, *number, version), "{} at {version}", key(writer, *number));
+                version
+            }
+            Message::Error(error) if error.text.ends_with(b"not found") => 0,
+            other => panic!("{other}"),
+        };
+        let expected = known.acknowledged..=known.asked;
+        assert!(expected.contains(&found), "{} is at {found}, expected {expected:?}", key(writer, *number));
+        *known = Known { acknowledged: found, asked: found };
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
+    let kills = std::env::var("SYNCLINE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let data = Arc::new(TempDir::new().unwrap());
+    let mut all: Vec<Keys> = (0..WRITERS).map(|_| Keys::new()).collect();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut total = 0;
+    for kill in 0..kills {
+        // Both promises hold when only the process dies.
+        let durability = if kill % 2 == 0 { "fsync" } else { "os" };
+        let server = Server::start_on(&data, &["--listen", "127.0.0.1:0", "--durability", durability], "off");
+        for (writer, keys) in (0..).zip(&mut all) {
+            check(&server.addr, writer, keys);
+        }
+        let acknowledged = AtomicU64::new(0);
+        // xorshift
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let enough = random % 2000;
+        all = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..)
+                .zip(std::mem::take(&mut all))
+                .map(|(writer, keys)| {
+                    let (addr, acknowledged) = (&server.addr, &acknowledged);
+                    scope.spawn(move || write(addr, writer, keys, acknowledged))
+                })
+                .collect();
+            while acknowledged.load(Ordering::Relaxed) < enough {
+                std::thread::yield_now();
+            }
+            server.process.signal("KILL");
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        total += acknowledged.into_inner();
+    }
+    let server = Server::start_on(&data, &["--listen", "127.0.0.1:0"], "off");
+    for (writer, keys) in (0..).zip(&mut all) {
+        check(&server.addr, writer, keys);
+    }
+    assert!(total > kills * 100, "only {total} writes were acknowledged: too little load to show anything");
+}
