@@ -61,10 +61,16 @@ impl Output {
         self.shared.push_back(frames);
     }
 
-    /// Gives back memory that an idle connection doesn't need.
+    /// Keeps no more memory than it needs, for when the peer takes no more for now: none where it is empty, and of shared
+    /// frames a copy, for the least part of them keeps all that they were cut from.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();
+        } else if !self.shared.is_empty() {
+            let mut copy = BytesMut::with_capacity(self.remaining());
+            self.shared.iter().for_each(|frames| copy.extend_from_slice(frames));
+            copy.extend_from_slice(&self.gathered);
+            *self = Self { gathered: copy, ..Self::default() };
         }
     }
 }
@@ -138,6 +144,28 @@ mod tests {
             Message::put(Tag::BROADCAST, "k", "v", Version::new(1)).encode(&mut expected).unwrap();
             assert_eq!(drain(&mut output, step), expected, "step {step}");
         }
+    }
+
+    #[test]
+    fn shrinking_loses_nothing_and_keeps_nothing_shared() {
+        let large = Bytes::from(vec![7; COPIED + 1]);
+        let mut output = Output::new();
+        let message = Message::get(Tag::new(1), "key");
+        let mut expected = BytesMut::new();
+        for _ in 0..2 {
+            output.push(&message).unwrap();
+            output.push_shared(large.clone());
+            message.encode(&mut expected).unwrap();
+            expected.extend_from_slice(&large);
+        }
+        output.push(&message).unwrap();
+        message.encode(&mut expected).unwrap();
+        output.advance(10);
+        output.shrink();
+        assert!(large.is_unique());
+        assert_eq!(drain(&mut output, 100), expected[10..]);
+        output.shrink();
+        assert!(output.is_empty());
     }
 
     #[test]

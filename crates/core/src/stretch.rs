@@ -1,5 +1,6 @@
 //! A stretch of the history: transactions that were committed together, encoded once for everybody.
 
+use crate::server::Limits;
 use crate::{ConnId, Operation, Transaction};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
@@ -84,7 +85,10 @@ impl StretchBuilder {
                 Operation::Delete { key, version } => (key, &[][..], version),
             };
             // What a PUT can't carry is not broadcast to base connections, which could not read it.
-            let _ = Put::encode_parts(&mut self.frames, Tag::BROADCAST, key, value, *version);
+            if key.len() + value.len() <= Limits::MAX_PUT {
+                let encoded = Put::encode_parts(&mut self.frames, Tag::BROADCAST, key, value, *version);
+                debug_assert!(encoded.is_ok(), "within the limits of a PUT");
+            }
         }
         self.commits.push(Committed { revision, origin: transaction.origin, end: self.frames.len() });
     }
@@ -146,9 +150,11 @@ mod tests {
 
     #[test]
     fn what_a_put_cannot_carry_is_left_out() {
-        let large = Operation::Put { key: "k".into(), value: vec![0; 65_536].into(), version: Version::new(1) };
-        let stretch = stretch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
-        assert_eq!(keys(&stretch.frames(0..3)).concat(), "ab");
-        assert_eq!(keys(&stretch.frames(1..2)).concat(), "");
+        for (length, expected) in [(65_524, "akb"), (65_525, "ab"), (65_535, "ab"), (65_536, "ab")] {
+            let large = Operation::Put { key: "k".into(), value: vec![0; length].into(), version: Version::new(1) };
+            let stretch = stretch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
+            assert_eq!(keys(&stretch.frames(0..3)).concat(), expected, "{length}");
+            assert_eq!(keys(&stretch.frames(1..2)).concat(), expected.replace(['a', 'b'], ""), "{length}");
+        }
     }
 }

@@ -27,6 +27,9 @@ const DELETED_AT: &str = "deleted at version ";
 /// How many characters of a key an error text shows.
 const KEY_SHOWN: usize = 40;
 
+/// How many characters of a reason an error text shows.
+const REASON_SHOWN: usize = 1000;
+
 /// A key that is not there.
 pub(crate) fn not_found(key: &[u8]) -> Bytes {
     format!("{}: {NOT_FOUND}", Quoted(key)).into()
@@ -59,9 +62,11 @@ pub(crate) fn entry_too_large(found: usize, limits: &Limits) -> Bytes {
     format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {}", limits.max_entry).into()
 }
 
-/// The store or the server can't, for now.
+/// The store or the server can't, for now. A reason that is longer than people read is clipped.
 pub(crate) fn unavailable(reason: &str) -> Bytes {
-    format!("{UNAVAILABLE}{reason}").into()
+    let clipped: String = reason.chars().take(REASON_SHOWN).collect();
+    let cut = if clipped.len() < reason.len() { "…" } else { "" };
+    format!("{UNAVAILABLE}{clipped}{cut}").into()
 }
 
 /// A key in quotes, escaped, and clipped with `…`.
@@ -107,6 +112,13 @@ mod tests {
         assert_eq!(text(&[b'k'; 41]), format!("\"{}…\": not found", "k".repeat(40)));
         assert_eq!(text(&[0xff; 41]), format!("\"{}…\": not found", "\\xff".repeat(40)));
         assert_eq!(text("é".repeat(50).as_bytes()), format!("\"{}…\": not found", "é".repeat(40)));
+    }
+
+    #[test]
+    fn reasons_are_clipped() {
+        assert_eq!(unavailable("disk full"), "unavailable: disk full");
+        assert_eq!(unavailable(&"é".repeat(1000)), format!("unavailable: {}", "é".repeat(1000)));
+        assert_eq!(unavailable(&"é".repeat(100_000)), format!("unavailable: {}…", "é".repeat(1000)));
     }
 
     #[test]

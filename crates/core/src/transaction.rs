@@ -111,6 +111,11 @@ pub enum Outcome {
         /// Which trouble, for people.
         reason: Arc<str>,
     },
+    /// It may have been written or not: the store has failed while it did. Whoever asked must not be told either.
+    Unknown {
+        /// What has happened, for people.
+        reason: Arc<str>,
+    },
 }
 
 #[cfg(test)]

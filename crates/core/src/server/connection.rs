@@ -7,13 +7,13 @@ use crate::{ConnId, Entry, Operation, Outcome, Output, Page, RecentLog, Transact
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
-use syncline_wire::{Decoded, Get, Kind, Malformed, Message, Password, Put, Revision, Tag, Version, decode};
+use syncline_wire::{Auth, Decoded, Get, Kind, Malformed, Message, Password, Put, Revision, Tag, Version, decode};
 
 /// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
 const OUTPUT_ROOM: usize = 128 * 1024;
 
 /// What a [`Connection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
-/// asked for.
+/// asked for; reads are also done in that order, so that a later one is never older.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Check a password; answer with [`Connection::handle_verdict`].
@@ -35,7 +35,7 @@ pub enum Effect {
     CatchUp {
         /// The revision up to which everything was sent.
         since: Revision,
-        /// How many bytes of keys and values the page should have; the last transaction may pass it.
+        /// How many bytes of PUT frames the page should make; the last transaction may pass it.
         max_bytes: usize,
     },
 }
@@ -60,7 +60,8 @@ pub enum Input {
 /// 1. hands it what came from the socket ([`handle_input`](Self::handle_input)), and at the end of that
 ///    [`handle_end`](Self::handle_end);
 /// 2. does what it asks for, until it asks for no more ([`poll_effect`](Self::poll_effect)), and hands it the answers;
-/// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown;
+/// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
+///    make it ask for more (2);
 /// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when there is room again;
 /// 5. closes the socket when it [`is_finished`](Self::is_finished).
 ///
@@ -80,8 +81,6 @@ pub struct Connection {
     id: ConnId,
     limits: Limits,
     session: Session,
-    /// The password to be checked, until it was asked for.
-    to_verify: Option<Password>,
     requests: Requests,
     output: Output,
     /// All that follows was sent up to here; `None`: it follows nothing yet.
@@ -117,7 +116,6 @@ impl Connection {
             id,
             limits,
             session: Session::new(access),
-            to_verify: None,
             requests: Requests::default(),
             output: Output::new(),
             position: None,
@@ -175,11 +173,17 @@ impl Connection {
         }
     }
 
+    /// Ends the connection at once, where it can't be sent what it is owed: what is not answered yet never is. It is told
+    /// why, so that no gap is passed over in silence. From here on it is only written.
+    pub fn abandon(&mut self, reason: &str) {
+        self.send_answers_while(|_| true);
+        self.requests = Requests::default();
+        self.send(&Message::error(Tag::BROADCAST, text::unavailable(reason)));
+        self.closing = true;
+    }
+
     /// What is to be done next, if anything is.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        if let Some(password) = self.to_verify.take() {
-            return Some(Effect::Verify { password });
-        }
         match self.catch_up {
             CatchUp::Asked => None,
             // Until the connection is back in the log, no answer of a new request could be sent anyway.
@@ -192,8 +196,13 @@ impl Connection {
                 Some(Effect::CatchUp { since: self.position(), max_bytes })
             }
             CatchUp::NotNeeded => {
-                let may_read = self.requests.answer_bytes() + self.output.remaining() < self.limits.max_unsent;
-                Some(match self.requests.start(may_read)? {
+                // What is told before the connection follows the log would not be kept up to date.
+                if self.position.is_none() && matches!(self.session, Session::Open(_)) {
+                    return None;
+                }
+                let room = self.limits.max_unsent.saturating_sub(self.output.remaining());
+                Some(match self.requests.start(room)? {
+                    Start::Verify(password) => Effect::Verify { password },
                     Start::Read(key) => Effect::Read { key },
                     Start::Write(Put { key, value, version, .. }) => {
                         let operations = vec![Operation::Put { key, value, version }];
@@ -206,20 +215,25 @@ impl Connection {
 
     /// Whether the password of [`Effect::Verify`] is right.
     pub fn handle_verdict(&mut self, right: bool) {
-        let Session::Verifying(tag) = self.session else {
+        let Session::Verifying = self.session else {
             return debug_assert!(false, "a verdict on what was not asked");
         };
-        if right {
-            self.session = Session::verified();
-            self.answer_now(Message::auth(tag, ""));
-        } else {
-            self.session = Session::Stranger;
-            self.answer_now(Message::error(tag, text::BAD_PASSWORD));
-        }
+        self.session = if right { Session::verified() } else { Session::Stranger };
+        self.requests.answer_auth(|Auth { tag, .. }| {
+            Answer::now(if right { Message::auth(tag, "") } else { Message::error(tag, text::BAD_PASSWORD) })
+        });
     }
 
-    /// What became of the earliest undecided [`Effect::Commit`].
+    /// What became of the earliest undecided [`Effect::Commit`]. Where that is not known, the connection is abandoned: no
+    /// answer would be true.
     pub fn handle_outcome(&mut self, outcome: Outcome) {
+        if self.closing && self.requests.is_empty() {
+            // It was abandoned, and so are its requests.
+            return;
+        }
+        if let Outcome::Unknown { reason } = &outcome {
+            return self.abandon(reason);
+        }
         self.requests.answer_write(|put| {
             let tag = put.tag;
             match outcome {
@@ -227,7 +241,9 @@ impl Connection {
                 Outcome::Stale { at, .. } => {
                     Answer { message: Message::error(tag, text::STALE_PUT), at, own_write: false }
                 }
-                Outcome::Unavailable { reason } => Answer::now(Message::error(tag, text::unavailable(&reason))),
+                Outcome::Unavailable { reason } | Outcome::Unknown { reason } => {
+                    Answer::now(Message::error(tag, text::unavailable(&reason)))
+                }
             }
         });
     }
@@ -258,8 +274,8 @@ impl Connection {
         self.catch_up = CatchUp::NotNeeded;
         let page = match page {
             Ok(page) if page.through > self.position() => page,
-            Ok(_) => return self.give_up("the store has lost track of what changed"),
-            Err(reason) => return self.give_up(&reason),
+            Ok(_) => return self.abandon("the store has lost track of what changed"),
+            Err(reason) => return self.abandon(&reason),
         };
         for entry in page.entries {
             self.send_answers_while(|answer| answer.at < entry.revision);
@@ -279,7 +295,7 @@ impl Connection {
     }
 
     /// Sends what may be sent: broadcasts of what the log holds, and answers in their places. An authorized connection
-    /// follows the log from the first call on.
+    /// follows the log from the first call on; nothing that it asks is done before.
     pub fn handle_log(&mut self, log: &RecentLog) {
         if self.position.is_none() && matches!(self.session, Session::Open(_)) {
             self.position = Some(log.head());
@@ -287,7 +303,8 @@ impl Connection {
         loop {
             let position = self.position();
             self.send_answers(position);
-            let follows = self.position.is_some() && self.catch_up == CatchUp::NotNeeded;
+            // What is being read may be older than what the log holds by now.
+            let follows = self.position.is_some() && self.catch_up == CatchUp::NotNeeded && !self.requests.is_reading();
             // Of a connection that ends, only what its answers need.
             if !follows || !self.has_room() || (self.closing && self.requests.is_empty()) {
                 return;
@@ -357,12 +374,12 @@ impl Connection {
             Session::Open(authorized) => self.handle_request(authorized, message),
             Session::Stranger => match message {
                 Message::Auth(auth) => {
-                    self.session = Session::Verifying(auth.tag);
-                    self.to_verify = Some(auth.password);
+                    self.session = Session::Verifying;
+                    self.requests.push_auth(auth);
                 }
                 other => self.answer_now(Message::error(other.tag(), text::BAD_MESSAGE_TYPE)),
             },
-            Session::Verifying(_) => debug_assert!(false, "nothing is read meanwhile"),
+            Session::Verifying => debug_assert!(false, "nothing is read meanwhile"),
         }
     }
 
@@ -396,19 +413,11 @@ impl Connection {
         self.requests.push_answer(Answer::now(message));
     }
 
-    /// Ends a connection that can't be sent what it is owed: no gap is passed over in silence.
-    fn give_up(&mut self, reason: &str) {
-        self.send_answers_while(|_| true);
-        self.requests = Requests::default();
-        self.closing = false;
-        self.close(reason);
-    }
-
     fn takes_requests(&self) -> bool {
         let held = self.requests.asked_bytes() + self.requests.answer_bytes() + self.output.remaining();
         self.requests.len() < self.limits.max_requests
             && held < self.limits.max_unsent
-            && !matches!(self.session, Session::Verifying(_))
+            && !matches!(self.session, Session::Verifying)
     }
 
     fn has_room(&self) -> bool {

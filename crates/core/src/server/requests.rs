@@ -10,10 +10,11 @@
 //! a write for the reads before it, so that each read sees exactly the writes before it. (What is refused at once is
 //! an answer as soon as it comes, wherever it stands.)
 
+use super::Limits;
 use super::session::Authorized;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use syncline_wire::{Get, Message, Put, Revision, Tag};
+use syncline_wire::{Auth, Get, Message, Password, Put, Revision, Tag};
 
 /// What is sent for a request, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ impl Answer {
 enum Request {
     Put(Put),
     Get(Get),
+    Auth(Auth),
     Answered(Answer),
 }
 
@@ -45,6 +47,7 @@ enum Request {
 pub(super) enum Start {
     Write(Put),
     Read(Bytes),
+    Verify(Password),
 }
 
 /// The requests that are not answered yet, in order.
@@ -89,16 +92,30 @@ impl Requests {
         self.writing + self.reading > 0
     }
 
+    /// Whether a read was given out that is not answered.
+    pub(super) const fn is_reading(&self) -> bool {
+        self.reading > 0
+    }
+
     /// A write has come, of one who may write.
-    pub(super) fn push_put(&mut self, _: Authorized, put: Put) {
+    pub(super) fn push_put(&mut self, _: Authorized, mut put: Put) {
         self.asked_bytes += put.encoded_length();
+        put.key = copied(&put.key);
+        put.value = copied(&put.value);
         self.queue.push_back(Request::Put(put));
     }
 
     /// A read has come, of one who may read.
-    pub(super) fn push_get(&mut self, _: Authorized, get: Get) {
+    pub(super) fn push_get(&mut self, _: Authorized, mut get: Get) {
         self.asked_bytes += get.key.len();
+        get.key = copied(&get.key);
         self.queue.push_back(Request::Get(get));
+    }
+
+    /// A password has come. Nothing else may come before its verdict.
+    pub(super) fn push_auth(&mut self, auth: Auth) {
+        self.asked_bytes += auth.password.expose().len();
+        self.queue.push_back(Request::Auth(auth));
     }
 
     /// A request has come that is answered at once.
@@ -107,9 +124,12 @@ impl Requests {
         self.queue.push_back(Request::Answered(answer));
     }
 
-    /// The next request to be done, if one may start now. `may_read`: there is room for its answer.
-    pub(super) fn start(&mut self, may_read: bool) -> Option<Start> {
+    /// The next request to be done, if one may start now. `room`: the bytes that the answers may have.
+    pub(super) fn start(&mut self, room: usize) -> Option<Start> {
         loop {
+            let held = self.answer_bytes + self.reading * MAX_ANSWER;
+            // The answers that are there already may all wait for the request at the front.
+            let may_read = held < room || (self.started == 0 && room > 0);
             let start = match self.queue.get(self.started)? {
                 Request::Answered(_) => None,
                 Request::Put(put) if self.reading == 0 => {
@@ -120,6 +140,7 @@ impl Requests {
                     self.reading += 1;
                     Some(Start::Read(get.key.clone()))
                 }
+                Request::Auth(auth) => Some(Start::Verify(auth.password.clone())),
                 Request::Put(_) | Request::Get(_) => return None,
             };
             self.started += 1;
@@ -145,6 +166,14 @@ impl Requests {
         });
     }
 
+    /// Answers the password that was given out.
+    pub(super) fn answer_auth(&mut self, answer: impl FnOnce(Auth) -> Answer) {
+        self.answer(|request| match request {
+            Request::Auth(auth) => Ok(answer(auth)),
+            other => Err(other),
+        });
+    }
+
     fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
         while self.decided < self.started && matches!(self.queue.get(self.decided), Some(Request::Answered(_))) {
             self.decided += 1;
@@ -152,19 +181,25 @@ impl Requests {
         let asked = match self.queue.get(self.decided) {
             Some(Request::Put(put)) if self.decided < self.started => put.encoded_length(),
             Some(Request::Get(get)) if self.decided < self.started => get.key.len(),
+            Some(Request::Auth(auth)) if self.decided < self.started => auth.password.expose().len(),
             _ => return debug_assert!(false, "an answer to what was not asked"),
         };
         let Some(slot) = self.queue.get_mut(self.decided) else { return };
         let request =
             std::mem::replace(slot, Request::Answered(Answer::now(Message::error(Tag::BROADCAST, Bytes::new()))));
-        let was_write = matches!(request, Request::Put(_));
+        let (writes, reads) = match request {
+            Request::Put(_) => (1, 0),
+            Request::Get(_) => (0, 1),
+            Request::Auth(_) | Request::Answered(_) => (0, 0),
+        };
         match answer(request) {
             Ok(answer) => {
                 self.asked_bytes -= asked;
                 self.answer_bytes += answer.message.encoded_length();
                 *slot = Request::Answered(answer);
                 self.decided += 1;
-                if was_write { self.writing -= 1 } else { self.reading -= 1 }
+                self.writing -= writes;
+                self.reading -= reads;
             }
             Err(request) => {
                 *slot = request;
@@ -195,6 +230,15 @@ impl Requests {
         }
         Some(answer.message)
     }
+}
+
+/// The bytes of the largest answer to a read: what one counts as until its answer is there.
+const MAX_ANSWER: usize = Put::OVERHEAD + Limits::MAX_PUT;
+
+/// Bytes on their own. What came in shares the memory of all that was read with it, which may be a thousand times more
+/// than what is counted here.
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// The room for requests that an idle connection keeps.

@@ -8,8 +8,6 @@
 //!  Access::Open ────▶ Open(Authorized)
 //! ```
 
-use syncline_wire::Tag;
-
 /// What a server demands before it serves a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -28,8 +26,8 @@ pub(super) struct Authorized(());
 pub(super) enum Session {
     /// It must authorize itself first.
     Stranger,
-    /// Its password is being checked, which the request of this tag has shown.
-    Verifying(Tag),
+    /// Its password is being checked.
+    Verifying,
     /// It may read and write.
     Open(Authorized),
 }
