@@ -18,6 +18,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// How much is read at once, at the least.
 const READ_SIZE: usize = 16 * 1024;
 
+/// The room for input that an idle connection keeps.
+const KEPT_CAPACITY: usize = 2 * READ_SIZE;
+
 /// How long a connection that the server ends gets to take what it is owed.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -25,6 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// that nobody has read would make the peer's kernel throw the farewell away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What connections are told that a shutdown ends.
+const SHUTTING_DOWN: &str = "shutting down";
 
 /// What a server demands of its connections, and where their transactions go.
 pub(crate) struct Service<S> {
@@ -54,11 +60,15 @@ where
         ended: false,
     };
     let mut farewell: Option<Instant> = None;
+    let mut abandoned = false;
     loop {
-        if driver.registration.hub.is_shutting_down() {
-            driver.connection.close("shutting down");
+        let shutting_down = driver.registration.hub.is_shutting_down();
+        if shutting_down {
+            driver.connection.close(SHUTTING_DOWN);
         }
-        driver.settle().await;
+        if !abandoned {
+            driver.settle().await;
+        }
         if driver.connection.is_finished() {
             break;
         }
@@ -70,7 +80,13 @@ where
             None => event.await?,
             Some(until) => match timeout_at(until, event).await {
                 Ok(happened) => happened?,
-                Err(_) => return Ok(()),
+                Err(_) if abandoned => return Ok(()),
+                Err(_) => {
+                    // The peer does not take its answers, or the store does not give them.
+                    driver.connection.abandon(if shutting_down { SHUTTING_DOWN } else { "no answer in time" });
+                    abandoned = true;
+                    farewell = Some(Instant::now() + LINGER);
+                }
             },
         }
     }
@@ -103,11 +119,15 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         loop {
             let before = self.input.len();
             self.wanted = self.connection.handle_input(&mut self.input);
-            let acted = self.act().await;
             self.connection.handle_log(&self.registration.hub.log.read());
+            // After the log: whoever has fallen behind it asks the store.
+            let acted = self.act().await;
             if !acted && self.input.len() == before {
-                return;
+                break;
             }
+        }
+        if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
+            self.input = BytesMut::new();
         }
     }
 
@@ -124,7 +144,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             match effect {
                 Effect::Commit { transaction } => {
                     if !self.submit(transaction) {
-                        return false;
+                        break;
                     }
                 }
                 Effect::Read { key } => {
@@ -175,7 +195,11 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 happened = true;
             }
         }
-        if happened { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if happened {
+            return Poll::Ready(Ok(()));
+        }
+        self.connection.output().shrink();
+        Poll::Pending
     }
 
     /// How much should be read now; nothing where the connection or the committer has enough to do.

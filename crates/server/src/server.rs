@@ -73,6 +73,17 @@ pub struct Server<S> {
     service: Arc<Service<S>>,
     /// Resolves when the committer's thread has ended; to an error where it died.
     committer: oneshot::Receiver<()>,
+    ends_committer: EndsCommitter<S>,
+}
+
+/// Ends the committer's thread, and so lets go of the store, when it is dropped: also where a server never runs, or is
+/// not run to its end.
+struct EndsCommitter<S>(Arc<Service<S>>);
+
+impl<S> Drop for EndsCommitter<S> {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
 }
 
 impl<S: Store> Server<S> {
@@ -100,7 +111,9 @@ impl<S: Store> Server<S> {
                 let _ = ended.send(());
             })
             .map_err(BindError::Thread)?;
-        Ok(Self { listener, local_addr, max_connections: config.max_connections, hub, service, committer })
+        let ends_committer = EndsCommitter(service.clone());
+        let max_connections = config.max_connections;
+        Ok(Self { listener, local_addr, max_connections, hub, service, committer, ends_committer })
     }
 
     /// Where it listens.
@@ -161,7 +174,7 @@ impl<S: Store> Server<S> {
             warn!(connections = connections.len(), "cut off: they did not take what they were owed");
             connections.shutdown().await;
         }
-        self.service.queue.close();
+        drop(self.ends_committer);
         if died || self.committer.await.is_err() {
             error!("the committer has died");
             return Err(ServeError::CommitterDied);

@@ -1,9 +1,18 @@
 //! A server in this process, and clients that speak in raw bytes.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part")]
 
+mod memory;
+mod random;
+mod store;
+
+pub use memory::{MIB, Memory};
+pub use random::Random;
+pub use store::{TestStore, Written};
+
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
 use syncline_server::{Config, ServeError, Server};
 use syncline_store::{MemoryStore, Store};
@@ -61,8 +70,18 @@ impl TestServer {
         self.thread.take().unwrap().join().unwrap()
     }
 
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) -> Result<(), ServeError> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.addr)
+    }
+
+    /// A connection that the server has surely taken in.
+    pub fn connected(&self) -> Client {
+        Client::connected(self.addr)
     }
 }
 
@@ -85,7 +104,18 @@ pub struct Client {
 
 impl Client {
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).unwrap();
+        Self::on(TcpStream::connect(addr).unwrap())
+    }
+
+    /// A connection whose kernel holds little that it has not read.
+    pub fn with_little_room(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        Self::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -120,6 +150,22 @@ impl Client {
         self.decoder.read()
     }
 
+    /// Sends bytes, where the server still takes them.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a message, where the server still takes it.
+    pub fn try_send(&mut self, message: &Message) -> io::Result<()> {
+        self.try_send_bytes(&encoded(message))
+    }
+
+    /// Sends from another thread, while this one receives: who only sends is not read from for long.
+    pub fn send_aside<'a, 'b>(&self, scope: &'a Scope<'a, 'b>, bytes: Vec<u8>) {
+        let mut stream = self.stream.try_clone().unwrap();
+        scope.spawn(move || stream.write_all(&bytes).unwrap());
+    }
+
     /// Sends a message, and expects exactly this next.
     #[track_caller]
     pub fn expect(&mut self, request: &Message, answer: &Message) {
@@ -142,9 +188,60 @@ impl Client {
         self.receive()
     }
 
+    /// Sends a message, and answers what comes for it; broadcasts before that are passed over.
+    #[track_caller]
+    pub fn ask(&mut self, request: &Message) -> Message {
+        self.send(request);
+        self.receive_answer()
+    }
+
+    /// The next answer; broadcasts before it are passed over.
+    #[track_caller]
+    pub fn receive_answer(&mut self) -> Message {
+        loop {
+            let message = self.receive();
+            if message.tag() != Tag::BROADCAST {
+                return message;
+            }
+        }
+    }
+
+    /// Expects that nothing waits to be received: what is asked now is answered next.
+    #[track_caller]
+    pub fn expect_silence(&mut self) {
+        self.expect(&get(64_999, "is it quiet?"), &error(64_999, "\"is it quiet?\": not found"));
+    }
+
+    /// Expects a well-behaved client to be served: it writes a key, and reads it.
+    #[track_caller]
+    pub fn expect_service(&mut self, key: &str, version: u64) {
+        assert_eq!(self.ask(&put(64_998, key, "served", version)), put(64_998, key, "served", version));
+        assert_eq!(self.ask(&get(64_997, key)), put(64_997, key, "served", version));
+    }
+
+    /// All that comes until the server ends the connection.
+    #[track_caller]
+    pub fn receive_to_end(&mut self) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.decoder.read().unwrap() {
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// Breaks the connection off: the server finds it reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Ends this side of the stream.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends this side of the stream, where it has not ended yet.
+    pub fn try_half_close(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// The next bytes, exactly as they stand on the wire. Not to be mixed with `receive`.
@@ -161,6 +258,15 @@ pub fn encoded(message: &Message) -> Vec<u8> {
     bytes
 }
 
+/// The messages in one piece.
+pub fn all_encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        message.encode(&mut bytes).unwrap();
+    }
+    bytes
+}
+
 pub fn get(tag: u16, key: &str) -> Message {
     Message::get(Tag::new(tag), key.to_owned())
 }
@@ -171,4 +277,10 @@ pub fn put(tag: u16, key: &str, value: &str, version: u64) -> Message {
 
 pub fn error(tag: u16, text: &str) -> Message {
     Message::error(Tag::new(tag), text.to_owned())
+}
+
+/// The bytes of a hexadecimal field of a vector.
+pub fn unhex(field: &serde_json::Value) -> Vec<u8> {
+    let digits: Vec<u32> = field.as_str().unwrap().chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }

@@ -1,0 +1,220 @@
+//! How a server ends: requests in flight are answered, everybody is told, and nothing holds it up for good.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
+
+mod support;
+
+use std::net::TcpStream;
+use std::thread;
+use support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
+use syncline_server::{Config, ServeError, Server};
+use syncline_wire::{Message, Tag};
+use tokio::runtime::Runtime;
+
+fn farewell() -> Message {
+    error(0, "unavailable: shutting down")
+}
+
+#[test]
+fn a_server_that_nobody_uses_ends() {
+    TestServer::start().shut_down().unwrap();
+}
+
+#[test]
+fn every_connection_is_told_and_then_ended() {
+    let mut server = TestServer::start();
+    let mut clients: Vec<Client> = (0..50).map(|_| server.connected()).collect();
+    server.ask_to_shut_down();
+    for client in &mut clients {
+        assert_eq!(client.receive_to_end(), [farewell()]);
+    }
+    drop(clients);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn a_connection_in_the_middle_of_a_frame_is_told_and_ended() {
+    let mut server = TestServer::start();
+    let mut client = server.connected();
+    client.send_bytes(&encoded(&put(1, "k", "v", 1))[..10]);
+    server.ask_to_shut_down();
+    assert_eq!(client.receive_to_end(), [farewell()]);
+    drop(client);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn requests_in_flight_are_answered_and_new_connections_refused() {
+    let store = TestStore::new();
+    let mut server = TestServer::on(store.clone(), |_| {});
+    let mut idle = server.connected();
+    let mut writer = server.connected();
+    let mut half_closed = server.connected();
+    store.close_gate();
+    let requests = [put(1, "k", "a", 1), get(2, "k"), put(3, "k", "b", 2), put(4, "k", "b", 2), get(5, "none")];
+    writer.send_bytes(&all_encoded(&requests));
+    store.wait_for_commit();
+    // In one piece: where the first is answered, the second is taken in.
+    half_closed.send_bytes(&all_encoded(&[error(1, ""), put(2, "l", "v", 1)]));
+    half_closed.half_close();
+    assert_eq!(half_closed.receive(), error(1, "messages of kind ERROR cannot be applied"));
+    server.ask_to_shut_down();
+    assert_eq!(idle.receive_to_end(), [farewell()], "who has asked nothing does not wait for the others");
+    let refused = TcpStream::connect(server.addr).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    store.open_gate();
+    let answers: Vec<Message> =
+        writer.receive_to_end().into_iter().filter(|other| *other != put(0, "l", "v", 1)).collect();
+    let expected = [
+        put(1, "k", "a", 1),
+        put(2, "k", "a", 1),
+        put(3, "k", "b", 2),
+        error(4, "stale put"),
+        error(5, "\"none\": not found"),
+        farewell(),
+    ];
+    assert_eq!(answers, expected);
+    let answers = half_closed.receive_to_end();
+    assert!(answers.contains(&put(2, "l", "v", 1)), "{answers:?}");
+    drop((idle, writer, half_closed));
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn what_is_committed_during_a_shutdown_was_answered_and_the_other_way_round() {
+    const PUTS: u64 = 10_000;
+    let store = TestStore::new();
+    let mut server = TestServer::on(store.clone(), |_| {});
+    let mut clients: Vec<Client> = (0..4).map(|_| server.connected()).collect();
+    let (halfway, is_halfway) = std::sync::mpsc::channel();
+    let answered: Vec<u64> = thread::scope(|scope| {
+        let clients: Vec<_> = clients
+            .iter_mut()
+            .enumerate()
+            .map(|(number, client)| {
+                let halfway = halfway.clone();
+                scope.spawn(move || {
+                    let key = format!("of {number}");
+                    let message = |version: u64| put(version as u16, &key, "v", version);
+                    let requests: Vec<Message> = (1..=PUTS).map(message).collect();
+                    let mut stream = client.stream.try_clone().unwrap();
+                    let bytes = all_encoded(&requests);
+                    thread::scope(|scope| {
+                        // It may end before it has taken them all.
+                        scope.spawn(move || std::io::Write::write_all(&mut stream, &bytes));
+                        let mut answered = 0;
+                        loop {
+                            match client.receive() {
+                                broadcast @ Message::Put(_) if broadcast.tag() == Tag::BROADCAST => {}
+                                end if end == farewell() => {
+                                    client.expect_end();
+                                    // Whoever still sends finds that out.
+                                    let _ = client.stream.shutdown(std::net::Shutdown::Both);
+                                    return answered;
+                                }
+                                answer => {
+                                    assert_eq!(answer, message(answered + 1));
+                                    answered += 1;
+                                    if answered == PUTS / 100 {
+                                        halfway.send(()).unwrap();
+                                    }
+                                }
+                            }
+                        }
+                    })
+                })
+            })
+            .collect();
+        is_halfway.recv_timeout(support::PATIENCE).unwrap();
+        server.ask_to_shut_down();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    drop(clients);
+    server.shut_down().unwrap();
+    let history = store.history();
+    for (number, answered) in answered.into_iter().enumerate() {
+        let key = format!("of {number}");
+        let committed = history.iter().filter(|write| write.0 == key.as_bytes()).count() as u64;
+        assert_eq!(answered, committed, "{key}");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_hold_up_the_end() {
+    let server = TestServer::start();
+    let mut client = server.connected();
+    let value = "v".repeat(60_000);
+    assert_eq!(client.put(1, "k", &value, 1), put(1, "k", &value, 1));
+    let mut never_reads: Vec<Client> = (0..3).map(|_| Client::with_little_room(server.addr)).collect();
+    for client in &mut never_reads {
+        let requests: Vec<Message> = (1..=1_000).map(|tag| get(tag, "k")).collect();
+        client.send_bytes(&all_encoded(&requests));
+    }
+    // This one has ended its side as well, and is owed answers for ever.
+    never_reads[0].half_close();
+    client.expect(&get(2, "k"), &put(2, "k", &value, 1));
+    drop(client);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn connections_that_stay_open_do_not_hold_up_the_end() {
+    let server = TestServer::start();
+    let _idle: Vec<Client> = (0..20).map(|_| server.connected()).collect();
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn a_committer_that_dies_ends_the_server_with_an_error_and_everybody_is_told() {
+    let store = TestStore::new();
+    let server = TestServer::on(store.clone(), |_| {});
+    let mut other = server.connected();
+    let mut client = server.connected();
+    client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+    assert_eq!(other.receive(), put(0, "k", "v", 1));
+    store.panic_on_commit();
+    client.send_bytes(&all_encoded(&[get(2, "k"), put(3, "k", "w", 2), get(4, "k")]));
+    assert_eq!(other.receive_to_end(), [farewell()]);
+    // What became of the write is not known: it is not answered, and nor is what follows.
+    assert_eq!(client.receive_to_end(), [put(2, "k", "v", 1), farewell()]);
+    drop((client, other));
+    assert!(matches!(server.wait(), Err(ServeError::CommitterDied)));
+}
+
+#[test]
+fn a_shutdown_waits_for_the_batch_that_is_being_committed() {
+    let store = TestStore::new();
+    let mut server = TestServer::on(store.clone(), |_| {});
+    let mut idle = server.connected();
+    let mut writer = server.connected();
+    store.close_gate();
+    writer.send(&put(1, "k", "v", 1));
+    store.wait_for_commit();
+    server.ask_to_shut_down();
+    assert_eq!(idle.receive_to_end(), [farewell()]);
+    // It does not read the answer, and is gone: the write is done all the same.
+    drop((idle, writer));
+    store.open_gate();
+    server.shut_down().unwrap();
+    assert_eq!(store.history(), [("k".into(), "v".into(), 1)]);
+}
+
+#[test]
+fn a_server_that_is_never_run_lets_go_of_its_store() {
+    let store = TestStore::new();
+    let config = Config { listen: "127.0.0.1:0".into(), ..Config::default() };
+    let server = Runtime::new().unwrap().block_on(Server::bind(config, store.clone())).unwrap();
+    assert!(store.handles() > 1);
+    drop(server);
+    // The committer's thread ends in a moment.
+    while store.handles() > 1 {
+        thread::yield_now();
+    }
+}
