@@ -25,6 +25,9 @@ pub(crate) enum Command {
     Get(Get),
     Put(Put),
     Watch(Watch),
+    Backup(Backup),
+    Restore(Restore),
+    Check(Check),
 }
 
 /// Run a server.
@@ -150,6 +153,44 @@ pub(crate) struct Watch {
     /// Print a JSON object a line: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Write everything of a data directory to one file.
+///
+/// A server may be running on it: what was acknowledged before is in the backup, all as of one revision.
+#[derive(clap::Args)]
+pub(crate) struct Backup {
+    /// The file to write, which must not be there yet; or a directory to write it to
+    #[arg(value_name = "FILE_OR_DIR")]
+    pub(crate) to: PathBuf,
+
+    /// The data directory
+    #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// Make a data directory of a backup.
+///
+/// The same keys, values, versions and revisions, under a new store id: clients that knew the old one start afresh.
+#[derive(clap::Args)]
+pub(crate) struct Restore {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) from: PathBuf,
+
+    /// The data directory to make; what is there must be empty
+    #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// Look whether a data directory is whole, and count what is in it.
+///
+/// Reads everything, checks every checksum, and that all orders agree. Changes nothing; a server may be running on it.
+#[derive(clap::Args)]
+pub(crate) struct Check {
+    /// The data directory
+    #[arg(env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
+    pub(crate) data: PathBuf,
 }
 
 #[derive(clap::Args)]

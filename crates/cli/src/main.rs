@@ -3,6 +3,7 @@
 //! Each command lives in a file of its own; what all of them may say of a failure, and the exit codes, in `failure.rs`.
 
 mod args;
+mod data;
 mod failure;
 mod get;
 mod output;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
                 Command::Get(get) => get::run(get).await,
                 Command::Put(put) => put::run(put).await,
                 Command::Watch(watch) => watch::run(watch).await,
+                Command::Backup(backup) => data::backup(&backup),
+                Command::Restore(restore) => data::restore(&restore),
+                Command::Check(check) => data::check(&check),
             }
         }),
     };

@@ -1,0 +1,35 @@
+//! `syncline backup`, `restore`, `check`: what is done with a data directory.
+
+use crate::args::{Backup, Check, Restore};
+use crate::failure::Failure;
+use crate::output::print_line;
+use std::path::PathBuf;
+use syncline_store::{Contents, DiskOptions};
+
+pub(crate) fn backup(args: &Backup) -> Result<(), Failure> {
+    // Into a directory, under a name that says what it is.
+    let to = if args.to.is_dir() { args.to.join(name(&args.data)) } else { args.to.clone() };
+    let contents = syncline_store::backup(&args.data, &to)?;
+    print_line(&format!("{}: {}", to.display(), shown(&contents)))
+}
+
+pub(crate) fn restore(args: &Restore) -> Result<(), Failure> {
+    let contents = syncline_store::restore(&args.from, &args.data, DiskOptions::default())?;
+    print_line(&format!("{}: {}, under a new store id", args.data.display(), shown(&contents)))
+}
+
+pub(crate) fn check(args: &Check) -> Result<(), Failure> {
+    let contents = syncline_store::check(&args.data)?;
+    print_line(&format!("{}: whole; {}", args.data.display(), shown(&contents)))
+}
+
+fn name(data: &std::path::Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or_else(|| "syncline-data".as_ref()).to_owned();
+    name.push(".backup");
+    name.into()
+}
+
+fn shown(contents: &Contents) -> String {
+    let Contents { head, keys, tombstones, bytes } = contents;
+    format!("revision {head}, {keys} keys and {tombstones} deleted ones, {bytes} bytes")
+}
