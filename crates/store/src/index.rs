@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use syncline_core::{Entry, Operation, Page};
-use syncline_wire::{Revision, Version};
+use syncline_wire::{Put, Revision, Version};
 use triomphe::ThinArc;
 
 /// Hash tables: of a million keys, each holds about a thousand.
@@ -229,7 +229,7 @@ impl Index {
         self.blocks.range(first..).flat_map(|(_, block)| block).filter(move |record| since < record.revision())
     }
 
-    /// What changed after a revision, up to the transaction that fills `max_bytes`, or the head.
+    /// What changed after a revision, up to the transaction that fills `max_bytes` of PUT frames, or the head.
     ///
     /// # Errors
     /// Where that is not known any more, for tombstones were forgotten since. From the very start on it is always known:
@@ -251,7 +251,7 @@ impl Index {
                 }
                 last = record.revision();
             }
-            bytes += record.bytes();
+            bytes += Put::OVERHEAD + record.bytes();
             page.entries.push(record.entry());
         }
         Ok(page)

@@ -11,7 +11,7 @@ mod disk;
 mod index;
 mod memory;
 
-pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
+pub use disk::{Contents, DiskOptions, DiskStore, Durability, OpenError, backup, check, restore};
 pub use memory::MemoryStore;
 
 use std::future::Future;
@@ -36,8 +36,9 @@ use thiserror::Error;
 /// 5. **Visible, then fed, then answered.** What was committed is seen by [`Store::get`] and [`Store::changed_since`]
 ///    before it is handed to the feed, and is handed to the feed before [`Store::commit`] returns. So nobody who was
 ///    sent a change reads an older state afterwards.
-/// 6. **Refused means nothing happened**, and what it was refused against is visible: the revision of
-///    [`Outcome::Stale`] is not after [`Store::head`].
+/// 6. **Refused means nothing happened**, nor will: where the engine can't be sure of that, it answers
+///    [`Outcome::Unknown`]. What a transaction was refused against is visible, and the revision of [`Outcome::Stale`] is
+///    that of the last transaction before it: not after [`Store::head`], nor after any that was decided later.
 /// 7. **Forgetting nothing of the latest state.** [`Store::changed_since`] tells of every key.
 pub trait Store: Send + Sync + 'static {
     /// Names the history.
@@ -65,7 +66,7 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send;
 
     /// What changed since a revision: each key once, at its latest, in the order of revisions. A page ends with the
-    /// transaction that fills `max_bytes` of keys and values, or at the head. It is after `since` wherever the head is.
+    /// transaction that fills `max_bytes` of PUT frames, or at the head. It is after `since` wherever the head is.
     ///
     /// # Errors
     /// [`Unavailable`] where the engine can't tell.

@@ -17,17 +17,19 @@
 
 use super::files::{Files, Handle};
 use super::log::NOT_READY;
+use super::open::OpenError;
 use super::record::Write;
-use crate::index::Record;
+use crate::index::{Index, Record};
 use bytes::{Buf, BufMut};
 use std::io;
+use std::path::Path;
 use syncline_core::StoreId;
 use syncline_wire::Revision;
 
 const NAME: &str = "checkpoint-";
 
 /// The format of checkpoints.
-pub(crate) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// How large a block becomes; one large entry may pass it. Each is synced, so that a commit never waits for much more.
 const BLOCK: usize = 1024 * 1024;
@@ -45,7 +47,9 @@ pub(crate) fn name(through: Revision) -> String {
 
 /// The revision of a checkpoint, by its name.
 pub(crate) fn revision(name: &str) -> Option<Revision> {
-    name.strip_prefix(NAME)?.parse().ok().map(Revision::new)
+    let revision = name.strip_prefix(NAME)?.parse().ok().map(Revision::new)?;
+    // A name that only looks like it is none of ours.
+    (self::name(revision) == name).then_some(revision)
 }
 
 struct Writer<'a, H> {
@@ -82,11 +86,12 @@ impl<H: Handle> Writer<'_, H> {
 pub(crate) fn write<F: Files>(
     files: &F,
     store: StoreId,
+    name: &str,
     through: Revision,
     forgotten: Revision,
     records: impl Iterator<Item = Record>,
 ) -> io::Result<u64> {
-    let not_ready = format!("{NAME}{NOT_READY}");
+    let not_ready = format!("{name}{NOT_READY}");
     let write = || {
         let handle = files.create(&not_ready)?;
         let mut writer = Writer { handle: &handle, store, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
@@ -109,7 +114,7 @@ pub(crate) fn write<F: Files>(
         writer.start(END);
         writer.block.put_u64_le(entries);
         writer.finish()?;
-        files.rename(&not_ready, &name(through))?;
+        files.rename(&not_ready, name)?;
         files.sync_names()?;
         Ok(writer.offset)
     };
@@ -129,7 +134,7 @@ fn put_entry(out: &mut Vec<u8>, record: &Record) {
 
 /// What is wrong with a checkpoint.
 #[derive(Debug)]
-pub(crate) enum ReadError {
+enum ReadError {
     Io(io::Error),
     /// Which part of the file is not as it was written.
     Damaged {
@@ -157,7 +162,7 @@ pub(crate) struct Summary {
 }
 
 /// Reads a checkpoint, and hands every entry to `take`. Its bytes are checked before any of them is believed.
-pub(crate) fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
+fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
     let length = handle.length()?;
     let mut offset = 0;
     let mut summary = None;
@@ -204,6 +209,21 @@ pub(crate) fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(R
         }
         offset += block_length;
     }
+}
+
+/// Reads a checkpoint into an index; `file` is where it is, for people.
+pub(crate) fn load<H: Handle>(handle: &H, store: StoreId, file: &Path) -> Result<(Index, Summary), OpenError> {
+    let mut index = Index::new(Revision::ZERO);
+    let summary = read(handle, store, |record| index.insert(record)).map_err(|error| match error {
+        ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
+        ReadError::Damaged { offset } => {
+            OpenError::Damaged { file: file.to_owned(), offset, what: "it is not as it was written".into() }
+        }
+        ReadError::Format { found } => OpenError::Format { file: file.to_owned(), expected: FORMAT, found },
+    })?;
+    index.advance(summary.through);
+    index.set_forgotten(summary.forgotten);
+    Ok((index, summary))
 }
 
 fn entry(body: &mut &[u8]) -> Option<Record> {

@@ -15,12 +15,15 @@ use std::time::SystemTime;
 use syncline_core::{Operation, Outcome, Stretch, StretchBuilder, Transaction};
 use syncline_wire::{Revision, Version};
 
-/// A batch is written as records of about this many bytes of keys and values. A larger transaction is a record of its
-/// own.
+/// A batch is written as records of this many bytes, or as many as a segment holds. A larger transaction is a record of
+/// its own.
 const MAX_RECORD: usize = 4 * 1024 * 1024;
 
 /// How many writes are shown at once: readers get in between.
 const SHOWN_AT_ONCE: usize = 32;
+
+/// What tells the time: milliseconds since 1970. It may jump, in both directions.
+pub(crate) type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The one who writes.
 pub(crate) struct Committer<F: Files> {
@@ -32,6 +35,7 @@ pub(crate) struct Committer<F: Files> {
     pub(crate) synced: Revision,
     /// The latest time that a record carries: milliseconds since 1970. It never goes back.
     pub(crate) time: u64,
+    pub(crate) clock: Clock,
     /// Why nothing can be written any more.
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) encoder: Encoder,
@@ -52,13 +56,14 @@ impl<F: Files> Committer<F> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut part = Vec::with_capacity(batch.len());
         let mut bytes = 0;
+        let most = MAX_RECORD.min(usize::try_from(self.log.size).unwrap_or(MAX_RECORD).saturating_sub(record::HEADER));
         for transaction in batch {
-            if bytes + transaction.bytes() > MAX_RECORD && !part.is_empty() {
+            if bytes + record::length(&transaction) > most && !part.is_empty() {
                 outcomes.extend(self.commit_part(index, &part));
                 part.clear();
                 bytes = 0;
             }
-            bytes += transaction.bytes();
+            bytes += record::length(&transaction);
             part.push(transaction);
         }
         if !part.is_empty() {
@@ -71,7 +76,7 @@ impl<F: Files> Committer<F> {
         if let Some(reason) = &self.failed {
             return part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }).collect();
         }
-        self.time = self.time.max(now());
+        self.time = self.time.max((self.clock)());
         let decided = self.decide(&index.read(), part);
         if decided.before == decided.last {
             return decided.outcomes;
@@ -135,9 +140,18 @@ impl<F: Files> Committer<F> {
             self.synced = before;
         }
         let first = before.next().unwrap_or(last);
-        let header = Header { length: 0, segment: room.segment, first, synced: self.synced, time: self.time, count: 0 };
-        let record = self.encoder.finish(self.identity.store, header);
-        self.log.append(record, last)?;
+        let header = Header {
+            length: 0,
+            segment: room.segment,
+            first,
+            synced: self.synced,
+            time: self.time,
+            count: 0,
+            previous: self.log.previous,
+            checksum: 0,
+        };
+        let (record, checksum) = self.encoder.finish(self.identity.seal, header);
+        self.log.append(record, last, checksum)?;
         if self.durability == Durability::Fsync {
             self.log.sync().map_err(AppendError::Unknown)?;
             self.synced = last;
@@ -182,7 +196,7 @@ impl<F: Files> Committer<F> {
             AppendError::Unknown(error) => (self.fail(error), false),
         };
         let undone = |outcome| match outcome {
-            Outcome::Accepted { .. } if !is_known => Outcome::Unavailable { reason: reason.clone() },
+            Outcome::Accepted { .. } if !is_known => Outcome::Unknown { reason: reason.clone() },
             Outcome::Accepted { .. } => Outcome::Unavailable { reason: reason.clone() },
             // It was refused for what has not come to be.
             Outcome::Stale { at, .. } if at > decided.before => Outcome::Unavailable { reason: reason.clone() },

@@ -57,6 +57,14 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// A directory that must be there.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        fs::read_dir(path)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
 impl Files for Directory {
     type Handle = File;
 

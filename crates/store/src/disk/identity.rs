@@ -1,22 +1,32 @@
 //! The identity of a data directory: which history it holds, in which format. Written once, when it is made.
 //!
-//! A file of five lines, for people to read:
+//! A file of six lines, for people to read:
 //!
 //! ```text
 //! syncline data
 //! format 1
 //! store 0123456789abcdef0123456789abcdef
+//! seal 01234567
 //! segment 33554432
 //! crc 89abcdef
 //! ```
+//!
+//! The store id is told to every client, the seal to nobody. In every format, the second line names the format and the
+//! last is a checksum of all before it.
 
 use super::OpenError;
 use super::files::{Files, Handle};
 use super::log::NOT_READY;
+use super::record::Seal;
+use super::recovery::is_unfinished;
+use crate::{Unavailable, new_store_id};
 use syncline_core::StoreId;
 
 /// The name of the file.
 pub(crate) const NAME: &str = "identity";
+
+/// The file that keeps a second process out.
+pub(crate) const LOCK: &str = "lock";
 
 /// The format of the directory as a whole.
 pub(crate) const FORMAT: u32 = 1;
@@ -28,17 +38,34 @@ const MAX_LENGTH: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) store: StoreId,
+    /// With which the checksums of the log begin.
+    pub(crate) seal: Seal,
     /// The bytes of a file of the log.
     pub(crate) segment_size: u64,
 }
 
 impl Identity {
+    /// Names a new history.
+    pub(crate) fn new(segment_size: u64) -> Result<Self, Unavailable> {
+        // As random as the id, and not told.
+        let seal = Seal(crc32c::crc32c(&new_store_id()?.bytes()));
+        Ok(Self { store: new_store_id()?, seal, segment_size })
+    }
+
     fn text(self) -> String {
-        let body = format!("syncline data\nformat {FORMAT}\nstore {}\nsegment {}\n", self.store, self.segment_size);
-        format!("{body}crc {:08x}\n", crc32c::crc32c(body.as_bytes()))
+        let Self { store, seal, segment_size } = self;
+        let body =
+            format!("syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n", seal.0);
+        format!("{body}{}", checksum_line(&body))
     }
 
     fn parse(text: &str) -> Result<Self, Unreadable> {
+        // Only what is whole is believed: a damaged digit makes no other format.
+        let last = text.trim_end().rfind('\n').ok_or(Unreadable::Damaged)? + 1;
+        let (body, checksum) = text.split_at(last);
+        if checksum != checksum_line(body) {
+            return Err(Unreadable::Damaged);
+        }
         let mut lines = text.lines();
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
         if field("syncline") != Some("data") {
@@ -49,8 +76,9 @@ impl Identity {
             return Err(Unreadable::Format(format));
         }
         let store = field("store").and_then(parse_store).ok_or(Unreadable::Damaged)?;
+        let seal = field("seal").and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Unreadable::Damaged)?;
         let segment_size = field("segment").and_then(|number| number.parse().ok()).ok_or(Unreadable::Damaged)?;
-        let identity = Self { store, segment_size };
+        let identity = Self { store, seal: Seal(seal), segment_size };
         if identity.text() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
     }
 
@@ -83,9 +111,22 @@ impl Identity {
     }
 }
 
+/// Says what is there, where a directory that should be empty is not.
+pub(crate) fn expect_none<F: Files>(files: &F) -> Result<(), OpenError> {
+    let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
+    match names.into_iter().find(|name| name != LOCK && !is_unfinished(name)) {
+        None => Ok(()),
+        Some(found) => Err(OpenError::Foreign { path: files.path(""), found }),
+    }
+}
+
 enum Unreadable {
     Format(u32),
     Damaged,
+}
+
+fn checksum_line(body: &str) -> String {
+    format!("crc {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
 fn parse_store(digits: &str) -> Option<StoreId> {

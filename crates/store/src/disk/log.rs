@@ -32,7 +32,9 @@ pub(crate) fn name(number: u64) -> String {
 
 /// The number of a file of the log, by its name.
 pub(crate) fn number(name: &str) -> Option<u64> {
-    name.strip_prefix(NAME)?.parse().ok()
+    let number = name.strip_prefix(NAME)?.parse().ok()?;
+    // A name that only looks like it is none of ours: the file would be taken for two.
+    (self::name(number) == name && number < u64::MAX).then_some(number)
 }
 
 /// A file that can be written to: a segment, or a spare.
@@ -84,6 +86,8 @@ pub(crate) struct Log<F: Files> {
     pub(crate) spares: Vec<Segment<F::Handle>>,
     pub(crate) next_id: u64,
     pub(crate) next_number: u64,
+    /// The checksum of the last record; 0 before the first.
+    pub(crate) previous: u32,
     /// Bytes that were written since the last checkpoint began.
     pub(crate) since_checkpoint: u64,
 }
@@ -144,8 +148,8 @@ impl<F: Files> Log<F> {
         Ok(Room { segment: id, is_new: true })
     }
 
-    /// Writes a record for which there is room, whose last revision is `last`.
-    pub(crate) fn append(&mut self, record: &[u8], last: Revision) -> Result<(), AppendError> {
+    /// Writes a record for which there is room, whose last revision is `last`, and whose checksum.
+    pub(crate) fn append(&mut self, record: &[u8], last: Revision, checksum: u32) -> Result<(), AppendError> {
         let Some(current) = &mut self.current else {
             return Err(AppendError::Refused(io::Error::other("no room was made")));
         };
@@ -161,6 +165,7 @@ impl<F: Files> Log<F> {
         let written = (record.len() as u64).next_multiple_of(super::record::ALIGNMENT as u64);
         current.offset += written;
         current.last = last;
+        self.previous = checksum;
         self.since_checkpoint += written;
         Ok(())
     }
@@ -170,9 +175,10 @@ impl<F: Files> Log<F> {
         self.current.as_ref().map_or(Ok(()), |current| current.segment.handle.sync())
     }
 
-    /// Everything up to this revision is in a durable checkpoint: the segments that hold no more become spares.
-    pub(crate) fn recycle(&mut self, through: Revision) {
-        while self.older.front().is_some_and(|older| older.last <= through)
+    /// Everything up to `through` is in a durable checkpoint: the segments that hold no more become spares, where
+    /// something is synced of what comes after them. So whatever a power cut leaves, the log reaches up to the checkpoint.
+    pub(crate) fn recycle(&mut self, through: Revision, synced: Revision) {
+        while self.older.front().is_some_and(|older| older.last <= through && older.last < synced)
             && let Some(older) = self.older.pop_front()
         {
             self.spares.push(older.segment);

@@ -113,7 +113,7 @@ pub(crate) fn run<F: Files>(shared: &Shared<F>) {
 }
 
 /// Has a spare ready for when the segment is full.
-fn spare<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+pub(crate) fn spare<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let number = {
         let mut committer = shared.committer.lock();
         if !committer.log.spares.is_empty() || committer.failed.is_some() {
@@ -127,7 +127,7 @@ fn spare<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     Ok(())
 }
 
-fn checkpoint_if_due<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+pub(crate) fn checkpoint_if_due<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let live = {
         let index = shared.index.read();
         // As a checkpoint holds them: key and value, and about 32 bytes more.
@@ -152,11 +152,14 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
 
     let started = Instant::now();
     let count = records.len();
-    let bytes = checkpoint::write(&*shared.files, shared.identity.store, through, forgotten, records.into_iter())?;
+    let name = checkpoint::name(through);
+    let bytes =
+        checkpoint::write(&*shared.files, shared.identity.store, &name, through, forgotten, records.into_iter())?;
     debug!(%through, count, bytes, took = ?started.elapsed(), "checkpoint");
 
     let mut committer = shared.committer.lock();
-    committer.log.recycle(through);
+    let synced = committer.synced;
+    committer.log.recycle(through, synced);
     committer.log.since_checkpoint = committer.log.since_checkpoint.saturating_sub(before);
     let surplus: Vec<_> = committer.log.spares.drain(..).collect();
     let mut surplus = surplus.into_iter();

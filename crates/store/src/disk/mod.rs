@@ -7,8 +7,12 @@ mod files;
 mod identity;
 mod log;
 mod maintenance;
+mod offline;
 mod open;
 mod record;
 mod recovery;
+#[cfg(test)]
+mod tests;
 
+pub use offline::{Contents, backup, check, restore};
 pub use open::{DiskOptions, DiskStore, Durability, OpenError};

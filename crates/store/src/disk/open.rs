@@ -1,13 +1,13 @@
 //! The engine as others see it.
 
-use super::committer::Committer;
+use super::committer::{Clock, Committer, now};
 use super::files::{Directory, Files};
 use super::identity::{self, Identity};
 use super::maintenance::{self, Maintenance};
 use super::record::Encoder;
-use super::recovery::{Recovered, recover};
+use super::recovery::{Recovered, recover, settle};
 use crate::index::Index;
-use crate::{Feed, Store, Unavailable, new_store_id};
+use crate::{Feed, Store, Unavailable};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -18,9 +18,6 @@ use std::time::Duration;
 use syncline_core::{Entry, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
-
-/// The file that keeps a second process out.
-const LOCK: &str = "lock";
 
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,13 +126,15 @@ impl DiskStore {
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
         let lock = lock(path)?;
-        Engine::open(files, options, Some(lock)).map(Self)
+        let mut engine = Engine::open(files, options, Box::new(now), Some(lock))?;
+        engine.start_maintenance()?;
+        Ok(Self(engine))
     }
 }
 
 /// Keeps other processes out for as long as it is open.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join(LOCK);
+pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(identity::LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(OpenError::io("open", path.clone()))?;
     match file.try_lock() {
@@ -159,7 +158,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
 
 /// The engine over any file layer.
 pub(crate) struct Engine<F: Files> {
-    shared: Arc<Shared<F>>,
+    pub(crate) shared: Arc<Shared<F>>,
     maintenance: Option<JoinHandle<()>>,
     /// Held until everything else has ended.
     _lock: Option<File>,
@@ -176,28 +175,29 @@ pub(crate) struct Shared<F: Files> {
 }
 
 impl<F: Files> Engine<F> {
-    pub(crate) fn open(files: F, options: DiskOptions, lock: Option<File>) -> Result<Self, OpenError> {
+    /// Opens it, without a thread of its own: nothing is done in the background until one is started.
+    pub(crate) fn open(files: F, options: DiskOptions, clock: Clock, lock: Option<File>) -> Result<Self, OpenError> {
         let files = Arc::new(files);
         let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
         let identity = if names.iter().any(|name| name == identity::NAME) {
             Identity::read(&*files)?
-        } else if let Some(found) =
-            names.into_iter().find(|name| name != LOCK && !name.ends_with(super::log::NOT_READY))
-        {
-            return Err(OpenError::Foreign { path: files.path(""), found });
         } else {
-            let identity = Identity { store: new_store_id()?, segment_size: options.segment_size };
+            identity::expect_none(&*files)?;
+            let identity = Identity::new(options.segment_size)?;
             identity.write(&*files)?;
             identity
         };
-        let Recovered { index, log, time } = recover(&files, identity)?;
+        let recovered = recover(&files, identity)?;
+        settle(&*files, &recovered)?;
+        let Recovered { index, log, time, .. } = recovered;
         let committer = Committer {
             identity,
             durability: options.durability,
             feed: Box::new(|_| {}),
             log,
-            synced: Revision::ZERO,
+            synced: index.head(),
             time,
+            clock,
             failed: None,
             encoder: Encoder::default(),
         };
@@ -209,16 +209,18 @@ impl<F: Files> Engine<F> {
             committer: Mutex::new(committer),
             maintenance: Maintenance::default(),
         });
-        // What was found may not have been synced by the process that wrote it.
-        let head = shared.index.read().head();
-        let path = || shared.files.path("");
-        shared.committer.lock().sync(head).map_err(OpenError::io("sync", path()))?;
-        let of_thread = shared.clone();
-        let maintenance = thread::Builder::new()
+        Ok(Self { shared, maintenance: None, _lock: lock })
+    }
+
+    /// Has everything done in the background that is to be done there.
+    fn start_maintenance(&mut self) -> Result<(), OpenError> {
+        let shared = self.shared.clone();
+        let thread = thread::Builder::new()
             .name("maintenance".into())
-            .spawn(move || maintenance::run(&of_thread))
-            .map_err(OpenError::io("start a thread for", path()))?;
-        Ok(Self { shared, maintenance: Some(maintenance), _lock: lock })
+            .spawn(move || maintenance::run(&shared))
+            .map_err(OpenError::io("start a thread for", self.shared.files.path("")))?;
+        self.maintenance = Some(thread);
+        Ok(())
     }
 }
 

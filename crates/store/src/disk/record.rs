@@ -1,11 +1,11 @@
 //! A batch of transactions, as the log holds it.
 //!
 //! ```text
-//!  0        4        8         16               24               32        40      44           48
-//!  ┌────────┬────────┬─────────┬────────────────┬────────────────┬─────────┬───────┬────────────┬───────────────
-//!  │ length │ crc of │ segment │ first revision │ synced through │ time ms │ count │ crc of the │ transactions …
-//!  │        │  body  │         │                │                │         │       │   header   │
-//!  └────────┴────────┴─────────┴────────────────┴────────────────┴─────────┴───────┴────────────┴───────────────
+//!  0        4        8         16               24               32        40      44         48           52
+//!  ┌────────┬────────┬─────────┬────────────────┬────────────────┬─────────┬───────┬──────────┬────────────┬───────────
+//!  │ length │ crc of │ segment │ first revision │ synced through │ time ms │ count │ previous │ crc of the │ trans-
+//!  │        │  body  │         │                │                │         │       │          │   header   │ actions …
+//!  └────────┴────────┴─────────┴────────────────┴────────────────┴─────────┴───────┴──────────┴────────────┴───────────
 //!
 //!  transaction: operations: u16, then each as in a TXN frame of the wire protocol:
 //!    PUT     1: u8, key: string, value: string, version: u64
@@ -13,16 +13,17 @@
 //! ```
 //!
 //! Integers are little-endian. `length` counts everything from itself on; the next record starts at the next multiple of
-//! 8. Checksums are CRC-32C. The header's covers the store id and all of the header before it, so a record of another
-//! store is no record here, and bytes that are none are known as such without reading on. Transactions have consecutive
-//! revisions.
+//! 8. Checksums are CRC-32C. The header's covers the seal of the store and all of the header before it, so a record of
+//! another store is no record here, and bytes that are none are known as such without reading on. `previous` is the
+//! checksum of the header of the record before, so that what a crash has left of other writes can never be taken for what
+//! follows. Transactions have consecutive revisions.
 
 use bytes::{Buf, BufMut};
-use syncline_core::{Operation, StoreId, Transaction};
+use syncline_core::{Operation, Transaction};
 use syncline_wire::{Revision, Version};
 
 /// The bytes before the transactions.
-pub(crate) const HEADER: usize = 48;
+pub(crate) const HEADER: usize = 52;
 
 /// The bytes of the header that its checksum covers.
 const CHECKED: usize = HEADER - 4;
@@ -33,6 +34,10 @@ pub(crate) const ALIGNMENT: usize = 8;
 /// The operations, as the wire protocol numbers them.
 const PUT: u8 = 1;
 const DELETE: u8 = 5;
+
+/// What only the store itself knows, with which its checksums begin: nobody can write a value that looks like a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seal(pub(crate) u32);
 
 /// What a record says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,10 @@ pub(crate) struct Header {
     pub(crate) time: u64,
     /// How many transactions it holds.
     pub(crate) count: u32,
+    /// The checksum of the record before it; 0 where there was none.
+    pub(crate) previous: u32,
+    /// Its own.
+    pub(crate) checksum: u32,
 }
 
 impl Header {
@@ -99,8 +108,8 @@ impl Encoder {
         self.count += 1;
     }
 
-    /// The record, whole. `length` and `count` of the header are its own.
-    pub(crate) fn finish(&mut self, store: StoreId, header: Header) -> &[u8] {
+    /// The record, whole, and its checksum. `length`, `count` and `checksum` of the header are its own.
+    pub(crate) fn finish(&mut self, seal: Seal, header: Header) -> (&[u8], u32) {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         let body = crc32c::crc32c(self.bytes.get(HEADER..).unwrap_or_default());
         if let Some(mut head) = self.bytes.get_mut(..CHECKED) {
@@ -111,12 +120,13 @@ impl Encoder {
             head.put_u64_le(header.synced.get());
             head.put_u64_le(header.time);
             head.put_u32_le(self.count);
+            head.put_u32_le(header.previous);
         }
-        let checksum = header_checksum(store, &self.bytes);
+        let checksum = header_checksum(seal, &self.bytes);
         if let Some(place) = self.bytes.get_mut(CHECKED..HEADER) {
             place.copy_from_slice(&checksum.to_le_bytes());
         }
-        &self.bytes
+        (&self.bytes, checksum)
     }
 }
 
@@ -136,12 +146,18 @@ pub(crate) fn fits(transaction: &Transaction) -> bool {
         })
 }
 
-fn header_checksum(store: StoreId, record: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&store.bytes()), record.get(..CHECKED).unwrap_or_default())
+/// How long a transaction is in a record, at most.
+pub(crate) fn length(transaction: &Transaction) -> usize {
+    // The number of operations; of each operation its kind, two lengths, a version.
+    2 + transaction.bytes() + transaction.operations.len() * (1 + 2 + 2 + 8)
+}
+
+fn header_checksum(seal: Seal, record: &[u8]) -> u32 {
+    crc32c::crc32c_append(seal.0, record.get(..CHECKED).unwrap_or_default())
 }
 
 /// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
-pub(crate) fn find(store: StoreId, bytes: &[u8]) -> Option<(Header, &[u8])> {
+pub(crate) fn find(seal: Seal, bytes: &[u8]) -> Option<(Header, &[u8])> {
     let mut head = bytes.get(..HEADER)?;
     let length = head.get_u32_le() as usize;
     if length < HEADER {
@@ -155,8 +171,10 @@ pub(crate) fn find(store: StoreId, bytes: &[u8]) -> Option<(Header, &[u8])> {
         synced: Revision::new(head.get_u64_le()),
         time: head.get_u64_le(),
         count: head.get_u32_le(),
+        previous: head.get_u32_le(),
+        checksum: head.get_u32_le(),
     };
-    if head.get_u32_le() != header_checksum(store, bytes) {
+    if header.checksum != header_checksum(seal, bytes) {
         return None;
     }
     let body = bytes.get(HEADER..length)?;
@@ -164,13 +182,13 @@ pub(crate) fn find(store: StoreId, bytes: &[u8]) -> Option<(Header, &[u8])> {
 }
 
 /// All records that start in `bytes` at or after `from`, wherever they are: with the offset, and the header.
-pub(crate) fn find_all(store: StoreId, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
+pub(crate) fn find_all(seal: Seal, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
     let mut offset = from;
     std::iter::from_fn(move || {
         while let Some(rest) = bytes.get(offset..)
             && rest.len() >= HEADER
         {
-            if let Some((header, _)) = find(store, rest) {
+            if let Some((header, _)) = find(seal, rest) {
                 let found = offset;
                 offset += header.padded();
                 return Some((found, header));
@@ -242,7 +260,7 @@ fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const STORE: StoreId = StoreId::new([7; 16]);
+    const SEAL: Seal = Seal(7);
 
     fn record() -> Vec<u8> {
         let put = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(3) };
@@ -253,7 +271,8 @@ mod tests {
         encoder.push(&Transaction { origin: None, operations: vec![put, check] });
         encoder.push(&Transaction { origin: None, operations: vec![delete] });
         let (first, synced) = (Revision::new(100), Revision::new(90));
-        encoder.finish(STORE, Header { length: 0, segment: 5, first, synced, time: 1234, count: 0 }).to_vec()
+        let header = Header { length: 0, segment: 5, first, synced, time: 1234, count: 0, previous: 42, checksum: 0 };
+        encoder.finish(SEAL, header).0.to_vec()
     }
 
     #[test]
@@ -261,9 +280,10 @@ mod tests {
         let mut bytes = record();
         let length = bytes.len();
         bytes.extend_from_slice(b"what follows");
-        let (header, transactions) = find(STORE, &bytes).unwrap();
+        let (header, transactions) = find(SEAL, &bytes).unwrap();
         let (first, synced) = (Revision::new(100), Revision::new(90));
-        assert_eq!(header, Header { length, segment: 5, first, synced, time: 1234, count: 2 });
+        let checksum = header.checksum;
+        assert_eq!(header, Header { length, segment: 5, first, synced, time: 1234, count: 2, previous: 42, checksum });
         assert_eq!(header.last(), Revision::new(101));
         let mut found = Vec::new();
         assert!(writes(&header, transactions, |revision, write| found.push((revision.get(), write))));
@@ -278,20 +298,20 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(find(STORE, &flipped), None, "bit {bit}");
+            assert_eq!(find(SEAL, &flipped), None, "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert_eq!(find(STORE, &bytes[..length]), None, "cut at {length}");
+            assert_eq!(find(SEAL, &bytes[..length]), None, "cut at {length}");
         }
     }
 
     #[test]
     fn a_record_of_another_store_is_none() {
-        assert_eq!(find(StoreId::new([8; 16]), &record()), None);
+        assert_eq!(find(Seal(8), &record()), None);
     }
 
     #[test]
     fn zeros_are_no_record() {
-        assert_eq!(find(STORE, &[0; 1000]), None);
+        assert_eq!(find(SEAL, &[0; 1000]), None);
     }
 }

@@ -7,13 +7,18 @@
 //! revision which is missing had been synced, it is damage, and the store is not opened. Otherwise nothing that is
 //! missing was ever said to be durable: the log ends there.
 //!
-//! A log that a crash has cut short goes on in a new segment, and what may lie behind the cut is left alone. It can never
-//! be taken for a continuation: a segment is read from its front, and only as far as its own records follow on.
+//! The log goes on where it ends, and what may lie behind is left alone. It can never be taken for a continuation: each
+//! record names the one before it.
+//!
+//! # Before it goes on
+//! What is found is only what the system shows. A killed process may have left it unsynced; where a sync has failed, the
+//! system may show what it will never write. So [`settle`] makes durable which names there are, and writes once more what
+//! nothing says was synced. And it wipes the front of what was cut short, so that no later write can make it whole.
 
 use super::OpenError;
 use super::checkpoint::{self, Summary};
 use super::files::{Files, Handle};
-use super::identity::Identity;
+use super::identity::{self, Identity};
 use super::log::{self, Current, Log, NOT_READY, Older, Segment};
 use super::record::{self, Header};
 use crate::index::{Index, Record};
@@ -22,18 +27,33 @@ use std::sync::Arc;
 use syncline_wire::Revision;
 use tracing::{info, warn};
 
+/// What is written over the front of what was cut short: it has no length, and so is no record.
+const WIPED: [u8; 8] = [0; 8];
+
 /// What a data directory holds.
 pub(crate) struct Recovered<F: Files> {
     pub(crate) index: Index,
     pub(crate) log: Log<F>,
     /// The latest time that a record of the log carries: milliseconds since 1970.
     pub(crate) time: u64,
+    leftovers: Leftovers,
+}
+
+/// What is to be done before the log goes on.
+#[derive(Default)]
+struct Leftovers {
+    /// Files that are needed no more.
+    names: Vec<String>,
+    /// What is to be written: to which file of the log, where, what.
+    writes: Vec<(u64, usize, Vec<u8>)>,
 }
 
 /// A file of the log, and where its records are, those too that do not follow on.
 struct Scanned<H> {
     segment: Segment<H>,
     records: Vec<(usize, Header)>,
+    /// Whether there is nothing at its front.
+    is_wiped: bool,
     /// How many of them, from the front of the file on, belong to the log.
     followed: usize,
 }
@@ -58,13 +78,14 @@ impl<H> Scanned<H> {
 /// Reads a data directory.
 pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Recovered<F>, OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    for name in names.iter().filter(|name| name.ends_with(NOT_READY)) {
-        files.remove(name).map_err(OpenError::io("remove the unfinished", files.path(name)))?;
-    }
-    let (mut index, through) = read_checkpoint(&**files, identity, &names)?;
+    let mut leftovers = Leftovers::default();
+    leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
+    let (mut index, through) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
     let mut scanned = scan(&**files, identity, &names)?;
     let next = follow(&mut scanned, through);
     refuse_damage(&**files, &scanned, through, next)?;
+    let synced = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.synced).max();
+    let synced = synced.unwrap_or_default().max(through);
 
     let next_number = names.iter().filter_map(|name| log::number(name)).max().map_or(1, |last| last + 1);
     let next_id = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.segment).max();
@@ -76,62 +97,93 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
         spares: Vec::new(),
         next_id: next_id.map_or(1, |last| last.saturating_add(1)),
         next_number,
+        previous: 0,
         since_checkpoint: 0,
     };
     let mut time = 0;
+    let mut end = None;
     for file in scanned {
         let Some((_, last)) = file.last() else {
+            if file.front().is_none() && !file.is_wiped {
+                leftovers.writes.push((file.segment.number, 0, WIPED.to_vec()));
+            }
             log.spares.push(file.segment);
             continue;
         };
-        replay(&**files, identity, &file, through, &mut index)?;
+        let bytes = replay(&**files, identity, &file, through, &mut index)?;
+        let mut unsynced = file.records.iter().take(file.followed).filter(|(_, header)| header.last() > synced);
+        if let Some((from, _)) = unsynced.next() {
+            let again = bytes.get(*from..file.end()).unwrap_or_default().to_vec();
+            leftovers.writes.push((file.segment.number, *from, again));
+        }
         time = file.records.iter().take(file.followed).fold(time, |time, (_, header)| header.time.max(time));
         log.since_checkpoint += file.end() as u64;
         if let Some(full) = log.current.take() {
             log.older.push_back(Older { segment: full.segment, last: full.last });
         }
         let offset = file.end();
-        if file.records.len() > file.followed
-            && file.records.iter().skip(file.followed).any(|(_, h)| h.segment == last.segment)
-        {
+        if file.records.iter().skip(file.followed).any(|(_, header)| header.segment == last.segment) {
             warn!(file = %files.path(&log::name(file.segment.number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
-            log.older.push_back(Older { segment: file.segment, last: last.last() });
-        } else {
-            log.current =
-                Some(Current { id: last.segment, segment: file.segment, offset: offset as u64, last: last.last() });
         }
+        log.previous = last.checksum;
+        log.current =
+            Some(Current { id: last.segment, segment: file.segment, offset: offset as u64, last: last.last() });
+        end = Some((bytes, offset));
+    }
+    if let (Some(current), Some((bytes, offset))) = (&log.current, end)
+        && bytes.get(offset..offset + WIPED.len()).is_some_and(|front| front != WIPED)
+    {
+        leftovers.writes.push((current.segment.number, offset, WIPED.to_vec()));
     }
     index.advance(previous(next));
     info!(head = %index.head(), keys = index.keys(), "opened");
-    Ok(Recovered { index, log, time })
+    Ok(Recovered { index, log, time, leftovers })
 }
 
-/// Reads the newest checkpoint, and removes older ones.
-fn read_checkpoint<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<(Index, Revision), OpenError> {
+/// Makes what was found as durable as what is written from now on.
+pub(crate) fn settle<F: Files>(files: &F, recovered: &Recovered<F>) -> Result<(), OpenError> {
+    let Leftovers { names, writes } = &recovered.leftovers;
+    files.sync_names().map_err(OpenError::io("sync the names of the files of", files.path("")))?;
+    for (number, offset, bytes) in writes {
+        let name = log::name(*number);
+        let write = || {
+            let handle = files.open(&name)?;
+            handle.write_at(bytes, *offset as u64)?;
+            handle.sync()
+        };
+        write().map_err(OpenError::io("write", files.path(&name)))?;
+    }
+    for name in names {
+        files.remove(name).map_err(OpenError::io("remove the old", files.path(name)))?;
+    }
+    Ok(())
+}
+
+/// Whether a file is one of ours that was not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(NOT_READY).is_some_and(|name| {
+        name == identity::NAME || log::number(name).is_some() || checkpoint::revision(name).is_some()
+    })
+}
+
+/// Reads the newest checkpoint. Older ones are needed no more.
+fn read_checkpoint<F: Files>(
+    files: &F,
+    identity: Identity,
+    names: &[String],
+    leftovers: &mut Leftovers,
+) -> Result<(Index, Revision), OpenError> {
     let mut revisions: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
     revisions.sort_unstable();
     let Some(newest) = revisions.pop() else { return Ok((Index::new(Revision::ZERO), Revision::ZERO)) };
     let name = checkpoint::name(newest);
-    let damaged = |offset, what: &str| OpenError::Damaged { file: files.path(&name), offset, what: what.into() };
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
-    let mut index = Index::new(Revision::ZERO);
-    let read = checkpoint::read(&handle, identity.store, |record| index.insert(record));
-    let Summary { through, forgotten } = read.map_err(|error| match error {
-        checkpoint::ReadError::Io(error) => OpenError::io("read", files.path(&name))(error),
-        checkpoint::ReadError::Damaged { offset } => damaged(offset, "the checkpoint is not as it was written"),
-        checkpoint::ReadError::Format { found } => {
-            OpenError::Format { file: files.path(&name), expected: checkpoint::FORMAT, found }
-        }
-    })?;
+    let (index, Summary { through, .. }) = checkpoint::load(&handle, identity.store, &files.path(&name))?;
     if through != newest {
-        return Err(damaged(0, "the checkpoint has the name of another"));
+        let what = format!("it holds the checkpoint of revision {through}");
+        return Err(OpenError::Damaged { file: files.path(&name), offset: 0, what });
     }
-    index.advance(through);
-    index.set_forgotten(forgotten);
-    for old in revisions {
-        let name = checkpoint::name(old);
-        files.remove(&name).map_err(OpenError::io("remove the old", files.path(&name)))?;
-    }
+    leftovers.names.extend(revisions.into_iter().map(checkpoint::name));
     Ok((index, through))
 }
 
@@ -143,8 +195,9 @@ fn scan<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<Vec
         let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
         let segment = Segment { number, handle };
         let bytes = read_all(files, identity, &segment)?;
-        let records = record::find_all(identity.store, &bytes, 0).collect();
-        scanned.push(Scanned { segment, records, followed: 0 });
+        let records = record::find_all(identity.seal, &bytes, 0).collect();
+        let is_wiped = bytes.starts_with(&WIPED);
+        scanned.push(Scanned { segment, records, is_wiped, followed: 0 });
     }
     scanned
         .sort_by_key(|file| file.front().map_or((u64::MAX, file.segment.number), |f| (f.segment, file.segment.number)));
@@ -157,18 +210,21 @@ fn follow<H>(scanned: &mut [Scanned<H>], through: Revision) -> Revision {
     // What comes before the last segment that starts in time holds nothing more.
     let begin = scanned.iter().rposition(|file| file.front().is_some_and(|front| front.first <= wanted));
     let mut next = None;
+    let mut previous = None;
     for file in scanned.iter_mut().skip(begin.unwrap_or(usize::MAX)) {
         let Some(front) = file.front() else { break };
-        if next.is_some_and(|next| front.first != next) {
-            break;
-        }
-        let mut place = (0, front.first);
+        let mut place = (0, next.unwrap_or(front.first));
         for (offset, header) in &file.records {
-            if (*offset, header.first) != place || header.segment != front.segment {
+            let follows_on = previous.is_none_or(|previous| header.previous == previous);
+            if (*offset, header.first) != place || header.segment != front.segment || !follows_on {
                 break;
             }
             place = (offset + header.padded(), Revision::new(header.last().get().saturating_add(1)));
+            previous = Some(header.checksum);
             file.followed += 1;
+        }
+        if file.followed == 0 {
+            break;
         }
         next = Some(place.1);
     }
@@ -195,18 +251,18 @@ fn refuse_damage<F: Files>(
     })
 }
 
-/// Takes in what a segment holds after a checkpoint.
+/// Takes in what a segment holds after a checkpoint; answers its bytes.
 fn replay<F: Files>(
     files: &F,
     identity: Identity,
     file: &Scanned<F::Handle>,
     through: Revision,
     index: &mut Index,
-) -> Result<(), OpenError> {
+) -> Result<Vec<u8>, OpenError> {
     let bytes = read_all(files, identity, &file.segment)?;
     for (offset, _) in file.records.iter().take(file.followed) {
         let whole =
-            record::find(identity.store, bytes.get(*offset..).unwrap_or_default()).is_some_and(|(header, body)| {
+            record::find(identity.seal, bytes.get(*offset..).unwrap_or_default()).is_some_and(|(header, body)| {
                 record::writes(&header, body, |revision, write| {
                     if revision > through {
                         index.insert(match write.value {
@@ -224,7 +280,7 @@ fn replay<F: Files>(
             });
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn read_all<F: Files>(files: &F, identity: Identity, segment: &Segment<F::Handle>) -> Result<Vec<u8>, OpenError> {

@@ -1,0 +1,170 @@
+//! What is done with a data directory without serving it: look whether it is whole, back it up, make one of a backup.
+//!
+//! Nothing in a directory is changed by looking, so this may be done while a server writes to it: what is read is the
+//! history as of some revision, at least what was acknowledged before. Where the server takes a checkpoint meanwhile, a
+//! file may be used again before it was read; then all is read once more.
+//!
+//! A backup is one file, in the format of a checkpoint, under a store id of its own. What is made of it is a new history:
+//! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
+
+use super::checkpoint;
+use super::files::{Directory, Files};
+use super::identity::{self, Identity};
+use super::open::{DiskOptions, OpenError, lock};
+use super::recovery::{Recovered, recover};
+use crate::index::Index;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use syncline_core::StoreId;
+use syncline_wire::Revision;
+
+/// The store id under which backups are written: they belong to no store.
+const BACKUP: StoreId = StoreId::new(*b"syncline backup\0");
+
+/// How often a directory is read that a server changes meanwhile.
+const ATTEMPTS: usize = 10;
+
+/// What was found in a data directory, or a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The revision of the last transaction.
+    pub head: Revision,
+    /// The keys that have a value.
+    pub keys: usize,
+    /// The keys that are remembered as deleted.
+    pub tombstones: usize,
+    /// The bytes of all keys and values.
+    pub bytes: usize,
+}
+
+impl Contents {
+    fn of(index: &Index) -> Self {
+        let tombstones = index.changed_since(Revision::ZERO).filter(|record| record.deleted_at().is_some()).count();
+        Self { head: index.head(), keys: index.keys() - tombstones, tombstones, bytes: index.bytes() }
+    }
+}
+
+/// Reads everything of a data directory, checks every checksum, and that both orders agree: by key and by revision.
+/// Changes nothing; a server may be running on it.
+///
+/// # Errors
+/// [`OpenError`] where the directory is none, or damaged.
+pub fn check(data: &Path) -> Result<Contents, OpenError> {
+    let index = read(data)?;
+    let mut by_revision = 0;
+    let mut last = Revision::ZERO;
+    for record in index.changed_since(Revision::ZERO) {
+        let is_latest = index.get(record.key()).is_some_and(|latest| latest.revision() == record.revision());
+        if !is_latest || record.revision() < last || index.head() < record.revision() {
+            let what = format!("the orders by key and by revision disagree at revision {}", record.revision());
+            return Err(OpenError::Damaged { file: data.to_owned(), offset: 0, what });
+        }
+        last = record.revision();
+        by_revision += 1;
+    }
+    if by_revision != index.keys() {
+        let what = format!("{by_revision} keys by revision, expected {} as by key", index.keys());
+        return Err(OpenError::Damaged { file: data.to_owned(), offset: 0, what });
+    }
+    Ok(Contents::of(&index))
+}
+
+/// Writes everything of a data directory to one file, which is durable when this returns. Changes nothing in the
+/// directory; a server may be running on it, and everything is in the backup that was acknowledged before.
+///
+/// # Errors
+/// [`OpenError`] where the directory is none, or damaged, or the file can't be written. A file that is there already is
+/// not touched.
+pub fn backup(data: &Path, to: &Path) -> Result<Contents, OpenError> {
+    let index = read(data)?;
+    if to.exists() {
+        return Err(OpenError::io("write", to.to_owned())(io::ErrorKind::AlreadyExists.into()));
+    }
+    let (directory, name) = split(to)?;
+    let records = index.changed_since(Revision::ZERO).cloned();
+    checkpoint::write(&directory, BACKUP, &name, index.head(), index.forgotten(), records)
+        .map_err(OpenError::io("write", to.to_owned()))?;
+    Ok(Contents::of(&index))
+}
+
+/// Makes a data directory of a backup: a new history, under a new store id.
+///
+/// # Errors
+/// [`OpenError`] where the backup is none, or damaged, or the directory is not empty.
+pub fn restore(from: &Path, data: &Path, options: DiskOptions) -> Result<Contents, OpenError> {
+    let handle = File::open(from).map_err(OpenError::io("open", from.to_owned()))?;
+    let (index, _) = checkpoint::load(&handle, BACKUP, from)?;
+    let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
+    let _lock = lock(data)?;
+    identity::expect_none(&files)?;
+    let identity = Identity::new(options.segment_size)?;
+    let name = checkpoint::name(index.head());
+    let records = index.changed_since(Revision::ZERO).cloned();
+    checkpoint::write(&files, identity.store, &name, index.head(), index.forgotten(), records)
+        .map_err(OpenError::io("write", files.path(&name)))?;
+    // Last: without it, the directory is none.
+    identity.write(&files)?;
+    Ok(Contents::of(&index))
+}
+
+/// Reads a data directory, again where a server has changed it meanwhile.
+fn read(data: &Path) -> Result<Index, OpenError> {
+    let files = Arc::new(ReadOnly(Directory::open(data).map_err(OpenError::io("open", data.to_owned()))?));
+    let identity = Identity::read(&*files)?;
+    let mut attempt = 1;
+    loop {
+        match recover(&files, identity) {
+            Ok(Recovered { index, .. }) => return Ok(index),
+            // Damage stays; what a server changes does not.
+            Err(OpenError::Damaged { .. } | OpenError::Io { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The directory and the name of a file.
+fn split(path: &Path) -> Result<(Directory, String), OpenError> {
+    let invalid = || OpenError::io("write", path.to_owned())(io::ErrorKind::InvalidFilename.into());
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = Directory::open(parent).map_err(OpenError::io("open", parent.to_owned()))?;
+    Ok((directory, name.to_owned()))
+}
+
+/// A directory in which nothing is changed.
+struct ReadOnly(Directory);
+
+impl Files for ReadOnly {
+    type Handle = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        File::open(self.0.path(name))
+    }
+
+    fn create(&self, _: &str) -> io::Result<File> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    /// What opening would clean up is left alone.
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path(name)
+    }
+}
