@@ -8,8 +8,8 @@
 //!                        ▲ a cursor: all up to here was sent
 //! ```
 //!
-//! A cursor is a revision, no more. One that stands at the floor or behind it in time is served from the store instead:
-//! "what changed since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
+//! A cursor is a revision, no more. One that stands before the floor is served from the store instead: "what changed
+//! since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
 
 use crate::{Committed, Stretch};
 use bytes::Bytes;

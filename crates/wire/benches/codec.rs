@@ -35,13 +35,38 @@ fn encode_put(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
-fn decode_put(bencher: Bencher) {
+fn stream() -> BytesMut {
     let mut stream = BytesMut::new();
     (0..FRAMES).for_each(|_| put().encode(&mut stream).unwrap());
-    bencher.counter(ItemsCount::new(FRAMES)).with_inputs(|| stream.clone()).bench_local_refs(|buffer| {
+    stream
+}
+
+/// Decoded, looked at, and dropped.
+#[divan::bench]
+fn decode_put(bencher: Bencher) {
+    bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {
+        while let Ok(Decoded::Frame(Message::Put(put))) = decode(buffer) {
+            black_box((put.tag, put.key.len(), put.value.len(), put.version));
+        }
+    });
+}
+
+/// Decoded, and moved elsewhere as a whole.
+#[divan::bench]
+fn decode_put_and_move_it(bencher: Bencher) {
+    bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {
         while let Ok(Decoded::Frame(frame)) = decode(buffer) {
             black_box(frame);
+        }
+    });
+}
+
+/// The least that two owned handles on a buffer cost: what decoding without a copy comes to, if it were free otherwise.
+#[divan::bench]
+fn two_handles_on_a_buffer(bencher: Bencher) {
+    bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {
+        for _ in 0..FRAMES {
+            black_box((buffer.split_to(24).freeze(), buffer.split_to(100).freeze()));
         }
     });
 }
