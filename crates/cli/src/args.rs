@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Backup(Backup),
     Restore(Restore),
     Check(Check),
+    Bench(Bench),
 }
 
 /// Run a server.
@@ -193,7 +194,56 @@ pub(crate) struct Check {
     pub(crate) data: PathBuf,
 }
 
-#[derive(clap::Args)]
+/// Measure a server: how much it does a second, and how long each request takes.
+///
+/// A closed loop: each connection keeps --depth requests in flight, and sends the next when one is answered. Writes go to
+/// keys that start with `syncline-bench/`, which stay there. Run it on another machine than the server's, or share its
+/// processors; it says which machine it ran on.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+
+    /// What to do
+    #[arg(value_enum)]
+    pub(crate) workload: Workload,
+
+    /// Connections; for fanout, those that are sent every change
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) connections: u64,
+
+    /// Requests in flight on each connection; for fanout, on the one that writes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) depth: u64,
+
+    /// Keys, shared out among the connections
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) keys: u64,
+
+    /// The bytes of each value; at least 8
+    #[arg(long, value_name = "SIZE", default_value_t = Size(100))]
+    pub(crate) value_size: Size,
+
+    /// How long to measure
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s")]
+    pub(crate) time: Duration,
+
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Compare-and-swap: each connection writes its own keys, and is sent what the others write
+    Put,
+    /// Reads of random keys, which are written before
+    Get,
+    /// One connection writes; how long until the others are sent it
+    Fanout,
+}
+
+#[derive(Clone, clap::Args)]
 pub(crate) struct ServerArg {
     /// The server
     #[arg(long, env = "SYNCLINE_ADDR", value_name = "HOST:PORT", default_value_t = Config::default().listen)]

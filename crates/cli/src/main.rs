@@ -3,6 +3,7 @@
 //! Each command lives in a file of its own; what all of them may say of a failure, and the exit codes, in `failure.rs`.
 
 mod args;
+mod bench;
 mod data;
 mod failure;
 mod get;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let (mut runtime, default_level) = match args.command {
         Command::Serve(_) => (Builder::new_multi_thread(), LevelFilter::INFO),
+        Command::Bench(_) => (Builder::new_multi_thread(), LevelFilter::WARN),
         _ => (Builder::new_current_thread(), LevelFilter::WARN),
     };
     let filter = EnvFilter::builder().with_default_directive(default_level.into()).from_env_lossy();
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
                 Command::Backup(backup) => data::backup(&backup),
                 Command::Restore(restore) => data::restore(&restore),
                 Command::Check(check) => data::check(&check),
+                Command::Bench(bench) => bench::run(bench).await,
             }
         }),
     };

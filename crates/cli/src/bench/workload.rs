@@ -1,0 +1,272 @@
+//! What the load generator does.
+
+use super::Measured;
+use super::link::Link;
+use crate::args::Bench;
+use crate::failure::Failure;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use syncline_wire::{Message, Tag, Version};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+/// The bytes of a time at the front of a value.
+pub(crate) const STAMP: usize = 8;
+
+/// How many requests are in flight while keys are looked up or written before the measurement.
+const PREPARING: usize = 256;
+
+/// How long deliveries may still come when no more is written.
+const LATE: Duration = Duration::from_secs(10);
+
+/// The keys of one connection: every n-th, with the version that each is at.
+struct Keys {
+    first: u64,
+    step: u64,
+    versions: Vec<u64>,
+}
+
+impl Keys {
+    fn of(args: &Bench, connection: u64, connections: u64) -> Self {
+        let count = args.keys.saturating_sub(connection).div_ceil(connections).max(1);
+        Self { first: connection, step: connections, versions: (0..count).map(|_| 0).collect() }
+    }
+
+    fn name(&self, place: usize) -> Bytes {
+        key(self.first + place as u64 * self.step)
+    }
+
+    /// Learns which version each key is at: an earlier run may have left it.
+    async fn learn(&mut self, link: &mut Link) -> Result<(), Failure> {
+        let mut asked = 0;
+        for answered in 0..self.versions.len() {
+            while asked < self.versions.len() && asked < answered + PREPARING {
+                link.send(&Message::get(Tag::new(1), self.name(asked)))?;
+                asked += 1;
+            }
+            let version = match answer(link).await? {
+                Message::Put(put) => put.version.get(),
+                Message::Error(error) if error.text.ends_with(b"not found") => 0,
+                other => return Err(unexpected(&other)),
+            };
+            if let Some(known) = self.versions.get_mut(answered) {
+                *known = version;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next put of a key.
+    fn put(&mut self, place: usize, tag: Tag, value: Bytes) -> Message {
+        let name = self.name(place);
+        let version = self.versions.get_mut(place).map_or(1, |version| {
+            *version += 1;
+            *version
+        });
+        Message::put(tag, name, value, Version::new(version))
+    }
+}
+
+fn key(number: u64) -> Bytes {
+    // 24 bytes for up to a billion keys.
+    format!("syncline-bench/{number:09}").into()
+}
+
+fn unexpected(message: &Message) -> Failure {
+    Failure::Unavailable(format!("expected the answer to a request, found {message}"))
+}
+
+/// The next message that is no broadcast.
+async fn answer(link: &mut Link) -> Result<Message, Failure> {
+    loop {
+        let message = link.receive().await?;
+        if message.tag() != Tag::BROADCAST {
+            return Ok(message);
+        }
+    }
+}
+
+/// Compare-and-swap: each connection writes its own keys.
+pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
+    let value = Bytes::from(vec![b'v'; args.value_size.0]);
+    on_every_connection(args, |args, connection| {
+        let value = value.clone();
+        async move {
+            let mut keys = Keys::of(&args, connection, args.connections);
+            let mut link = Link::connect(&args.server.addr).await?;
+            keys.learn(&mut link).await?;
+            let mut place = 0;
+            let next = move |tag| {
+                place = (place + 1) % keys.versions.len();
+                keys.put(place, tag, value.clone())
+            };
+            Ok((link, next))
+        }
+    })
+    .await
+}
+
+/// Reads of random keys.
+pub(crate) async fn get(args: &Bench) -> Result<(Measured, Duration), Failure> {
+    let value = Bytes::from(vec![b'v'; args.value_size.0]);
+    let mut keys = Keys::of(args, 0, 1);
+    let mut link = Link::connect(&args.server.addr).await?;
+    keys.learn(&mut link).await?;
+    let mut asked = 0;
+    for answered in 0..keys.versions.len() {
+        while asked < keys.versions.len() && asked < answered + PREPARING {
+            let put = keys.put(asked, Tag::new(1), value.clone());
+            link.send(&put)?;
+            asked += 1;
+        }
+        match answer(&mut link).await? {
+            Message::Put(_) => {}
+            other => return Err(unexpected(&other)),
+        }
+    }
+    on_every_connection(args, |args, connection| async move {
+        let link = Link::connect(&args.server.addr).await?;
+        let mut random = 0x9e37_79b9_7f4a_7c15 ^ (connection + 1);
+        let next = move |tag| {
+            // xorshift
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            Message::get(tag, key(random % args.keys))
+        };
+        Ok((link, next))
+    })
+    .await
+}
+
+/// Prepares every connection, and then has each keep its depth of requests in flight, all at the same time.
+async fn on_every_connection<P, N>(
+    args: &Bench,
+    prepare: impl Fn(Arc<Bench>, u64) -> P,
+) -> Result<(Measured, Duration), Failure>
+where
+    P: Future<Output = Result<(Link, N), Failure>> + Send + 'static,
+    N: FnMut(Tag) -> Message + Send + 'static,
+{
+    let args = Arc::new(args.clone());
+    let mut prepared = Vec::new();
+    for connection in 0..args.connections {
+        prepared.push(prepare(args.clone(), connection).await?);
+    }
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for (link, next) in prepared {
+        running.spawn(closed_loop(link, args.depth, started + args.time, next));
+    }
+    let all = gather(running).await?;
+    Ok((all, started.elapsed()))
+}
+
+/// Keeps `depth` requests in flight until a time, and waits for the last answers.
+async fn closed_loop(
+    mut link: Link,
+    depth: u64,
+    until: Instant,
+    mut next: impl FnMut(Tag) -> Message,
+) -> Result<Measured, Failure> {
+    let mut measured = Measured::new()?;
+    let mut sent = VecDeque::new();
+    let mut tag = 0_u16;
+    loop {
+        let now = Instant::now();
+        while now < until && (sent.len() as u64) < depth {
+            tag = tag % 60_000 + 1;
+            link.send(&next(Tag::new(tag)))?;
+            sent.push_back(now);
+        }
+        if sent.is_empty() {
+            return Ok(measured);
+        }
+        link.turn().await?;
+        while let Some(message) = link.next()? {
+            match message {
+                Message::Put(put) if put.tag == Tag::BROADCAST => measured.broadcasts += 1,
+                Message::Put(_) => measured.record(sent.pop_front().map_or(Duration::ZERO, |sent| sent.elapsed())),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+/// One connection writes, the others measure how long it takes until they are sent it.
+pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure> {
+    let epoch = Instant::now();
+    let mut keys = Keys::of(args, 0, 1);
+    let mut writer = Link::connect(&args.server.addr).await?;
+    keys.learn(&mut writer).await?;
+    let ready = Arc::new(Barrier::new(usize::try_from(args.connections).unwrap_or(usize::MAX).saturating_add(1)));
+    let last = Bytes::from_static(b"syncline-bench/last");
+    let mut watching = JoinSet::new();
+    for _ in 0..args.connections {
+        let mut link = Link::connect(&args.server.addr).await?;
+        // Once this is answered, the server has taken the connection in.
+        link.send(&Message::get(Tag::new(1), last.clone()))?;
+        answer(&mut link).await?;
+        let (ready, last) = (ready.clone(), last.clone());
+        watching.spawn(async move {
+            ready.wait().await;
+            watch(link, epoch, &last).await
+        });
+    }
+    ready.wait().await;
+    let started = Instant::now();
+    let size = args.value_size.0;
+    let mut place = 0;
+    closed_loop(writer, args.depth, started + args.time, move |tag| {
+        place = (place + 1) % keys.versions.len();
+        let mut value = vec![b'v'; size];
+        let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(stamp) = value.first_chunk_mut::<STAMP>() {
+            *stamp = now.to_le_bytes();
+        }
+        keys.put(place, tag, value.into())
+    })
+    .await?;
+    // The end, for the watchers: the next version of a key of its own.
+    let mut link = Link::connect(&args.server.addr).await?;
+    link.send(&Message::get(Tag::new(1), last.clone()))?;
+    let version = match answer(&mut link).await? {
+        Message::Put(put) => put.version.next().unwrap_or(Version::MAX),
+        _ => Version::new(1),
+    };
+    link.send(&Message::put(Tag::new(2), last, vec![0; STAMP], version))?;
+    answer(&mut link).await?;
+    let deadline = tokio::time::Instant::now() + LATE;
+    let all = timeout_at(deadline, gather(watching)).await;
+    let all = all.map_err(|_| Failure::Unavailable(format!("not everything was delivered within {LATE:?}")))??;
+    Ok((all, started.elapsed()))
+}
+
+/// Measures every delivery until the last.
+async fn watch(mut link: Link, epoch: Instant, last: &Bytes) -> Result<Measured, Failure> {
+    let mut measured = Measured::new()?;
+    loop {
+        match link.receive().await? {
+            Message::Put(put) if put.key == last => return Ok(measured),
+            Message::Put(put) => {
+                let Some(stamp) = put.value.first_chunk::<STAMP>() else { continue };
+                let sent = Duration::from_nanos(u64::from_le_bytes(*stamp));
+                measured.record(epoch.elapsed().saturating_sub(sent));
+                measured.broadcasts += 1;
+            }
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+/// Adds up what all have measured; the first failure ends it.
+async fn gather(mut running: JoinSet<Result<Measured, Failure>>) -> Result<Measured, Failure> {
+    let mut all = Measured::new()?;
+    while let Some(ended) = running.join_next().await {
+        all.add(&ended.map_err(|error| Failure::Unavailable(error.to_string()))??);
+    }
+    Ok(all)
+}
