@@ -52,6 +52,14 @@ pub(crate) fn revision(name: &str) -> Option<Revision> {
     (self::name(revision) == name).then_some(revision)
 }
 
+/// About what a checkpoint of an index takes: keys and values, and what describes them.
+pub(crate) fn estimated_bytes(index: &Index) -> u64 {
+    (index.bytes() + ENTRY_OVERHEAD * index.keys()) as u64
+}
+
+/// The bytes of an entry beside its key and value.
+const ENTRY_OVERHEAD: usize = 1 + 2 + 2 + 8 + 8;
+
 struct Writer<'a, H> {
     handle: &'a H,
     store: StoreId,

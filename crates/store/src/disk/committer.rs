@@ -153,7 +153,7 @@ impl<F: Files> Committer<F> {
         let (record, checksum) = self.encoder.finish(self.identity.seal, header);
         self.log.append(record, last, checksum)?;
         if self.durability == Durability::Fsync {
-            self.log.sync().map_err(AppendError::Unknown)?;
+            self.log.sync().map_err(AppendError::Failed)?;
             self.synced = last;
         }
         Ok(())
@@ -185,7 +185,7 @@ impl<F: Files> Committer<F> {
         self.encoder.clear();
         match self.write(head, head) {
             Ok(()) => self.log.sync(),
-            Err(AppendError::Refused(error) | AppendError::Unknown(error)) => Err(error),
+            Err(AppendError::Refused(error) | AppendError::Unknown(error) | AppendError::Failed(error)) => Err(error),
         }
     }
 
@@ -193,7 +193,8 @@ impl<F: Files> Committer<F> {
     fn undo(&mut self, decided: Decided, error: &AppendError) -> Vec<Outcome> {
         let (reason, is_known): (Arc<str>, _) = match error {
             AppendError::Refused(error) => (format!("the disk refuses: {error}").into(), true),
-            AppendError::Unknown(error) => (self.fail(error), false),
+            AppendError::Unknown(error) => (format!("the disk refuses: {error}").into(), false),
+            AppendError::Failed(error) => (self.fail(error), false),
         };
         let undone = |outcome| match outcome {
             Outcome::Accepted { .. } if !is_known => Outcome::Unknown { reason: reason.clone() },

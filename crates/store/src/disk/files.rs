@@ -52,7 +52,12 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     /// A directory, made where it is not there.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
         fs::create_dir_all(path)?;
+        for made in missing.into_iter().rev().filter_map(Path::parent) {
+            // Or else a power cut takes it away, and all that was made durable in it.
+            File::open(if made.as_os_str().is_empty() { Path::new(".") } else { made })?.sync_all()?;
+        }
         Ok(Self(path.to_owned()))
     }
 }

@@ -125,7 +125,8 @@ enum Unreadable {
     Damaged,
 }
 
-fn checksum_line(body: &str) -> String {
+/// The last line of a file for people, which has it checked.
+pub(crate) fn checksum_line(body: &str) -> String {
     format!("crc {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 

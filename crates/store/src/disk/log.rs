@@ -62,7 +62,7 @@ pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Res
     };
     make().inspect_err(|_| {
         // What is there of it takes room that may be short.
-        let _ = files.remove(&not_ready);
+        let _ = files.remove(&not_ready).or_else(|_| files.remove(&name));
     })
 }
 
@@ -71,8 +71,10 @@ pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Res
 pub(crate) enum AppendError {
     /// Nothing of it will ever be found in the log.
     Refused(io::Error),
-    /// It may be found in the log when it is opened again, or not. Nothing more may be written.
+    /// It may be found in the log when that is opened again, or not, unless something else is written in its place.
     Unknown(io::Error),
+    /// The same; and nothing more may be written, for nobody knows what the log holds.
+    Failed(io::Error),
 }
 
 /// The end of the log, to which records are written.
@@ -88,6 +90,8 @@ pub(crate) struct Log<F: Files> {
     pub(crate) next_number: u64,
     /// The checksum of the last record; 0 before the first.
     pub(crate) previous: u32,
+    /// The segment of which the mark tells.
+    pub(crate) marked: u64,
     /// Bytes that were written since the last checkpoint began.
     pub(crate) since_checkpoint: u64,
 }
@@ -108,6 +112,17 @@ pub(crate) struct Current<H> {
     pub(crate) offset: u64,
     /// The last revision in it.
     pub(crate) last: Revision,
+    /// Whether something may be there that was not accepted, for it could not be wiped.
+    pub(crate) is_torn: bool,
+}
+
+impl<H: Handle> Current<H> {
+    /// Has no record start where the next one goes.
+    fn wipe(&mut self) -> io::Result<()> {
+        self.segment.handle.write_at(&[0; 8], self.offset)?;
+        self.is_torn = false;
+        Ok(())
+    }
 }
 
 /// A segment that is full.
@@ -130,7 +145,12 @@ impl<F: Files> Log<F> {
         {
             return Ok(Room { segment: current.id, is_new: false });
         }
-        self.sync().map_err(AppendError::Unknown)?;
+        if let Some(current) = &mut self.current
+            && current.is_torn
+        {
+            current.wipe().map_err(AppendError::Refused)?;
+        }
+        self.sync().map_err(AppendError::Failed)?;
         let segment = match self.spares.pop() {
             Some(spare) => spare,
             None => {
@@ -142,7 +162,7 @@ impl<F: Files> Log<F> {
         let id = self.next_id;
         self.next_id += 1;
         let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
-        if let Some(full) = self.current.replace(Current { id, segment, offset: 0, last }) {
+        if let Some(full) = self.current.replace(Current { id, segment, offset: 0, last, is_torn: false }) {
             self.older.push_back(Older { segment: full.segment, last: full.last });
         }
         Ok(Room { segment: id, is_new: true })
@@ -156,14 +176,18 @@ impl<F: Files> Log<F> {
         if let Err(error) = current.segment.handle.write_at(record, current.offset) {
             // A part of it may be there, and the file's old bytes may happen to make it whole: wipe the part that makes
             // it a record.
-            let wiped = current.segment.handle.write_at(&[0; 8], current.offset);
-            return Err(match wiped.and_then(|()| current.segment.handle.sync()) {
+            current.is_torn = true;
+            if current.wipe().is_err() {
+                return Err(AppendError::Unknown(error));
+            }
+            return Err(match current.segment.handle.sync() {
                 Ok(()) => AppendError::Refused(error),
-                Err(_) => AppendError::Unknown(error),
+                Err(error) => AppendError::Failed(error),
             });
         }
         let written = (record.len() as u64).next_multiple_of(super::record::ALIGNMENT as u64);
         current.offset += written;
+        current.is_torn = false;
         current.last = last;
         self.previous = checksum;
         self.since_checkpoint += written;

@@ -5,20 +5,21 @@ use super::checkpoint;
 use super::committer::now;
 use super::files::Files;
 use super::log::{Log, make_spare};
+use super::mark;
 use super::open::Shared;
-use crate::index::Record;
-use parking_lot::{Condvar, Mutex};
+use crate::index::{Index, Record};
+use parking_lot::{Condvar, Mutex, RwLock};
 use std::io;
 use std::time::{Duration, Instant};
 use syncline_wire::Revision;
 use tracing::{debug, error};
 
-/// How many spares are kept; more are removed.
-const SPARES: usize = 2;
-
-/// A checkpoint is taken when the log has grown by this many segments since the last one, and by half more than what the
-/// checkpoint will hold.
+/// A checkpoint is taken when the log has grown by this many segments since the last one, and by twice what the checkpoint
+/// will hold.
 const CHECKPOINT_SEGMENTS: u64 = 2;
+
+/// Spares are kept for what the log grows by until the next checkpoint, and these; more are removed.
+const SURPLUS_SPARES: u64 = 2;
 
 /// How many records are looked at under one lock.
 const STEP: usize = 1024;
@@ -40,18 +41,21 @@ pub(crate) struct Maintenance {
 struct Todo {
     spare: bool,
     checkpoint: bool,
+    mark: bool,
     closing: bool,
 }
 
 impl Maintenance {
-    /// Looks whether the log needs something.
-    pub(crate) fn look<F: Files>(&self, log: &Log<F>) {
+    /// Looks whether the log needs something, and has it done.
+    pub(crate) fn look<F: Files>(&self, log: &Log<F>, index: &RwLock<Index>) {
         let spare = log.spares.is_empty();
-        let checkpoint = log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.size;
-        if spare || checkpoint {
+        let checkpoint = log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.size && is_due(log, &index.read());
+        let mark = log.current.as_ref().is_some_and(|current| current.id != log.marked);
+        if spare || checkpoint || mark {
             let mut todo = self.todo.lock();
             todo.spare |= spare;
             todo.checkpoint |= checkpoint;
+            todo.mark |= mark;
             self.changed.notify_one();
         }
     }
@@ -65,13 +69,13 @@ impl Maintenance {
     /// Waits for something to do, at most until `deadline`.
     fn wait(&self, deadline: Instant) -> Todo {
         let mut todo = self.todo.lock();
-        while !(todo.spare || todo.checkpoint || todo.closing) {
+        while !(todo.spare || todo.checkpoint || todo.mark || todo.closing) {
             if self.changed.wait_until(&mut todo, deadline).timed_out() {
                 break;
             }
         }
         let found = *todo;
-        (todo.spare, todo.checkpoint) = (false, false);
+        (todo.spare, todo.checkpoint, todo.mark) = (false, false, false);
         found
     }
 
@@ -95,6 +99,9 @@ pub(crate) fn run<F: Files>(shared: &Shared<F>) {
         let mut done = Ok(());
         if todo.spare {
             done = done.and_then(|()| spare(shared));
+        }
+        if todo.mark {
+            done = done.and_then(|()| mark(shared));
         }
         if todo.checkpoint {
             done = done.and_then(|()| checkpoint_if_due(shared));
@@ -127,17 +134,30 @@ pub(crate) fn spare<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn checkpoint_if_due<F: Files>(shared: &Shared<F>) -> io::Result<()> {
-    let live = {
-        let index = shared.index.read();
-        // As a checkpoint holds them: key and value, and about 32 bytes more.
-        (index.bytes() + 32 * index.keys()) as u64
-    };
-    let committer = shared.committer.lock();
-    let is_due = committer.log.since_checkpoint >= (live + live / 2).max(CHECKPOINT_SEGMENTS * committer.log.size);
-    let has_failed = committer.failed.is_some();
+/// Whether the log has grown enough since the last checkpoint.
+fn is_due<F: Files>(log: &Log<F>, index: &Index) -> bool {
+    log.since_checkpoint >= (2 * checkpoint::estimated_bytes(index)).max(CHECKPOINT_SEGMENTS * log.size)
+}
+
+/// Says beside the log how far it is durable, so that the segment which was begun will be missed when it is gone.
+pub(crate) fn mark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+    let mut committer = shared.committer.lock();
+    // Where there is a mark, there must be a log.
+    let begun = committer.log.current.as_ref().filter(|current| current.offset > 0);
+    let Some(segment) = begun.map(|current| current.id) else { return Ok(()) };
+    let head = shared.index.read().head();
+    committer.sync(head)?;
     drop(committer);
-    if is_due && !has_failed { take_checkpoint(shared) } else { Ok(()) }
+    mark::write(&*shared.files, shared.identity.store, head)?;
+    shared.committer.lock().log.marked = segment;
+    Ok(())
+}
+
+pub(crate) fn checkpoint_if_due<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+    let committer = shared.committer.lock();
+    let is_due = committer.failed.is_none() && is_due(&committer.log, &shared.index.read());
+    drop(committer);
+    if is_due { take_checkpoint(shared) } else { Ok(()) }
 }
 
 /// Writes the latest state to a checkpoint, and frees the log before it.
@@ -161,9 +181,9 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let synced = committer.synced;
     committer.log.recycle(through, synced);
     committer.log.since_checkpoint = committer.log.since_checkpoint.saturating_sub(before);
-    let surplus: Vec<_> = committer.log.spares.drain(..).collect();
-    let mut surplus = surplus.into_iter();
-    committer.log.spares.extend(surplus.by_ref().take(SPARES));
+    let kept = (2 * bytes / committer.log.size).max(CHECKPOINT_SEGMENTS) + SURPLUS_SPARES;
+    let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(committer.log.spares.len());
+    let surplus = committer.log.spares.split_off(kept);
     drop(committer);
     for segment in surplus {
         shared.files.remove(&super::log::name(segment.number))?;

@@ -7,6 +7,7 @@ mod files;
 mod identity;
 mod log;
 mod maintenance;
+mod mark;
 mod offline;
 mod open;
 mod record;

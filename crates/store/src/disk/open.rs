@@ -232,7 +232,8 @@ impl<F: Files> Drop for Engine<F> {
             let _ = thread.join();
         }
         let head = self.shared.index.read().head();
-        if let Err(error) = self.shared.committer.lock().close(head) {
+        let closed = self.shared.committer.lock().close(head);
+        if let Err(error) = closed.and_then(|()| maintenance::mark(&self.shared)) {
             tracing::error!(%error, "can't close the log; what was acknowledged is as durable as was promised");
         }
     }
@@ -256,7 +257,7 @@ impl<F: Files> Store for Engine<F> {
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut committer = self.shared.committer.lock();
         let outcomes = committer.commit(&self.shared.index, batch);
-        self.shared.maintenance.look(&committer.log);
+        self.shared.maintenance.look(&committer.log, &self.shared.index);
         outcomes
     }
 

@@ -5,7 +5,7 @@
 //! which is what a crash does, or something was damaged that had been durable. The records tell which: each says up to
 //! which revision everything had been synced when it was written. So where any record that was not read says that the
 //! revision which is missing had been synced, it is damage, and the store is not opened. Otherwise nothing that is
-//! missing was ever said to be durable: the log ends there.
+//! missing was ever said to be durable: the log ends there. The checkpoint and the [`mark`] say so too.
 //!
 //! The log goes on where it ends, and what may lie behind is left alone. It can never be taken for a continuation: each
 //! record names the one before it.
@@ -20,6 +20,7 @@ use super::checkpoint::{self, Summary};
 use super::files::{Files, Handle};
 use super::identity::{self, Identity};
 use super::log::{self, Current, Log, NOT_READY, Older, Segment};
+use super::mark;
 use super::record::{self, Header};
 use crate::index::{Index, Record};
 use std::collections::VecDeque;
@@ -80,12 +81,19 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
     let mut leftovers = Leftovers::default();
     leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
+    let marked = mark::read(&**files, identity.store, &names)?;
     let (mut index, through) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
     let mut scanned = scan(&**files, identity, &names)?;
     let next = follow(&mut scanned, through);
-    refuse_damage(&**files, &scanned, through, next)?;
+    if marked.is_some() && Revision::ZERO < through && scanned.iter().all(|file| file.followed == 0) {
+        // A store whose log was ever begun keeps of it at least what reaches up to its checkpoint.
+        let what = format!("the log is missing that goes on from the checkpoint of revision {through}");
+        return Err(OpenError::Damaged { file: files.path(""), offset: 0, what });
+    }
+    let durable = through.max(marked.unwrap_or_default());
+    refuse_damage(&**files, &scanned, durable, next)?;
     let synced = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.synced).max();
-    let synced = synced.unwrap_or_default().max(through);
+    let synced = synced.unwrap_or_default().max(durable);
 
     let next_number = names.iter().filter_map(|name| log::number(name)).max().map_or(1, |last| last + 1);
     let next_id = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.segment).max();
@@ -98,9 +106,11 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
         next_id: next_id.map_or(1, |last| last.saturating_add(1)),
         next_number,
         previous: 0,
+        marked: 0,
         since_checkpoint: 0,
     };
-    let mut time = 0;
+    // Of a backup that was restored, only the checkpoint tells the time.
+    let mut time = index.changed_since(Revision::ZERO).filter_map(Record::deleted_at).max().unwrap_or_default();
     let mut end = None;
     for file in scanned {
         let Some((_, last)) = file.last() else {
@@ -126,8 +136,13 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
             warn!(file = %files.path(&log::name(file.segment.number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
         }
         log.previous = last.checksum;
-        log.current =
-            Some(Current { id: last.segment, segment: file.segment, offset: offset as u64, last: last.last() });
+        log.current = Some(Current {
+            id: last.segment,
+            segment: file.segment,
+            offset: offset as u64,
+            last: last.last(),
+            is_torn: false,
+        });
         end = Some((bytes, offset));
     }
     if let (Some(current), Some((bytes, offset))) = (&log.current, end)
@@ -162,7 +177,10 @@ pub(crate) fn settle<F: Files>(files: &F, recovered: &Recovered<F>) -> Result<()
 /// Whether a file is one of ours that was not finished.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(NOT_READY).is_some_and(|name| {
-        name == identity::NAME || log::number(name).is_some() || checkpoint::revision(name).is_some()
+        name == identity::NAME
+            || name == mark::NAME
+            || log::number(name).is_some()
+            || checkpoint::revision(name).is_some()
     })
 }
 
@@ -235,11 +253,11 @@ fn follow<H>(scanned: &mut [Scanned<H>], through: Revision) -> Revision {
 fn refuse_damage<F: Files>(
     files: &F,
     scanned: &[Scanned<F::Handle>],
-    through: Revision,
+    durable: Revision,
     next: Revision,
 ) -> Result<(), OpenError> {
     let unread = scanned.iter().flat_map(|file| file.records.iter().skip(file.followed));
-    let was_synced = unread.map(|(_, header)| header.synced).max().unwrap_or_default().max(through);
+    let was_synced = unread.map(|(_, header)| header.synced).max().unwrap_or_default().max(durable);
     if was_synced < next {
         return Ok(());
     }

@@ -12,13 +12,14 @@ use super::{Random, open, seeds};
 use crate::disk::Durability;
 use crate::{Feed, Store};
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_core::{Operation, Outcome, Transaction};
 use syncline_wire::Version;
 
 const STEPS: usize = 36;
 
-const ALL: &[Kind] =
-    &[Kind::Read, Kind::Create, Kind::Write, Kind::Sync, Kind::Rename, Kind::Remove, Kind::SyncNames];
+const ALL: &[Kind] = &[Kind::Read, Kind::Create, Kind::Write, Kind::Sync, Kind::Rename, Kind::Remove, Kind::SyncNames];
 
 /// Runs a workload while something fails, and crashes it at the end in several ways.
 fn run(durability: Durability, seed: u64, faults: &[Fault]) -> Result<Workload, String> {
@@ -36,10 +37,6 @@ fn run(durability: Durability, seed: u64, faults: &[Fault]) -> Result<Workload, 
 fn survives(durability: Durability, seed: u64, fault: &Fault) -> Result<(), String> {
     let workload = run(durability, seed, std::slice::from_ref(fault))?;
     let head = workload.live.head;
-    let mut history = workload.history.clone();
-    for (transaction, time) in &workload.unknown {
-        history.push(transaction, *time);
-    }
     let crashes = match durability {
         Durability::Fsync => 0..4,
         // Where a disk has failed, only the system knows what was not synced.
@@ -51,15 +48,13 @@ fn survives(durability: Durability, seed: u64, fault: &Fault) -> Result<(), Stri
             1 => workload.files.disk().evict(fault.seed),
             number => workload.files.disk().power_cut(fault.seed + number - 2),
         };
-        let mut next = Workload::over(left, durability, history.clone(), seed);
-        *next.progress.lock() = *workload.progress.lock();
+        let mut next = Workload::over(left, &workload, seed);
         let error = |error| format!("after crash {crash}: {error}");
         next.open(head..=u64::MAX).map_err(error)?;
         // What is shown now is there for good.
         let shown = next.live.head;
         for step in [Step::Write, Step::Spare, Step::Write] {
-            let mut last = Workload::over(next.files.disk().power_cut(0), durability, next.history.clone(), seed);
-            *last.progress.lock() = *next.progress.lock();
+            let mut last = Workload::over(next.files.disk().power_cut(0), &next, seed);
             last.open(shown..=next.live.head).map_err(error)?;
             next.step(step).map_err(error)?;
         }
@@ -80,7 +75,7 @@ fn fail_each(kinds: &'static [Kind], error: i32, last_for: u64, few: u64) {
                 survives(durability, seed, &fault)
                     .unwrap_or_else(|error| panic!("{durability:?}, seed {seed}, {fault:?}: {error}"));
             }
-            assert!(failed > 100, "{failed}");
+            assert!(failed > 50, "{failed} operations are no workload");
         }
     }
 }
@@ -117,7 +112,8 @@ fn the_disk_dies() {
 
 fn put(key: &str, version: u64, length: usize) -> Transaction {
     let value = Bytes::from(vec![b'v'; length]);
-    let operation = Operation::Put { key: Bytes::copy_from_slice(key.as_bytes()), value, version: Version::new(version) };
+    let operation =
+        Operation::Put { key: Bytes::copy_from_slice(key.as_bytes()), value, version: Version::new(version) };
     Transaction { origin: None, operations: vec![operation] }
 }
 
@@ -154,14 +150,16 @@ fn after_a_failed_sync_nothing_is_written_and_everything_is_read() {
 fn what_is_unknown_is_neither_shown_nor_fed() {
     let files = Faulty::new();
     let store = open(&files, Durability::Fsync).unwrap();
-    let fed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let fed = Arc::new(AtomicUsize::new(0));
     let counter = fed.clone();
-    let feed: Feed = Box::new(move |_| drop(counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+    let feed: Feed = Box::new(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
     store.follow(feed);
     commit(&store, put("a", 1, 10));
     files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed: 0 }]);
     commit(&store, put("a", 2, 10));
-    assert_eq!(fed.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(fed.load(Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -190,7 +188,10 @@ fn a_batch_that_is_larger_than_a_segment_is_written_in_parts() {
     let store = open(&Faulty::new(), Durability::Fsync).unwrap();
     let batch = (1..=100).map(|version| put("key", version, 100)).collect();
     for (number, outcome) in store.commit(batch).iter().enumerate() {
-        assert!(matches!(outcome, Outcome::Accepted { revision } if revision.get() == number as u64 + 1), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Accepted { revision } if revision.get() == number as u64 + 1),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -208,10 +209,10 @@ fn a_spare_that_was_not_finished_leaves_no_file_behind() {
     for kind in [&[Kind::Write][..], &[Kind::Sync], &[Kind::Rename], &[Kind::SyncNames]] {
         let files = Faulty::new();
         let store = open(&files, Durability::Fsync).unwrap();
-        let before = files.files();
+        let before: Vec<_> = files.files().into_keys().collect();
         files.fail([Fault { operations: 0..u64::MAX, kinds: kind, error: ENOSPC, seed: 0 }]);
         assert!(crate::disk::maintenance::spare(&store.shared).is_err());
-        assert_eq!(files.files(), before, "{kind:?}");
+        assert_eq!(files.files().into_keys().collect::<Vec<_>>(), before, "{kind:?}");
     }
 }
 

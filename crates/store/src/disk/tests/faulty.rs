@@ -208,6 +208,8 @@ struct State {
     on: bool,
     done: u64,
     failed: u64,
+    /// The most that was ever read at once.
+    largest_read: usize,
     log: Vec<Operation>,
     faults: Vec<Fault>,
     hook: Option<Hook>,
@@ -224,7 +226,16 @@ impl Faulty {
     }
 
     fn over(disk: Disk) -> Self {
-        let state = State { disk, on: true, done: 0, failed: 0, log: Vec::new(), faults: Vec::new(), hook: None };
+        let state = State {
+            disk,
+            on: true,
+            done: 0,
+            failed: 0,
+            largest_read: 0,
+            log: Vec::new(),
+            faults: Vec::new(),
+            hook: None,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -255,6 +266,11 @@ impl Faulty {
     /// How much of that has failed.
     pub(super) fn failed(&self) -> u64 {
         self.0.lock().failed
+    }
+
+    /// The most that was ever read at once: at least so much memory was taken.
+    pub(super) fn largest_read(&self) -> usize {
+        self.0.lock().largest_read
     }
 
     /// What was asked of it so far, in order.
@@ -311,12 +327,15 @@ impl Faulty {
             }
             None => act(&mut state.disk),
         };
+        state.log.push(operation.clone());
         if kind != Kind::Read
             && let Some(hook) = state.hook.clone()
         {
-            hook(&state.disk, &operation);
+            let disk = state.disk.clone();
+            // It may ask for more itself.
+            drop(state);
+            hook(&disk, &operation);
         }
-        state.log.push(operation);
         answer
     }
 
@@ -422,6 +441,9 @@ impl Handle for FaultyHandle {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.files.0.lock();
+        state.largest_read = state.largest_read.max(buffer.len());
+        drop(state);
         let read = |disk: &mut Disk| {
             let bytes = &disk.nodes[&self.node].bytes;
             let rest = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();

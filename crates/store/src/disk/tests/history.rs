@@ -5,6 +5,8 @@ use crate::Store;
 use bytes::Bytes;
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
 use syncline_core::{Entry, Operation, Transaction};
 use syncline_wire::{Revision, Version};
 
@@ -68,10 +70,6 @@ impl Model {
 
     /// Whether a store shows just this, in both orders. Of tombstones of before a time, it may show any.
     pub(super) fn agrees(&self, store: &Db, forgotten: u64) -> Result<(), String> {
-        let same = |what: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
-            let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
-            if found == expected { Ok(()) } else { Err(format!("{what}: found {found}, expected {expected}")) }
-        };
         same("the head", &store.head().get(), &self.head)?;
         let found = entries(store, 100);
         same("pages of another size", &entries(store, usize::MAX), &found)?;
@@ -84,13 +82,17 @@ impl Model {
         let mut by_revision: Vec<_> = found.iter().collect();
         by_revision.sort_by_key(|entry| (entry.revision, &entry.key));
         let expected: Vec<_> = expected.into_iter().map(|(key, state)| entry(key, state)).collect();
-        same("what changed", &by_revision, &expected.iter().collect::<Vec<_>>())?;
+        same("what changed", &by_revision, &expected.iter().collect())?;
         for key in keys() {
             let listed = found.iter().find(|entry| entry.key == key).cloned();
             same("what is at a key", &block_on(store.get(&key)).unwrap(), &listed)?;
         }
         Ok(())
     }
+}
+
+fn same<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
 fn entry(key: &Bytes, state: &State) -> Entry {
@@ -129,32 +131,37 @@ pub(super) fn keys() -> impl Iterator<Item = Bytes> {
 pub(super) const KEYS: usize = 14;
 
 /// All that was accepted, in order.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct History {
     /// As of each revision.
-    states: Vec<Model>,
+    states: Vec<Arc<Model>>,
 }
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { states: vec![Model::default()] }
+        Self { states: vec![Arc::default()] }
     }
 
     /// Goes on from a state, whose history is told up to there.
     pub(super) fn goes_on_from(&mut self, state: Model) {
         self.states.truncate(usize::try_from(state.head).unwrap());
-        self.states.push(state);
+        self.states.push(Arc::new(state));
     }
 
     pub(super) fn push(&mut self, transaction: &Transaction, time: u64) {
-        let mut state = self.states.last().unwrap().clone();
+        let mut state = Model::clone(self.states.last().unwrap());
         state.apply(transaction, time);
-        self.states.push(state);
+        self.states.push(Arc::new(state));
+    }
+
+    /// The last revision.
+    pub(super) fn head(&self) -> u64 {
+        self.states.len() as u64 - 1
     }
 
     /// The state as of a revision.
     pub(super) fn at(&self, revision: u64) -> Result<&Model, String> {
         let state = self.states.get(usize::try_from(revision).unwrap());
-        state.ok_or_else(|| format!("revision {revision} was never written"))
+        state.map(AsRef::as_ref).ok_or_else(|| format!("revision {revision} was never written"))
     }
 }

@@ -4,7 +4,7 @@
 use super::faulty::{Disk, Faulty, Hook, Kind, Operation as Change};
 use super::history::{self, History, KEYS, Model};
 use super::{Clock, Db, Random, open_at};
-use crate::disk::{Durability, maintenance};
+use crate::disk::{Durability, maintenance, record};
 use crate::{OpenError, Store};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,6 +13,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use syncline_core::{Operation, Outcome, Transaction};
 use syncline_wire::Version;
+
+/// A batch is one record: so many bytes of transactions fit a segment.
+const MOST: usize = 4000;
 
 /// Chooses what to write. Every value that it writes is another.
 pub(super) struct Writer {
@@ -32,9 +35,9 @@ impl Writer {
     pub(super) fn pass_time(&mut self) {
         let now = self.clock.get();
         self.clock.set(match self.random.below(10) {
-            0 => now + 10_000,
+            0 => now.saturating_add(10_000),
             1 => now.saturating_sub(5_000),
-            _ => now + 1,
+            _ => now.saturating_add(1),
         });
     }
 
@@ -42,10 +45,14 @@ impl Writer {
     pub(super) fn batch(&mut self, model: &Model) -> Vec<Transaction> {
         let transactions = [1, 1, 1, 2, 3, 8, 20][self.random.below(7)];
         let mut after = model.clone();
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for _ in 0..transactions {
             let transaction = self.transaction(&after);
             after.decide(std::slice::from_ref(&transaction), 0);
+            bytes += record::length(&transaction);
+            if bytes > MOST && !batch.is_empty() {
+                break;
+            }
             batch.push(transaction);
         }
         batch
@@ -68,7 +75,7 @@ impl Writer {
             1 | 2 => Operation::Delete { key, version },
             _ => {
                 let length = match self.random.below(20) {
-                    0 => 700 + self.random.below(600),
+                    0 => 300 + self.random.below(400),
                     1..=4 => self.random.below(200),
                     _ => 0,
                 };
@@ -88,17 +95,20 @@ pub(super) enum Step {
     Spare,
     Checkpoint,
     CheckpointIfDue,
+    Mark,
     /// Forgets the tombstones of so long ago.
     Forget(u64),
     Close,
     Kill,
+    PowerCut(u64),
 }
 
 impl Step {
     /// Mostly a write.
     pub(super) fn choose(random: &mut Random) -> Self {
         match random.below(40) {
-            0..=3 => Self::Spare,
+            0..=2 => Self::Spare,
+            3 => Self::Mark,
             4..=5 => Self::Checkpoint,
             6..=8 => Self::CheckpointIfDue,
             9..=10 => Self::Forget(random.below(5_000) as u64),
@@ -139,10 +149,10 @@ pub(super) struct Workload {
     /// What the store must show now.
     pub(super) live: Model,
     pub(super) history: History,
-    /// What was written without anybody knowing whether it is there.
-    pub(super) unknown: Vec<(Transaction, u64)>,
+    /// Batches of which nobody knows whether they are there: none of them is, or one.
+    pub(super) unknown: Vec<Vec<(Transaction, u64)>>,
     pub(super) progress: Arc<Mutex<Progress>>,
-    hook: Option<Hook>,
+    pub(super) hook: Option<Hook>,
 }
 
 impl Workload {
@@ -153,9 +163,11 @@ impl Workload {
         Self { files, store: None, durability, writer, live, history, unknown: Vec::new(), progress, hook: None }
     }
 
-    /// A store on what is left of another, whose history is told.
-    pub(super) fn over(files: Faulty, durability: Durability, history: History, seed: u64) -> Self {
-        Self { history, ..Self::new(files, durability, seed) }
+    /// A store on what is left of another.
+    pub(super) fn over(files: Faulty, of: &Self, seed: u64) -> Self {
+        let next = Self::new(files, of.durability, seed);
+        *next.progress.lock() = *of.progress.lock();
+        Self { history: of.history.clone(), unknown: of.unknown.clone(), ..next }
     }
 
     /// Keeps the disk as it is after each change from now on.
@@ -197,8 +209,20 @@ impl Workload {
         if !revisions.contains(&head) {
             return Err(format!("the head is {head}, expected {revisions:?}"));
         }
+        let mut perhaps: Vec<_> = vec![self.history.clone()];
+        for batch in std::mem::take(&mut self.unknown) {
+            let mut history = self.history.clone();
+            batch.iter().for_each(|(transaction, time)| history.push(transaction, *time));
+            perhaps.push(history);
+        }
+        let forgotten = self.progress.lock().forgotten;
+        let mut agree = perhaps.into_iter().map(|history| {
+            history.at(head)?.agrees(&store, forgotten)?;
+            Ok(history)
+        });
+        let first: Result<History, String> = agree.next().unwrap_or_else(|| Err(String::new()));
+        self.history = first.or_else(|error| agree.find_map(Result::ok).ok_or(error))?;
         let state = self.history.at(head)?.clone();
-        state.agrees(&store, self.progress.lock().forgotten)?;
         let latest = state.keys.values().filter(|state| state.value.is_none()).map(|state| state.time).max();
         let time = store.shared.committer.lock().time;
         if latest.is_some_and(|latest| time < latest) {
@@ -207,7 +231,6 @@ impl Workload {
         // What had been forgotten may be back, and what was not may be forgotten.
         self.live = Model::of(&store, &state);
         self.history.goes_on_from(state);
-        self.unknown.clear();
         let mut progress = self.progress.lock();
         (progress.acknowledged, progress.under_way) = (head, head);
         drop(progress);
@@ -217,30 +240,38 @@ impl Workload {
 
     /// Does a step.
     pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
-        match step {
+        let shared = self.store.as_ref().unwrap().shared.clone();
+        let done = match step {
             Step::Write => return self.write(),
             Step::Close => {
+                drop(shared);
                 self.store = None;
                 return self.reopen(self.files.kill());
             }
             Step::Kill => return self.reopen(self.files.kill()),
-            _ => {}
-        }
-        let shared = &self.store.as_ref().unwrap().shared;
-        let done = match step {
-            Step::Spare => maintenance::spare(shared),
-            Step::Checkpoint => maintenance::take_checkpoint(shared),
-            Step::CheckpointIfDue => maintenance::checkpoint_if_due(shared),
+            Step::PowerCut(seed) => {
+                let left = self.files.disk().power_cut(seed);
+                if self.durability == Durability::Fsync {
+                    return self.reopen(left);
+                }
+                let synced = shared.committer.lock().synced.get();
+                // What it does when it goes is too late.
+                (self.store, self.files) = (None, left);
+                return self.open(synced..=self.live.head);
+            }
+            Step::Spare => maintenance::spare(&shared),
+            Step::Checkpoint => maintenance::take_checkpoint(&shared),
+            Step::Mark => maintenance::mark(&shared),
+            Step::CheckpointIfDue => maintenance::checkpoint_if_due(&shared),
             Step::Forget(ago) => {
                 let before = self.writer.clock.get().saturating_sub(ago);
                 let mut progress = self.progress.lock();
                 progress.forgotten = progress.forgotten.max(before);
                 drop(progress);
-                maintenance::forget(shared, before);
+                maintenance::forget(&shared, before);
                 self.live.forget(before);
                 Ok(())
             }
-            Step::Write | Step::Close | Step::Kill => unreachable!("done above"),
         };
         // Only where a test has it fail; what follows from it is checked by everything else.
         drop(done);
@@ -255,11 +286,7 @@ impl Workload {
         if let Some(hook) = &self.hook {
             self.files.after_each_change(hook.clone());
         }
-        let head = self.live.head;
-        for (transaction, time) in std::mem::take(&mut self.unknown) {
-            self.history.push(&transaction, time);
-        }
-        self.open(head..=u64::MAX)
+        self.open(self.live.head..=u64::MAX)
     }
 
     /// Writes a batch, and checks each answer against the rule.
@@ -275,23 +302,33 @@ impl Workload {
         let failed = self.files.failed();
         let outcomes = store.commit(batch.clone());
         let fails = self.files.failed() > failed;
+        // With what is unknown.
+        let mut perhaps = self.live.clone();
+        let mut unknown = Vec::new();
         for (transaction, outcome) in batch.iter().zip(&outcomes) {
-            let verdict = transaction.check(|key| self.live.keys.get(key).map(|state| Version::new(state.version)));
+            let decided_on = if matches!(outcome, Outcome::Unknown { .. }) { &perhaps } else { &self.live };
+            let verdict = transaction.check(|key| decided_on.keys.get(key).map(|state| Version::new(state.version)));
             match (outcome, verdict) {
                 (Outcome::Accepted { revision }, Ok(())) if revision.get() == self.live.head + 1 => {
                     self.live.apply(transaction, time);
                     self.history.push(transaction, time);
+                    // It has taken the place of what was unknown.
+                    self.unknown.clear();
                 }
                 (Outcome::Stale { operation, at }, Err(at_fault))
                     if *operation == at_fault && at.get() <= self.live.head => {}
                 (Outcome::Unavailable { .. }, _) if fails || had_failed => {}
-                (Outcome::Unknown { .. }, Ok(())) if fails => self.unknown.push((transaction.clone(), time)),
+                (Outcome::Unknown { .. }, Ok(())) if fails => {
+                    perhaps.apply(transaction, time);
+                    unknown.push((transaction.clone(), time));
+                }
                 (outcome, verdict) => return Err(format!("{transaction:?}: {outcome:?}, expected {verdict:?}")),
             }
         }
         if outcomes.len() != batch.len() {
             return Err(format!("{} outcomes of {} transactions", outcomes.len(), batch.len()));
         }
+        self.unknown.extend(Some(unknown).filter(|unknown| !unknown.is_empty()));
         let mut progress = self.progress.lock();
         (progress.acknowledged, progress.under_way) = (self.live.head, self.live.head);
         drop(progress);
