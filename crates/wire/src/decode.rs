@@ -9,7 +9,7 @@ pub const HEADER_LENGTH: usize = 3;
 /// The longest frame that there is: a PUT of the longest key and the longest value.
 pub const MAX_FRAME_LENGTH: usize = Put::OVERHEAD + 2 * MAX_STRING_LENGTH;
 
-/// What [`decode`] found at the front of a buffer.
+/// What [`decode()`] found at the front of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// A whole frame, which is no longer in the buffer.

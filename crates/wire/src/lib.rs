@@ -4,7 +4,7 @@
 //! are its base frames (GET, PUT, ERROR, AUTH), its tags and its numbers.
 //!
 //! Three layers, from the bottom:
-//! - [`decode`] takes the next frame out of a growing buffer, and [`Message::encode`] appends one to a buffer. Neither
+//! - [`decode()`] takes the next frame out of a growing buffer, and [`Message::encode`] appends one to a buffer. Neither
 //!   copies a key or a value when decoding, and neither does I/O.
 //! - [`Decoder`] and [`Encoder`] do the same over any [`std::io::Read`] and [`std::io::Write`].
 //! - [`MonotoneTags`] hands out the tags that tie answers to requests.
