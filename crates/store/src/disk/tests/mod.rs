@@ -5,7 +5,8 @@
 //! - [`crash`]: the power is cut, or the process killed, after every operation of a workload;
 //! - [`faults`]: every operation fails in turn;
 //! - [`damage`], [`directory`]: files that are not what they were;
-//! - [`model`]: random steps, with crashes among them, against a model.
+//! - [`model`]: random steps, with crashes among them, against a model;
+//! - [`regressions`]: what was found once.
 //!
 //! All of it follows from seeds. `SYNCLINE_CRASH_SEEDS=100` tries so many where a few are tried otherwise.
 
@@ -17,6 +18,7 @@ mod faulty;
 mod history;
 mod layer;
 mod model;
+mod regressions;
 mod workload;
 
 use super::open::{DiskOptions, Durability, Engine, OpenError};

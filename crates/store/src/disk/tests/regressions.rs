@@ -1,0 +1,176 @@
+//! What these tests have found once, each by its symptom, as short as it can be told.
+
+use super::faulty::{Disk, EIO, ENOSPC, Fault, Faulty, Kind};
+use super::{Db, open};
+use crate::Store;
+use crate::disk::{Durability, OpenError, checkpoint, identity, log, maintenance};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use syncline_core::{Operation, Outcome, Transaction};
+use syncline_wire::{Revision, Version};
+
+fn put(store: &Db, version: u64, value: &[u8]) -> Outcome {
+    let value = value.to_vec().into();
+    let operation = Operation::Put { key: "key".into(), value, version: Version::new(version) };
+    store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).pop().unwrap()
+}
+
+#[track_caller]
+fn accepted(outcome: &Outcome) {
+    assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+}
+
+/// The disk as it was just after a file got its name, which was not synced yet.
+fn just_named(name: &str) -> Disk {
+    let files = Faulty::new();
+    let (name, found) = (name.to_owned(), Arc::new(Mutex::new(None)));
+    let kept = found.clone();
+    files.after_each_change(Arc::new(move |disk, change| {
+        if change.kind == Kind::Rename && change.name == name {
+            *kept.lock() = Some(disk.clone());
+        }
+    }));
+    let store = open(&files, Durability::Fsync).unwrap();
+    accepted(&put(&store, 1, b"value"));
+    found.lock().take().unwrap()
+}
+
+#[test]
+fn a_file_that_a_killed_process_had_just_named_is_not_lost_with_what_the_next_one_writes_to_it() {
+    for name in [identity::NAME, &log::name(1)] {
+        let files = just_named(name).kill();
+        let store = open(&files, Durability::Fsync).unwrap();
+        accepted(&put(&store, 1, b"value"));
+        let left = files.disk().power_cut(0);
+        assert_eq!(open(&left, Durability::Fsync).unwrap().head().get(), 1, "{name}");
+    }
+}
+
+#[test]
+fn what_is_shown_after_a_failed_sync_and_a_restart_is_there_for_good() {
+    let mut shown = 0;
+    for seed in 0..50 {
+        let files = Faulty::new();
+        let store = open(&files, Durability::Fsync).unwrap();
+        accepted(&put(&store, 1, b"value"));
+        files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed }]);
+        assert!(matches!(put(&store, 2, &[b'v'; 1000]), Outcome::Unknown { .. }));
+        let files = files.disk().kill();
+        let store = open(&files, Durability::Fsync).unwrap();
+        shown += store.head().get() - 1;
+        let left = files.disk().power_cut(0);
+        assert_eq!(open(&left, Durability::Fsync).unwrap().head(), store.head(), "seed {seed}");
+    }
+    assert_eq!(shown, 50);
+}
+
+#[test]
+fn what_a_crash_has_cut_short_is_not_made_whole_by_a_later_write_of_the_same_bytes() {
+    let files = Faulty::new();
+    let store = open(&files, Durability::Fsync).unwrap();
+    accepted(&put(&store, 1, b"value"));
+    let before = files.files();
+    accepted(&put(&store, 2, &[b'v'; 2000]));
+    let (name, whole) = (log::name(1), files.files()[&log::name(1)].clone());
+    // Its front is there, its second half is not.
+    let mut cut = before.clone();
+    cut.get_mut(&name).unwrap()[..1024].copy_from_slice(&whole[..1024]);
+    let files = Faulty::holding(cut);
+    let store = open(&files, Durability::Fsync).unwrap();
+    assert_eq!(store.head().get(), 1);
+    // Another write brings just what was missing, and is cut short itself: its front is not there.
+    let mut again = files.disk().power_cut(0).files();
+    again.get_mut(&name).unwrap()[1024..].copy_from_slice(&whole[1024..]);
+    assert_eq!(open(&Faulty::holding(again), Durability::Fsync).unwrap().head().get(), 1);
+}
+
+#[test]
+fn a_directory_that_is_damaged_keeps_its_older_checkpoint() {
+    let files = Faulty::new();
+    let store = open(&files, Durability::Fsync).unwrap();
+    accepted(&put(&store, 1, b"value"));
+    maintenance::take_checkpoint(&store.shared).unwrap();
+    let older = files.files();
+    (2..100).for_each(|version| accepted(&put(&store, version, b"value")));
+    maintenance::take_checkpoint(&store.shared).unwrap();
+    (100..110).for_each(|version| accepted(&put(&store, version, b"value")));
+    let mut damaged = files.files();
+    let name = checkpoint::name(Revision::new(1));
+    damaged.insert(name.clone(), older[&name].clone());
+    for bytes in damaged.iter_mut().filter(|(name, _)| log::number(name).is_some()).map(|(_, bytes)| bytes) {
+        bytes[100] ^= 1;
+    }
+    let left = Faulty::holding(damaged.clone());
+    assert!(matches!(open(&left, Durability::Fsync), Err(OpenError::Damaged { .. })));
+    assert_eq!(left.files(), damaged);
+}
+
+#[test]
+fn a_full_disk_that_can_not_even_be_wiped_needs_no_restart() {
+    for seed in 0..50 {
+        let files = Faulty::new();
+        let store = open(&files, Durability::Fsync).unwrap();
+        accepted(&put(&store, 1, b"value"));
+        let full = Fault { operations: 0..u64::MAX, kinds: &[Kind::Write, Kind::Create], error: ENOSPC, seed };
+        files.fail([full]);
+        // A part of it may be there, or all.
+        assert!(matches!(put(&store, 2, &[b'v'; 1000]), Outcome::Unknown { .. }));
+        files.fail([]);
+        // It has no room beside the other: the log goes on in the next segment, and must not be taken to go on here.
+        accepted(&put(&store, 2, &[b'w'; 4000]));
+        accepted(&put(&store, 3, b"value"));
+        for left in [files.disk().kill(), files.disk().power_cut(seed)] {
+            assert_eq!(open(&left, Durability::Fsync).unwrap().head().get(), 3, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_frees_no_segment_before_something_is_durable_that_comes_after_it() {
+    // The checkpoint ends with a segment, the next segment is begun while it is written, and nothing of it is synced.
+    let files = Faulty::new();
+    let store = Arc::new(open(&files, Durability::Os).unwrap());
+    let mut version = 0;
+    let mut put_next = |length| {
+        version += 1;
+        accepted(&put(&store, version, &vec![b'v'; length]));
+    };
+    for _ in 0..12 {
+        // Two fill a segment.
+        put_next(1900);
+        put_next(1900);
+    }
+    let (writer, next) = (Arc::downgrade(&store), Mutex::new(version + 1));
+    files.after_each_change(Arc::new(move |_, change| {
+        if change.kind == Kind::Create && change.name.starts_with("checkpoint-") {
+            accepted(&put(&writer.upgrade().unwrap(), *next.lock(), &[b'v'; 1900]));
+        }
+    }));
+    maintenance::take_checkpoint(&store.shared).unwrap();
+    for seed in 0..20 {
+        let head = open(&files.disk().power_cut(seed), Durability::Os).unwrap_or_else(|error| panic!("{error}")).head();
+        assert!((24..=25).contains(&head.get()), "{head}");
+    }
+}
+
+#[test]
+fn what_lies_behind_a_cut_is_not_taken_to_follow_what_is_written_there_later() {
+    let files = Faulty::new();
+    let store = open(&files, Durability::Os).unwrap();
+    accepted(&put(&store, 1, b"one"));
+    let end = usize::try_from(store.shared.committer.lock().log.current.as_ref().unwrap().offset).unwrap();
+    accepted(&put(&store, 2, b"two"));
+    accepted(&put(&store, 3, b"three"));
+    // Of the second, the power cut has left nothing; of the third, all.
+    let mut cut = files.files();
+    cut.get_mut(&log::name(1)).unwrap()[end..end + 64].fill(0);
+    let files = Faulty::holding(cut);
+    let store = open(&files, Durability::Os).unwrap();
+    assert_eq!(store.head().get(), 1);
+    // Just as long as what was lost, so that what lies behind it fits.
+    accepted(&put(&store, 2, b"TWO"));
+    let left = files.disk().kill();
+    let store = open(&left, Durability::Os).unwrap();
+    assert_eq!(store.head().get(), 2);
+    accepted(&put(&store, 3, b"THREE"));
+}
