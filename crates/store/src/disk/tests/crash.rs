@@ -198,7 +198,7 @@ fn a_store_that_begins_with_a_checkpoint_survives_as_others_do() {
 
 #[test]
 fn a_power_cut_loses_nothing_acknowledged() {
-    crash(Durability::Fsync, Crash::PowerCut, 2);
+    crash(Durability::Fsync, Crash::PowerCut, 1);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
 
 #[test]
 fn a_power_cut_leaves_the_history_up_to_some_revision_where_nothing_else_was_promised() {
-    crash(Durability::Os, Crash::PowerCut, 2);
+    crash(Durability::Os, Crash::PowerCut, 1);
 }
 
 #[test]

@@ -300,6 +300,7 @@ impl Faulty {
         let left = state.disk.kill();
         let mut next = left.0.lock();
         (next.done, next.failed, next.faults) = (state.done, state.failed, state.faults.clone());
+        next.log = state.log.clone();
         drop(next);
         left
     }

@@ -174,3 +174,29 @@ fn what_lies_behind_a_cut_is_not_taken_to_follow_what_is_written_there_later() {
     assert_eq!(store.head().get(), 2);
     accepted(&put(&store, 3, b"THREE"));
 }
+
+#[test]
+fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
+    let files = Faulty::new();
+    let store = open(&files, Durability::Fsync).unwrap();
+    accepted(&put(&store, 1, &[b'v'; 1900]));
+    accepted(&put(&store, 2, &[b'v'; 1900]));
+    let before = files.files();
+    // It has no room beside the others, and begins a segment.
+    accepted(&put(&store, 3, &[b'v'; 2000]));
+    let name = log::name(2);
+    let whole = files.files()[&name].clone();
+    let mut cut = before;
+    cut.insert(name.clone(), [&whole[..1024], &[0; 3072]].concat());
+    let files = Faulty::holding(cut);
+    let store = open(&files, Durability::Fsync).unwrap();
+    assert_eq!(store.head().get(), 2);
+    // What is shorter has room, and the log goes on where it was.
+    accepted(&put(&store, 3, b"w"));
+    maintenance::take_checkpoint(&store.shared).unwrap();
+    accepted(&put(&store, 4, b"x"));
+    let mut again = files.files();
+    again.get_mut(&name).unwrap()[1024..].copy_from_slice(&whole[1024..]);
+    let store = open(&Faulty::holding(again), Durability::Fsync).unwrap();
+    assert_eq!(store.head().get(), 4);
+}
