@@ -24,4 +24,17 @@ pub struct Page {
     /// The page tells of every key whose latest change is after the revision that was asked for, and not after this
     /// one. Where more was left, the next page starts here.
     pub through: Revision,
+    /// The head of the store when the page was read.
+    pub head: Revision,
+}
+
+/// A part of the keys that have a value, in the order of keys, each at its latest state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys.
+    pub entries: Vec<Entry>,
+    /// The next page starts after this key, which need not be one of the entries; `None`: that was all.
+    pub next: Option<Bytes>,
+    /// The head of the store when the page was read: it tells of the state as of there.
+    pub head: Revision,
 }

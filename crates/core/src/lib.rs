@@ -20,7 +20,7 @@ mod stretch;
 mod text;
 mod transaction;
 
-pub use entry::{Entry, Page};
+pub use entry::{Entry, KeyPage, Page};
 pub use id::{ConnId, StoreId};
 pub use log::{RecentLog, Unread};
 pub use output::Output;

@@ -152,8 +152,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                 }
                 Effect::CatchUp { since, max_bytes } => {
-                    let page = self.service.store.changed_since(since, max_bytes).await;
-                    self.connection.handle_page(page.map_err(|trouble| trouble.0));
+                    let page = self.service.store.changed_since(since, b"", max_bytes).await;
+                    self.connection.handle_page(page.map_err(Into::into));
                 }
                 // Asked for by `Access::Password` only, which nothing sets yet: nobody is let in unchecked.
                 Effect::Verify { .. } => self.connection.handle_verdict(false),

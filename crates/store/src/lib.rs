@@ -15,8 +15,10 @@ pub use disk::{Contents, DiskOptions, DiskStore, Durability, OpenError, backup, 
 pub use memory::MemoryStore;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
-use syncline_core::{Entry, Outcome, Page, StoreId, Stretch, Transaction};
+use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Stretch, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
 
@@ -65,16 +67,50 @@ pub trait Store: Send + Sync + 'static {
     /// [`Unavailable`] where the engine can't tell.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send;
 
-    /// What changed since a revision: each key once, at its latest, in the order of revisions. A page ends with the
-    /// transaction that fills `max_bytes` of PUT frames, or at the head. It is after `since` wherever the head is.
+    /// What changed since a revision of the keys under a prefix: each key once, at its latest, in the order of revisions.
+    /// A page ends with the transaction that fills `max_bytes` of PUT frames, or after a bounded amount of work, or at
+    /// the head. It is after `since` wherever the head is.
     ///
     /// # Errors
-    /// [`Unavailable`] where the engine can't tell.
+    /// [`ChangedError`] where the engine can't tell.
     fn changed_since(
         &self,
         since: Revision,
+        prefix: &[u8],
         max_bytes: usize,
-    ) -> impl Future<Output = Result<Page, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Page, ChangedError>> + Send;
+
+    /// The keys under a prefix that have a value, in the order of keys, from the first one after `after` on. A page holds
+    /// at most `max_entries`, and ends with the entry that fills `max_bytes` of PUT frames, or after a bounded amount of
+    /// work: it may hold nothing, and not be the last. Each is true as of its own head.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where the engine can't tell.
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<KeyPage, Unavailable>> + Send;
+
+    /// What there is to say of the engine, for people and tools.
+    fn stats(&self) -> Stats;
+}
+
+/// What an engine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// The keys that have a value.
+    pub keys: usize,
+    /// The keys that are remembered as deleted.
+    pub tombstones: usize,
+    /// The bytes of all keys and values.
+    pub bytes: usize,
+    /// What an acknowledged write survives, by the name of the option.
+    pub durability: &'static str,
+    /// Where the history is kept; `None`: nowhere but in memory.
+    pub data: Option<PathBuf>,
 }
 
 /// What a store hands every committed stretch to.
@@ -88,6 +124,39 @@ pub struct Unavailable(pub Arc<str>);
 impl From<Unavailable> for Arc<str> {
     fn from(unavailable: Unavailable) -> Self {
         unavailable.0
+    }
+}
+
+/// Why a store can't tell what changed since a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ChangedError {
+    /// Tombstones were forgotten since: a key that was deleted would not be told.
+    #[error("what changed since revision {since} is forgotten: tombstones up to revision {forgotten} are")]
+    Forgotten {
+        /// The revision that was asked for.
+        since: Revision,
+        /// Tombstones up to here may be forgotten.
+        forgotten: Revision,
+    },
+    /// The history has no such revision yet.
+    #[error("revision {since} is unknown: the head is at revision {head}")]
+    Unknown {
+        /// The revision that was asked for.
+        since: Revision,
+        /// The last one that there is.
+        head: Revision,
+    },
+    /// The engine can't, for now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl From<ChangedError> for Arc<str> {
+    fn from(error: ChangedError) -> Self {
+        match error {
+            ChangedError::Unavailable(unavailable) => unavailable.into(),
+            other => other.to_string().into(),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The engine that keeps everything in memory: for trying out, for tests, and for state that may be lost.
 
 use crate::index::{Index, Record};
-use crate::{Feed, Store, Unavailable, new_store_id};
+use crate::{ChangedError, Feed, Stats, Store, Unavailable, new_store_id};
 use parking_lot::{Mutex, RwLock};
-use syncline_core::{Entry, Outcome, Page, StoreId, StretchBuilder, Transaction};
+use std::num::NonZeroUsize;
+use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, StretchBuilder, Transaction};
 use syncline_wire::Revision;
 
 /// Everything in memory; nothing survives the process.
@@ -57,7 +58,7 @@ impl Store for MemoryStore {
                         .operations
                         .iter()
                         .filter_map(|o| Record::after(revision, o, 0))
-                        .for_each(|r| index.insert(r));
+                        .for_each(|r| drop(index.insert(r)));
                     index.advance(revision);
                     stretch.push(revision, &transaction);
                     Outcome::Accepted { revision }
@@ -74,7 +75,21 @@ impl Store for MemoryStore {
         Ok(record.map(|record| record.entry()))
     }
 
-    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
-        self.index.read().page(since, max_bytes)
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.index.read().page(since, prefix, max_bytes)
+    }
+
+    async fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> Result<KeyPage, Unavailable> {
+        Ok(self.index.read().list(prefix, after, max_entries, max_bytes))
+    }
+
+    fn stats(&self) -> Stats {
+        self.index.read().stats("memory", None)
     }
 }

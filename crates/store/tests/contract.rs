@@ -6,9 +6,10 @@ use pollster::block_on;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use syncline_core::{ConnId, Entry, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction};
-use syncline_store::{DiskOptions, DiskStore, Durability, Feed, MemoryStore, Store, Unavailable};
+use syncline_core::{ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction};
+use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 use tempfile::TempDir;
 
@@ -66,7 +67,7 @@ fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<E
     let mut entries = Vec::new();
     let mut since = since;
     while since < store.head() {
-        let page = block_on(store.changed_since(since, max_bytes)).unwrap();
+        let page = block_on(store.changed_since(since, b"", max_bytes)).unwrap();
         assert!(page.through > since, "a page that is no progress");
         assert!(page.entries.iter().all(|entry| since < entry.revision && entry.revision <= page.through));
         assert!(page.entries.is_sorted_by_key(|entry| entry.revision));
@@ -74,6 +75,11 @@ fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<E
         since = page.through;
     }
     entries
+}
+
+/// The keys of entries, in their order.
+fn keys(entries: &[Entry]) -> String {
+    entries.iter().map(|entry| str::from_utf8(&entry.key).unwrap()).collect::<Vec<_>>().join(" ")
 }
 
 /// Everything that a store feeds, in order.
@@ -146,8 +152,22 @@ impl Store for OnDisk {
         self.store.get(key).await
     }
 
-    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
-        self.store.changed_since(since, max_bytes).await
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.store.changed_since(since, prefix, max_bytes).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> Result<KeyPage, Unavailable> {
+        self.store.list(prefix, after, max_entries, max_bytes).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.store.stats()
     }
 }
 
@@ -158,7 +178,7 @@ mod checks {
         let store = open();
         assert_eq!(store.head(), Revision::ZERO);
         assert_eq!(get(&store, "key"), None);
-        assert_eq!(block_on(store.changed_since(Revision::ZERO, 1000)).unwrap().entries, []);
+        assert_eq!(block_on(store.changed_since(Revision::ZERO, b"", 1000)).unwrap().entries, []);
         assert_ne!(store.id(), open().id());
         assert_eq!(store.id(), store.id());
     }
@@ -315,12 +335,100 @@ mod checks {
         // Two entries of 2 + 10 bytes each.
         let frames = 2 * (Put::OVERHEAD + 12);
         for max_bytes in [0, 1, frames - 1, frames, frames + 1, 9 * frames, 1000] {
-            let page = block_on(store.changed_since(Revision::ZERO, max_bytes)).unwrap();
+            let page = block_on(store.changed_since(Revision::ZERO, b"", max_bytes)).unwrap();
             let expected = max_bytes.div_ceil(frames).clamp(1, 10);
             assert_eq!(page.entries.len(), 2 * expected, "pages of {max_bytes}");
             assert_eq!(page.through, Revision::new(expected as u64));
             assert_eq!(changed_since(&store, Revision::ZERO, max_bytes).len(), 20);
         }
+    }
+
+    pub(super) fn what_changed_is_told_of_a_prefix<S: Store>(open: fn() -> S) {
+        let store = open();
+        for key in ["a", "ab", "abc", "b", "ac"] {
+            accepted(&commit(&store, [put(key, "value", 1)]));
+        }
+        accepted(&commit(&store, [delete("ab", 2)]));
+        let page = |since, prefix: &str| block_on(store.changed_since(since, prefix.as_bytes(), usize::MAX)).unwrap();
+        for (prefix, expected) in
+            [("", "a abc b ac ab"), ("a", "a abc ac ab"), ("ab", "abc ab"), ("b", "b"), ("c", ""), ("abcd", "")]
+        {
+            let page = page(Revision::ZERO, prefix);
+            assert_eq!(keys(&page.entries), expected, "under {prefix:?}");
+            assert_eq!((page.through, page.head), (store.head(), store.head()));
+        }
+        assert_eq!(keys(&page(Revision::new(3), "a").entries), "ac ab");
+    }
+
+    pub(super) fn a_revision_that_was_never_given_out_is_unknown<S: Store>(open: fn() -> S) {
+        let store = open();
+        let head = accepted(&commit(&store, [put("key", "value", 1)]));
+        let page = block_on(store.changed_since(head, b"", 1000)).unwrap();
+        assert_eq!((page.entries, page.through, page.head), (Vec::new(), head, head));
+        let since = head.next().unwrap();
+        let error = block_on(store.changed_since(since, b"", 1000)).unwrap_err();
+        assert_eq!(error, ChangedError::Unknown { since, head });
+    }
+
+    pub(super) fn keys_are_listed_in_order<S: Store>(open: fn() -> S) {
+        let store = open();
+        for key in ["b", "ab", "", "abc", "gone", "a", "ac"] {
+            accepted(&commit(&store, [put(key, "value", 1)]));
+        }
+        accepted(&commit(&store, [delete("gone", 2)]));
+        let list = |prefix: &str, after: Option<&str>, max_entries, max_bytes| {
+            let after = after.map(str::as_bytes);
+            block_on(store.list(prefix.as_bytes(), after, NonZeroUsize::new(max_entries).unwrap(), max_bytes)).unwrap()
+        };
+        for (prefix, after, expected) in [
+            ("", None, " a ab abc ac b"),
+            ("", Some(""), "a ab abc ac b"),
+            ("", Some("abb"), "abc ac b"),
+            ("", Some("b"), ""),
+            ("a", None, "a ab abc ac"),
+            ("a", Some(""), "a ab abc ac"),
+            ("a", Some("a"), "ab abc ac"),
+            ("a", Some("ac"), ""),
+            ("a", Some("b"), ""),
+            ("go", None, ""),
+        ] {
+            let page = list(prefix, after, 100, usize::MAX);
+            assert_eq!(keys(&page.entries), expected, "under {prefix:?} after {after:?}");
+            assert_eq!((page.next, page.head), (None, store.head()));
+            for (max_entries, max_bytes) in [(1, usize::MAX), (2, usize::MAX), (3, 0), (100, 1), (2, 50)] {
+                let mut found = Vec::new();
+                let mut next = after.map(|after| Bytes::copy_from_slice(after.as_bytes()));
+                loop {
+                    let after = next.as_ref().map(|after| str::from_utf8(after).unwrap());
+                    let page = list(prefix, after, max_entries, max_bytes);
+                    assert!(page.entries.len() <= max_entries);
+                    found.extend(page.entries);
+                    assert!(page.next.is_none() || page.next > next, "a page that is no progress");
+                    next = page.next;
+                    if next.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(keys(&found), expected, "under {prefix:?} after {after:?}, {max_entries} at once");
+            }
+        }
+        let entry = list("abc", None, 1, 0).entries.remove(0);
+        assert_eq!(Some(entry), get(&store, "abc"), "whole");
+    }
+
+    pub(super) fn stats_count_what_there_is<S: Store>(open: fn() -> S) {
+        let store = open();
+        let counted = || {
+            let stats = store.stats();
+            (stats.keys, stats.tombstones)
+        };
+        assert_eq!((counted(), store.stats().bytes), ((0, 0), 0));
+        accepted(&commit(&store, [put("key", "value", 1), put("other", "", 1)]));
+        assert_eq!((counted(), store.stats().bytes), ((2, 0), 3 + 5 + 5));
+        accepted(&commit(&store, [delete("key", 2)]));
+        assert_eq!(counted(), (1, 1));
+        accepted(&commit(&store, [put("key", "v", 3)]));
+        assert_eq!((counted(), store.stats().bytes), ((2, 0), 3 + 1 + 5));
     }
 
     pub(super) fn writers_on_many_threads_lose_no_update<S: Store>(open: fn() -> S) {
@@ -443,6 +551,10 @@ macro_rules! contract {
             a_refused_batch_feeds_nothing,
             what_is_fed_is_visible_and_unanswered_until_then,
             pages_end_between_transactions,
+            what_changed_is_told_of_a_prefix,
+            a_revision_that_was_never_given_out_is_unknown,
+            keys_are_listed_in_order,
+            stats_count_what_there_is,
             writers_on_many_threads_lose_no_update,
             random_transactions_agree_with_a_model,
         ]);

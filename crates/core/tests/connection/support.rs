@@ -76,7 +76,7 @@ pub(crate) fn tombstone(key: &'static str, version: u64, revision: Revision) -> 
 
 /// One page of what changed.
 pub(crate) fn page(entries: impl Into<Vec<Entry>>, through: Revision) -> Page {
-    Page { entries: entries.into(), through }
+    Page { entries: entries.into(), through, head: through }
 }
 
 /// The history, as its recent log shows it.

@@ -184,7 +184,7 @@ impl World {
                 Effect::Read { key } if late || self.clients[client].is_reading() => Done::Asked(key),
                 Effect::Read { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
                 Effect::CatchUp { since, max_bytes } => {
-                    let page = block_on(self.store.changed_since(since, max_bytes)).unwrap();
+                    let page = block_on(self.store.changed_since(since, b"", max_bytes)).unwrap();
                     // It overtakes what the committer still has to tell, if that is possible.
                     self.clients[client].done.push_front(Done::Page(page));
                     continue;

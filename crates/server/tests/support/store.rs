@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use syncline_core::{Entry, Operation, Outcome, Page, StoreId, Transaction};
-use syncline_store::{Feed, MemoryStore, Store, Unavailable};
+use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transaction};
+use syncline_store::{ChangedError, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::Revision;
 
 /// The server has one, the test another: both are the same store.
@@ -172,9 +173,24 @@ impl Store for TestStore {
         self.0.memory.get(key).await
     }
 
-    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         self.0.pages.fetch_add(1, Ordering::SeqCst);
         self.checked()?;
-        self.0.memory.changed_since(since, max_bytes).await
+        self.0.memory.changed_since(since, prefix, max_bytes).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> Result<KeyPage, Unavailable> {
+        self.checked()?;
+        self.0.memory.list(prefix, after, max_entries, max_bytes).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.memory.stats()
     }
 }

@@ -222,7 +222,7 @@ fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> 
 /// Reads a checkpoint into an index; `file` is where it is, for people.
 pub(crate) fn load<H: Handle>(handle: &H, store: StoreId, file: &Path) -> Result<(Index, Summary), OpenError> {
     let mut index = Index::new(Revision::ZERO);
-    let summary = read(handle, store, |record| index.insert(record)).map_err(|error| match error {
+    let summary = read(handle, store, |record| drop(index.insert(record))).map_err(|error| match error {
         ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
         ReadError::Damaged { offset } => {
             OpenError::Damaged { file: file.to_owned(), offset, what: "it is not as it was written".into() }

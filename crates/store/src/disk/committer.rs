@@ -223,7 +223,7 @@ fn show(index: &RwLock<Index>, records: Vec<Record>, last: Revision) {
         let mut shown = 0;
         while let Some(record) = records.next() {
             let revision = record.revision();
-            index.insert(record);
+            drop(index.insert(record));
             shown += 1;
             if shown >= SHOWN_AT_ONCE && records.peek().is_none_or(|next| next.revision() != revision) {
                 break;

@@ -41,7 +41,7 @@ pub struct Contents {
 
 impl Contents {
     fn of(index: &Index) -> Self {
-        let tombstones = index.changed_since(Revision::ZERO).filter(|record| record.deleted_at().is_some()).count();
+        let tombstones = index.tombstones();
         Self { head: index.head(), keys: index.keys() - tombstones, tombstones, bytes: index.bytes() }
     }
 }

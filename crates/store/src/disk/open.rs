@@ -7,15 +7,16 @@ use super::maintenance::{self, Maintenance};
 use super::record::Encoder;
 use super::recovery::{Recovered, recover, settle};
 use crate::index::Index;
-use crate::{Feed, Store, Unavailable};
+use crate::{ChangedError, Feed, Stats, Store, Unavailable};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use syncline_core::{Entry, Outcome, Page, StoreId, Transaction};
+use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
 
@@ -26,6 +27,16 @@ pub enum Durability {
     Fsync,
     /// A killed process: the system has it.
     Os,
+}
+
+impl Durability {
+    /// What the option is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        }
+    }
 }
 
 /// What an operator may set of the disk engine.
@@ -266,8 +277,22 @@ impl<F: Files> Store for Engine<F> {
         Ok(record.map(|record| record.entry()))
     }
 
-    async fn changed_since(&self, since: Revision, max_bytes: usize) -> Result<Page, Unavailable> {
-        self.shared.index.read().page(since, max_bytes)
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.shared.index.read().page(since, prefix, max_bytes)
+    }
+
+    async fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> Result<KeyPage, Unavailable> {
+        Ok(self.shared.index.read().list(prefix, after, max_entries, max_bytes))
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.index.read().stats(self.shared.options.durability.name(), Some(self.shared.files.path("")))
     }
 }
 
@@ -295,8 +320,23 @@ impl Store for DiskStore {
     fn changed_since(
         &self,
         since: Revision,
+        prefix: &[u8],
         max_bytes: usize,
-    ) -> impl Future<Output = Result<Page, Unavailable>> + Send {
-        self.0.changed_since(since, max_bytes)
+    ) -> impl Future<Output = Result<Page, ChangedError>> + Send {
+        self.0.changed_since(since, prefix, max_bytes)
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<KeyPage, Unavailable>> + Send {
+        self.0.list(prefix, after, max_entries, max_bytes)
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
     }
 }

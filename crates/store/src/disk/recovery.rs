@@ -283,10 +283,10 @@ fn replay<F: Files>(
             record::find(identity.seal, bytes.get(*offset..).unwrap_or_default()).is_some_and(|(header, body)| {
                 record::writes(&header, body, |revision, write| {
                     if revision > through {
-                        index.insert(match write.value {
+                        drop(index.insert(match write.value {
                             Some(value) => Record::value_at(revision, write.version, write.key, value),
                             None => Record::tombstone(revision, write.version, write.key, header.time),
-                        });
+                        }));
                     }
                 })
             });

@@ -106,7 +106,7 @@ pub(super) fn entries(store: &Db, page: usize) -> Vec<Entry> {
     let mut since = Revision::ZERO;
     while since < store.head() {
         // A later page may say that tombstones were forgotten since; the first page may not.
-        let Ok(page) = block_on(store.changed_since(since, page)) else {
+        let Ok(page) = block_on(store.changed_since(since, b"", page)) else {
             return self::entries(store, usize::MAX);
         };
         assert!(since < page.through, "a page that is no progress");

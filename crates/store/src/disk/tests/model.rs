@@ -6,7 +6,7 @@ use super::history::entries;
 use super::workload::{Step, Workload};
 use super::{Random, open_at, seeds};
 use crate::disk::{Durability, log, record};
-use crate::{Store, Unavailable};
+use crate::{ChangedError, Store};
 use pollster::block_on;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,13 +35,16 @@ fn changed_since_agrees(workload: &mut Workload) {
     let mut found = Vec::new();
     let mut at = since;
     while at < store.head() {
-        match block_on(store.changed_since(at, workload.writer.random.below(2000))) {
+        match block_on(store.changed_since(at, b"", workload.writer.random.below(2000))) {
             Ok(page) => {
                 assert!(at < page.through && page.through <= store.head());
                 found.extend(page.entries);
                 at = page.through;
             }
-            Err(Unavailable(_)) => return assert!(Revision::ZERO < at && at < forgotten, "{at} is not forgotten"),
+            Err(error) => {
+                assert!(Revision::ZERO < at && at < forgotten, "{at} is not forgotten");
+                return assert_eq!(error, ChangedError::Forgotten { since: at, forgotten });
+            }
         }
     }
     let mut expected = entries(store, usize::MAX);

@@ -1,0 +1,163 @@
+//! The order by key: sorted blocks of slots. It changes only where a key is new, or is forgotten.
+//!
+//! ```text
+//!   from        ""            "d"            "m"         a key that is after all before the block, and not after its first
+//!   block       ┌────────┐   ┌─────────┐    ┌──────┐
+//!               │ a b cc │   │ d  f  k │    │ m  x │     slots: the keys are in their records
+//!               └────────┘   └─────────┘    └──────┘
+//! ```
+
+use super::slots::{Slot, Slots};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// The most slots of a block.
+const BLOCK: usize = 128;
+
+/// Every slot that is used, in the order of keys.
+#[derive(Debug, Default)]
+pub(super) struct ByKey {
+    blocks: BTreeMap<Box<[u8]>, Vec<Slot>>,
+}
+
+impl ByKey {
+    /// A slot holds a key that is new.
+    pub(super) fn insert(&mut self, slot: Slot, slots: &Slots) {
+        let key = slots.key(slot);
+        let Some((_, block)) = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+        else {
+            self.blocks.entry(Box::default()).or_default().insert(0, slot);
+            return;
+        };
+        let place = block.partition_point(|other| slots.key(*other) < key);
+        block.insert(place, slot);
+        if block.len() > BLOCK {
+            // Where keys come in their order, blocks stay full.
+            let kept = if place == BLOCK { BLOCK } else { BLOCK / 2 };
+            let rest = block.split_off(kept);
+            let first = rest.first().map(|slot| slots.key(*slot)).unwrap_or_default();
+            self.blocks.insert(first.into(), rest);
+        }
+    }
+
+    /// A slot is about to lose its key.
+    pub(super) fn remove(&mut self, slot: Slot, slots: &Slots) {
+        let key = slots.key(slot);
+        let found = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        let Some((from, block)) = found else {
+            return debug_assert!(false, "every key is in the order");
+        };
+        let place = block.partition_point(|other| slots.key(*other) < key);
+        if block.get(place) != Some(&slot) {
+            return debug_assert!(false, "every key is in its block");
+        }
+        block.remove(place);
+        if block.len() <= BLOCK / 4 {
+            let from = from.clone();
+            self.join(&from);
+        }
+    }
+
+    /// Joins a small block with the one before it, where both fit in one.
+    fn join(&mut self, from: &[u8]) {
+        let Some(length) = self.blocks.get(from).map(Vec::len) else { return };
+        let before = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(from))).next_back();
+        if before.is_some_and(|(_, before)| before.len() + length <= BLOCK)
+            && let Some(block) = self.blocks.remove(from)
+            && let Some((_, before)) =
+                self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(from))).next_back()
+        {
+            before.extend(block);
+        }
+    }
+
+    /// The slots of keys from `from` on, in the order of keys.
+    pub(super) fn from<'a>(&'a self, from: Bound<&[u8]>, slots: &'a Slots) -> impl Iterator<Item = Slot> + 'a {
+        let is_before = |key: &[u8]| match from {
+            Bound::Unbounded => false,
+            Bound::Included(from) => key < from,
+            Bound::Excluded(from) => key <= from,
+        };
+        let (Bound::Included(key) | Bound::Excluded(key)) = from else {
+            return self.slots_from(Bound::Unbounded, 0);
+        };
+        let found = self.blocks.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        let Some((first, block)) = found else { return self.slots_from(Bound::Unbounded, 0) };
+        let skipped = block.partition_point(|slot| is_before(slots.key(*slot)));
+        self.slots_from(Bound::Included(first), skipped)
+    }
+
+    fn slots_from<'a>(&'a self, block: Bound<&[u8]>, skipped: usize) -> impl Iterator<Item = Slot> + use<'a> {
+        self.blocks.range::<[u8], _>((block, Bound::Unbounded)).flat_map(|(_, block)| block).skip(skipped).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Record;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use syncline_wire::{Revision, Version};
+
+    #[derive(Default)]
+    struct Pair {
+        order: ByKey,
+        model: BTreeSet<Vec<u8>>,
+    }
+
+    impl Pair {
+        /// Adds a key that is not there, or removes one that is.
+        fn toggle(&mut self, slots: &mut Slots, key: &[u8]) {
+            let hash = slots.hash(key);
+            if self.model.remove(key) {
+                let slot = slots.find(hash, key).unwrap();
+                self.order.remove(slot, slots);
+                slots.remove(slot).unwrap();
+            } else {
+                let record = Record::value_at(Revision::new(1), Version::new(1), key, b"");
+                let (slot, _) = slots.put(hash, record);
+                self.order.insert(slot, slots);
+                self.model.insert(key.to_vec());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_come_in_order_fill_their_blocks() {
+        let (mut slots, mut pair) = (Slots::new(), Pair::default());
+        for key in 0..100_000_u32 {
+            pair.toggle(&mut slots, &key.to_be_bytes());
+        }
+        assert_eq!(pair.order.blocks.len(), 100_000_usize.div_ceil(BLOCK));
+    }
+
+    #[test]
+    fn blocks_that_empty_are_joined() {
+        let (mut slots, mut pair) = (Slots::new(), Pair::default());
+        for key in 0..20_000_u32 {
+            pair.toggle(&mut slots, &key.wrapping_mul(2_654_435_761).to_be_bytes());
+        }
+        for key in (0..20_000_u32).filter(|key| key % 50 != 0) {
+            pair.toggle(&mut slots, &key.wrapping_mul(2_654_435_761).to_be_bytes());
+        }
+        let blocks = pair.order.blocks.len();
+        assert!(blocks < 40, "{blocks} blocks for 400 keys");
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_model(keys in vec(vec(0..4_u8, 0..6), 1..3000), from in vec(0..4_u8, 0..6)) {
+            let (mut slots, mut pair) = (Slots::new(), Pair::default());
+            for key in &keys {
+                pair.toggle(&mut slots, key);
+            }
+            for bound in [Bound::Unbounded, Bound::Included(&from[..]), Bound::Excluded(&from[..])] {
+                let found: Vec<_> = pair.order.from(bound, &slots).map(|slot| slots.key(slot).to_vec()).collect();
+                let expected: Vec<_> = pair.model.range::<[u8], _>((bound, Bound::Unbounded)).cloned().collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

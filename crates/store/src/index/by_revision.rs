@@ -1,0 +1,190 @@
+//! The order by revision: which slot was written when, the latest write of each slot only.
+//!
+//! ```text
+//!   first revision    4711                        9001
+//!   chunk             ┌───┬───┬───┬───┬───┐      ┌───┬───┬───┐
+//!   place             │ 0 │ † │ 3 │ 3 │ 7 │      │ 0 │ 1 │   │  ◀─ pushed here
+//!                     └───┴───┴───┴───┴───┘      └───┴───┴───┘
+//!                       revisions after the first, and slots; †: the slot was written again, or is gone
+//! ```
+//!
+//! A place that is passed over is marked, not moved. A chunk that has many of them is packed, and joined with the chunk
+//! before it where both fit in one.
+
+use super::slots::Slot;
+use std::collections::BTreeMap;
+use syncline_wire::Revision;
+
+/// The most places of a chunk, but for those of one transaction, which stay together.
+const CHUNK: usize = 1024;
+
+/// The slot of a place that is passed over.
+const NONE: Slot = Slot::MAX;
+
+/// A slot was written at a revision.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The revision, counted from the chunk's first.
+    after: u32,
+    slot: Slot,
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    places: Vec<Place>,
+    /// How many of them are not passed over.
+    used: usize,
+}
+
+impl Chunk {
+    fn pack(&mut self) {
+        self.places.retain(|place| place.slot != NONE);
+        self.places.shrink_to_fit();
+    }
+}
+
+/// The latest write of each slot, in the order of revisions.
+#[derive(Debug, Default)]
+pub(super) struct ByRevision {
+    /// By a revision that is not after any in the chunk.
+    chunks: BTreeMap<u64, Chunk>,
+}
+
+impl ByRevision {
+    /// A slot was written. Revisions only grow.
+    pub(super) fn push(&mut self, revision: Revision, slot: Slot) {
+        if let Some(mut last) = self.chunks.last_entry()
+            && let Ok(after) = u32::try_from(revision.get().saturating_sub(*last.key()))
+        {
+            let chunk = last.get_mut();
+            if chunk.places.len() < CHUNK || chunk.places.last().is_some_and(|place| place.after == after) {
+                chunk.places.push(Place { after, slot });
+                chunk.used += 1;
+                return;
+            }
+        }
+        let mut places = Vec::with_capacity(CHUNK);
+        places.push(Place { after: 0, slot });
+        self.chunks.insert(revision.get(), Chunk { places, used: 1 });
+    }
+
+    /// What was written to a slot at a revision is its latest no more.
+    pub(super) fn remove(&mut self, revision: Revision, slot: Slot) {
+        let Some((&first, chunk)) = self.chunks.range_mut(..=revision.get()).next_back() else {
+            return debug_assert!(false, "every slot is in the order");
+        };
+        let after = revision.get() - first;
+        let start = chunk.places.partition_point(|place| u64::from(place.after) < after);
+        let mut same = chunk.places.iter_mut().skip(start).take_while(|place| u64::from(place.after) == after);
+        match same.find(|place| place.slot == slot) {
+            Some(place) => place.slot = NONE,
+            None => return debug_assert!(false, "every slot is in its chunk"),
+        }
+        chunk.used -= 1;
+        if chunk.used == 0 {
+            self.chunks.remove(&first);
+        } else if chunk.used * 4 < chunk.places.len() * 3 {
+            chunk.pack();
+            if chunk.used <= CHUNK / 4 {
+                self.join(first);
+            }
+        }
+    }
+
+    /// Joins a packed chunk with the one before it, where both fit in one.
+    fn join(&mut self, first: u64) {
+        let Some((&before, chunk)) = self.chunks.range(..first).next_back() else { return };
+        let Some(joined) = self.chunks.get(&first) else { return };
+        // How far the places move away from their first revision.
+        let Ok(further) = u32::try_from(first - before) else { return };
+        let fits = joined.places.last().is_some_and(|last| last.after.checked_add(further).is_some());
+        if !fits || chunk.used + joined.used > CHUNK {
+            return;
+        }
+        if let Some(joined) = self.chunks.remove(&first)
+            && let Some(chunk) = self.chunks.get_mut(&before)
+        {
+            chunk.pack();
+            chunk.used += joined.used;
+            chunk.places.extend(joined.places.iter().map(|p| Place { after: p.after + further, slot: p.slot }));
+        }
+    }
+
+    /// What was written after a revision.
+    pub(super) fn after(&self, since: Revision) -> impl Iterator<Item = (Revision, Slot)> {
+        let since = since.get();
+        let start = self.chunks.range(..=since).next_back().map_or(since, |(first, _)| *first);
+        self.chunks.range(start..).flat_map(move |(&first, chunk)| {
+            let start = chunk.places.partition_point(|place| first + u64::from(place.after) <= since);
+            let written = chunk.places.get(start..).unwrap_or_default().iter().filter(|place| place.slot != NONE);
+            written.map(move |place| (Revision::new(first + u64::from(place.after)), place.slot))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn chunks_stay_few_and_well_used() {
+        let mut order = ByRevision::default();
+        let mut latest = vec![None; 50_000];
+        // A fixed walk over all slots, in an order that mixes old and new.
+        for step in 1..=2_000_000_u64 {
+            let slot = (step.wrapping_mul(2_654_435_761) >> 7) % 50_000;
+            if let Some(before) = latest[slot as usize].replace(Revision::new(step)) {
+                order.remove(before, slot as Slot);
+            }
+            order.push(Revision::new(step), slot as Slot);
+        }
+        let used: usize = order.chunks.values().map(|chunk| chunk.used).sum();
+        let held: usize = order.chunks.values().map(|chunk| chunk.places.capacity()).sum();
+        assert_eq!(used, latest.iter().flatten().count());
+        assert!(held < used * 3 / 2 + CHUNK, "{held} places for {used} slots");
+        assert!(order.chunks.len() < 8 * used / CHUNK, "{} chunks for {used} slots", order.chunks.len());
+    }
+
+    #[test]
+    fn revisions_may_lie_far_apart() {
+        let mut order = ByRevision::default();
+        let revisions = [1, 2, u64::from(u32::MAX), u64::from(u32::MAX) + 2, u64::MAX - 1, u64::MAX];
+        for (slot, revision) in (0..).zip(revisions) {
+            order.push(Revision::new(revision), slot);
+        }
+        let found: Vec<_> = order.after(Revision::ZERO).map(|(revision, _)| revision.get()).collect();
+        assert_eq!(found, revisions);
+        for (slot, revision) in (0..).zip(revisions) {
+            order.remove(Revision::new(revision), slot);
+        }
+        assert_eq!(order.after(Revision::ZERO).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_model(steps in vec((0..3000_u32, 0..4_u64, any::<bool>()), 1..6000), since in any::<prop::sample::Index>()) {
+            let mut order = ByRevision::default();
+            let mut model: BTreeMap<Slot, u64> = BTreeMap::new();
+            let mut revision = 1;
+            for (slot, step, is_written) in steps {
+                revision += step;
+                if let Some(before) = model.remove(&slot) {
+                    order.remove(Revision::new(before), slot);
+                }
+                if is_written {
+                    order.push(Revision::new(revision), slot);
+                    model.insert(slot, revision);
+                }
+            }
+            let since = since.index(usize::try_from(revision).unwrap() + 1) as u64;
+            let mut expected: Vec<_> = model.iter().map(|(slot, revision)| (*revision, *slot)).filter(|(revision, _)| since < *revision).collect();
+            let mut found: Vec<_> = order.after(Revision::new(since)).map(|(revision, slot)| (revision.get(), slot)).collect();
+            prop_assert!(found.is_sorted_by_key(|(revision, _)| *revision));
+            found.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The latest state of every key, in memory, in three orders: by hash, by key, and by the revision of its latest change.
+//!
+//! ```text
+//!   by hash ──┐
+//!   by key ───┼──▶ slots: of every key, where its latest record is ──▶ records: [revision version | key | value]
+//!   by rev. ──┘
+//! ```
+
+mod by_key;
+mod by_revision;
+mod record;
+mod slots;
+
+pub(crate) use record::Record;
+
+use crate::{ChangedError, Stats};
+use by_key::ByKey;
+use by_revision::ByRevision;
+use bytes::Bytes;
+use slots::Slots;
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::path::PathBuf;
+use syncline_core::{KeyPage, Page};
+use syncline_wire::{Put, Revision, Version};
+
+/// The most records that are looked at for one page, but for those of one transaction: so long it keeps writers waiting.
+const LOOKED_AT: usize = 4096;
+
+/// The latest state of every key.
+pub(crate) struct Index {
+    slots: Slots,
+    by_key: ByKey,
+    by_revision: ByRevision,
+    head: Revision,
+    tombstones: usize,
+    bytes: usize,
+    /// Tombstones up to here may be forgotten.
+    forgotten: Revision,
+}
+
+impl Index {
+    /// Nothing, as of a revision.
+    pub(crate) fn new(head: Revision) -> Self {
+        Self {
+            slots: Slots::new(),
+            by_key: ByKey::default(),
+            by_revision: ByRevision::default(),
+            head,
+            tombstones: 0,
+            bytes: 0,
+            forgotten: Revision::ZERO,
+        }
+    }
+
+    /// The revision of the last transaction.
+    pub(crate) fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// How many keys there are, those counted too whose tombstones are not forgotten.
+    pub(crate) fn keys(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many of the keys are deleted.
+    pub(crate) fn tombstones(&self) -> usize {
+        self.tombstones
+    }
+
+    /// The bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What an engine says of itself that keeps this.
+    pub(crate) fn stats(&self, durability: &'static str, data: Option<PathBuf>) -> Stats {
+        let keys = self.keys() - self.tombstones;
+        Stats { keys, tombstones: self.tombstones, bytes: self.bytes, durability, data }
+    }
+
+    /// The latest state of a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Record> {
+        self.slots.get(self.slots.find(self.slots.hash(key), key)?)
+    }
+
+    /// The current version of a key.
+    pub(crate) fn version(&self, key: &[u8]) -> Option<Version> {
+        self.get(key).map(Record::version)
+    }
+
+    /// Takes in the next state of a key; answers the one before. Revisions only grow.
+    pub(crate) fn insert(&mut self, record: Record) -> Option<Record> {
+        debug_assert!(self.head <= record.revision(), "revisions grow");
+        let revision = record.revision();
+        self.head = revision;
+        self.count(&record);
+        let (slot, before) = self.slots.put(self.slots.hash(record.key()), record);
+        match &before {
+            Some(before) => {
+                self.discount(before);
+                self.by_revision.remove(before.revision(), slot);
+            }
+            None => self.by_key.insert(slot, &self.slots),
+        }
+        self.by_revision.push(revision, slot);
+        before
+    }
+
+    /// The head is at this revision, though nothing that it wrote is left, or was ever there.
+    pub(crate) fn advance(&mut self, head: Revision) {
+        self.head = self.head.max(head);
+    }
+
+    /// The records that changed after a revision, in the order of revisions.
+    pub(crate) fn changed_since(&self, since: Revision) -> impl Iterator<Item = &Record> {
+        self.by_revision.after(since).filter_map(|(_, slot)| self.slots.get(slot))
+    }
+
+    /// What changed of the keys under a prefix after a revision, up to the transaction that fills `max_bytes` of PUT
+    /// frames, or the head.
+    ///
+    /// # Errors
+    /// Where that is not known any more, for tombstones were forgotten since; or was never known, for the revision is
+    /// none of this history. From the very start on it is always known: a key that was deleted is as one that never was.
+    pub(crate) fn page(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        let (head, forgotten) = (self.head, self.forgotten);
+        if head < since {
+            return Err(ChangedError::Unknown { since, head });
+        }
+        if Revision::ZERO < since && since < forgotten {
+            return Err(ChangedError::Forgotten { since, forgotten });
+        }
+        let mut found = Vec::new();
+        let mut through = head;
+        let mut bytes = 0;
+        let mut last = since;
+        for (looked_at, record) in self.changed_since(since).enumerate() {
+            if last < record.revision() {
+                if (bytes >= max_bytes || looked_at >= LOOKED_AT) && since < last {
+                    through = last;
+                    break;
+                }
+                last = record.revision();
+            }
+            if record.key().starts_with(prefix) {
+                bytes += Put::OVERHEAD + record.bytes();
+                found.push(record);
+            }
+        }
+        Ok(Page { entries: Record::entries(&found), through, head })
+    }
+
+    /// The keys under a prefix that have a value, in the order of keys, from the first one after `after` on, as many as
+    /// `max_entries`, and until they fill `max_bytes` of PUT frames.
+    pub(crate) fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> KeyPage {
+        let start = match after {
+            Some(after) if prefix <= after => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut found = Vec::new();
+        let mut next = None;
+        let mut bytes = 0;
+        let mut last: &[u8] = &[];
+        let records = self.by_key.from(start, &self.slots).filter_map(|slot| self.slots.get(slot));
+        for (looked_at, record) in records.take_while(|record| record.key().starts_with(prefix)).enumerate() {
+            let is_full = !found.is_empty() && (found.len() >= max_entries.get() || bytes >= max_bytes);
+            if is_full || looked_at >= LOOKED_AT {
+                next = Some(Bytes::copy_from_slice(last));
+                break;
+            }
+            last = record.key();
+            if record.value().is_some() {
+                bytes += Put::OVERHEAD + record.bytes();
+                found.push(record);
+            }
+        }
+        KeyPage { entries: Record::entries(&found), next, head: self.head }
+    }
+
+    /// Tombstones up to which revision may be forgotten.
+    pub(crate) fn forgotten(&self) -> Revision {
+        self.forgotten
+    }
+
+    /// Tombstones up to this revision may be forgotten.
+    pub(crate) fn set_forgotten(&mut self, through: Revision) {
+        self.forgotten = self.forgotten.max(through);
+    }
+
+    /// Forgets a tombstone, where it is still the latest of its key.
+    pub(crate) fn forget(&mut self, tombstone: &Record) {
+        let Some(slot) = self.slots.find(self.slots.hash(tombstone.key()), tombstone.key()) else { return };
+        if self.slots.get(slot).is_some_and(|latest| latest.revision() == tombstone.revision()) {
+            self.by_key.remove(slot, &self.slots);
+            self.by_revision.remove(tombstone.revision(), slot);
+            self.slots.remove(slot);
+            self.discount(tombstone);
+            self.set_forgotten(tombstone.revision());
+        }
+    }
+
+    fn count(&mut self, record: &Record) {
+        self.bytes += record.bytes();
+        self.tombstones += usize::from(record.value().is_none());
+    }
+
+    fn discount(&mut self, record: &Record) {
+        self.bytes -= record.bytes();
+        self.tombstones -= usize::from(record.value().is_none());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Model = BTreeMap<Vec<u8>, (u64, bool)>;
+
+    fn listed(index: &Index, prefix: &[u8], max_entries: usize) -> Vec<Vec<u8>> {
+        let max_entries = NonZeroUsize::new(max_entries).unwrap();
+        let mut keys = Vec::new();
+        let mut after: Option<Bytes> = None;
+        loop {
+            let page = index.list(prefix, after.as_deref(), max_entries, usize::MAX);
+            assert!(page.entries.len() <= max_entries.get());
+            keys.extend(page.entries.into_iter().map(|entry| entry.key.to_vec()));
+            assert!(page.next.is_none() || page.next > after, "a page that is no progress");
+            after = page.next;
+            if after.is_none() {
+                return keys;
+            }
+        }
+    }
+
+    fn changed(index: &Index, since: u64, prefix: &[u8], max_bytes: usize) -> Vec<(u64, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut since = Revision::new(since);
+        while since < index.head() {
+            let page = index.page(since, prefix, max_bytes).unwrap();
+            assert!(since < page.through, "a page that is no progress");
+            found.extend(page.entries.into_iter().map(|entry| (entry.revision.get(), entry.key.to_vec())));
+            since = page.through;
+        }
+        found
+    }
+
+    #[test]
+    fn a_page_looks_at_so_many_records_and_no_more() {
+        let mut index = Index::new(Revision::ZERO);
+        let total = 2 * LOOKED_AT as u64 + 1;
+        for revision in 1..=total {
+            let key = revision.to_be_bytes();
+            index.insert(Record::tombstone(Revision::new(revision), Version::new(1), &key, 0));
+        }
+        let page = index.page(Revision::ZERO, b"none", usize::MAX).unwrap();
+        assert_eq!((page.entries.len(), page.through.get(), page.head.get()), (0, LOOKED_AT as u64, total));
+        let page = index.list(b"", None, NonZeroUsize::MAX, usize::MAX);
+        assert_eq!((page.entries.len(), page.next.as_deref()), (0, Some(&(LOOKED_AT as u64).to_be_bytes()[..])));
+        assert_eq!(listed(&index, b"", 10), Vec::<Vec<u8>>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_model(
+            writes in vec((vec(0..4_u8, 0..5), 0..4_u8, 0..5_u8), 1..2000),
+            forgotten in 0..2000_u64,
+            since in any::<prop::sample::Index>(),
+            prefix in vec(0..4_u8, 0..3),
+            page in 1..100_usize,
+        ) {
+            let mut index = Index::new(Revision::ZERO);
+            let mut model = Model::new();
+            let mut revision = 1;
+            let mut in_this: std::collections::BTreeSet<Vec<u8>> = std::collections::BTreeSet::new();
+            for (key, step, kind) in writes {
+                // Several keys may share a revision, each once.
+                if step > 0 || in_this.contains(&key) {
+                    revision += u64::from(step.max(1));
+                    in_this.clear();
+                }
+                in_this.insert(key.clone());
+                let (at, version) = (Revision::new(revision), Version::new(revision));
+                let before = index.insert(match kind {
+                    0 => Record::tombstone(at, version, &key, revision),
+                    _ => Record::value_at(at, version, &key, &revision.to_be_bytes()),
+                });
+                let expected = model.insert(key, (revision, kind > 0));
+                prop_assert_eq!(before.map(|record| record.revision().get()), expected.map(|(revision, _)| revision));
+            }
+            let old: Vec<_> = index.changed_since(Revision::ZERO).filter(|record| record.deleted_at().is_some_and(|time| time < forgotten)).cloned().collect();
+            old.iter().for_each(|tombstone| index.forget(tombstone));
+            let mut last_forgotten = 0;
+            model.retain(|_, (revision, is_there)| {
+                let is_kept = *is_there || *revision >= forgotten;
+                last_forgotten = if is_kept { last_forgotten } else { last_forgotten.max(*revision) };
+                is_kept
+            });
+            prop_assert_eq!(index.forgotten().get(), last_forgotten);
+            prop_assert_eq!(index.keys(), model.len());
+            prop_assert_eq!(index.tombstones(), model.values().filter(|(_, is_there)| !is_there).count());
+            prop_assert_eq!(index.bytes(), model.keys().map(|key| key.len() + 8).sum::<usize>());
+            for (key, (revision, _)) in &model {
+                prop_assert_eq!(index.get(key).map(|record| record.revision().get()), Some(*revision));
+            }
+            let expected: Vec<_> = model.iter().filter(|(key, (_, is_there))| *is_there && key.starts_with(&prefix)).map(|(key, _)| key.clone()).collect();
+            prop_assert_eq!(listed(&index, &prefix, page), expected);
+            let since = since.index(usize::try_from(revision).unwrap() + 1) as u64;
+            if since == 0 || since >= last_forgotten {
+                let mut expected: Vec<_> = model.iter().filter(|(key, (revision, _))| *revision > since && key.starts_with(&prefix)).map(|(key, (revision, _))| (*revision, key.clone())).collect();
+                let mut found = changed(&index, since, &prefix, page * 10);
+                prop_assert!(found.is_sorted_by_key(|(revision, _)| *revision));
+                expected.sort_unstable();
+                found.sort_unstable();
+                prop_assert_eq!(found, expected);
+            } else {
+                let (since, forgotten) = (Revision::new(since), Revision::new(last_forgotten));
+                prop_assert_eq!(index.page(since, b"", 0), Err(ChangedError::Forgotten { since, forgotten }));
+            }
+        }
+    }
+}

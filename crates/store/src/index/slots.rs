@@ -1,0 +1,168 @@
+//! A slot for every key: where its latest record is, and stays. The orders name slots, so that the next state of a key
+//! changes nothing in them but where the key stands by revision.
+//!
+//! ```text
+//!   by hash   ┌ shard ┐ ┌ shard ┐      each a hash table of slots, so that none is large enough for its growth to be felt
+//!             └───┬───┘ └───┬───┘
+//!   slots     ┌───▼─────────▼──┐ ┌──────────┐   chunks, for the same reason
+//!             └───┬─────────┬──┘ └──────────┘
+//!                 ▼         ▼
+//!               record    record
+//! ```
+
+use super::record::Record;
+use hashbrown::HashTable;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+/// Names a slot.
+pub(super) type Slot = u32;
+
+/// Hash tables: of a million keys, each holds about a thousand.
+const SHARDS: usize = 1024;
+
+/// Slots of a chunk.
+const CHUNK: usize = 4096;
+
+/// The hash of a key, under the secret of the slots that it was made by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    /// The shard: of bits that the tables themselves use least.
+    const fn shard(self) -> usize {
+        (self.0 >> 32) as usize % SHARDS
+    }
+}
+
+/// The latest record of every key, by key.
+pub(super) struct Slots {
+    hasher: RandomState,
+    shards: Vec<HashTable<Slot>>,
+    chunks: Vec<Vec<Option<Record>>>,
+    /// Slots that are used no more.
+    free: Vec<Slot>,
+    keys: usize,
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
+        Self { hasher: RandomState::new(), shards, chunks: Vec::new(), free: Vec::new(), keys: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys
+    }
+
+    pub(super) fn hash(&self, key: &[u8]) -> Hash {
+        Hash(self.hasher.hash_one(key))
+    }
+
+    /// The slot of a key, whose hash is given.
+    pub(super) fn find(&self, hash: Hash, key: &[u8]) -> Option<Slot> {
+        let is_it = |slot: &Slot| self.get(*slot).is_some_and(|record| record.key() == key);
+        self.shards.get(hash.shard())?.find(hash.0, is_it).copied()
+    }
+
+    /// What a slot holds.
+    pub(super) fn get(&self, slot: Slot) -> Option<&Record> {
+        record(&self.chunks, slot)
+    }
+
+    /// The key of a slot.
+    pub(super) fn key(&self, slot: Slot) -> &[u8] {
+        self.get(slot).map(Record::key).unwrap_or_default()
+    }
+
+    /// Takes in a record; answers its slot, and the record that it takes the place of.
+    pub(super) fn put(&mut self, hash: Hash, next: Record) -> (Slot, Option<Record>) {
+        let Self { hasher, shards, chunks, free, keys } = self;
+        // Cannot be: there are as many shards as a hash can name.
+        let Some(shard) = shards.get_mut(hash.shard()) else { return (Slot::MAX, None) };
+        let is_it = |slot: &Slot| record(chunks, *slot).is_some_and(|record| record.key() == next.key());
+        if let Some(slot) = shard.find(hash.0, is_it).copied() {
+            let before = place(chunks, slot).and_then(|place| place.replace(next));
+            return (slot, before);
+        }
+        let slot = free.pop().unwrap_or_else(|| append(chunks));
+        shard.insert_unique(hash.0, slot, |slot| {
+            hasher.hash_one(record(chunks, *slot).map(Record::key).unwrap_or_default())
+        });
+        if let Some(place) = place(chunks, slot) {
+            *place = Some(next);
+        }
+        *keys += 1;
+        (slot, None)
+    }
+
+    /// Empties a slot.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Record> {
+        let hash = self.hash(self.key(slot));
+        self.shards.get_mut(hash.shard())?.find_entry(hash.0, |other| *other == slot).ok()?.remove();
+        let removed = place(&mut self.chunks, slot)?.take()?;
+        self.free.push(slot);
+        self.keys -= 1;
+        Some(removed)
+    }
+}
+
+fn record(chunks: &[Vec<Option<Record>>], slot: Slot) -> Option<&Record> {
+    chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)?.as_ref()
+}
+
+fn place(chunks: &mut [Vec<Option<Record>>], slot: Slot) -> Option<&mut Option<Record>> {
+    chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+}
+
+/// Makes a slot that is empty.
+fn append(chunks: &mut Vec<Vec<Option<Record>>>) -> Slot {
+    if chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+        chunks.push(Vec::with_capacity(CHUNK));
+    }
+    let before = (chunks.len() - 1) * CHUNK;
+    let Some(chunk) = chunks.last_mut() else { return Slot::MAX };
+    chunk.push(None);
+    // Cannot be more: 4 billion records take more memory than any machine has.
+    Slot::try_from(before + chunk.len() - 1).unwrap_or(Slot::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use syncline_wire::{Revision, Version};
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_model(steps in vec((0..6000_u16, 0..4_u8), 1..9000)) {
+            let mut slots = Slots::new();
+            let mut model: BTreeMap<u16, (Slot, u64)> = BTreeMap::new();
+            for (revision, (key, action)) in (1..).zip(steps) {
+                let bytes = key.to_be_bytes();
+                if action == 0 {
+                    let removed = slots.find(slots.hash(&bytes), &bytes).and_then(|slot| slots.remove(slot));
+                    let expected = model.remove(&key).map(|(_, revision)| revision);
+                    prop_assert_eq!(removed.map(|record| record.revision().get()), expected);
+                } else {
+                    let record = Record::value_at(Revision::new(revision), Version::new(1), &bytes, b"");
+                    let (slot, before) = slots.put(slots.hash(&bytes), record);
+                    let expected = model.insert(key, (slot, revision));
+                    prop_assert_eq!(before.as_ref().map(|record| record.revision().get()), expected.map(|(_, revision)| revision));
+                    prop_assert!(expected.is_none_or(|(before, _)| before == slot), "a key has moved to another slot");
+                }
+                prop_assert_eq!(slots.len(), model.len());
+            }
+            for key in 0..6000_u16 {
+                let bytes = key.to_be_bytes();
+                let found = slots.find(slots.hash(&bytes), &bytes);
+                let found = found.map(|slot| (slot, slots.get(slot).unwrap().revision().get()));
+                prop_assert_eq!(found, model.get(&key).copied());
+            }
+            let places: usize = slots.chunks.iter().map(Vec::len).sum();
+            prop_assert_eq!(places, model.len() + slots.free.len());
+        }
+    }
+}
