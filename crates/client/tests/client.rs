@@ -198,6 +198,7 @@ async fn next_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> Message 
         match decode(buffer).unwrap() {
             Decoded::Frame(message) => return message,
             Decoded::Incomplete { .. } => assert_ne!(stream.read_buf(buffer).await.unwrap(), 0, "the client is gone"),
+            too_large @ Decoded::TooLarge { .. } => panic!("{too_large:?}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The kind of a frame, as its first byte says it. Displayed as the field knows them: `GET`, `PUT`, `ERROR`, `AUTH`.
+/// The kind of a frame, as its first byte says it. Displayed as the field knows them: `GET`, `PUT`, `ERROR`, …
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -14,16 +14,40 @@ pub enum Kind {
     Error = 2,
     /// Shows a password, or says that it was right.
     Auth = 3,
+    /// Says that the extension is spoken, and what the server is.
+    Hello = 4,
+    /// Deletes a key, or tells that it was deleted.
+    Delete = 5,
+    /// Asks for all that changes under a prefix.
+    Watch = 6,
+    /// Says up to which revision all was told, or asks for that.
+    Mark = 7,
+    /// Asks for the keys under a prefix.
+    List = 8,
+    /// Several operations, all or none.
+    Txn = 9,
+    /// A PUT that is larger than a PUT can be. Displayed as `PUTL`.
+    PutLarge = 10,
+    /// Asks how a server is, or tells it.
+    Status = 11,
 }
 
 impl Kind {
-    /// The kind that a frame's first byte stands for, or `None` where the base protocol has none.
+    /// The kind that a frame's first byte stands for, or `None` where the protocol has none.
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::Get),
             1 => Some(Self::Put),
             2 => Some(Self::Error),
             3 => Some(Self::Auth),
+            4 => Some(Self::Hello),
+            5 => Some(Self::Delete),
+            6 => Some(Self::Watch),
+            7 => Some(Self::Mark),
+            8 => Some(Self::List),
+            9 => Some(Self::Txn),
+            10 => Some(Self::PutLarge),
+            11 => Some(Self::Status),
             _ => None,
         }
     }
@@ -41,6 +65,14 @@ impl fmt::Display for Kind {
             Self::Put => "PUT",
             Self::Error => "ERROR",
             Self::Auth => "AUTH",
+            Self::Hello => "HELLO",
+            Self::Delete => "DELETE",
+            Self::Watch => "WATCH",
+            Self::Mark => "MARK",
+            Self::List => "LIST",
+            Self::Txn => "TXN",
+            Self::PutLarge => "PUTL",
+            Self::Status => "STATUS",
         })
     }
 }
@@ -49,18 +81,22 @@ impl fmt::Display for Kind {
 mod tests {
     use super::*;
 
+    fn known() -> impl Iterator<Item = (u8, Kind)> {
+        (0..=u8::MAX).filter_map(|byte| Kind::from_byte(byte).map(|kind| (byte, kind)))
+    }
+
     #[test]
     fn every_byte_is_one_kind_or_none() {
-        let known: Vec<_> = (0..=u8::MAX).filter_map(Kind::from_byte).collect();
-        assert_eq!(known, [Kind::Get, Kind::Put, Kind::Error, Kind::Auth]);
-        for kind in known {
-            assert_eq!(Kind::from_byte(kind.byte()), Some(kind));
+        assert!(known().map(|(byte, _)| byte).eq(0..=11));
+        for (byte, kind) in known() {
+            assert_eq!(kind.byte(), byte);
         }
     }
 
     #[test]
     fn displayed_as_the_field_knows_them() {
-        let names: Vec<_> = [Kind::Get, Kind::Put, Kind::Error, Kind::Auth].map(|k| k.to_string()).into();
-        assert_eq!(names, ["GET", "PUT", "ERROR", "AUTH"]);
+        let names: Vec<_> = known().map(|(_, kind)| kind.to_string()).collect();
+        let expected = "GET PUT ERROR AUTH HELLO DELETE WATCH MARK LIST TXN PUTL STATUS";
+        assert_eq!(names.join(" "), expected);
     }
 }

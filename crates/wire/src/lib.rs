@@ -1,7 +1,7 @@
 //! The wire protocol of Syncline: frames to bytes and back.
 //!
 //! For whoever writes a client, a server or a tool that speaks the protocol. The contract is `docs/protocol.md`; here
-//! are its base frames (GET, PUT, ERROR, AUTH), its tags and its numbers.
+//! are its frames, its tags and its numbers.
 //!
 //! Three layers, from the bottom:
 //! - [`decode()`] takes the next frame out of a growing buffer, and [`Message::encode`] appends one to a buffer. Neither
@@ -26,28 +26,48 @@
 
 mod auth;
 mod decode;
+mod delete;
 mod error;
 mod get;
+mod greeting;
+mod hello;
 mod kind;
+mod list;
+mod mark;
 mod message;
 mod number;
 mod printable;
 mod problem;
 mod put;
+mod put_large;
+mod status;
 mod stream;
 mod string;
 mod tags;
+mod txn;
+mod walk;
+mod watch;
 
 pub use auth::{Auth, Password};
-pub use decode::{Decoded, HEADER_LENGTH, MAX_FRAME_LENGTH, decode};
+pub use decode::{Decoded, HEADER_LENGTH, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, decode, decode_within};
+pub use delete::Delete;
 pub use error::Error;
 pub use get::Get;
+pub use greeting::{Greeting, ShortGreeting};
+pub use hello::Hello;
 pub use kind::Kind;
+pub use list::List;
+pub use mark::Mark;
 pub use message::Message;
 pub use number::{Revision, Tag, Version};
 pub use printable::Printable;
 pub use problem::{BadMessage, Malformed, NotABroadcast, ReadError, Underflow, WriteError};
 pub use put::Put;
+pub use put_large::PutLarge;
+pub use status::Status;
 pub use stream::{Decoder, Encoder};
 pub use string::MAX_STRING_LENGTH;
 pub use tags::MonotoneTags;
+pub use txn::{Txn, TxnOperation};
+pub use walk::{Excess, Skip};
+pub use watch::Watch;

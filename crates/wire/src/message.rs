@@ -1,10 +1,13 @@
-//! Any frame of the base protocol.
+//! Any frame.
 
-use crate::{Auth, BadMessage, Error, Get, Kind, NotABroadcast, Password, Printable, Put, Tag, Version};
+use crate::{
+    Auth, BadMessage, Delete, Error, Get, Hello, Kind, List, Mark, NotABroadcast, Password, Printable, Put, PutLarge,
+    Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
+};
 use bytes::{BufMut, Bytes};
 use std::fmt;
 
-/// A frame of the base protocol.
+/// A frame.
 ///
 /// Displayed for people and logs as `kind=PUT tag=43 key=name value=mark version=666`: keys and values clipped (see
 /// [`Printable`]), passwords never.
@@ -18,6 +21,22 @@ pub enum Message {
     Error(Error),
     /// Shows a password, or says that it was right.
     Auth(Auth),
+    /// Says that the extension is spoken, and what the server is.
+    Hello(Hello),
+    /// Deletes a key, or tells that it was deleted.
+    Delete(Delete),
+    /// Asks for all that changes under a prefix.
+    Watch(Watch),
+    /// Says up to which revision all was told, or asks for that.
+    Mark(Mark),
+    /// Asks for the keys under a prefix.
+    List(List),
+    /// Several operations, all or none.
+    Txn(Txn),
+    /// A PUT that is larger than a PUT can be.
+    PutLarge(PutLarge),
+    /// Asks how a server is, or tells it.
+    Status(Status),
 }
 
 impl Message {
@@ -46,6 +65,56 @@ impl Message {
         Self::Auth(Auth { tag, password: Password::new(password) })
     }
 
+    /// A HELLO: says that the extension is spoken, or, with a [`Greeting`](crate::Greeting), what the server is.
+    pub fn hello(tag: Tag, body: impl Into<Bytes>) -> Self {
+        Self::Hello(Hello { tag, body: body.into() })
+    }
+
+    /// A DELETE: deletes `key`, or tells that it was deleted.
+    pub fn delete(tag: Tag, key: impl Into<Bytes>, version: Version) -> Self {
+        Self::Delete(Delete { tag, key: key.into(), version })
+    }
+
+    /// A WATCH: asks for all that has changed under `prefix` after `since`, and that changes.
+    pub fn watch(tag: Tag, prefix: impl Into<Bytes>, since: Revision) -> Self {
+        Self::Watch(Watch { tag, prefix: prefix.into(), since })
+    }
+
+    /// A MARK: says that all up to `revision` was told, or, with revision 0, asks for that.
+    pub const fn mark(tag: Tag, revision: Revision) -> Self {
+        Self::Mark(Mark { tag, revision })
+    }
+
+    /// A LIST: asks for at most `limit` keys under `prefix`, in order, strictly after `after`.
+    pub fn list(tag: Tag, prefix: impl Into<Bytes>, after: impl Into<Bytes>, limit: u32) -> Self {
+        Self::List(List { tag, prefix: prefix.into(), after: after.into(), limit })
+    }
+
+    /// A TXN: several operations, all or none.
+    pub const fn txn(tag: Tag, operations: Vec<TxnOperation>) -> Self {
+        Self::Txn(Txn { tag, operations })
+    }
+
+    /// A PUTL: a PUT that is larger than a PUT can be. [`Message::write`] is for any size.
+    pub fn put_large(tag: Tag, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
+        Self::PutLarge(PutLarge { tag, key: key.into(), value: value.into(), version })
+    }
+
+    /// A PUT where key and value fit into one ([`Put::MAX_ENTRY`]), else a PUTL.
+    pub fn write(tag: Tag, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
+        let (key, value) = (key.into(), value.into());
+        if key.len() + value.len() > Put::MAX_ENTRY {
+            Self::put_large(tag, key, value, version)
+        } else {
+            Self::put(tag, key, value, version)
+        }
+    }
+
+    /// A STATUS: asks how the server is, or tells it.
+    pub fn status(tag: Tag, text: impl Into<Bytes>) -> Self {
+        Self::Status(Status { tag, text: text.into() })
+    }
+
     /// What the frame is.
     pub const fn kind(&self) -> Kind {
         match self {
@@ -53,6 +122,14 @@ impl Message {
             Self::Put(_) => Kind::Put,
             Self::Error(_) => Kind::Error,
             Self::Auth(_) => Kind::Auth,
+            Self::Hello(_) => Kind::Hello,
+            Self::Delete(_) => Kind::Delete,
+            Self::Watch(_) => Kind::Watch,
+            Self::Mark(_) => Kind::Mark,
+            Self::List(_) => Kind::List,
+            Self::Txn(_) => Kind::Txn,
+            Self::PutLarge(_) => Kind::PutLarge,
+            Self::Status(_) => Kind::Status,
         }
     }
 
@@ -63,6 +140,14 @@ impl Message {
             Self::Put(put) => put.tag,
             Self::Error(error) => error.tag,
             Self::Auth(auth) => auth.tag,
+            Self::Hello(hello) => hello.tag,
+            Self::Delete(delete) => delete.tag,
+            Self::Watch(watch) => watch.tag,
+            Self::Mark(mark) => mark.tag,
+            Self::List(list) => list.tag,
+            Self::Txn(txn) => txn.tag,
+            Self::PutLarge(put) => put.tag,
+            Self::Status(status) => status.tag,
         }
     }
 
@@ -71,7 +156,9 @@ impl Message {
         match self {
             Self::Get(get) => Some(&get.key),
             Self::Put(put) => Some(&put.key),
-            Self::Error(_) | Self::Auth(_) => None,
+            Self::Delete(delete) => Some(&delete.key),
+            Self::PutLarge(put) => Some(&put.key),
+            _ => None,
         }
     }
 
@@ -79,7 +166,8 @@ impl Message {
     pub const fn value(&self) -> Option<&Bytes> {
         match self {
             Self::Put(put) => Some(&put.value),
-            Self::Get(_) | Self::Error(_) | Self::Auth(_) => None,
+            Self::PutLarge(put) => Some(&put.value),
+            _ => None,
         }
     }
 
@@ -87,7 +175,9 @@ impl Message {
     pub const fn version(&self) -> Option<Version> {
         match self {
             Self::Put(put) => Some(put.version),
-            Self::Get(_) | Self::Error(_) | Self::Auth(_) => None,
+            Self::Delete(delete) => Some(delete.version),
+            Self::PutLarge(put) => Some(put.version),
+            _ => None,
         }
     }
 
@@ -105,13 +195,25 @@ impl Message {
     /// Appends the frame to `out`.
     ///
     /// # Errors
-    /// [`BadMessage`] where a string is longer than 65,535 bytes; `out` is as it was then, nothing is truncated.
+    /// [`BadMessage`] where a string is longer than 65,535 bytes, or a transaction has more than 1,024 operations; `out`
+    /// is as it was then, nothing is truncated.
     pub fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
         match self {
             Self::Get(get) => get.encode(out),
             Self::Put(put) => put.encode(out),
             Self::Error(error) => error.encode(out),
             Self::Auth(auth) => auth.encode(out),
+            Self::Hello(hello) => hello.encode(out),
+            Self::Delete(delete) => delete.encode(out),
+            Self::Watch(watch) => watch.encode(out),
+            Self::Mark(mark) => {
+                mark.encode(out);
+                Ok(())
+            }
+            Self::List(list) => list.encode(out),
+            Self::Txn(txn) => txn.encode(out),
+            Self::PutLarge(put) => put.encode(out),
+            Self::Status(status) => status.encode(out),
         }
     }
 
@@ -122,6 +224,14 @@ impl Message {
             Self::Put(put) => put.encoded_length(),
             Self::Error(error) => error.encoded_length(),
             Self::Auth(auth) => auth.encoded_length(),
+            Self::Hello(hello) => hello.encoded_length(),
+            Self::Delete(delete) => delete.encoded_length(),
+            Self::Watch(watch) => watch.encoded_length(),
+            Self::Mark(_) => Mark::LENGTH,
+            Self::List(list) => list.encoded_length(),
+            Self::Txn(txn) => txn.encoded_length(),
+            Self::PutLarge(put) => put.encoded_length(),
+            Self::Status(status) => status.encoded_length(),
         }
     }
 }
@@ -129,17 +239,28 @@ impl Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kind={} tag={}", self.kind(), self.tag())?;
+        let clipped = |bytes| Printable::new(bytes, Self::SHOWN);
+        if let Some(key) = self.key() {
+            write!(f, " key={}", clipped(key))?;
+        }
+        if let Some(value) = self.value() {
+            write!(f, " value={}", clipped(value))?;
+        }
+        if let Some(version) = self.version() {
+            write!(f, " version={version}")?;
+        }
         match self {
-            Self::Get(get) => write!(f, " key={}", Printable::new(&get.key, Self::SHOWN)),
-            Self::Put(put) => write!(
-                f,
-                " key={} value={} version={}",
-                Printable::new(&put.key, Self::SHOWN),
-                Printable::new(&put.value, Self::SHOWN),
-                put.version
-            ),
+            Self::Get(_) | Self::Put(_) | Self::Delete(_) | Self::PutLarge(_) => Ok(()),
             Self::Error(error) => write!(f, " text={}", Printable::new(&error.text, Self::TEXT_SHOWN)),
             Self::Auth(auth) => write!(f, " password={}", auth.password),
+            Self::Hello(hello) => write!(f, " bytes={}", hello.body.len()),
+            Self::Watch(watch) => write!(f, " prefix={} since={}", clipped(&watch.prefix), watch.since),
+            Self::Mark(mark) => write!(f, " revision={}", mark.revision),
+            Self::List(list) => {
+                write!(f, " prefix={} after={} limit={}", clipped(&list.prefix), clipped(&list.after), list.limit)
+            }
+            Self::Txn(txn) => write!(f, " operations={}", txn.operations.len()),
+            Self::Status(status) => write!(f, " text={}", Printable::new(&status.text, Self::TEXT_SHOWN)),
         }
     }
 }
@@ -173,6 +294,12 @@ mod tests {
     }
 
     #[test]
+    fn a_write_is_a_put_where_one_can_carry_it() {
+        let kind = |value| Message::write(Tag::new(1), "k", vec![0; value], Version::new(1)).kind();
+        assert_eq!((kind(65_524), kind(65_525)), (Kind::Put, Kind::PutLarge));
+    }
+
+    #[test]
     fn only_a_put_is_broadcast() {
         let broadcast = put(b"k", b"v").for_broadcast().unwrap();
         assert_eq!(broadcast, Message::put(Tag::BROADCAST, "k", "v", Version::new(666)));
@@ -191,6 +318,16 @@ mod tests {
         assert_eq!(shown(Message::error(Tag::new(44), "stale put")), "kind=ERROR tag=44 text=stale put");
         assert_eq!(shown(Message::auth(Tag::new(45), "s3cr3t")), "kind=AUTH tag=45 password=hidden");
         assert_eq!(shown(Message::auth(Tag::new(45), "")), "kind=AUTH tag=45 password=none");
+        let tag = Tag::new(1);
+        assert_eq!(shown(Message::hello(tag, "body")), "kind=HELLO tag=1 bytes=4");
+        assert_eq!(shown(Message::delete(tag, "k", Version::new(7))), "kind=DELETE tag=1 key=k version=7");
+        assert_eq!(shown(Message::watch(tag, "a/", Revision::new(9))), "kind=WATCH tag=1 prefix=a/ since=9");
+        assert_eq!(shown(Message::mark(tag, Revision::new(9))), "kind=MARK tag=1 revision=9");
+        assert_eq!(shown(Message::list(tag, "a/", "a/b", 3)), "kind=LIST tag=1 prefix=a/ after=a/b limit=3");
+        assert_eq!(shown(Message::txn(tag, Vec::new())), "kind=TXN tag=1 operations=0");
+        let large = Message::put_large(tag, "k", vec![0; 70_000], Version::new(7));
+        assert_eq!(shown(large), "kind=PUTL tag=1 key=k value=0x0000000000… version=7");
+        assert_eq!(shown(Message::status(tag, "{\"keys\":1}")), "kind=STATUS tag=1 text={\"keys\":1}");
     }
 
     #[test]

@@ -2,6 +2,21 @@
 
 use std::fmt;
 
+/// The bytes that a version or a revision takes.
+pub(crate) const NUMBER_BYTES: usize = 8;
+
+/// The number that starts at `start` of `frame`.
+///
+/// # Errors
+/// Where it is not whole: the bytes that the frame has at the least.
+#[inline]
+pub(crate) fn find(frame: &[u8], start: usize) -> Result<u64, usize> {
+    match frame.get(start..).and_then(<[u8]>::first_chunk::<NUMBER_BYTES>) {
+        Some(number) => Ok(u64::from_le_bytes(*number)),
+        None => Err(start + NUMBER_BYTES),
+    }
+}
+
 /// Correlates an answer with its request: chosen by the client, unique among its requests in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(u16);

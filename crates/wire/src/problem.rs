@@ -1,6 +1,6 @@
 //! What can go wrong between bytes and messages, each with what was expected and what was found.
 
-use crate::{Kind, Tag};
+use crate::{Excess, Kind, Tag};
 use std::io;
 use thiserror::Error;
 
@@ -8,24 +8,34 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// The first byte stands for no kind.
-    #[error("unknown message kind {kind}: expected 0 (GET), 1 (PUT), 2 (ERROR) or 3 (AUTH)")]
+    #[error("unknown message kind {kind}: expected 0 (GET) to 11 (STATUS)")]
     UnknownKind {
         /// The first byte.
         kind: u8,
         /// The tag behind it, so that the sender can be answered.
         tag: Tag,
     },
+    /// The first byte of a TXN's operation stands for none.
+    #[error("unknown operation {operation}: expected 0 (CHECK), 1 (PUT), 5 (DELETE) or 10 (PUTL)")]
+    UnknownOperation {
+        /// The first byte of the operation.
+        operation: u8,
+        /// The tag of the TXN, so that the sender can be answered.
+        tag: Tag,
+    },
 }
 
 /// The message can't be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("bad message: expected a {field} of at most {expected} bytes, found {found}")]
+#[error("bad message: expected a {field} of at most {expected} {unit}, found {found}")]
 pub struct BadMessage {
-    /// Which string is too long.
+    /// Which part is too long.
     pub field: &'static str,
-    /// The most bytes that it can have.
+    /// What is counted: `bytes` or `operations`.
+    pub unit: &'static str,
+    /// The most that it can have.
     pub expected: usize,
-    /// The bytes that it has.
+    /// What it has.
     pub found: usize,
 }
 
@@ -59,6 +69,16 @@ pub enum ReadError {
     /// The bytes are no frame. Nothing more can be read from this stream.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// A frame is larger than is held at once. The call may be repeated: it passes over that frame first.
+    #[error("too large: a {kind} with tag {tag} of {excess}")]
+    TooLarge {
+        /// What the frame is.
+        kind: Kind,
+        /// Its tag.
+        tag: Tag,
+        /// What exceeds what.
+        excess: Excess,
+    },
 }
 
 /// A message could not be written to a stream.

@@ -8,11 +8,9 @@
 //! ```
 
 use crate::decode::HEADER_LENGTH;
+use crate::number::{self, NUMBER_BYTES};
 use crate::{BadMessage, Kind, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-
-/// The bytes that a version takes.
-const VERSION_BYTES: usize = 8;
 
 /// Writes a key, or tells its value: a request, its answer, the answer of a GET, or a broadcast.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +27,12 @@ pub struct Put {
 
 impl Put {
     /// The bytes of a PUT frame beside its key and value.
-    pub const OVERHEAD: usize = HEADER_LENGTH + 2 * string::LENGTH_BYTES + VERSION_BYTES;
+    pub const OVERHEAD: usize = HEADER_LENGTH + 2 * string::LENGTH_BYTES + NUMBER_BYTES;
+
+    /// The most bytes of key and value together that are sent in a PUT: decoders written in 16-bit arithmetic exist,
+    /// which a longer one kills. What exceeds this travels as a [`PutLarge`](crate::PutLarge), where both sides know the
+    /// extension.
+    pub const MAX_ENTRY: usize = 65_525;
 
     /// Appends the frame to `out`, from parts that need not be owned.
     ///
@@ -59,13 +62,10 @@ impl Put {
         let value_start = HEADER_LENGTH + string::LENGTH_BYTES + key_length;
         let value_length = string::find(buffer, value_start)?;
         let version_start = value_start + string::LENGTH_BYTES + value_length;
-        let Some(version) = buffer.get(version_start..).and_then(<[u8]>::first_chunk::<VERSION_BYTES>) else {
-            return Err(version_start + VERSION_BYTES);
-        };
-        let version = Version::new(u64::from_le_bytes(*version));
+        let version = Version::new(number::find(buffer, version_start)?);
         let key = string::take(buffer, HEADER_LENGTH, key_length);
         let value = string::take(buffer, 0, value_length);
-        buffer.advance(VERSION_BYTES);
+        buffer.advance(NUMBER_BYTES);
         Ok(Self { tag, key, value, version })
     }
 
@@ -95,7 +95,7 @@ mod tests {
     fn too_long_leaves_the_buffer_as_it_was() {
         let mut out = BytesMut::from(&b"before"[..]);
         let found = Put::encode_parts(&mut out, Tag::new(7), b"name", &[0; 65_536], Version::new(1));
-        assert_eq!(found, Err(BadMessage { field: "value", expected: 65_535, found: 65_536 }));
+        assert_eq!(found, Err(BadMessage { field: "value", unit: "bytes", expected: 65_535, found: 65_536 }));
         assert_eq!(out.as_ref(), b"before");
     }
 }

@@ -1,6 +1,6 @@
 //! Messages over a stream of bytes: any [`Read`], any [`Write`].
 
-use crate::{Decoded, Message, ReadError, Underflow, WriteError, decode};
+use crate::{Decoded, Message, ReadError, Skip, Underflow, WriteError, decode};
 use bytes::BytesMut;
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -14,25 +14,41 @@ const READ_SIZE: usize = 8 * 1024;
 pub struct Decoder<R> {
     stream: R,
     buffer: BytesMut,
+    /// Passes over a frame that was too large.
+    skip: Option<Skip>,
 }
 
 impl<R: Read> Decoder<R> {
     /// Reads from `stream`.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), skip: None }
     }
 
     /// Waits for the next message; `None` at a clean end, between two frames.
     ///
     /// # Errors
     /// [`ReadError::Underflow`] where the stream ends in the middle of a frame, [`ReadError::Malformed`] where the
-    /// bytes are no frame, [`ReadError::Io`] where the stream fails: then nothing that arrived is lost, and on a stream
+    /// bytes are no frame, [`ReadError::TooLarge`] where one is larger than [`decode()`] takes (the next call passes over
+    /// it), [`ReadError::Io`] where the stream fails: then nothing that arrived is lost, and on a stream
     /// that would block the call may be repeated.
     pub fn read(&mut self) -> Result<Option<Message>, ReadError> {
         loop {
+            if let Some(skip) = &mut self.skip {
+                if skip.skip(&mut self.buffer)? {
+                    self.skip = None;
+                } else if self.fill()? == 0 {
+                    let found = self.buffer.len();
+                    return Err(Underflow { expected: found + 1, found }.into());
+                }
+                continue;
+            }
             let expected = match decode(&mut self.buffer)? {
                 Decoded::Frame(message) => return Ok(Some(message)),
                 Decoded::Incomplete { expected } => expected,
+                Decoded::TooLarge { kind, tag, excess, skip } => {
+                    self.skip = Some(skip);
+                    return Err(ReadError::TooLarge { kind, tag, excess });
+                }
             };
             let found = self.buffer.len();
             if self.fill()? == 0 {
@@ -180,6 +196,19 @@ mod tests {
             let expected = Malformed::UnknownKind { kind: 12, tag: Tag::new(1) };
             assert!(matches!(error, ReadError::Malformed(found) if found == expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_large_is_passed_over() {
+        let mut stream = b"\x0a\x07\x00\x00\x00\x00\x00\x40\x01".to_vec();
+        stream.resize(stream.len() + 0x0140_0000 + 8, 0);
+        Message::get(Tag::new(1), "k").encode(&mut stream).unwrap();
+        let mut decoder = Decoder::new(stream.as_slice());
+        let error = decoder.read().unwrap_err();
+        let expected = "too large: a PUTL with tag 7 of 20971537 bytes, expected at most 17825792";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(decoder.read().unwrap(), Some(Message::get(Tag::new(1), "k")));
+        assert_eq!(decoder.read().unwrap(), None);
     }
 
     /// Gives its pieces one by one, and would block between them.

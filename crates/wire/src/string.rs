@@ -47,7 +47,8 @@ pub(crate) fn take(buffer: &mut BytesMut, before: usize, length: usize) -> Bytes
 /// # Errors
 /// [`BadMessage`] where it is longer than a string can be.
 pub(crate) fn length(field: &'static str, string: &[u8]) -> Result<u16, BadMessage> {
-    u16::try_from(string.len()).map_err(|_| BadMessage { field, expected: MAX_STRING_LENGTH, found: string.len() })
+    let (expected, found) = (MAX_STRING_LENGTH, string.len());
+    u16::try_from(found).map_err(|_| BadMessage { field, unit: "bytes", expected, found })
 }
 
 /// Appends a string whose length [`length`] has told.

@@ -51,6 +51,12 @@ fn a_length_is_not_believed_before_its_bytes_are_there() {
     });
     assert!(info.bytes_max < MAX_FRAME_LENGTH as u64 / 4, "{} bytes for 5", info.bytes_max);
 
+    // A PUTL that promises as much as is taken, and a TXN of as many operations as there can be.
+    for claim in [&b"\x0a\x01\x00\x00\x00\x00\x00\x00\x01"[..], &b"\x09\x01\x00\x00\x04"[..]] {
+        let info = measure(|| assert!(Decoder::new(claim).read().is_err()));
+        assert!(info.bytes_max < MAX_FRAME_LENGTH as u64 / 4, "{} bytes for {}", info.bytes_max, claim.len());
+    }
+
     // And one that is there takes its own size, twice at the most while the buffer grows.
     let mut stream = BytesMut::new();
     Message::put(Tag::new(1), vec![0; 65_535], vec![0; 65_535], Version::MAX).encode(&mut stream).unwrap();

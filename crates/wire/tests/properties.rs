@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::Read;
 use syncline_wire::{
-    Decoded, Decoder, MAX_FRAME_LENGTH, MAX_STRING_LENGTH, Malformed, Message, ReadError, Tag, Version, decode,
+    Decoded, Decoder, Excess, Kind, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, MAX_STRING_LENGTH, Malformed, Message,
+    PutLarge, ReadError, Revision, Tag, TxnOperation, Version, decode, decode_within,
 };
 
 /// Strings of all lengths: mostly short, some at the borders, some as long as they get.
@@ -18,19 +19,47 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn message() -> impl Strategy<Value = Message> {
+/// Values that PUT can carry, and some that it can't.
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => string(),
+        1 => (any::<u8>(), MAX_STRING_LENGTH - 20..200_000_usize).prop_map(|(byte, length)| vec![byte; length]),
+    ]
+}
+
+fn operation() -> impl Strategy<Value = TxnOperation> {
+    (0..3, string(), value(), any::<u64>().prop_map(Version::new)).prop_map(|(kind, key, value, version)| {
+        let (key, value) = (key.into(), value.into());
+        match kind {
+            0 => TxnOperation::Check { key, version },
+            1 => TxnOperation::Put { key, value, version },
+            _ => TxnOperation::Delete { key, version },
+        }
+    })
+}
+
+fn message() -> BoxedStrategy<Message> {
     let tag = any::<u16>().prop_map(Tag::new);
+    let version = any::<u64>().prop_map(Version::new);
+    let revision = any::<u64>().prop_map(Revision::new);
     prop_oneof![
         (tag.clone(), string()).prop_map(|(tag, key)| Message::get(tag, key)),
-        (tag.clone(), string(), string(), any::<u64>()).prop_map(|(tag, key, value, version)| Message::put(
-            tag,
-            key,
-            value,
-            Version::new(version)
-        )),
+        (tag.clone(), string(), string(), version.clone())
+            .prop_map(|(tag, key, value, version)| Message::put(tag, key, value, version)),
         (tag.clone(), string()).prop_map(|(tag, text)| Message::error(tag, text)),
-        (tag, string()).prop_map(|(tag, password)| Message::auth(tag, password)),
+        (tag.clone(), string()).prop_map(|(tag, password)| Message::auth(tag, password)),
+        (tag.clone(), string()).prop_map(|(tag, body)| Message::hello(tag, body)),
+        (tag.clone(), string(), version.clone()).prop_map(|(tag, key, version)| Message::delete(tag, key, version)),
+        (tag.clone(), string(), revision.clone()).prop_map(|(tag, prefix, since)| Message::watch(tag, prefix, since)),
+        (tag.clone(), revision).prop_map(|(tag, revision)| Message::mark(tag, revision)),
+        (tag.clone(), string(), string(), any::<u32>())
+            .prop_map(|(tag, prefix, after, limit)| Message::list(tag, prefix, after, limit)),
+        (tag.clone(), vec(operation(), 0..5)).prop_map(|(tag, operations)| Message::txn(tag, operations)),
+        (tag.clone(), string(), value(), version)
+            .prop_map(|(tag, key, value, version)| Message::put_large(tag, key, value, version)),
+        (tag, string()).prop_map(|(tag, text)| Message::status(tag, text)),
     ]
+    .boxed()
 }
 
 fn encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BytesMut {
@@ -39,14 +68,23 @@ fn encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BytesMut {
     out
 }
 
+/// How what is left behind the last whole frame was judged.
+#[derive(Debug, PartialEq)]
+enum Rest {
+    Incomplete(usize),
+    TooLarge(Excess),
+    Malformed(Malformed),
+}
+
 /// All that stands in `buffer`: the frames, and how the rest was judged.
-fn decode_all(buffer: &mut BytesMut) -> (Vec<Message>, Result<usize, Malformed>) {
+fn decode_all(buffer: &mut BytesMut) -> (Vec<Message>, Rest) {
     let mut frames = Vec::new();
     loop {
         match decode(buffer) {
             Ok(Decoded::Frame(frame)) => frames.push(frame),
-            Ok(Decoded::Incomplete { expected }) => return (frames, Ok(expected)),
-            Err(malformed) => return (frames, Err(malformed)),
+            Ok(Decoded::Incomplete { expected }) => return (frames, Rest::Incomplete(expected)),
+            Ok(Decoded::TooLarge { excess, .. }) => return (frames, Rest::TooLarge(excess)),
+            Err(malformed) => return (frames, Rest::Malformed(malformed)),
         }
     }
 }
@@ -75,7 +113,7 @@ proptest! {
         prop_assert_eq!(buffer.len(), messages.iter().map(Message::encoded_length).sum::<usize>());
         let (found, rest) = decode_all(&mut buffer);
         prop_assert_eq!(found, messages);
-        prop_assert_eq!(rest, Ok(3));
+        prop_assert_eq!(rest, Rest::Incomplete(3));
         prop_assert!(buffer.is_empty());
     }
 
@@ -95,22 +133,35 @@ proptest! {
         let mut buffer = BytesMut::from(&frame[..cut.index(frame.len())]);
         let cut = buffer.len();
         let Ok(Decoded::Incomplete { expected }) = decode(&mut buffer) else { panic!("not incomplete") };
-        prop_assert!(cut < expected && expected <= frame.len() && expected <= MAX_FRAME_LENGTH);
+        prop_assert!(cut < expected && expected <= frame.len());
+        let large = matches!(message.kind(), Kind::Txn | Kind::PutLarge);
+        let most = if large { MAX_LARGE_FRAME_LENGTH } else { MAX_FRAME_LENGTH };
+        prop_assert!(expected <= most);
         // And the rest makes it whole.
         buffer.extend_from_slice(&frame[cut..]);
         prop_assert_eq!(decode(&mut buffer), Ok(Decoded::Frame(message)));
     }
 
     #[test]
-    fn arbitrary_bytes_are_frames_or_refused(bytes in vec(prop_oneof![0..5u8, any::<u8>()], 0..2000)) {
+    fn arbitrary_bytes_are_frames_or_refused(bytes in vec(prop_oneof![6 => 0..4u8, 2 => 4..12u8, 1 => any::<u8>()], 0..2000)) {
         let mut buffer = BytesMut::from(bytes.as_slice());
         let (frames, rest) = decode_all(&mut buffer);
-        // What was taken is what the frames say, byte for byte.
+        // What was taken is what the frames say, byte for byte; but that a TXN may name a small value large.
         let taken = bytes.len() - buffer.len();
-        prop_assert_eq!(&encoded(&frames)[..], &bytes[..taken]);
+        let again = encoded(&frames);
+        if again[..] != bytes[..taken] {
+            prop_assert!(frames.iter().any(|frame| frame.kind() == Kind::Txn) && again.len() < taken);
+            prop_assert_eq!(&decode_all(&mut again.clone()).0, &frames);
+        }
         match rest {
-            Ok(expected) => prop_assert!(buffer.len() < expected && expected <= MAX_FRAME_LENGTH),
-            Err(Malformed::UnknownKind { kind, .. }) => prop_assert!(kind > 3 && bytes[taken] == kind),
+            Rest::Incomplete(expected) => {
+                prop_assert!(buffer.len() < expected && expected <= MAX_LARGE_FRAME_LENGTH);
+            }
+            Rest::TooLarge(excess) => prop_assert!(excess.found > excess.expected),
+            Rest::Malformed(Malformed::UnknownKind { kind, .. }) => prop_assert!(kind > 11 && bytes[taken] == kind),
+            Rest::Malformed(Malformed::UnknownOperation { operation, .. }) => {
+                prop_assert!(bytes[taken] == Kind::Txn.byte() && ![0, 1, 5, 10].contains(&operation));
+            }
         }
         // A stream of the same bytes is judged the same.
         let mut decoder = Decoder::new(bytes.as_slice());
@@ -118,12 +169,61 @@ proptest! {
             prop_assert_eq!(decoder.read().unwrap(), Some(frame));
         }
         match (decoder.read(), rest) {
-            (Ok(None), Ok(_)) => prop_assert!(buffer.is_empty()),
-            (Err(ReadError::Underflow(underflow)), Ok(expected)) => {
+            (Ok(None), Rest::Incomplete(_)) => prop_assert!(buffer.is_empty()),
+            (Err(ReadError::Underflow(underflow)), Rest::Incomplete(expected)) => {
                 prop_assert_eq!((underflow.expected, underflow.found), (expected, buffer.len()));
             }
-            (Err(ReadError::Malformed(found)), Err(expected)) => prop_assert_eq!(found, expected),
+            (Err(ReadError::TooLarge { excess, .. }), Rest::TooLarge(expected)) => {
+                prop_assert_eq!(excess, expected);
+                // What claims so much does not end within so few bytes.
+                prop_assert!(matches!(decoder.read(), Err(ReadError::Underflow(_) | ReadError::Malformed(_))));
+            }
+            (Err(ReadError::Malformed(found)), Rest::Malformed(expected)) => prop_assert_eq!(found, expected),
             (found, expected) => prop_assert!(false, "{found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_bound_is_passed_over_exactly(
+        operations in vec(operation(), 1..8),
+        large in (string(), value()),
+        below in any::<prop::sample::Index>(),
+        sizes in vec(prop_oneof![1..9usize, 1..70_000usize], 1..8),
+    ) {
+        let txn = Message::txn(Tag::new(7), operations);
+        let large = Message::put_large(Tag::new(8), large.0, large.1, Version::new(1));
+        let next = Message::get(Tag::new(9), "next");
+        for message in [txn, large] {
+            let frame = encoded([&message]);
+            prop_assert_eq!(decode_within(&mut frame.clone(), frame.len()), Ok(Decoded::Frame(message.clone())));
+            let max_frame = below.index(frame.len());
+            let (mut stream, mut buffer) = (encoded([&message, &next]), BytesMut::new());
+            let (mut sizes, mut skip) = (sizes.iter().cycle(), None);
+            let found = loop {
+                let piece = (*sizes.next().unwrap()).min(stream.len());
+                buffer.unsplit(stream.split_to(piece));
+                if skip.is_none() {
+                    match decode_within(&mut buffer, max_frame).unwrap() {
+                        Decoded::TooLarge { kind, tag, excess, skip: begun } => {
+                            prop_assert_eq!((kind, tag), (message.kind(), message.tag()));
+                            prop_assert!(excess.expected == max_frame && excess.found > max_frame);
+                            prop_assert!(excess.found <= frame.len());
+                            skip = Some(begun);
+                        }
+                        Decoded::Incomplete { expected } => prop_assert!(expected <= max_frame.max(3)),
+                        Decoded::Frame(found) => prop_assert!(false, "{found} within {max_frame}"),
+                    }
+                }
+                if let Some(skip) = &mut skip {
+                    if skip.skip(&mut buffer).unwrap() {
+                        break buffer.len() + stream.len();
+                    }
+                    prop_assert!(buffer.len() <= 5, "{} bytes held back", buffer.len());
+                }
+            };
+            prop_assert_eq!(found, next.encoded_length());
+            buffer.unsplit(stream);
+            prop_assert_eq!(decode(&mut buffer), Ok(Decoded::Frame(next.clone())));
         }
     }
 }
@@ -135,6 +235,21 @@ fn every_split_of_a_stream() {
         Message::put(Tag::new(2), "", vec![7; 300], Version::MAX),
         Message::error(Tag::BROADCAST, ""),
         Message::auth(Tag::new(65_535), "password"),
+        Message::hello(Tag::new(3), ""),
+        Message::delete(Tag::BROADCAST, "key", Version::new(3)),
+        Message::watch(Tag::new(4), "prefix", Revision::new(5)),
+        Message::mark(Tag::new(4), Revision::new(6)),
+        Message::list(Tag::new(5), "prefix", "after", 7),
+        Message::txn(
+            Tag::new(6),
+            vec![
+                TxnOperation::Check { key: "a".into(), version: Version::ABSENT },
+                TxnOperation::Put { key: "b".into(), value: vec![7; 300].into(), version: Version::new(1) },
+                TxnOperation::Delete { key: "c".into(), version: Version::new(2) },
+            ],
+        ),
+        Message::put_large(Tag::new(7), "key", vec![7; 300], Version::new(8)),
+        Message::status(Tag::new(8), "{}"),
     ];
     let stream = encoded(&messages);
     for split in 0..=stream.len() {
@@ -155,6 +270,10 @@ fn the_largest_frames() {
     for message in [put, Message::get(Tag::new(1), longest()), Message::auth(Tag::new(1), longest())] {
         assert_eq!(decode_all(&mut encoded([&message])).0, [message]);
     }
+    let large = Message::put_large(Tag::new(1), longest(), vec![7; 1 << 24], Version::MAX);
+    assert_eq!(large.encoded_length(), PutLarge::OVERHEAD + MAX_STRING_LENGTH + (1 << 24));
+    assert_eq!(decode_all(&mut encoded([&large])).0, [large]);
+
     let longer = || vec![0xa5; MAX_STRING_LENGTH + 1];
     for message in [
         Message::put(Tag::new(1), longer(), "", Version::MAX),
@@ -162,6 +281,14 @@ fn the_largest_frames() {
         Message::get(Tag::new(1), longer()),
         Message::error(Tag::new(1), longer()),
         Message::auth(Tag::new(1), longer()),
+        Message::hello(Tag::new(1), longer()),
+        Message::delete(Tag::new(1), longer(), Version::MAX),
+        Message::watch(Tag::new(1), longer(), Revision::ZERO),
+        Message::list(Tag::new(1), longer(), "", 1),
+        Message::list(Tag::new(1), "", longer(), 1),
+        Message::txn(Tag::new(1), vec![TxnOperation::Delete { key: longer().into(), version: Version::MAX }]),
+        Message::put_large(Tag::new(1), longer(), "", Version::MAX),
+        Message::status(Tag::new(1), longer()),
     ] {
         let mut out = BytesMut::new();
         let bad = message.encode(&mut out).unwrap_err();

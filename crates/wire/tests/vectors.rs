@@ -9,7 +9,9 @@
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
-use syncline_wire::{Decoded, Decoder, Encoder, Malformed, Message, Tag, Version, decode};
+use syncline_wire::{
+    Decoded, Decoder, Encoder, Greeting, Malformed, Message, Revision, Tag, TxnOperation, Version, decode,
+};
 
 fn rows(json: &str) -> Vec<Value> {
     let Value::Array(rows) = serde_json::from_str(json).unwrap() else { panic!("not an array") };
@@ -21,16 +23,40 @@ fn hex(row: &Value, field: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
 }
 
+fn number(row: &Value, field: &str) -> u64 {
+    row[field].as_str().unwrap_or_else(|| panic!("{row} has no {field}")).parse().unwrap()
+}
+
+fn small(row: &Value, field: &str) -> u32 {
+    row[field].as_u64().unwrap_or_else(|| panic!("{row} has no {field}")).try_into().unwrap()
+}
+
+fn operation(row: &Value) -> TxnOperation {
+    let (key, version) = (hex(row, "key_hex").into(), Version::new(number(row, "version")));
+    match row["op"].as_str().unwrap() {
+        "CHECK" => TxnOperation::Check { key, version },
+        "PUT" => TxnOperation::Put { key, value: hex(row, "value_hex").into(), version },
+        "DELETE" => TxnOperation::Delete { key, version },
+        other => panic!("unknown operation {other}"),
+    }
+}
+
 fn message(row: &Value) -> Message {
     let tag = Tag::new(row["tag"].as_u64().unwrap().try_into().unwrap());
+    let version = |row| Version::new(number(row, "version"));
     match row["kind"].as_str().unwrap() {
         "GET" => Message::get(tag, hex(row, "key_hex")),
-        "PUT" => {
-            let version = Version::new(row["version"].as_str().unwrap().parse().unwrap());
-            Message::put(tag, hex(row, "key_hex"), hex(row, "value_hex"), version)
-        }
+        "PUT" => Message::put(tag, hex(row, "key_hex"), hex(row, "value_hex"), version(row)),
         "ERROR" => Message::error(tag, hex(row, "text_hex")),
         "AUTH" => Message::auth(tag, hex(row, "password_hex")),
+        "HELLO" => Message::hello(tag, hex(row, "value_hex")),
+        "DELETE" => Message::delete(tag, hex(row, "key_hex"), version(row)),
+        "WATCH" => Message::watch(tag, hex(row, "prefix_hex"), Revision::new(number(row, "since"))),
+        "MARK" => Message::mark(tag, Revision::new(number(row, "revision"))),
+        "LIST" => Message::list(tag, hex(row, "prefix_hex"), hex(row, "after_hex"), small(row, "limit")),
+        "TXN" => Message::txn(tag, row["ops"].as_array().unwrap().iter().map(operation).collect()),
+        "PUTL" => Message::put_large(tag, hex(row, "key_hex"), hex(row, "value_hex"), version(row)),
+        "STATUS" => Message::status(tag, hex(row, "value_hex")),
         other => panic!("unknown kind {other}"),
     }
 }
@@ -39,9 +65,37 @@ fn message(row: &Value) -> Message {
 fn base_frames_both_ways() {
     let rows = rows(include_str!("vectors/base.json"));
     assert_eq!(rows.len(), 19, "rows of base.json");
+    both_ways(&rows);
+}
+
+#[test]
+fn extension_frames_both_ways() {
+    let rows = rows(include_str!("vectors/extension.json"));
+    assert_eq!(rows.len(), 11, "rows of extension.json");
+    both_ways(&rows);
+}
+
+#[test]
+fn the_greeting_both_ways() {
+    let rows = rows(include_str!("vectors/extension.json"));
+    let row = rows.iter().find(|row| row["name"] == "hello, answer").unwrap();
+    let greeting = Greeting {
+        protocol: small(row, "protocol").try_into().unwrap(),
+        features: small(row, "features"),
+        store_id: hex(row, "store_id_hex").try_into().unwrap(),
+        head: Revision::new(number(row, "head")),
+        heartbeat_ms: small(row, "heartbeat_ms"),
+        max_key: small(row, "max_key").try_into().unwrap(),
+        max_entry: small(row, "max_entry"),
+    };
+    assert_eq!(greeting.encode(), hex(row, "value_hex"));
+    assert_eq!(Greeting::decode(&hex(row, "value_hex")), Ok(greeting));
+}
+
+fn both_ways(rows: &[Value]) {
     let mut stream = Vec::new();
     let mut messages = Vec::new();
-    for row in &rows {
+    for row in rows {
         let (name, frame, message) = (&row["name"], hex(row, "frame_hex"), message(row));
 
         let mut encoded = BytesMut::new();

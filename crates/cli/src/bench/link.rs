@@ -34,6 +34,9 @@ impl Link {
         match decode(&mut self.input) {
             Ok(Decoded::Frame(message)) => Ok(Some(message)),
             Ok(Decoded::Incomplete { .. }) => Ok(None),
+            Ok(Decoded::TooLarge { kind, excess, .. }) => {
+                Err(Failure::Unavailable(format!("the server does not keep to the protocol: a {kind} of {excess}")))
+            }
             Err(error) => Err(Failure::Unavailable(format!("the server does not keep to the protocol: {error}"))),
         }
     }

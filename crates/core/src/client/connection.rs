@@ -215,6 +215,9 @@ impl<T> Connection<T> {
         let message = match decode(buffer)? {
             Decoded::Frame(message) => message,
             Decoded::Incomplete { expected } => return Ok(Event::Incomplete { expected }),
+            Decoded::TooLarge { kind, tag, excess, .. } => {
+                return Err(ProtocolError::Unasked { found: format!("kind={kind} tag={tag} of {excess}") });
+            }
         };
         match message {
             Message::Put(Put { tag: Tag::BROADCAST, key, value, version }) => Ok(Event::Change { key, value, version }),
@@ -268,7 +271,7 @@ fn classify(request: &Request, answer: &Message) -> Option<Answer> {
             }
             None => Answer::Refused { text: readable(&error.text) },
         }),
-        (_, Message::Get(_) | Message::Auth(_)) => None,
+        _ => None,
     }
 }
 

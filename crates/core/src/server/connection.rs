@@ -152,7 +152,8 @@ impl Connection {
             match decode(buffer) {
                 Ok(Decoded::Frame(message)) => self.handle_message(message),
                 Ok(Decoded::Incomplete { expected }) => return Input::Wanted { expected },
-                Err(Malformed::UnknownKind { tag, .. }) => {
+                Ok(Decoded::TooLarge { tag, .. })
+                | Err(Malformed::UnknownKind { tag, .. } | Malformed::UnknownOperation { tag, .. }) => {
                     self.answer_now(Message::error(tag, text::UNKNOWN_KIND));
                     self.closing = true;
                 }
@@ -406,6 +407,11 @@ impl Connection {
             }
             Message::Error(error) => self.answer_now(Message::error(error.tag, text::cannot_be_applied(Kind::Error))),
             Message::Auth(auth) => self.answer_now(Message::error(auth.tag, text::cannot_be_applied(Kind::Auth))),
+            // The extension is not spoken yet.
+            other => {
+                self.answer_now(Message::error(other.tag(), text::UNKNOWN_KIND));
+                self.closing = true;
+            }
         }
     }
 

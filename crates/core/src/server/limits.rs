@@ -1,6 +1,6 @@
 //! What one connection may ask for, and may make the server hold.
 
-use syncline_wire::MAX_STRING_LENGTH;
+use syncline_wire::{MAX_STRING_LENGTH, Put};
 use thiserror::Error;
 
 /// What one connection may ask for, and may make the server hold.
@@ -37,7 +37,7 @@ pub enum LimitError {
 impl Limits {
     /// The most bytes of key and value that one PUT carries: decoders written in 16-bit arithmetic exist, which a longer
     /// one kills. A base connection is never sent more.
-    pub const MAX_PUT: usize = 65_525;
+    pub const MAX_PUT: usize = Put::MAX_ENTRY;
 
     /// The same limits, where the protocol allows them.
     ///

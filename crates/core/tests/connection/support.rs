@@ -182,7 +182,7 @@ impl Peer {
             match decode(&mut self.received) {
                 Ok(Decoded::Frame(frame)) => frames.push(frame),
                 Ok(Decoded::Incomplete { .. }) => return frames,
-                Err(malformed) => panic!("{malformed}"),
+                refused => panic!("{refused:?}"),
             }
         }
     }

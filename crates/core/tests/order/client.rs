@@ -303,7 +303,7 @@ impl Client {
                     self.frames.push(frame);
                 }
                 Ok(Decoded::Incomplete { .. }) => break,
-                Err(malformed) => panic!("{malformed}"),
+                refused => panic!("{refused:?}"),
             }
         }
         assert!(self.partial.is_empty(), "half a frame");
