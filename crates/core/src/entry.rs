@@ -1,6 +1,7 @@
 //! The latest state of keys, as a store tells it.
 
 use bytes::Bytes;
+use std::sync::Arc;
 use syncline_wire::{Revision, Version};
 
 /// The latest state of a key that is there, or was: its tombstone is not forgotten yet.
@@ -37,4 +38,13 @@ pub struct KeyPage {
     pub next: Option<Bytes>,
     /// The head of the store when the page was read: it tells of the state as of there.
     pub head: Revision,
+}
+
+/// Why a store does not tell what changed since a revision; each with words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageError {
+    /// It never will: it knows no such revision, or has forgotten tombstones since. Whoever asks must start over.
+    Untold(Arc<str>),
+    /// It can't, for now.
+    Unavailable(Arc<str>),
 }

@@ -20,9 +20,9 @@ mod stretch;
 mod text;
 mod transaction;
 
-pub use entry::{Entry, KeyPage, Page};
+pub use entry::{Entry, KeyPage, Page, PageError};
 pub use id::{ConnId, StoreId};
 pub use log::{RecentLog, Unread};
 pub use output::Output;
-pub use stretch::{Committed, Stretch, StretchBuilder};
+pub use stretch::{Committed, Dialect, Stretch, StretchBuilder};
 pub use transaction::{Operation, Outcome, Transaction};

@@ -11,6 +11,7 @@
 //! A cursor is a revision, no more. One that stands before the floor is served from the store instead: "what changed
 //! since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
 
+use crate::stretch::{Dialect, Frames};
 use crate::{Committed, Stretch};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -40,18 +41,20 @@ impl<'a> Unread<'a> {
         self.stretch.commits().get(self.start..).unwrap_or_default()
     }
 
+    /// The writes of one of [`Unread::commits`], as the frames count them.
+    pub(crate) fn writes(&self, commit: usize) -> Range<usize> {
+        self.stretch.writes(self.start + commit)
+    }
+
     /// The frames of a range of [`Unread::commits`], not copied.
-    pub fn frames(&self, commits: Range<usize>) -> Bytes {
-        self.stretch.frames(self.place(commits))
+    pub fn frames(&self, dialect: Dialect, commits: Range<usize>) -> Bytes {
+        let end = commits.end.checked_sub(1).map_or(0, |last| self.writes(last).end);
+        self.all_frames(dialect).slice(self.writes(commits.start).start.min(end)..end)
     }
 
-    /// The bytes of [`Unread::frames`].
-    pub fn frames_length(&self, commits: Range<usize>) -> usize {
-        self.stretch.frames_length(self.place(commits))
-    }
-
-    const fn place(&self, commits: Range<usize>) -> Range<usize> {
-        self.start + commits.start..self.start + commits.end
+    /// The frames of all writes of the stretch, of those too that were read before.
+    pub(crate) const fn all_frames(&self, dialect: Dialect) -> &'a Frames {
+        self.stretch.frames(dialect)
     }
 }
 

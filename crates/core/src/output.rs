@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use syncline_wire::{BadMessage, Message, Put, Tag, Version};
+use syncline_wire::{BadMessage, Message};
 
 /// Shared bytes of up to this length are cheaper to copy than to keep apart.
 const COPIED: usize = 512;
@@ -38,12 +38,15 @@ impl Output {
         message.encode(&mut self.gathered)
     }
 
-    /// Adds a PUT with tag 0.
+    /// Adds what `encode` appends.
     ///
     /// # Errors
-    /// Where it can't be encoded; nothing was added then.
-    pub(crate) fn push_broadcast(&mut self, key: &[u8], value: &[u8], version: Version) -> Result<(), BadMessage> {
-        Put::encode_parts(&mut self.gathered, Tag::BROADCAST, key, value, version)
+    /// Those of `encode`.
+    pub(crate) fn push_with(
+        &mut self,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), BadMessage>,
+    ) -> Result<(), BadMessage> {
+        encode(&mut self.gathered)
     }
 
     /// Adds frames that others are sent too.
@@ -108,6 +111,7 @@ impl Buf for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syncline_wire::{Tag, Version};
 
     /// Writes all, `step` bytes at a time, and checks that the ways to look at it agree.
     fn drain(output: &mut Output, step: usize) -> Vec<u8> {
@@ -140,8 +144,9 @@ mod tests {
                 output.push_shared(large.clone());
                 expected.extend_from_slice(&large);
             }
-            output.push_broadcast(b"k", b"v", Version::new(1)).unwrap();
-            Message::put(Tag::BROADCAST, "k", "v", Version::new(1)).encode(&mut expected).unwrap();
+            let last = Message::put(Tag::BROADCAST, "k", "v", Version::new(1));
+            output.push_with(|out| last.encode(out)).unwrap();
+            last.encode(&mut expected).unwrap();
             assert_eq!(drain(&mut output, step), expected, "step {step}");
         }
     }

@@ -2,9 +2,50 @@
 
 use crate::server::Limits;
 use crate::{ConnId, Operation, Transaction};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
-use syncline_wire::{Put, Revision, Tag};
+use std::sync::Arc;
+use syncline_wire::{BadMessage, Delete, Put, PutLarge, Revision, Tag, Version};
+
+/// In which frames a connection is told what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PUT alone: a deletion is a PUT of nothing, and what a PUT can't carry is left out.
+    Base,
+    /// PUT, DELETE and PUTL, to connections that have said HELLO.
+    Extended,
+}
+
+impl Dialect {
+    /// Appends one write to `out`: a deletion where there is no value.
+    ///
+    /// # Errors
+    /// Where it can't be encoded; nothing was added then. Nothing that a store holds can't be.
+    pub(crate) fn encode(
+        self,
+        out: &mut BytesMut,
+        tag: Tag,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: Version,
+    ) -> Result<(), BadMessage> {
+        match (self, value) {
+            (Self::Extended, None) => Delete::encode_parts(out, tag, key, version),
+            (Self::Extended, Some(value)) if is_large(key, value) => {
+                PutLarge::encode_parts(out, tag, key, value, version)
+            }
+            (Self::Base, Some(value)) if is_large(key, value) => Ok(()),
+            (Self::Base | Self::Extended, value) => {
+                Put::encode_parts(out, tag, key, value.unwrap_or_default(), version)
+            }
+        }
+    }
+}
+
+/// Whether a PUT can't carry this.
+pub(crate) const fn is_large(key: &[u8], value: &[u8]) -> bool {
+    key.len() + value.len() > Limits::MAX_PUT
+}
 
 /// Where a committed transaction stands in its [`Stretch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,15 +54,66 @@ pub struct Committed {
     pub revision: Revision,
     /// The connection that asked for it; `None` where another process did.
     pub origin: Option<ConnId>,
-    /// Where its frames end.
-    end: usize,
+    /// Where its writes end: a number of writes from the start of the stretch.
+    pub(crate) end: usize,
 }
 
-/// Transactions that were committed together, in the order of their revisions, as the frames that are broadcast.
+/// The frames of writes, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frames {
+    bytes: Bytes,
+    /// Where the frame of each write ends; a write that has none ends where the one before it does.
+    ends: Arc<[usize]>,
+}
+
+impl Frames {
+    /// The frames of a range of writes, not copied.
+    pub(crate) fn slice(&self, writes: Range<usize>) -> Bytes {
+        // Cannot panic: the ends grow from write to write, up to the length.
+        self.bytes.slice(self.place(writes))
+    }
+
+    /// The bytes of [`Frames::slice`].
+    pub(crate) fn length(&self, writes: Range<usize>) -> usize {
+        self.place(writes).len()
+    }
+
+    /// The key of a write that has a frame. It stands in the same place in every kind of frame that tells of one.
+    pub(crate) fn key(&self, write: usize) -> &[u8] {
+        let mut rest = self.bytes.get(self.place(write..write + 1)).unwrap_or_default();
+        if rest.len() < KEY_START {
+            return &[];
+        }
+        rest.advance(KEY_START - 2);
+        let length = usize::from(rest.get_u16_le());
+        rest.get(..length).unwrap_or_default()
+    }
+
+    fn place(&self, writes: Range<usize>) -> Range<usize> {
+        let end_of = |count: usize| match count.checked_sub(1) {
+            None => 0,
+            Some(last) => self.ends.get(last).map_or(self.bytes.len(), |end| *end),
+        };
+        let start = end_of(writes.start);
+        start..end_of(writes.end).max(start)
+    }
+
+    fn memory(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.ends)
+    }
+}
+
+/// Behind kind, tag, and the length of the key.
+const KEY_START: usize = 1 + 2 + 2;
+
+/// Transactions that were committed together, in the order of their revisions, as the frames that others are sent.
 #[derive(Clone, Debug, Default)]
 pub struct Stretch {
-    frames: Bytes,
     commits: Vec<Committed>,
+    base: Frames,
+    /// Mostly the same.
+    extended: Frames,
+    bytes: usize,
 }
 
 impl Stretch {
@@ -36,42 +128,57 @@ impl Stretch {
     }
 
     /// The memory that it takes.
-    pub fn bytes(&self) -> usize {
-        self.frames.len() + self.commits.len() * size_of::<Committed>()
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// The frames of the transactions of this range, one after the other, not copied.
-    pub(crate) fn frames(&self, commits: Range<usize>) -> Bytes {
-        // Cannot panic: the ends grow from commit to commit, up to the length.
-        self.frames.slice(self.place(commits))
+    /// The frames of all writes.
+    pub(crate) const fn frames(&self, dialect: Dialect) -> &Frames {
+        match dialect {
+            Dialect::Base => &self.base,
+            Dialect::Extended => &self.extended,
+        }
     }
 
-    /// The bytes of [`Stretch::frames`].
-    pub(crate) fn frames_length(&self, commits: Range<usize>) -> usize {
-        self.place(commits).len()
-    }
-
-    fn place(&self, commits: Range<usize>) -> Range<usize> {
-        let end_of = |count: usize| match count.checked_sub(1) {
-            None => 0,
-            Some(last) => self.commits.get(last).map_or(self.frames.len(), |committed| committed.end),
-        };
-        let start = end_of(commits.start);
-        start..end_of(commits.end).max(start)
+    /// The writes of a transaction.
+    pub(crate) fn writes(&self, commit: usize) -> Range<usize> {
+        let end_of = |commit: usize| self.commits.get(commit).map_or(0, |committed| committed.end);
+        commit.checked_sub(1).map_or(0, end_of)..end_of(commit)
     }
 }
 
 /// Makes a [`Stretch`], as a store accepts one transaction after the other.
 #[derive(Debug, Default)]
 pub struct StretchBuilder {
-    frames: BytesMut,
     commits: Vec<Committed>,
+    extended: Gathered,
+    /// Where it differs: from the first write on that the dialects tell in different frames.
+    base: Option<Gathered>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Gathered {
+    bytes: BytesMut,
+    ends: Vec<usize>,
+}
+
+impl Gathered {
+    fn push(&mut self, dialect: Dialect, key: &[u8], value: Option<&[u8]>, version: Version) {
+        let encoded = dialect.encode(&mut self.bytes, Tag::BROADCAST, key, value, version);
+        debug_assert!(encoded.is_ok(), "a store holds nothing that no frame carries");
+        self.ends.push(self.bytes.len());
+    }
+
+    fn finish(self) -> Frames {
+        Frames { bytes: self.bytes.freeze(), ends: self.ends.into() }
+    }
 }
 
 impl StretchBuilder {
     /// An empty stretch, with room for the frames of so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { frames: BytesMut::with_capacity(bytes), commits: Vec::new() }
+        let extended = Gathered { bytes: BytesMut::with_capacity(bytes), ends: Vec::new() };
+        Self { commits: Vec::new(), extended, base: None }
     }
 
     /// Adds an accepted transaction. Revisions only grow.
@@ -80,29 +187,41 @@ impl StretchBuilder {
         for operation in &transaction.operations {
             let (key, value, version) = match operation {
                 Operation::Check { .. } => continue,
-                Operation::Put { key, value, version } => (key, value.as_ref(), version),
-                // To a base connection, a deletion is a PUT of nothing.
-                Operation::Delete { key, version } => (key, &[][..], version),
+                Operation::Put { key, value, version } => (key, Some(value.as_ref()), *version),
+                Operation::Delete { key, version } => (key, None, *version),
             };
-            // What a PUT can't carry is not broadcast to base connections, which could not read it.
-            if key.len() + value.len() <= Limits::MAX_PUT {
-                let encoded = Put::encode_parts(&mut self.frames, Tag::BROADCAST, key, value, *version);
-                debug_assert!(encoded.is_ok(), "within the limits of a PUT");
+            if self.base.is_none() && value.is_none_or(|value| is_large(key, value)) {
+                self.base = Some(self.extended.clone());
             }
+            if let Some(base) = &mut self.base {
+                base.push(Dialect::Base, key, value, version);
+            }
+            self.extended.push(Dialect::Extended, key, value, version);
         }
-        self.commits.push(Committed { revision, origin: transaction.origin, end: self.frames.len() });
+        self.commits.push(Committed { revision, origin: transaction.origin, end: self.extended.ends.len() });
     }
 
     /// The stretch.
     pub fn finish(self) -> Stretch {
-        Stretch { frames: self.frames.freeze(), commits: self.commits }
+        let extended = self.extended.finish();
+        let base = self.base.map(Gathered::finish);
+        let bytes =
+            self.commits.len() * size_of::<Committed>() + extended.memory() + base.as_ref().map_or(0, Frames::memory);
+        Stretch { commits: self.commits, base: base.unwrap_or_else(|| extended.clone()), extended, bytes }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syncline_wire::{Decoded, Message, Version, decode};
+    use syncline_wire::{Decoded, Message, decode};
+
+    /// The frames of a range of transactions.
+    fn frames(stretch: &Stretch, dialect: Dialect, commits: Range<usize>) -> Bytes {
+        let start = if commits.is_empty() { 0 } else { stretch.writes(commits.start).start };
+        let end = if commits.is_empty() { 0 } else { stretch.writes(commits.end - 1).end };
+        stretch.frames(dialect).slice(start..end)
+    }
 
     fn put(key: &'static str) -> Operation {
         Operation::Put { key: key.into(), value: "v".into(), version: Version::new(1) }
@@ -117,15 +236,19 @@ mod tests {
         builder.finish()
     }
 
-    fn keys(frames: &Bytes) -> Vec<String> {
+    fn decoded(frames: &Bytes) -> Vec<Message> {
         let mut buffer = BytesMut::from(frames.as_ref());
-        let mut keys = Vec::new();
-        while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut buffer) {
-            assert_eq!(put.tag, Tag::BROADCAST);
-            keys.push(String::from_utf8(put.key.into()).unwrap());
+        let mut messages = Vec::new();
+        while let Ok(Decoded::Frame(message)) = decode(&mut buffer) {
+            assert_eq!(message.tag(), Tag::BROADCAST);
+            messages.push(message);
         }
         assert!(buffer.is_empty());
-        keys
+        messages
+    }
+
+    fn keys(frames: &Bytes) -> String {
+        decoded(frames).iter().map(|message| String::from_utf8(message.key().unwrap().to_vec()).unwrap()).collect()
     }
 
     #[test]
@@ -136,25 +259,48 @@ mod tests {
         for (range, expected) in
             [(0..3, "abcd"), (0..1, "a"), (1..2, "bc"), (1..3, "bcd"), (2..3, "d"), (3..3, ""), (0..0, "")]
         {
-            assert_eq!(keys(&stretch.frames(range.clone())).concat(), expected, "{range:?}");
+            for dialect in [Dialect::Base, Dialect::Extended] {
+                assert_eq!(keys(&frames(&stretch, dialect, range.clone())), expected, "{range:?}");
+            }
         }
     }
 
     #[test]
-    fn a_deletion_is_a_put_of_nothing_to_base_connections() {
-        let stretch = stretch(&[(1, vec![Operation::Delete { key: "k".into(), version: Version::new(7) }])]);
-        let mut buffer = BytesMut::from(stretch.frames(0..1).as_ref());
-        let expected = Message::put(Tag::BROADCAST, "k", "", Version::new(7));
-        assert_eq!(decode(&mut buffer), Ok(Decoded::Frame(expected)));
+    fn the_key_of_every_write_is_found() {
+        let large = Operation::Put { key: "large".into(), value: vec![0; 65_525].into(), version: Version::new(1) };
+        let delete = Operation::Delete { key: "gone".into(), version: Version::new(7) };
+        let stretch = stretch(&[(1, vec![put(""), large]), (2, vec![delete, put("k")])]);
+        let found: Vec<_> = (0..4).map(|write| stretch.frames(Dialect::Extended).key(write)).collect();
+        assert_eq!(found, [&b""[..], b"large", b"gone", b"k"]);
     }
 
     #[test]
-    fn what_a_put_cannot_carry_is_left_out() {
+    fn one_encoding_where_the_dialects_agree() {
+        let agree = stretch(&[(1, vec![put("a")]), (2, vec![put("b")])]);
+        assert_eq!(agree.base.bytes.as_ptr(), agree.extended.bytes.as_ptr());
+    }
+
+    #[test]
+    fn a_deletion_is_a_put_of_nothing_to_base_connections() {
+        let delete = Operation::Delete { key: "k".into(), version: Version::new(7) };
+        let stretch = stretch(&[(1, vec![put("a")]), (2, vec![delete]), (3, vec![put("b")])]);
+        let base = frames(&stretch, Dialect::Base, 1..2);
+        assert_eq!(decoded(&base), [Message::put(Tag::BROADCAST, "k", "", Version::new(7))]);
+        let extended = frames(&stretch, Dialect::Extended, 1..2);
+        assert_eq!(decoded(&extended), [Message::delete(Tag::BROADCAST, "k", Version::new(7))]);
+        for dialect in [Dialect::Base, Dialect::Extended] {
+            assert_eq!(keys(&frames(&stretch, dialect, 0..3)), "akb");
+        }
+    }
+
+    #[test]
+    fn what_a_put_cannot_carry_is_left_out_for_base_connections() {
         for (length, expected) in [(65_524, "akb"), (65_525, "ab"), (65_535, "ab"), (65_536, "ab")] {
             let large = Operation::Put { key: "k".into(), value: vec![0; length].into(), version: Version::new(1) };
             let stretch = stretch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
-            assert_eq!(keys(&stretch.frames(0..3)).concat(), expected, "{length}");
-            assert_eq!(keys(&stretch.frames(1..2)).concat(), expected.replace(['a', 'b'], ""), "{length}");
+            assert_eq!(keys(&frames(&stretch, Dialect::Base, 0..3)), expected, "{length}");
+            assert_eq!(keys(&frames(&stretch, Dialect::Base, 1..2)), expected.replace(['a', 'b'], ""), "{length}");
+            assert_eq!(keys(&frames(&stretch, Dialect::Extended, 0..3)), "akb", "{length}");
         }
     }
 }

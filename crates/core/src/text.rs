@@ -3,7 +3,7 @@
 use crate::server::Limits;
 use bytes::Bytes;
 use std::fmt::{self, Write};
-use syncline_wire::{Kind, Version};
+use syncline_wire::{Excess, Kind, Version};
 
 /// The version of a PUT is not the current one plus 1.
 pub(crate) const STALE_PUT: &str = "stale put";
@@ -52,14 +52,50 @@ pub(crate) fn cannot_be_applied(kind: Kind) -> Bytes {
     format!("messages of kind {kind} cannot be applied").into()
 }
 
+/// A kind of the extension, before the connection has asked for that.
+pub(crate) fn before_hello(kind: Kind) -> Bytes {
+    format!("messages of kind {kind} cannot be applied before HELLO").into()
+}
+
+/// A transaction that is stale for this key.
+pub(crate) fn stale_key(key: &[u8]) -> Bytes {
+    format!("{STALE_PUT}: {}", Quoted(key)).into()
+}
+
 /// A key over the limit.
-pub(crate) fn key_too_large(found: usize, limits: &Limits) -> Bytes {
-    format!("{TOO_LARGE}key of {found} bytes, expected at most {}", limits.max_key).into()
+pub(crate) fn key_too_large(found: usize, max: usize) -> Bytes {
+    format!("{TOO_LARGE}key of {found} bytes, expected at most {max}").into()
 }
 
 /// A key and value over the limit.
-pub(crate) fn entry_too_large(found: usize, limits: &Limits) -> Bytes {
-    format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {}", limits.max_entry).into()
+pub(crate) fn entry_too_large(found: usize, max: usize) -> Bytes {
+    format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {max}").into()
+}
+
+/// A frame that is passed over: TXN and PUTL may claim any length.
+pub(crate) fn frame_too_large(kind: Kind, excess: Excess) -> Bytes {
+    format!("{TOO_LARGE}{kind} of {excess}").into()
+}
+
+/// A PUTL of what a PUT carries.
+pub(crate) fn belongs_in_a_put(found: usize) -> Bytes {
+    format!("key and value of {found} bytes together: expected a PUT, and PUTL only above {} bytes", Limits::MAX_PUT)
+        .into()
+}
+
+/// A transaction whose keys and values are too large together.
+pub(crate) fn transaction_too_large(found: usize, max: usize) -> Bytes {
+    format!("{TOO_LARGE}keys and values of {found} bytes in a transaction, expected at most {max}").into()
+}
+
+/// A transaction in which a key stands twice.
+pub(crate) fn twice_in_a_transaction(key: &[u8]) -> Bytes {
+    format!("{}: expected once in a transaction, found twice", Quoted(key)).into()
+}
+
+/// A WATCH on a connection that watches enough.
+pub(crate) fn too_many_watches() -> Bytes {
+    format!("{TOO_LARGE}expected at most {} prefixes watched on one connection", Limits::MAX_WATCHES).into()
 }
 
 /// The store or the server can't, for now. A reason that is longer than people read is clipped.

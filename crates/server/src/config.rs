@@ -1,5 +1,6 @@
 //! What an operator may set, and what it is where nothing is set.
 
+use std::time::Duration;
 use syncline_core::server::Limits;
 
 /// What an operator may set.
@@ -16,6 +17,9 @@ pub struct Config {
     /// The bytes of the newest history that are kept in memory for those who follow. Who falls behind it is served from
     /// the store.
     pub recent_log: usize,
+    /// How often somebody who watches hears from the server at the least: three times as long a silence means that the
+    /// connection is dead.
+    pub heartbeat: Duration,
 }
 
 impl Config {
@@ -24,7 +28,8 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Loopback only, 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log.
+    /// Loopback only, 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a heartbeat of
+    /// 2 s.
     fn default() -> Self {
         Self {
             listen: format!("127.0.0.1:{}", Self::DEFAULT_PORT),
@@ -32,6 +37,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_queue: 16 * 1024 * 1024,
             recent_log: 64 * 1024 * 1024,
+            heartbeat: Duration::from_secs(2),
         }
     }
 }

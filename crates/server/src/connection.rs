@@ -2,18 +2,19 @@
 
 use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
+use crate::status;
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use syncline_core::Transaction;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits};
-use syncline_store::Store;
+use syncline_core::server::{Connection, Effect, Input, Terms, unavailable};
+use syncline_core::{PageError, Transaction};
+use syncline_store::{ChangedError, Store};
 use syncline_wire::{Message, Tag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 /// How much is read at once, at the least.
 const READ_SIZE: usize = 16 * 1024;
@@ -29,6 +30,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// The shortest time between two looks at whether a heartbeat is due.
+const MIN_BEAT: Duration = Duration::from_millis(1);
+
 /// What connections are told that a shutdown ends.
 const SHUTTING_DOWN: &str = "shutting down";
 
@@ -36,7 +40,8 @@ const SHUTTING_DOWN: &str = "shutting down";
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
-    pub(crate) limits: Limits,
+    pub(crate) terms: Terms,
+    pub(crate) started: Instant,
 }
 
 /// Serves one connection until either side ends it.
@@ -48,7 +53,7 @@ where
     S: Store,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = Connection::new(registration.mailbox.id, Access::Open, service.limits);
+    let connection = Connection::new(registration.mailbox.id, service.terms);
     let mut driver = Driver {
         service,
         registration,
@@ -58,6 +63,7 @@ where
         wanted: Input::Wanted { expected: 0 },
         turned_away: None,
         ended: false,
+        beat: None,
     };
     let mut farewell: Option<Instant> = None;
     let mut abandoned = false;
@@ -106,6 +112,8 @@ struct Driver<'a, S, IO> {
     turned_away: Option<Transaction>,
     /// Whether the peer has ended its side.
     ended: bool,
+    /// Half heartbeats, for a connection that watches.
+    beat: Option<Interval>,
 }
 
 impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
@@ -122,9 +130,20 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.connection.handle_log(&self.registration.hub.log.read());
             // After the log: whoever has fallen behind it asks the store.
             let acted = self.act().await;
-            if !acted && self.input.len() == before {
+            if acted || self.input.len() != before {
+                continue;
+            }
+            let mailbox = &self.registration.mailbox;
+            if !mailbox.set_waits_for_log(self.connection.waits_for_log()) {
                 break;
             }
+        }
+        self.registration.mailbox.set_cursor(self.connection.cursor());
+        if self.connection.is_watching() && self.beat.is_none() {
+            let half = (self.service.terms.heartbeat / 2).max(MIN_BEAT);
+            let mut beat = interval_at(Instant::now() + half, half);
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            self.beat = Some(beat);
         }
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
@@ -151,9 +170,20 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     let entry = self.service.store.get(&key).await;
                     self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                 }
-                Effect::CatchUp { since, max_bytes } => {
-                    let page = self.service.store.changed_since(since, b"", max_bytes).await;
-                    self.connection.handle_page(page.map_err(Into::into));
+                Effect::Changes { prefix, since, max_bytes } => {
+                    let page = self.service.store.changed_since(since, &prefix, max_bytes).await;
+                    self.connection.handle_changes(page.map_err(|error| match error {
+                        ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
+                        untold => PageError::Untold(untold.to_string().into()),
+                    }));
+                }
+                Effect::Keys { prefix, after, max_entries, max_bytes } => {
+                    let page = self.service.store.list(&prefix, after.as_deref(), max_entries, max_bytes).await;
+                    self.connection.handle_keys(page.map_err(|trouble| trouble.0));
+                }
+                Effect::Status => {
+                    let status = status::tell(self.service, &self.registration.hub);
+                    self.connection.handle_status(status);
                 }
                 // Asked for by `Access::Password` only, which nothing sets yet: nobody is let in unchecked.
                 Effect::Verify { .. } => self.connection.handle_verdict(false),
@@ -194,6 +224,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
                 happened = true;
             }
+        }
+        if let Some(beat) = &mut self.beat
+            && beat.poll_tick(context).is_ready()
+        {
+            self.connection.handle_beat();
+            happened = true;
         }
         if happened {
             return Poll::Ready(Ok(()));
@@ -237,7 +273,7 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<(
 /// What the socket says when it fails.
 pub(crate) async fn refuse(mut socket: impl AsyncRead + AsyncWrite + Unpin, reason: &str) -> io::Result<()> {
     let mut farewell = BytesMut::new();
-    if Message::error(Tag::BROADCAST, format!("unavailable: {reason}")).encode(&mut farewell).is_ok() {
+    if Message::error(Tag::BROADCAST, unavailable(reason)).encode(&mut farewell).is_ok() {
         timeout(FAREWELL, socket.write_all(&farewell)).await.unwrap_or(Ok(()))?;
     }
     linger(socket).await

@@ -4,7 +4,7 @@ use crate::bell::Bell;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use syncline_core::{ConnId, Outcome, RecentLog, Stretch};
 use syncline_store::Store;
 use syncline_wire::Revision;
@@ -12,13 +12,32 @@ use syncline_wire::Revision;
 /// Where a connection's task finds what others have for it.
 pub(crate) struct Mailbox {
     pub(crate) id: ConnId,
-    /// Rung when something is there, the log has grown, there is room in the commit queue, or the server shuts down.
+    /// Rung when something is there, the log has grown that it waits for, there is room in the commit queue, or the server
+    /// shuts down.
     pub(crate) bell: Bell,
+    waits_for_log: AtomicBool,
+    /// Up to where the connection was sent what it follows; [`NO_CURSOR`] where it follows nothing.
+    cursor: AtomicU64,
     /// What became of its transactions, in order. Bounded by its requests in flight.
     outcomes: Mutex<Vec<Outcome>>,
 }
 
+/// The cursor of a connection that follows nothing. No revision is as large.
+const NO_CURSOR: u64 = u64::MAX;
+
 impl Mailbox {
+    /// Whether the bell is to ring when the log grows. Where that is new, the log must be looked at once more: it may have
+    /// grown before it was said.
+    pub(crate) fn set_waits_for_log(&self, waits: bool) -> bool {
+        let waited = self.waits_for_log.swap(waits, Ordering::AcqRel);
+        waits && !waited
+    }
+
+    /// Says how far the connection is.
+    pub(crate) fn set_cursor(&self, cursor: Option<Revision>) {
+        self.cursor.store(cursor.map_or(NO_CURSOR, Revision::get), Ordering::Relaxed);
+    }
+
     pub(crate) fn deliver(&self, outcome: Outcome) {
         self.outcomes.lock().push(outcome);
         self.bell.ring();
@@ -55,31 +74,42 @@ impl Hub {
 
     /// A connection has come in: from now on its bell rings when the log grows.
     pub(crate) fn register(self: &Arc<Self>, id: ConnId) -> Registration {
-        let mailbox = Arc::new(Mailbox { id, bell: Bell::default(), outcomes: Mutex::default() });
+        let mailbox = Arc::new(Mailbox {
+            id,
+            bell: Bell::default(),
+            waits_for_log: AtomicBool::new(false),
+            cursor: AtomicU64::new(NO_CURSOR),
+            outcomes: Mutex::default(),
+        });
         self.mailboxes.lock().insert(id, mailbox.clone());
         Registration { mailbox, hub: self.clone() }
     }
 
-    /// Adds to the log what was committed, and wakes everybody.
+    /// Adds to the log what was committed, and wakes everybody who waits for it.
     pub(crate) fn append(&self, stretch: Stretch) {
         if stretch.last().is_some() {
             self.log.write().append(stretch);
-            self.ring_all();
+            let mailboxes = self.mailboxes.lock();
+            let waiting = mailboxes.values().filter(|mailbox| mailbox.waits_for_log.load(Ordering::Acquire));
+            waiting.for_each(|mailbox| mailbox.bell.ring());
         }
+    }
+
+    /// How many connections there are, and the cursor of the one that is farthest behind.
+    pub(crate) fn connections(&self) -> (usize, Option<Revision>) {
+        let mailboxes = self.mailboxes.lock();
+        let cursors = mailboxes.values().map(|mailbox| mailbox.cursor.load(Ordering::Relaxed));
+        (mailboxes.len(), cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new))
     }
 
     /// Tells every connection to end.
     pub(crate) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Release);
-        self.ring_all();
+        self.mailboxes.lock().values().for_each(|mailbox| mailbox.bell.ring());
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Acquire)
-    }
-
-    fn ring_all(&self) {
-        self.mailboxes.lock().values().for_each(|mailbox| mailbox.bell.ring());
     }
 }
 

@@ -30,6 +30,7 @@ mod config;
 mod connection;
 mod hub;
 mod server;
+mod status;
 
 pub use config::Config;
 pub use server::{BindError, ServeError, Server};

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use syncline_core::ConnId;
-use syncline_core::server::LimitError;
+use syncline_core::server::{Access, LimitError, Terms};
 use syncline_store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 /// How long a shutdown waits for connections to take what they are owed.
@@ -99,7 +99,9 @@ impl<S: Store> Server<S> {
         let local_addr = listener.local_addr().map_err(listen)?;
 
         let hub = Hub::follow(&store, config.recent_log);
-        let service = Arc::new(Service { store, queue: CommitQueue::new(config.max_queue), limits });
+        let terms = Terms { access: Access::Open, limits, store: store.id(), heartbeat: config.heartbeat };
+        let queue = CommitQueue::new(config.max_queue);
+        let service = Arc::new(Service { store, queue, terms, started: Instant::now() });
 
         let (ended, committer) = oneshot::channel();
         let of_thread = service.clone();

@@ -1,16 +1,19 @@
 //! The server's side of one connection, as a state machine.
 
-use super::Limits;
-use super::requests::{Answer, Requests, Start};
-use super::session::{Access, Authorized, Session};
-use crate::{ConnId, Entry, Operation, Outcome, Output, Page, RecentLog, Transaction, text};
-use bytes::{Buf, Bytes, BytesMut};
-use std::ops::ControlFlow::{self, Break, Continue};
+use super::requests::{Answer, AtFront, Read, Reply, Request, Requests, Start};
+use super::scan::{Scan, Scans, Wanted};
+use super::session::{Authorized, Session};
+use super::timeline::{Behind, OUTPUT_ROOM, Timeline};
+use super::write::{Write, check_key};
+use super::{Limits, Terms};
+use crate::stretch::{Dialect, is_large};
+use crate::{ConnId, Entry, KeyPage, Outcome, Output, Page, PageError, RecentLog, Transaction, text};
+use bytes::{Bytes, BytesMut};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use syncline_wire::{Auth, Decoded, Get, Kind, Malformed, Message, Password, Put, Revision, Tag, Version, decode};
-
-/// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
-const OUTPUT_ROOM: usize = 128 * 1024;
+use syncline_wire::{
+    Auth, Decoded, Get, Kind, List, Malformed, Mark, Message, Password, Revision, Skip, Tag, decode_within,
+};
 
 /// What a [`Connection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
 /// asked for; reads are also done in that order, so that a later one is never older.
@@ -31,11 +34,26 @@ pub enum Effect {
         /// Which key.
         key: Bytes,
     },
-    /// Ask the store what changed since a revision; answer with [`Connection::handle_page`].
-    CatchUp {
-        /// The revision up to which everything was sent.
+    /// Tell how the server is; answer with [`Connection::handle_status`].
+    Status,
+    /// Ask the store what changed since a revision; answer with [`Connection::handle_changes`].
+    Changes {
+        /// The keys that are to be told of.
+        prefix: Bytes,
+        /// What changed up to here is known.
         since: Revision,
         /// How many bytes of PUT frames the page should make; the last transaction may pass it.
+        max_bytes: usize,
+    },
+    /// Ask the store which keys there are; answer with [`Connection::handle_keys`].
+    Keys {
+        /// The keys that are to be told of.
+        prefix: Bytes,
+        /// The keys up to here are known; `None` at the start.
+        after: Option<Bytes>,
+        /// How many keys the page may have.
+        max_entries: NonZeroUsize,
+        /// How many bytes of PUT frames the page should make; the last entry may pass it.
         max_bytes: usize,
     },
 }
@@ -63,63 +81,68 @@ pub enum Input {
 /// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
 ///    make it ask for more (2);
 /// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when there is room again;
-/// 5. closes the socket when it [`is_finished`](Self::is_finished).
+/// 5. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
+/// 6. closes the socket when it [`is_finished`](Self::is_finished).
 ///
 /// # The order
 /// All that a connection is sent is one timeline. Its position is a revision: everything up to there was sent. A
-/// broadcast moves it on. An answer is true at some revision, and is sent when the position has got there: the answer
+/// change moves it on. An answer is true at some revision, and is sent when the position has got there: the answer
 /// of an accepted PUT takes the place of its broadcast; `stale put` comes after the write that was faster; the answer
-/// of a GET comes after the broadcast of the value that it tells. Answers keep the order of their requests.
+/// of a GET comes after the broadcast of the value that it tells; a page of a WATCH or LIST after all that was there when
+/// it was read. Answers keep the order of their requests, but for those pages.
+///
+/// # What it is sent
+/// Before a HELLO, every change, as a PUT. After it, what is under the prefixes that it watches, each group of changes
+/// with a MARK behind it: see [`Timeline`].
 ///
 /// # Behind
 /// What lies between the position and the head is read from the recent log. A connection that has fallen behind what
-/// the log holds asks the store instead ([`Effect::CatchUp`]), and is sent each key that changed once. Its own answers
+/// the log holds asks the store instead ([`Effect::Changes`]), and is sent each key that changed once. Its own answers
 /// are merged in by their revisions. Since a page of the store does not say whose writes it holds, it is asked for only
 /// while none of the connection's own are undecided.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnId,
-    limits: Limits,
+    terms: Terms,
     session: Session,
+    /// Whether a HELLO has come, and with it the right to the rest of the extension.
+    hello: bool,
+    /// What is left of a frame that is passed over.
+    skip: Option<Skip>,
     requests: Requests,
-    output: Output,
-    /// All that follows was sent up to here; `None`: it follows nothing yet.
-    position: Option<Revision>,
-    catch_up: CatchUp,
+    scans: Scans,
+    timeline: Timeline,
+    /// Whether the log holds no longer what comes next.
+    behind: bool,
+    /// Whose page was asked of the store, whose answer is not there yet.
+    asked: Option<Asked>,
     /// No more requests are taken: what is there is answered, and then it is finished.
     closing: bool,
 }
 
-/// Where the next broadcast comes from.
-///
-/// ```text
-///            the log holds no longer what comes next
-///  NotNeeded ───────────────────────────────────────▶ Needed ◀─────┐
-///      ▲                                                │ asked    │ the log still does not
-///      │      the log holds what comes next             ▼          │
-///      └───────────────────────────────────────────── Asked ───────┘
-/// ```
+/// For whom a page of the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CatchUp {
-    /// From the log.
-    NotNeeded,
-    /// From the store, which was not asked yet.
-    Needed,
-    /// From the store, whose answer is not there yet.
-    Asked,
+enum Asked {
+    /// The connection, which has fallen behind the log.
+    CatchUp,
+    /// The scan whose turn it is.
+    Scan,
 }
 
 impl Connection {
-    /// A connection has come in. The limits are [`validated`](Limits::validated).
-    pub fn new(id: ConnId, access: Access, limits: Limits) -> Self {
+    /// A connection has come in.
+    pub fn new(id: ConnId, terms: Terms) -> Self {
         Self {
             id,
-            limits,
-            session: Session::new(access),
+            terms,
+            session: Session::new(terms.access),
+            hello: false,
+            skip: None,
             requests: Requests::default(),
-            output: Output::new(),
-            position: None,
-            catch_up: CatchUp::NotNeeded,
+            scans: Scans::default(),
+            timeline: Timeline::new(id),
+            behind: false,
+            asked: None,
             closing: false,
         }
     }
@@ -131,12 +154,35 @@ impl Connection {
 
     /// What is to be written. Whatever is taken from it makes room for more.
     pub const fn output(&mut self) -> &mut Output {
-        &mut self.output
+        self.timeline.output()
+    }
+
+    /// Up to where it was sent what it follows, as far as its output was written; `None` where it follows nothing.
+    pub fn cursor(&self) -> Option<Revision> {
+        self.timeline.follows_anything().then(|| self.timeline.position())
+    }
+
+    /// Whether it watches something, and so is to be told when [time has passed](Self::handle_beat).
+    pub fn is_watching(&self) -> bool {
+        self.timeline.is_watching()
+    }
+
+    /// Whether it waits for the log to grow: if not, it need not be shown it before something else has happened.
+    pub fn waits_for_log(&mut self) -> bool {
+        self.timeline.follows_anything()
+            || self.requests.front_answer().is_some()
+            || self.requests.front_waiting().is_some()
+            || !self.scans.is_empty()
+            || self.timeline.owes() > 0
     }
 
     /// Whether all is answered and written, and nothing more will come: the socket can be closed.
     pub fn is_finished(&self) -> bool {
-        self.closing && self.requests.is_empty() && self.output.is_empty()
+        self.closing && self.owes_nothing() && self.timeline.unsent() == 0
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.requests.is_empty() && self.scans.is_empty() && self.timeline.owes() == 0
     }
 
     /// Takes the frames off the front of `buffer`, as many as may be in flight.
@@ -149,16 +195,38 @@ impl Connection {
             if !self.takes_requests() {
                 return Input::Paused;
             }
-            match decode(buffer) {
+            if let Some(skip) = &mut self.skip {
+                match skip.skip(buffer) {
+                    Ok(true) => self.skip = None,
+                    Ok(false) => return Input::Wanted { expected: buffer.len() + 1 },
+                    Err(malformed) => self.handle_malformed(malformed),
+                }
+                continue;
+            }
+            match decode_within(buffer, self.terms.limits.max_frame()) {
                 Ok(Decoded::Frame(message)) => self.handle_message(message),
                 Ok(Decoded::Incomplete { expected }) => return Input::Wanted { expected },
-                Ok(Decoded::TooLarge { tag, .. })
-                | Err(Malformed::UnknownKind { tag, .. } | Malformed::UnknownOperation { tag, .. }) => {
-                    self.answer_now(Message::error(tag, text::UNKNOWN_KIND));
-                    self.closing = true;
+                Ok(Decoded::TooLarge { kind, tag, excess, skip }) => {
+                    self.skip = Some(skip);
+                    let text = match self.session {
+                        Session::Open(_) if self.hello => text::frame_too_large(kind, excess),
+                        Session::Open(_) => text::before_hello(kind),
+                        Session::Stranger | Session::Verifying => text::BAD_MESSAGE_TYPE.into(),
+                    };
+                    self.answer_now(Message::error(tag, text));
                 }
+                Err(malformed) => self.handle_malformed(malformed),
             }
         }
+    }
+
+    fn handle_malformed(&mut self, malformed: Malformed) {
+        let (tag, text) = match malformed {
+            Malformed::UnknownKind { tag, .. } => (tag, text::UNKNOWN_KIND.into()),
+            Malformed::UnknownOperation { tag, .. } => (tag, malformed.to_string()),
+        };
+        self.answer_now(Message::error(tag, text));
+        self.closing = true;
     }
 
     /// No more input comes. What was asked is still answered.
@@ -166,9 +234,16 @@ impl Connection {
         self.closing = true;
     }
 
-    /// Ends the connection from this side, and tells it why, after the answers to what it has asked.
+    /// Half a heartbeat has passed.
+    pub fn handle_beat(&mut self) {
+        self.timeline.beat();
+    }
+
+    /// Ends the connection from this side, and tells it why, after the answers to what it has asked. Only what it lists or
+    /// begins to watch is not told to the end.
     pub fn close(&mut self, reason: &str) {
         if !self.closing {
+            self.scans.clear();
             self.answer_now(Message::error(Tag::BROADCAST, text::unavailable(reason)));
             self.closing = true;
         }
@@ -177,41 +252,53 @@ impl Connection {
     /// Ends the connection at once, where it can't be sent what it is owed: what is not answered yet never is. It is told
     /// why, so that no gap is passed over in silence. From here on it is only written.
     pub fn abandon(&mut self, reason: &str) {
-        self.send_answers_while(|_| true);
+        while let Some(answer) = self.requests.pop_answer_if(|_| true) {
+            self.send(&answer);
+        }
         self.requests = Requests::default();
-        self.send(&Message::error(Tag::BROADCAST, text::unavailable(reason)));
+        self.scans.clear();
+        (self.behind, self.asked) = (false, None);
+        self.timeline.abandon();
+        self.timeline.push(&Message::error(Tag::BROADCAST, text::unavailable(reason)));
         self.closing = true;
     }
 
     /// What is to be done next, if anything is.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        match self.catch_up {
-            CatchUp::Asked => None,
-            // Until the connection is back in the log, no answer of a new request could be sent anyway.
-            CatchUp::Needed => {
-                if self.requests.is_busy() || !self.has_room() {
-                    return None;
+        if self.wants_page()
+            && let Some(wanted) = self.scans.wanted()
+        {
+            self.asked = Some(Asked::Scan);
+            return Some(match wanted {
+                Wanted::Keys { prefix, after, max_entries, max_bytes } => {
+                    Effect::Keys { prefix, after, max_entries, max_bytes }
                 }
-                self.catch_up = CatchUp::Asked;
-                let max_bytes = OUTPUT_ROOM.saturating_sub(self.output.remaining());
-                Some(Effect::CatchUp { since: self.position(), max_bytes })
-            }
-            CatchUp::NotNeeded => {
-                // What is told before the connection follows the log would not be kept up to date.
-                if self.position.is_none() && matches!(self.session, Session::Open(_)) {
-                    return None;
-                }
-                let room = self.limits.max_unsent.saturating_sub(self.output.remaining());
-                Some(match self.requests.start(room)? {
-                    Start::Verify(password) => Effect::Verify { password },
-                    Start::Read(key) => Effect::Read { key },
-                    Start::Write(Put { key, value, version, .. }) => {
-                        let operations = vec![Operation::Put { key, value, version }];
-                        Effect::Commit { transaction: Transaction { origin: Some(self.id), operations } }
-                    }
-                })
-            }
+                Wanted::Changes { prefix, since, max_bytes } => Effect::Changes { prefix, since, max_bytes },
+            });
         }
+        if self.behind {
+            // Until the connection is back in the log, no answer of a new request could be sent anyway.
+            if self.asked.is_some() || self.requests.is_busy() || !self.timeline.has_room() {
+                return None;
+            }
+            self.asked = Some(Asked::CatchUp);
+            let max_bytes = OUTPUT_ROOM.saturating_sub(self.timeline.unsent());
+            let (prefix, since) = (self.timeline.common_prefix(), self.timeline.position());
+            return Some(Effect::Changes { prefix, since, max_bytes });
+        }
+        // What is told before the connection follows the log would not be kept up to date.
+        if !self.timeline.has_begun() && matches!(self.session, Session::Open(_)) {
+            return None;
+        }
+        let room = self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent());
+        Some(match self.requests.start(room)? {
+            Start::Verify(password) => Effect::Verify { password },
+            Start::Get(key) => Effect::Read { key },
+            Start::Status => Effect::Status,
+            Start::Write(operations) => {
+                Effect::Commit { transaction: Transaction { origin: Some(self.id), operations } }
+            }
+        })
     }
 
     /// Whether the password of [`Effect::Verify`] is right.
@@ -220,159 +307,222 @@ impl Connection {
             return debug_assert!(false, "a verdict on what was not asked");
         };
         self.session = if right { Session::verified() } else { Session::Stranger };
-        self.requests.answer_auth(|Auth { tag, .. }| {
-            Answer::now(if right { Message::auth(tag, "") } else { Message::error(tag, text::BAD_PASSWORD) })
+        self.requests.answer(|request| match request {
+            Request::Auth(Auth { tag, .. }) if right => Ok(Answer::now(Message::auth(tag, ""))),
+            Request::Auth(Auth { tag, .. }) => Ok(Answer::now(Message::error(tag, text::BAD_PASSWORD))),
+            other => Err(other),
         });
     }
 
     /// What became of the earliest undecided [`Effect::Commit`]. Where that is not known, the connection is abandoned: no
     /// answer would be true.
     pub fn handle_outcome(&mut self, outcome: Outcome) {
-        if self.closing && self.requests.is_empty() {
-            // It was abandoned, and so are its requests.
+        if self.was_abandoned() {
             return;
         }
         if let Outcome::Unknown { reason } = &outcome {
             return self.abandon(reason);
         }
-        self.requests.answer_write(|put| {
-            let tag = put.tag;
-            match outcome {
-                Outcome::Accepted { revision } => Answer { message: Message::Put(put), at: revision, own_write: true },
-                Outcome::Stale { at, .. } => {
-                    Answer { message: Message::error(tag, text::STALE_PUT), at, own_write: false }
-                }
-                Outcome::Unavailable { reason } | Outcome::Unknown { reason } => {
-                    Answer::now(Message::error(tag, text::unavailable(&reason)))
-                }
+        self.requests.answer(|request| match (request, outcome) {
+            (Request::Write(write), Outcome::Accepted { revision }) => {
+                Ok(Answer { reply: Reply::Own(write), at: revision })
             }
+            (Request::Write(write), Outcome::Stale { operation, at }) => Ok(Answer::at(write.stale(operation), at)),
+            (Request::Write(write), Outcome::Unavailable { reason } | Outcome::Unknown { reason }) => {
+                Ok(Answer::now(Message::error(write.tag, text::unavailable(&reason))))
+            }
+            (other, _) => Err(other),
         });
     }
 
     /// What the store says of the key of the earliest unanswered [`Effect::Read`]: its latest state, nothing where it
     /// is not there, or why it can't tell.
     pub fn handle_entry(&mut self, entry: Result<Option<Entry>, Arc<str>>) {
-        self.requests.answer_read(|Get { tag, key }| match entry {
-            Ok(None) => Answer::now(Message::error(tag, text::not_found(&key))),
-            Ok(Some(entry)) => {
-                let message = match entry.value {
-                    None => Message::error(tag, text::deleted(&key, entry.version)),
-                    Some(value) if key.len() + value.len() > Limits::MAX_PUT => {
-                        let limits = Limits { max_entry: Limits::MAX_PUT, ..Limits::default() };
-                        Message::error(tag, text::entry_too_large(key.len() + value.len(), &limits))
-                    }
-                    Some(value) => Message::put(tag, key, value, entry.version),
-                };
-                Answer { message, at: entry.revision, own_write: false }
-            }
-            Err(reason) => Answer::now(Message::error(tag, text::unavailable(&reason))),
+        if self.was_abandoned() {
+            return;
+        }
+        let dialect = self.timeline.dialect();
+        self.requests.answer(|request| match request {
+            Request::Read(Read::Get(Get { tag, key })) => Ok(match entry {
+                Ok(Some(entry)) => Answer::at(told(dialect, tag, &entry), entry.revision),
+                Ok(None) => Answer::now(Message::error(tag, text::not_found(&key))),
+                Err(reason) => Answer::now(Message::error(tag, text::unavailable(&reason))),
+            }),
+            other => Err(other),
         });
     }
 
-    /// What changed since the revision of [`Effect::CatchUp`], or why the store can't tell.
-    pub fn handle_page(&mut self, page: Result<Page, Arc<str>>) {
-        debug_assert!(self.catch_up == CatchUp::Asked, "a page that was not asked for");
-        self.catch_up = CatchUp::NotNeeded;
-        let page = match page {
-            Ok(page) if page.through > self.position() => page,
-            Ok(_) => return self.abandon("the store has lost track of what changed"),
-            Err(reason) => return self.abandon(&reason),
-        };
-        for entry in page.entries {
-            self.send_answers_while(|answer| answer.at < entry.revision);
-            let is_own = self.requests.front_answer().is_some_and(|a| a.own_write && a.at == entry.revision);
-            if !is_own {
-                let value = entry.value.unwrap_or_default();
-                // What a PUT can't carry is not broadcast to base connections, which could not read it.
-                if entry.key.len() + value.len() <= Limits::MAX_PUT {
-                    let sent = self.output.push_broadcast(&entry.key, &value, entry.version);
-                    debug_assert!(sent.is_ok(), "within the limits of a PUT");
-                }
-            }
-            self.position = Some(entry.revision);
+    /// How the server is: the answer to the earliest unanswered [`Effect::Status`].
+    pub fn handle_status(&mut self, status: impl Into<Bytes>) {
+        if self.was_abandoned() {
+            return;
         }
-        self.position = Some(page.through);
-        self.send_answers_while(|answer| answer.at <= page.through);
+        self.requests.answer(|request| match request {
+            Request::Read(Read::Status(tag)) => Ok(Answer::now(Message::status(tag, status))),
+            other => Err(other),
+        });
     }
 
-    /// Sends what may be sent: broadcasts of what the log holds, and answers in their places. An authorized connection
+    /// What changed since the revision of [`Effect::Changes`], or why the store can't tell.
+    pub fn handle_changes(&mut self, page: Result<Page, PageError>) {
+        match (self.asked.take(), page) {
+            // It was asked for before the connection was abandoned.
+            (None, _) => debug_assert!(self.was_abandoned(), "a page that was not asked for"),
+            (Some(Asked::CatchUp), Ok(page)) => self.catch_up(page),
+            (Some(Asked::CatchUp), Err(PageError::Untold(reason) | PageError::Unavailable(reason))) => {
+                self.abandon(&reason);
+            }
+            (Some(Asked::Scan), Ok(page)) => self.scans.take_changes(page),
+            (Some(Asked::Scan), Err(PageError::Untold(_))) => self.scans.start_over(self.timeline.position()),
+            (Some(Asked::Scan), Err(PageError::Unavailable(reason))) => self.give_up_scan(&reason),
+        }
+    }
+
+    /// Which keys there are, for [`Effect::Keys`], or why the store can't tell.
+    pub fn handle_keys(&mut self, page: Result<KeyPage, Arc<str>>) {
+        match (self.asked.take(), page) {
+            (Some(Asked::Scan), Ok(page)) => self.scans.take_keys(page),
+            (Some(Asked::Scan), Err(reason)) => self.give_up_scan(&reason),
+            (None | Some(Asked::CatchUp), _) => debug_assert!(self.was_abandoned(), "a page that was not asked for"),
+        }
+    }
+
+    fn give_up_scan(&mut self, reason: &str) {
+        if let Some(tag) = self.scans.give_up() {
+            self.timeline.push(&Message::error(tag, text::unavailable(reason)));
+        }
+    }
+
+    /// Sends what changed while the connection was behind the log, and what is to be sent in between.
+    fn catch_up(&mut self, Page { entries, through, head }: Page) {
+        if through <= self.timeline.position() {
+            return self.abandon("the store has lost track of what changed");
+        }
+        self.behind = false;
+        self.timeline.catch_up_to(head);
+        for entry in entries {
+            while self.send_due(|at| at < entry.revision) {}
+            let own = self.requests.front_answer().is_some_and(|a| a.is_own_write() && a.at == entry.revision);
+            self.timeline.catch_up_with(&entry, own);
+        }
+        self.timeline.caught_up(through);
+        while self.send_due(|at| at <= through) {}
+    }
+
+    /// Sends what may be sent: changes that the log holds, and answers in their places. An authorized connection
     /// follows the log from the first call on; nothing that it asks is done before.
     pub fn handle_log(&mut self, log: &RecentLog) {
-        if self.position.is_none() && matches!(self.session, Session::Open(_)) {
-            self.position = Some(log.head());
+        if matches!(self.session, Session::Open(_)) {
+            self.timeline.begin(log.head());
+            self.timeline.skip_to(log.head());
         }
         loop {
-            let position = self.position();
-            self.send_answers(position);
+            let position = self.timeline.position();
+            while self.timeline.has_room() && (self.send_due(|at| at <= position) || self.take_turn(log)) {}
             // What is being read may be older than what the log holds by now.
-            let follows = self.position.is_some() && self.catch_up == CatchUp::NotNeeded && !self.requests.is_reading();
+            let follows = self.timeline.follows_anything()
+                && !self.behind
+                && self.asked.is_none()
+                && !self.requests.is_reading()
+                && !self.wants_page();
             // Of a connection that ends, only what its answers need.
-            if !follows || !self.has_room() || (self.closing && self.requests.is_empty()) {
-                return;
+            if !follows || !self.timeline.has_room() || (self.closing && self.owes_nothing()) {
+                break;
             }
-            if self.follow(log).is_break() || self.position() == position {
-                return;
+            let answer = self.requests.front_answer().map(|answer| answer.at);
+            match self.timeline.follow(log, answer, self.scans.at()) {
+                Err(Behind) => {
+                    self.behind = true;
+                    break;
+                }
+                Ok(step) if step.is_break() || self.timeline.position() == position => break,
+                Ok(_) => {}
             }
         }
+        self.timeline.mark();
     }
 
-    /// Sends what the log holds after the position, up to the place of the answer at the front, own writes left out.
-    /// Breaks where it can't go on before something else has happened.
-    fn follow(&mut self, log: &RecentLog) -> ControlFlow<()> {
-        let Some(unread) = log.after(self.position()) else {
-            self.catch_up = CatchUp::Needed;
-            return Break(());
-        };
-        let until = self.requests.front_answer().map(|answer| answer.at);
-        for part in unread {
-            let mut sent = 0;
-            for (index, committed) in part.commits().iter().enumerate() {
-                if until.is_some_and(|until| committed.revision > until) {
-                    self.output.push_shared(part.frames(sent..index));
-                    self.position = until;
-                    return Continue(());
-                }
-                if committed.origin == Some(self.id) {
-                    self.output.push_shared(part.frames(sent..index));
-                    sent = index + 1;
-                    if until.is_none() {
-                        // The answer that takes the place of the broadcast will be there in a moment.
-                        return Break(());
-                    }
-                }
-                self.position = Some(committed.revision);
-                if self.output.remaining() + part.frames_length(sent..index + 1) >= OUTPUT_ROOM {
-                    self.output.push_shared(part.frames(sent..index + 1));
-                    return Continue(());
+    /// Whether a page of a scan is to be read, before anything else is sent: or else who is sent much would never be sent
+    /// what it has asked for.
+    fn wants_page(&self) -> bool {
+        self.asked.is_none() && self.timeline.has_room() && self.scans.wanted().is_some()
+    }
+
+    /// Sends the answer at the front, or the page of a scan, where it may be sent now; answers whether one was.
+    fn send_due(&mut self, is_due: impl Fn(Revision) -> bool) -> bool {
+        if let Some(answer) = self.requests.pop_answer_if(|answer| is_due(answer.at)) {
+            self.send(&answer);
+            return true;
+        }
+        if !self.scans.at().is_some_and(&is_due) {
+            return false;
+        }
+        let Some(page) = self.scans.take_page() else { return false };
+        if let Some(tag) = page.reset {
+            self.timeline.push(&Message::mark(tag, Revision::ZERO));
+        }
+        for entry in &page.entries {
+            self.timeline.push_entry(page.tag, entry);
+        }
+        if let Some(tag) = page.ends {
+            self.timeline.owe_mark(tag);
+            // As soon as it may be sent: what comes next on the log is no part of it.
+            self.timeline.mark();
+        }
+        true
+    }
+
+    /// Does what waits for everything before it to be answered and sent, where it has; answers whether there was something.
+    fn take_turn(&mut self, log: &RecentLog) -> bool {
+        let (position, settled) = (self.timeline.position(), self.timeline.is_settled());
+        match self.requests.front_waiting() {
+            // What a page tells depends on what the connection followed when it was asked for.
+            _ if self.asked.is_some() => return false,
+            None => return false,
+            Some(AtFront::Barrier(_, head)) => {
+                // Whatever was acknowledged to anybody before it came is in the log.
+                if *head.get_or_insert(log.head()) > position || !settled {
+                    return false;
                 }
             }
-            self.output.push_shared(part.frames(sent..part.commits().len()));
+            Some(AtFront::Hello(_) | AtFront::Watch(_) | AtFront::List(_)) => {}
         }
-        Continue(())
+        match self.requests.pop_waiting() {
+            None => return false,
+            Some(AtFront::Hello(tag)) => {
+                self.behind = false;
+                self.timeline.greet(log.head());
+                let greeting = self.terms.greeting(log.head());
+                self.timeline.push(&Message::hello(tag, greeting.encode()));
+            }
+            Some(AtFront::Barrier(tag, _)) => {
+                self.timeline.owe_mark(tag);
+                self.timeline.mark();
+            }
+            Some(AtFront::Watch(watch)) => {
+                self.timeline.watch(watch.prefix.clone());
+                self.scans.begin(Scan::watch(watch, position));
+            }
+            Some(AtFront::List(List { tag, limit: 0, .. })) => self.timeline.owe_mark(tag),
+            Some(AtFront::List(list)) => self.scans.begin(Scan::list(list)),
+        }
+        true
     }
 
-    fn send_answers(&mut self, through: Revision) {
-        while self.has_room()
-            && let Some(message) = self.requests.pop_answer_if(|answer| answer.at <= through)
-        {
-            self.send(&message);
+    fn send(&mut self, answer: &Answer) {
+        match &answer.reply {
+            Reply::Frame(message) => self.timeline.push(message),
+            Reply::Own(write) => self.timeline.push_own(write, answer.at),
         }
-    }
-
-    fn send_answers_while(&mut self, ready: impl Fn(&Answer) -> bool) {
-        while let Some(message) = self.requests.pop_answer_if(&ready) {
-            self.send(&message);
-        }
-    }
-
-    fn send(&mut self, message: &Message) {
-        let sent = self.output.push(message);
-        debug_assert!(sent.is_ok(), "answers are within the limits of a frame");
     }
 
     fn handle_message(&mut self, message: Message) {
         match self.session {
-            Session::Open(authorized) => self.handle_request(authorized, message),
+            Session::Open(authorized) => {
+                if let Err(refusal) = self.handle_request(authorized, message) {
+                    self.answer_now(refusal);
+                }
+            }
             Session::Stranger => match message {
                 Message::Auth(auth) => {
                     self.session = Session::Verifying;
@@ -384,35 +534,50 @@ impl Connection {
         }
     }
 
-    fn handle_request(&mut self, authorized: Authorized, message: Message) {
+    /// # Errors
+    /// The answer that refuses it.
+    fn handle_request(&mut self, authorized: Authorized, message: Message) -> Result<(), Message> {
+        let (tag, kind) = (message.tag(), message.kind());
+        let refused = |text: Bytes| Message::error(tag, text);
+        let limits = &self.terms.limits;
+        let is_base = matches!(kind, Kind::Get | Kind::Put | Kind::Error | Kind::Auth);
         match message {
+            Message::Hello(_) if !self.hello => {
+                self.hello = true;
+                self.requests.push_at_front(authorized, AtFront::Hello(tag));
+            }
+            _ if !is_base && !self.hello => return Err(refused(text::before_hello(kind))),
             Message::Get(get) => {
-                if get.key.len() > self.limits.max_key {
-                    self.answer_now(Message::error(get.tag, text::key_too_large(get.key.len(), &self.limits)));
-                } else {
-                    self.requests.push_get(authorized, get);
-                }
+                check_key(&get.key, limits).map_err(refused)?;
+                self.requests.push_get(authorized, get);
             }
-            Message::Put(put) => {
-                let length = put.key.len() + put.value.len();
-                if put.key.len() > self.limits.max_key {
-                    self.answer_now(Message::error(put.tag, text::key_too_large(put.key.len(), &self.limits)));
-                } else if length > self.limits.max_entry {
-                    self.answer_now(Message::error(put.tag, text::entry_too_large(length, &self.limits)));
-                } else if put.version == Version::MAX {
-                    self.answer_now(Message::error(put.tag, text::VERSION_EXHAUSTED));
-                } else {
-                    self.requests.push_put(authorized, put);
-                }
+            Message::Put(put) => self.requests.push_write(authorized, Write::put(put, limits).map_err(refused)?),
+            Message::PutLarge(put) => {
+                self.requests.push_write(authorized, Write::put_large(put, limits).map_err(refused)?);
             }
-            Message::Error(error) => self.answer_now(Message::error(error.tag, text::cannot_be_applied(Kind::Error))),
-            Message::Auth(auth) => self.answer_now(Message::error(auth.tag, text::cannot_be_applied(Kind::Auth))),
-            // The extension is not spoken yet.
-            other => {
-                self.answer_now(Message::error(other.tag(), text::UNKNOWN_KIND));
-                self.closing = true;
+            Message::Delete(delete) => {
+                self.requests.push_write(authorized, Write::delete(delete, limits).map_err(refused)?);
+            }
+            Message::Txn(txn) => self.requests.push_write(authorized, Write::txn(txn, limits).map_err(refused)?),
+            Message::Watch(watch) => {
+                check_key(&watch.prefix, limits).map_err(refused)?;
+                if self.timeline.watched() + self.requests.watches() >= Limits::MAX_WATCHES {
+                    return Err(refused(text::too_many_watches()));
+                }
+                self.requests.push_at_front(authorized, AtFront::Watch(watch));
+            }
+            Message::List(list) => {
+                check_key(&list.prefix, limits).map_err(refused)?;
+                check_key(&list.after, limits).map_err(refused)?;
+                self.requests.push_at_front(authorized, AtFront::List(list));
+            }
+            Message::Mark(Mark { .. }) => self.requests.push_at_front(authorized, AtFront::Barrier(tag, None)),
+            Message::Status(_) => self.requests.push_status(authorized, tag),
+            Message::Hello(_) | Message::Error(_) | Message::Auth(_) => {
+                return Err(refused(text::cannot_be_applied(kind)));
             }
         }
+        Ok(())
     }
 
     fn answer_now(&mut self, message: Message) {
@@ -420,17 +585,29 @@ impl Connection {
     }
 
     fn takes_requests(&self) -> bool {
-        let held = self.requests.asked_bytes() + self.requests.answer_bytes() + self.output.remaining();
-        self.requests.len() < self.limits.max_requests
-            && held < self.limits.max_unsent
+        self.requests.len() + self.scans.len() < self.terms.limits.max_requests
+            && self.requests.bytes() + self.timeline.unsent() < self.terms.limits.max_unsent
             && !matches!(self.session, Session::Verifying)
     }
 
-    fn has_room(&self) -> bool {
-        self.output.remaining() < OUTPUT_ROOM
+    /// Whether its requests were, so that nobody waits for what comes for them.
+    fn was_abandoned(&self) -> bool {
+        self.closing && self.owes_nothing()
     }
+}
 
-    fn position(&self) -> Revision {
-        self.position.unwrap_or(Revision::ZERO)
+/// What a GET is told of a key that is there, or was.
+fn told(dialect: Dialect, tag: Tag, entry: &Entry) -> Message {
+    let Entry { key, value, version, .. } = entry;
+    match (dialect, value) {
+        (Dialect::Base, None) => Message::error(tag, text::deleted(key, *version)),
+        (Dialect::Base, Some(value)) if is_large(key, value) => {
+            Message::error(tag, text::entry_too_large(key.len() + value.len(), Limits::MAX_PUT))
+        }
+        (Dialect::Extended, None) => Message::delete(tag, key.clone(), *version),
+        (Dialect::Extended, Some(value)) if is_large(key, value) => {
+            Message::put_large(tag, key.clone(), value.clone(), *version)
+        }
+        (Dialect::Base | Dialect::Extended, Some(value)) => Message::put(tag, key.clone(), value.clone(), *version),
     }
 }

@@ -1,6 +1,6 @@
 //! What one connection may ask for, and may make the server hold.
 
-use syncline_wire::{MAX_STRING_LENGTH, Put};
+use syncline_wire::{MAX_STRING_LENGTH, Put, Txn};
 use thiserror::Error;
 
 /// What one connection may ask for, and may make the server hold.
@@ -8,7 +8,8 @@ use thiserror::Error;
 pub struct Limits {
     /// The longest key, in bytes. Longer ones are refused with ERROR `too large: …`.
     pub max_key: usize,
-    /// The most bytes of key and value together. More is refused with ERROR `too large: …`.
+    /// The most bytes of key and value together. More is refused with ERROR `too large: …`. Above [`Limits::MAX_PUT`], they
+    /// travel as PUTL.
     pub max_entry: usize,
     /// The most requests in flight. At it, the connection is not read from until one is answered.
     pub max_requests: usize,
@@ -17,14 +18,20 @@ pub struct Limits {
     pub max_unsent: usize,
 }
 
+/// What a transaction may hold in any case.
+const MAX_TRANSACTION: usize = 1024 * 1024;
+
+/// More than an operation of a TXN takes beside its key and value.
+const OPERATION_OVERHEAD: usize = 32;
+
 /// Limits that contradict the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LimitError {
     /// A key is a string, and those end at 65,535 bytes.
     #[error("the longest key: expected at most {MAX_STRING_LENGTH} bytes, found {0}")]
     MaxKey(usize),
-    /// A PUT of more kills decoders written in 16-bit arithmetic.
-    #[error("key and value together: expected at most {max} bytes, found {0}", max = Limits::MAX_PUT)]
+    /// Larger ones do not travel.
+    #[error("key and value together: expected at most {max} bytes, found {0}", max = Limits::MAX_ENTRY)]
     MaxEntry(usize),
     /// Without a request there is no answer.
     #[error("requests in flight: expected at least 1, found 0")]
@@ -39,6 +46,22 @@ impl Limits {
     /// one kills. A base connection is never sent more.
     pub const MAX_PUT: usize = Put::MAX_ENTRY;
 
+    /// The most bytes of key and value that [`Limits::max_entry`] may allow (`docs/protocol.md`, PUTL).
+    pub const MAX_ENTRY: usize = 16 * 1024 * 1024;
+
+    /// The most prefixes that one connection watches.
+    pub const MAX_WATCHES: usize = 256;
+
+    /// The most bytes of keys and values of one transaction.
+    pub const fn max_transaction(&self) -> usize {
+        if self.max_entry > MAX_TRANSACTION { self.max_entry } else { MAX_TRANSACTION }
+    }
+
+    /// The most bytes of a frame. Longer ones are passed over as they come in.
+    pub(super) const fn max_frame(&self) -> usize {
+        self.max_transaction() + Txn::MAX_OPERATIONS * OPERATION_OVERHEAD
+    }
+
     /// The same limits, where the protocol allows them.
     ///
     /// # Errors
@@ -46,7 +69,7 @@ impl Limits {
     pub const fn validated(self) -> Result<Self, LimitError> {
         if self.max_key > MAX_STRING_LENGTH {
             Err(LimitError::MaxKey(self.max_key))
-        } else if self.max_entry > Self::MAX_PUT {
+        } else if self.max_entry > Self::MAX_ENTRY {
             Err(LimitError::MaxEntry(self.max_entry))
         } else if self.max_requests == 0 {
             Err(LimitError::MaxRequests)
@@ -83,8 +106,8 @@ mod tests {
         };
         assert_eq!(refused(|l| l.max_key = 65_536), "the longest key: expected at most 65535 bytes, found 65536");
         assert_eq!(
-            refused(|l| l.max_entry = 65_526),
-            "key and value together: expected at most 65525 bytes, found 65526"
+            refused(|l| l.max_entry = 16_777_217),
+            "key and value together: expected at most 16777216 bytes, found 16777217"
         );
         assert_eq!(refused(|l| l.max_requests = 0), "requests in flight: expected at least 1, found 0");
         assert_eq!(refused(|l| l.max_unsent = 0), "bytes of unsent answers: expected at least 1, found 0");

@@ -2,9 +2,20 @@
 
 mod connection;
 mod limits;
+mod prefixes;
 mod requests;
+mod scan;
 mod session;
+mod terms;
+mod timeline;
+mod write;
 
 pub use connection::{Connection, Effect, Input};
 pub use limits::{LimitError, Limits};
 pub use session::Access;
+pub use terms::Terms;
+
+/// What a connection is told that has no place, or that the server can't serve: the text of an ERROR.
+pub fn unavailable(reason: &str) -> bytes::Bytes {
+    crate::text::unavailable(reason)
+}

@@ -7,46 +7,105 @@
 //! ```
 //!
 //! Writes are pipelined: one is given out while earlier ones are undecided. A read waits for the writes before it, and
-//! a write for the reads before it, so that each read sees exactly the writes before it. (What is refused at once is
-//! an answer as soon as it comes, wherever it stands.)
+//! a write for the reads before it, so that each read sees exactly the writes before it. What is [`AtFront`] waits until
+//! everything before it is answered and sent, and what comes after waits for it. (What is refused at once is an answer as
+//! soon as it comes, wherever it stands.)
 
 use super::Limits;
 use super::session::Authorized;
+use super::write::{Write, copied};
+use crate::Operation;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use syncline_wire::{Auth, Get, Message, Password, Put, Revision, Tag};
+use syncline_wire::{Auth, Get, List, Message, Password, Put, Revision, Tag, Watch};
 
 /// What is sent for a request, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// The frame.
-    pub(super) message: Message,
+    pub(super) reply: Reply,
     /// The answer is true at this revision: it is sent once the connection was sent everything up to there.
     pub(super) at: Revision,
-    /// Whether it is the connection's own write of that revision, of which it gets no broadcast.
-    pub(super) own_write: bool,
+}
+
+/// What is sent for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Frame(Message),
+    /// The connection's own write, of which it gets no broadcast: it was accepted.
+    Own(Write),
+}
+
+impl Reply {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(message) => message.encoded_length(),
+            Self::Own(write) => write.bytes(),
+        }
+    }
 }
 
 impl Answer {
     /// An answer that is true at any time.
     pub(super) const fn now(message: Message) -> Self {
-        Self { message, at: Revision::ZERO, own_write: false }
+        Self::at(message, Revision::ZERO)
+    }
+
+    pub(super) const fn at(message: Message, at: Revision) -> Self {
+        Self { reply: Reply::Frame(message), at }
+    }
+
+    pub(super) const fn is_own_write(&self) -> bool {
+        matches!(self.reply, Reply::Own(_))
     }
 }
 
 #[derive(Debug)]
-enum Request {
-    Put(Put),
-    Get(Get),
+pub(super) enum Request {
+    Write(Write),
+    Read(Read),
     Auth(Auth),
+    AtFront(AtFront),
     Answered(Answer),
+}
+
+/// What is answered by what the store or the server says at the time.
+#[derive(Debug)]
+pub(super) enum Read {
+    Get(Get),
+    Status(Tag),
+}
+
+/// What is done when everything before it is answered and sent, and before anything after it is begun.
+#[derive(Debug)]
+pub(super) enum AtFront {
+    Hello(Tag),
+    /// A MARK, and the head when it came to the front.
+    Barrier(Tag, Option<Revision>),
+    Watch(Watch),
+    List(List),
+}
+
+impl Request {
+    /// What it counts as until it is answered.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write(write) => write.bytes(),
+            Self::Read(Read::Get(get)) => get.key.len(),
+            Self::Auth(auth) => auth.password.expose().len(),
+            Self::AtFront(AtFront::Watch(watch)) => watch.prefix.len(),
+            Self::AtFront(AtFront::List(list)) => list.prefix.len() + list.after.len(),
+            Self::Read(Read::Status(_)) | Self::AtFront(AtFront::Hello(_) | AtFront::Barrier(..)) => 0,
+            Self::Answered(answer) => answer.reply.bytes(),
+        }
+    }
 }
 
 /// What is given out to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    Write(Put),
-    Read(Bytes),
+    Write(Vec<Operation>),
+    Get(Bytes),
+    Status,
     Verify(Password),
 }
 
@@ -62,9 +121,9 @@ pub(super) struct Requests {
     writing: usize,
     /// Reads given out and not answered.
     reading: usize,
-    /// The bytes of requests without an answer.
-    asked_bytes: usize,
-    /// The bytes of answers.
+    /// The bytes of all.
+    bytes: usize,
+    /// Those of answers.
     answer_bytes: usize,
 }
 
@@ -77,14 +136,14 @@ impl Requests {
         self.queue.is_empty()
     }
 
-    /// The bytes of requests without an answer.
-    pub(super) const fn asked_bytes(&self) -> usize {
-        self.asked_bytes
+    /// How many wait for their turn to watch.
+    pub(super) fn watches(&self) -> usize {
+        self.queue.iter().filter(|request| matches!(request, Request::AtFront(AtFront::Watch(_)))).count()
     }
 
-    /// The bytes of answers that wait.
-    pub(super) const fn answer_bytes(&self) -> usize {
-        self.answer_bytes
+    /// The bytes of what was asked, and of answers that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether something was given out that is not answered.
@@ -98,30 +157,47 @@ impl Requests {
     }
 
     /// A write has come, of one who may write.
-    pub(super) fn push_put(&mut self, _: Authorized, mut put: Put) {
-        self.asked_bytes += put.encoded_length();
-        put.key = copied(&put.key);
-        put.value = copied(&put.value);
-        self.queue.push_back(Request::Put(put));
+    pub(super) fn push_write(&mut self, _: Authorized, write: Write) {
+        self.push(Request::Write(write));
     }
 
-    /// A read has come, of one who may read.
-    pub(super) fn push_get(&mut self, _: Authorized, mut get: Get) {
-        self.asked_bytes += get.key.len();
-        get.key = copied(&get.key);
-        self.queue.push_back(Request::Get(get));
+    /// A GET has come, of one who may read.
+    pub(super) fn push_get(&mut self, _: Authorized, Get { tag, key }: Get) {
+        self.push(Request::Read(Read::Get(Get { tag, key: copied(&key) })));
+    }
+
+    /// A STATUS has come, of one who may read.
+    pub(super) fn push_status(&mut self, _: Authorized, tag: Tag) {
+        self.push(Request::Read(Read::Status(tag)));
+    }
+
+    /// Something has come that waits for its turn, of one who may read.
+    pub(super) fn push_at_front(&mut self, _: Authorized, request: AtFront) {
+        self.push(Request::AtFront(match request {
+            AtFront::Watch(Watch { tag, prefix, since }) => {
+                AtFront::Watch(Watch { tag, prefix: copied(&prefix), since })
+            }
+            AtFront::List(List { tag, prefix, after, limit }) => {
+                AtFront::List(List { tag, prefix: copied(&prefix), after: copied(&after), limit })
+            }
+            other => other,
+        }));
     }
 
     /// A password has come. Nothing else may come before its verdict.
     pub(super) fn push_auth(&mut self, auth: Auth) {
-        self.asked_bytes += auth.password.expose().len();
-        self.queue.push_back(Request::Auth(auth));
+        self.push(Request::Auth(auth));
     }
 
     /// A request has come that is answered at once.
     pub(super) fn push_answer(&mut self, answer: Answer) {
-        self.answer_bytes += answer.message.encoded_length();
-        self.queue.push_back(Request::Answered(answer));
+        self.answer_bytes += answer.reply.bytes();
+        self.push(Request::Answered(answer));
+    }
+
+    fn push(&mut self, request: Request) {
+        self.bytes += request.bytes();
+        self.queue.push_back(request);
     }
 
     /// The next request to be done, if one may start now. `room`: the bytes that the answers may have.
@@ -132,16 +208,19 @@ impl Requests {
             let may_read = held < room || (self.started == 0 && room > 0);
             let start = match self.queue.get(self.started)? {
                 Request::Answered(_) => None,
-                Request::Put(put) if self.reading == 0 => {
+                Request::Write(write) if self.reading == 0 => {
                     self.writing += 1;
-                    Some(Start::Write(put.clone()))
+                    Some(Start::Write(write.operations.clone()))
                 }
-                Request::Get(get) if self.writing == 0 && may_read => {
+                Request::Read(read) if self.writing == 0 && may_read => {
                     self.reading += 1;
-                    Some(Start::Read(get.key.clone()))
+                    Some(match read {
+                        Read::Get(get) => Start::Get(get.key.clone()),
+                        Read::Status(_) => Start::Status,
+                    })
                 }
                 Request::Auth(auth) => Some(Start::Verify(auth.password.clone())),
-                Request::Put(_) | Request::Get(_) => return None,
+                Request::Write(_) | Request::Read(_) | Request::AtFront(_) => return None,
             };
             self.started += 1;
             if start.is_some() {
@@ -150,59 +229,33 @@ impl Requests {
         }
     }
 
-    /// Answers the earliest write that was given out.
-    pub(super) fn answer_write(&mut self, answer: impl FnOnce(Put) -> Answer) {
-        self.answer(|request| match request {
-            Request::Put(put) => Ok(answer(put)),
-            other => Err(other),
-        });
-    }
-
-    /// Answers the earliest read that was given out.
-    pub(super) fn answer_read(&mut self, answer: impl FnOnce(Get) -> Answer) {
-        self.answer(|request| match request {
-            Request::Get(get) => Ok(answer(get)),
-            other => Err(other),
-        });
-    }
-
-    /// Answers the password that was given out.
-    pub(super) fn answer_auth(&mut self, answer: impl FnOnce(Auth) -> Answer) {
-        self.answer(|request| match request {
-            Request::Auth(auth) => Ok(answer(auth)),
-            other => Err(other),
-        });
-    }
-
-    fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
+    /// Answers the earliest request that was given out; `answer` hands it back where it is no answer to such a one.
+    pub(super) fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
         while self.decided < self.started && matches!(self.queue.get(self.decided), Some(Request::Answered(_))) {
             self.decided += 1;
         }
-        let asked = match self.queue.get(self.decided) {
-            Some(Request::Put(put)) if self.decided < self.started => put.encoded_length(),
-            Some(Request::Get(get)) if self.decided < self.started => get.key.len(),
-            Some(Request::Auth(auth)) if self.decided < self.started => auth.password.expose().len(),
-            _ => return debug_assert!(false, "an answer to what was not asked"),
+        let Some(place) = self.queue.get_mut(self.decided).filter(|_| self.decided < self.started) else {
+            return debug_assert!(false, "an answer to what was not asked");
         };
-        let Some(slot) = self.queue.get_mut(self.decided) else { return };
-        let request =
-            std::mem::replace(slot, Request::Answered(Answer::now(Message::error(Tag::BROADCAST, Bytes::new()))));
-        let (writes, reads) = match request {
-            Request::Put(_) => (1, 0),
-            Request::Get(_) => (0, 1),
-            Request::Auth(_) | Request::Answered(_) => (0, 0),
+        let asked = place.bytes();
+        let (writes, reads) = match place {
+            Request::Write(_) => (1, 0),
+            Request::Read(_) => (0, 1),
+            Request::Auth(_) | Request::AtFront(_) | Request::Answered(_) => (0, 0),
         };
-        match answer(request) {
+        let nothing = Request::Answered(Answer::now(Message::error(Tag::BROADCAST, Bytes::new())));
+        match answer(std::mem::replace(place, nothing)) {
             Ok(answer) => {
-                self.asked_bytes -= asked;
-                self.answer_bytes += answer.message.encoded_length();
-                *slot = Request::Answered(answer);
-                self.decided += 1;
+                let bytes = answer.reply.bytes();
+                *place = Request::Answered(answer);
+                self.bytes = self.bytes + bytes - asked;
+                self.answer_bytes += bytes;
                 self.writing -= writes;
                 self.reading -= reads;
+                self.decided += 1;
             }
             Err(request) => {
-                *slot = request;
+                *place = request;
                 debug_assert!(false, "the answer of a read to a write, or the other way round");
             }
         }
@@ -217,29 +270,46 @@ impl Requests {
     }
 
     /// Takes the answer at the front, if the request there has one, and `ready` says so.
-    pub(super) fn pop_answer_if(&mut self, ready: impl FnOnce(&Answer) -> bool) -> Option<Message> {
+    pub(super) fn pop_answer_if(&mut self, ready: impl FnOnce(&Answer) -> bool) -> Option<Answer> {
         if !self.front_answer().is_some_and(ready) {
             return None;
         }
-        let Some(Request::Answered(answer)) = self.queue.pop_front() else { return None };
-        self.answer_bytes -= answer.message.encoded_length();
+        let Some(Request::Answered(answer)) = self.pop() else { return None };
+        self.answer_bytes -= answer.reply.bytes();
+        Some(answer)
+    }
+
+    /// What waits for its turn, where that has come.
+    pub(super) fn front_waiting(&mut self) -> Option<&mut AtFront> {
+        match self.queue.front_mut() {
+            Some(Request::AtFront(request)) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Takes what [`Requests::front_waiting`] shows.
+    pub(super) fn pop_waiting(&mut self) -> Option<AtFront> {
+        self.front_waiting()?;
+        match self.pop() {
+            Some(Request::AtFront(request)) => Some(request),
+            _ => None,
+        }
+    }
+
+    fn pop(&mut self) -> Option<Request> {
+        let request = self.queue.pop_front()?;
+        self.bytes -= request.bytes();
         self.started = self.started.saturating_sub(1);
         self.decided = self.decided.saturating_sub(1);
         if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();
         }
-        Some(answer.message)
+        Some(request)
     }
 }
 
 /// The bytes of the largest answer to a read: what one counts as until its answer is there.
 const MAX_ANSWER: usize = Put::OVERHEAD + Limits::MAX_PUT;
-
-/// Bytes on their own. What came in shares the memory of all that was read with it, which may be a thousand times more
-/// than what is counted here.
-fn copied(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
-}
 
 /// The room for requests that an idle connection keeps.
 const KEPT_CAPACITY: usize = 4;

@@ -48,7 +48,7 @@ fn anything_before_the_auth_is_a_bad_message_type() {
     assert_eq!(peer.effects(), [], "nothing is done for a stranger");
     let expected = [1, 2, 3].map(|tag| error(tag, "go away, bad message type"));
     assert_eq!(peer.shown(&history), expected);
-    peer.send_bytes(b"\x04\x09\x00\x00\x00");
+    peer.send_bytes(b"\x0c\x09\x00\x00\x00");
     assert_eq!(peer.shown(&history), [error(9, "unknown message kind")]);
     assert!(peer.connection.is_finished());
 }

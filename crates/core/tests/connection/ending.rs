@@ -12,8 +12,8 @@ fn an_unknown_kind_is_answered_in_order_and_what_follows_is_not_taken_for_frames
     let history = History::new();
     let mut peer = Peer::following(&history);
     peer.send(&[get(1, "a"), put(2, "b", "1", 1)]);
-    // A HELLO, and what would be a GET.
-    assert_eq!(peer.send_bytes(b"\x04\x09\x00\x00\x00\x00\x0a\x00\x01\x00k"), Input::Closed);
+    // What nobody knows, and what would be a GET.
+    assert_eq!(peer.send_bytes(b"\x0c\x09\x00\x00\x00\x00\x0a\x00\x01\x00k"), Input::Closed);
     assert_eq!(peer.send(&[get(11, "k")]), Input::Closed);
     assert_eq!(peer.effects(), [read("a")]);
     peer.connection.handle_entry(Ok(None));
@@ -26,8 +26,8 @@ fn an_unknown_kind_is_answered_in_order_and_what_follows_is_not_taken_for_frames
 }
 
 #[test]
-fn every_kind_from_4_on_is_unknown() {
-    for kind in 4..=u8::MAX {
+fn every_kind_from_12_on_is_unknown() {
+    for kind in 12..=u8::MAX {
         let history = History::new();
         let mut peer = Peer::following(&history);
         assert_eq!(peer.send_bytes(&[kind, 0x34, 0x12]), Input::Closed);
@@ -135,9 +135,9 @@ fn one_that_ends_while_behind_still_gets_its_answers() {
     assert_eq!(peer.shown(&history), []);
     peer.connection.handle_outcome(accepted(own));
     let since = Revision::new(10);
-    assert!(matches!(peer.effects()[..], [Effect::CatchUp { since: asked, .. }] if asked == since));
+    assert!(matches!(peer.effects()[..], [Effect::Changes { since: asked, .. }] if asked == since));
     let entries = [entry("a", "1", 1, Revision::new(11)), entry("mine", "1", 1, own)];
-    peer.connection.handle_page(Ok(page(entries, own)));
+    peer.connection.handle_changes(Ok(page(entries, own)));
     assert_eq!(peer.effects(), [read("a")]);
     peer.connection.handle_entry(Ok(Some(entry("a", "1", 1, Revision::new(11)))));
     history.commit([(OTHER, vec![write("a", "2", 2)])]);

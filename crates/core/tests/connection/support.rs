@@ -1,9 +1,12 @@
 //! A connection whose driver is the test, and the history that it is shown.
 
 use bytes::{Buf, Bytes, BytesMut};
-use syncline_core::server::{Access, Connection, Effect, Input, Limits};
-use syncline_core::{ConnId, Entry, Operation, Outcome, Page, RecentLog, StretchBuilder, Transaction};
-use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+use std::time::Duration;
+use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::{
+    ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, StretchBuilder, Transaction,
+};
+use syncline_wire::{Decoded, Greeting, Message, Put, Revision, Tag, Version, decode};
 
 /// The connection under test.
 pub(crate) const ME: Option<ConnId> = Some(ConnId::new(1));
@@ -74,9 +77,65 @@ pub(crate) fn tombstone(key: &'static str, version: u64, revision: Revision) -> 
     Entry { key: key.into(), value: None, version: Version::new(version), revision }
 }
 
-/// One page of what changed.
+/// One page of what changed, read when its last entry was the head.
 pub(crate) fn page(entries: impl Into<Vec<Entry>>, through: Revision) -> Page {
-    Page { entries: entries.into(), through, head: through }
+    page_read_at(entries, through, through)
+}
+
+/// One page of what changed, read at a head.
+pub(crate) fn page_read_at(entries: impl Into<Vec<Entry>>, through: Revision, head: Revision) -> Page {
+    Page { entries: entries.into(), through, head }
+}
+
+/// One page of keys, read at a head.
+pub(crate) fn keys(entries: impl Into<Vec<Entry>>, next: Option<&'static str>, head: Revision) -> KeyPage {
+    KeyPage { entries: entries.into(), next: next.map(Bytes::from), head }
+}
+
+/// A change, as those are told who have said HELLO and did not make it.
+pub(crate) fn deletion(key: &'static str, version: u64) -> Message {
+    Message::delete(Tag::BROADCAST, key, Version::new(version))
+}
+
+pub(crate) fn hello(tag: u16) -> Message {
+    Message::hello(Tag::new(tag), "")
+}
+
+pub(crate) fn watch(tag: u16, prefix: &'static str, since: u64) -> Message {
+    Message::watch(Tag::new(tag), prefix, Revision::new(since))
+}
+
+pub(crate) fn mark(tag: u16, revision: impl Into<At>) -> Message {
+    Message::mark(Tag::new(tag), revision.into().0)
+}
+
+/// A revision, or the number of one.
+pub(crate) struct At(Revision);
+
+impl From<Revision> for At {
+    fn from(revision: Revision) -> Self {
+        Self(revision)
+    }
+}
+
+impl From<u64> for At {
+    fn from(number: u64) -> Self {
+        Self(Revision::new(number))
+    }
+}
+
+/// What HELLO is answered with at a head.
+pub(crate) fn greeting(tag: u16, head: u64) -> Message {
+    let greeting = Greeting {
+        protocol: 1,
+        features: 0,
+        store_id: *b"the test's store",
+        head: Revision::new(head),
+        heartbeat_ms: 2000,
+        max_key: 4096,
+        max_entry: 65_525,
+    };
+    Message::hello(Tag::new(tag), greeting.encode())
 }
 
 /// The history, as its recent log shows it.
@@ -141,8 +200,38 @@ impl Peer {
 
     /// One that was shown no log yet.
     pub(crate) fn new(access: Access, limits: Limits) -> Self {
-        let connection = Connection::new(ME.unwrap(), access, limits.validated().unwrap());
+        let terms = Terms {
+            access,
+            limits: limits.validated().unwrap(),
+            store: StoreId::new(*b"the test's store"),
+            heartbeat: Duration::from_secs(2),
+        };
+        let connection = Connection::new(ME.unwrap(), terms);
         Self { connection, input: BytesMut::new(), received: BytesMut::new() }
+    }
+
+    /// One that has said HELLO.
+    pub(crate) fn extended(history: &History) -> Self {
+        Self::extended_within(Limits::default(), history)
+    }
+
+    /// The same, under other limits.
+    pub(crate) fn extended_within(limits: Limits, history: &History) -> Self {
+        let mut peer = Self::within(limits, history);
+        peer.send(&[hello(1)]);
+        assert!(matches!(peer.shown(history)[..], [Message::Hello(_)]));
+        peer
+    }
+
+    /// One that watches a prefix under which there is nothing yet.
+    pub(crate) fn watching(prefix: &'static str, history: &History) -> Self {
+        let mut peer = Self::extended(history);
+        peer.send(&[watch(2, prefix, 0)]);
+        assert_eq!(peer.shown(history), []);
+        assert!(matches!(peer.effects()[..], [Effect::Keys { .. }]));
+        peer.connection.handle_keys(Ok(keys([], None, history.log.head())));
+        assert_eq!(peer.shown(history), [mark(2, history.log.head())]);
+        peer
     }
 
     /// Frames come in.
@@ -182,7 +271,7 @@ impl Peer {
             match decode(&mut self.received) {
                 Ok(Decoded::Frame(frame)) => frames.push(frame),
                 Ok(Decoded::Incomplete { .. }) => return frames,
-                refused => panic!("{refused:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::client::{Client, Request};
 use crate::{Counts, count};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
-use syncline_core::{ConnId, RecentLog};
+use syncline_core::{ConnId, Dialect, RecentLog};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
 /// One write of one key.
@@ -30,7 +30,7 @@ impl History {
         let mut writes = Vec::new();
         for unread in log.after(Revision::ZERO).unwrap() {
             for (place, committed) in unread.commits().iter().enumerate() {
-                let mut frames = BytesMut::from(unread.frames(place..place + 1).as_ref());
+                let mut frames = BytesMut::from(unread.frames(Dialect::Base, place..place + 1).as_ref());
                 while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut frames) {
                     let (revision, origin) = (committed.revision, committed.origin);
                     writes.push(Write { revision, origin, key: put.key, value: put.value, version: put.version });

@@ -3,8 +3,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits};
-use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Transaction};
+use std::time::Duration;
+use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, StoreId, Transaction};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
 use crate::world::Skew;
@@ -114,7 +115,15 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(id: u64, access: Access, limits: Limits) -> Self {
         let mut client = Self {
-            connection: Connection::new(ConnId::new(id), access, limits.validated().unwrap()),
+            connection: Connection::new(
+                ConnId::new(id),
+                Terms {
+                    access,
+                    limits: limits.validated().unwrap(),
+                    store: StoreId::new([0; 16]),
+                    heartbeat: Duration::from_secs(2),
+                },
+            ),
             limits,
             outgoing: BytesMut::new(),
             input: BytesMut::new(),
@@ -224,7 +233,7 @@ impl Client {
                 count(&mut self.counts, "own answers merged into pages", merged);
                 count(&mut self.counts, "pages", 1);
                 self.has_caught_up = true;
-                self.connection.handle_page(Ok(page));
+                self.connection.handle_changes(Ok(page));
             }
         }
         self.look();
@@ -303,7 +312,7 @@ impl Client {
                     self.frames.push(frame);
                 }
                 Ok(Decoded::Incomplete { .. }) => break,
-                refused => panic!("{refused:?}"),
+                other => panic!("{other:?}"),
             }
         }
         assert!(self.partial.is_empty(), "half a frame");

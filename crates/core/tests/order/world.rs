@@ -183,12 +183,13 @@ impl World {
                 // A read is done after the earlier ones, as a driver must.
                 Effect::Read { key } if late || self.clients[client].is_reading() => Done::Asked(key),
                 Effect::Read { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
-                Effect::CatchUp { since, max_bytes } => {
-                    let page = block_on(self.store.changed_since(since, b"", max_bytes)).unwrap();
+                Effect::Changes { prefix, since, max_bytes } => {
+                    let page = block_on(self.store.changed_since(since, &prefix, max_bytes)).unwrap();
                     // It overtakes what the committer still has to tell, if that is possible.
                     self.clients[client].done.push_front(Done::Page(page));
                     continue;
                 }
+                Effect::Keys { .. } | Effect::Status => panic!("nobody has said HELLO"),
             };
             self.clients[client].done.push_back(done);
         }

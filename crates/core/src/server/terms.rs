@@ -1,0 +1,37 @@
+//! What a server grants all of its connections, and tells them of itself.
+
+use super::{Access, Limits};
+use crate::StoreId;
+use std::time::Duration;
+use syncline_wire::{Greeting, Revision};
+
+/// What a server grants all of its connections, and tells them of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// What it demands before it serves them.
+    pub access: Access,
+    /// What one of them may ask for; [`validated`](Limits::validated).
+    pub limits: Limits,
+    /// Which history it serves.
+    pub store: StoreId,
+    /// How often somebody who watches hears of it at the least.
+    pub heartbeat: Duration,
+}
+
+impl Terms {
+    /// The version of the extension (`docs/protocol.md`, HELLO).
+    const PROTOCOL: u16 = 1;
+
+    /// What HELLO is answered with.
+    pub(super) fn greeting(&self, head: Revision) -> Greeting {
+        Greeting {
+            protocol: Self::PROTOCOL,
+            features: 0,
+            store_id: self.store.bytes(),
+            head,
+            heartbeat_ms: u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            max_key: u16::try_from(self.limits.max_key).unwrap_or(u16::MAX),
+            max_entry: u32::try_from(self.limits.max_entry).unwrap_or(u32::MAX),
+        }
+    }
+}
