@@ -132,8 +132,10 @@ impl Scan {
         self.ready(Tag::BROADCAST, entries, head, through >= until || through >= head);
     }
 
-    /// What changed since the revision that the client knows can't be told: it forgets, and is told everything.
+    /// What changed since the revision that the client knows can't be told: it forgets, and is told everything; also what
+    /// it was sent since it has asked.
     fn start_over(&mut self, at: Revision) {
+        self.purpose = Purpose::Watch { until: at };
         self.source = Source::Keys { after: None };
         self.page = Some(ReadyPage { tag: self.tag, entries: Vec::new(), at, reset: Some(self.tag), ends: None });
     }
@@ -183,7 +185,7 @@ impl Scans {
         }
     }
 
-    /// What [`Wanted::Changes`] asks for can't be told any more.
+    /// What [`Wanted::Changes`] asks for can't be told any more, of a connection that stands at a revision.
     pub(super) fn start_over(&mut self, at: Revision) {
         if let Some(scan) = self.0.front_mut() {
             scan.start_over(at);

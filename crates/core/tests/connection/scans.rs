@@ -144,6 +144,27 @@ fn a_resume_that_can_not_be_told_begins_afresh() {
 }
 
 #[test]
+fn what_was_sent_before_it_begins_afresh_is_sent_again() {
+    let mut history = History::new();
+    let mut peer = Peer::extended(&history);
+    peer.send(&[watch(2, "a/", 7)]);
+    assert_eq!(peer.shown(&history), []);
+    assert_eq!(peer.effects(), [changes("a/", 7)]);
+    peer.connection.handle_changes(Ok(page_read_at([], at(8), at(10))));
+    history.put(OTHER, "a/1", "1", 1);
+    assert_eq!(peer.shown(&history), []);
+    assert_eq!(peer.effects(), [changes("a/", 8)]);
+    peer.connection.handle_changes(Ok(page_read_at([], at(9), at(11))));
+    assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), mark(0, 11)]);
+    assert_eq!(peer.effects(), [changes("a/", 9)]);
+    peer.connection.handle_changes(Err(PageError::Untold("forgotten meanwhile".into())));
+    assert_eq!(peer.shown(&history), [mark(2, 0)]);
+    assert_eq!(peer.effects(), [all_keys("a/", None)]);
+    peer.connection.handle_keys(Ok(keys([entry("a/1", "1", 1, at(11))], None, at(11))));
+    assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), mark(2, 11)]);
+}
+
+#[test]
 fn a_store_in_trouble_is_told_to_the_one_who_asks_and_the_rest_goes_on() {
     let mut history = History::new();
     let mut peer = Peer::watching("a/", &history);
