@@ -57,7 +57,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
     pub(crate) max_key: Size,
 
-    /// The most of key and value together
+    /// The most of key and value together; up to 16 MiB. More than 65,525 bytes only clients get that know PUTL
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
     pub(crate) max_entry: Size,
 
@@ -80,6 +80,10 @@ pub(crate) struct Serve {
     /// How much of the newest history is kept in memory; who falls behind it is sent the latest of each key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
     pub(crate) recent_log: Size,
+
+    /// How often a watcher hears from the server at the least; silent for three times as long, the connection is dead
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s", help_heading = LIMITS)]
+    pub(crate) heartbeat: Duration,
 }
 
 const LIMITS: &str = "Limits";

@@ -57,6 +57,7 @@ fn config(args: &Serve) -> Config {
         },
         max_queue: args.max_queue.0,
         recent_log: args.recent_log.0,
+        heartbeat: args.heartbeat,
     }
 }
 

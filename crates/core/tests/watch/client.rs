@@ -50,6 +50,8 @@ struct Watched {
     pending: Option<Tag>,
     /// Whether it was told to forget, and not yet everything since.
     is_reset: bool,
+    /// Whether it holds what it held on an earlier connection, until the MARK has come.
+    resumes: bool,
     /// The tag of the first WATCH: the connection tells of the prefix what is answered after it.
     since: Tag,
 }
@@ -112,7 +114,7 @@ impl Client {
     /// Watches a prefix; since what it knows of it, or since a revision that does not exist.
     pub(crate) fn watch(&mut self, prefix: &'static str, since: Revision, head: Revision) {
         let tag = Tag::new(self.next_tag);
-        self.watched.insert(prefix.into(), Watched { pending: Some(tag), is_reset: false, since: tag });
+        self.watched.insert(prefix.into(), Watched { pending: Some(tag), is_reset: false, resumes: false, since: tag });
         self.ask(head, |tag| Message::watch(tag, prefix, since));
     }
 
@@ -142,7 +144,10 @@ impl Client {
             let tag = Tag::new(self.next_tag);
             let since = if is_known { since } else { Revision::ZERO };
             // What it knows of a prefix that it was not told whole is as good as nothing.
-            self.watched.insert(prefix.clone(), Watched { pending: Some(tag), is_reset: !is_known, since: tag });
+            self.watched.insert(
+                prefix.clone(),
+                Watched { pending: Some(tag), is_reset: !is_known, resumes: is_known, since: tag },
+            );
             self.ask(head, |tag| Message::watch(tag, prefix, since));
         }
         let unknown: Vec<_> = self.held.keys().filter(|key| !self.is_known(key)).cloned().collect();
@@ -159,7 +164,8 @@ impl Client {
     /// Whether what it holds of a key is to be that of the store.
     fn is_promised(&self, key: &[u8]) -> bool {
         let mut above = self.watched.iter().filter(|(prefix, _)| key.starts_with(prefix));
-        above.clone().any(|(_, watched)| watched.pending.is_none()) && above.all(|(_, watched)| !watched.is_reset)
+        above.clone().any(|(_, watched)| watched.pending.is_none())
+            && above.all(|(_, watched)| watched.pending.is_none() || !(watched.is_reset || watched.resumes))
     }
 
     pub(crate) fn deliver(&mut self, bytes: usize) -> bool {
