@@ -1,6 +1,6 @@
 //! The identity of a data directory: which history it holds, in which format. Written once, when it is made.
 //!
-//! A file of six lines, for people to read:
+//! A [`text_file`] of six lines:
 //!
 //! ```text
 //! syncline data
@@ -11,14 +11,12 @@
 //! crc 89abcdef
 //! ```
 //!
-//! The store id is told to every client, the seal to nobody. In every format, the second line names the format and the
-//! last is a checksum of all before it.
+//! The store id is told to every client, the seal to nobody. In every format, the second line names the format.
 
-use super::OpenError;
-use super::files::{Files, Handle};
-use super::log::NOT_READY;
+use super::files::Files;
 use super::record::Seal;
 use super::recovery::is_unfinished;
+use super::{OpenError, text_file};
 use crate::{Unavailable, new_store_id};
 use syncline_core::StoreId;
 
@@ -30,9 +28,6 @@ pub(crate) const LOCK: &str = "lock";
 
 /// The format of the directory as a whole.
 pub(crate) const FORMAT: u32 = 1;
-
-/// The file is never longer.
-const MAX_LENGTH: usize = 4096;
 
 /// Which history a data directory holds, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +47,12 @@ impl Identity {
         Ok(Self { store: new_store_id()?, seal, segment_size })
     }
 
-    fn text(self) -> String {
+    fn lines(self) -> String {
         let Self { store, seal, segment_size } = self;
-        let body =
-            format!("syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n", seal.0);
-        format!("{body}{}", checksum_line(&body))
+        format!("syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n", seal.0)
     }
 
     fn parse(text: &str) -> Result<Self, Unreadable> {
-        // Only what is whole is believed: a damaged digit makes no other format.
-        let last = text.trim_end().rfind('\n').ok_or(Unreadable::Damaged)? + 1;
-        let (body, checksum) = text.split_at(last);
-        if checksum != checksum_line(body) {
-            return Err(Unreadable::Damaged);
-        }
         let mut lines = text.lines();
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
         if field("syncline") != Some("data") {
@@ -79,34 +66,21 @@ impl Identity {
         let seal = field("seal").and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Unreadable::Damaged)?;
         let segment_size = field("segment").and_then(|number| number.parse().ok()).ok_or(Unreadable::Damaged)?;
         let identity = Self { store, seal: Seal(seal), segment_size };
-        if identity.text() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
+        if identity.lines() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
     }
 
     /// Writes the file; it is durable when this returns.
     pub(crate) fn write<F: Files>(self, files: &F) -> Result<(), OpenError> {
-        let not_ready = format!("{NAME}{NOT_READY}");
-        let write = || {
-            let handle = files.create(&not_ready)?;
-            handle.write_at(self.text().as_bytes(), 0)?;
-            handle.sync()?;
-            files.rename(&not_ready, NAME)?;
-            files.sync_names()
-        };
-        write().map_err(OpenError::io("write", files.path(NAME)))
+        text_file::write(files, NAME, &self.lines())
+            .and_then(|()| files.sync_names())
+            .map_err(OpenError::io("write", files.path(NAME)))
     }
 
     /// Reads the file.
     pub(crate) fn read<F: Files>(files: &F) -> Result<Self, OpenError> {
-        let path = || files.path(NAME);
-        let handle = files.open(NAME).map_err(OpenError::io("open", path()))?;
-        let mut bytes = vec![0; MAX_LENGTH];
-        let length = handle.read_at(&mut bytes, 0).map_err(OpenError::io("read", path()))?;
-        bytes.truncate(length);
-        Self::parse(&String::from_utf8_lossy(&bytes)).map_err(|unreadable| match unreadable {
-            Unreadable::Format(found) => OpenError::Format { file: path(), expected: FORMAT, found },
-            Unreadable::Damaged => {
-                OpenError::Damaged { file: path(), offset: 0, what: "the identity is not as it was written".into() }
-            }
+        Self::parse(&text_file::read(files, NAME)?).map_err(|unreadable| match unreadable {
+            Unreadable::Format(found) => OpenError::Format { file: files.path(NAME), expected: FORMAT, found },
+            Unreadable::Damaged => text_file::damaged(files, NAME),
         })
     }
 }
@@ -123,11 +97,6 @@ pub(crate) fn expect_none<F: Files>(files: &F) -> Result<(), OpenError> {
 enum Unreadable {
     Format(u32),
     Damaged,
-}
-
-/// The last line of a file for people, which has it checked.
-pub(crate) fn checksum_line(body: &str) -> String {
-    format!("crc {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
 fn parse_store(digits: &str) -> Option<StoreId> {

@@ -14,6 +14,7 @@ mod record;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod text_file;
 
 pub use offline::{Contents, backup, check, restore};
 pub use open::{DiskOptions, DiskStore, Durability, OpenError};

@@ -5,7 +5,7 @@ use super::damage::{Data, End, data};
 use super::faulty::Faulty;
 use super::history::{entries, keys};
 use super::{SEGMENT, open, seeds};
-use crate::disk::{Durability, identity, log};
+use crate::disk::{Durability, identity, log, text_file};
 use crate::{DiskOptions, DiskStore, OpenError, Store};
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,7 +124,7 @@ fn another_format_is_named() {
     let text = String::from_utf8(files[identity::NAME].clone()).unwrap();
     let body: String = text.lines().take(2).map(|line| format!("{}\n", line.replace("format 1", "format 2"))).collect();
     let body = format!("{body}whatever it holds\n");
-    let text = format!("{body}{}", identity::checksum_line(&body));
+    let text = format!("{body}{}", text_file::checksum_line(&body));
     files.insert(identity::NAME.into(), text.into_bytes());
     match open(&Faulty::holding(files), Durability::Fsync) {
         Err(OpenError::Format { file, expected: 1, found: 2 }) => assert!(file.ends_with(identity::NAME)),

@@ -1,0 +1,53 @@
+//! Small files of text, for people to read: some lines, and a checksum of them as the last.
+//!
+//! ```text
+//! syncline mark
+//! …
+//! crc 89abcdef
+//! ```
+//!
+//! Such a file is written as a whole, under another name, and renamed: whatever happens, there is the old or the new.
+
+use super::OpenError;
+use super::files::{Files, Handle};
+use super::log::NOT_READY;
+use std::io;
+
+/// No such file is longer.
+const MAX_LENGTH: usize = 4096;
+
+/// Writes a file of these lines, in the place of any that is there. Its name is durable once names are synced.
+pub(crate) fn write<F: Files>(files: &F, name: &str, lines: &str) -> io::Result<()> {
+    let not_ready = format!("{name}{NOT_READY}");
+    let handle = files.create(&not_ready)?;
+    handle.write_at(format!("{lines}{}", checksum_line(lines)).as_bytes(), 0)?;
+    handle.sync()?;
+    files.rename(&not_ready, name)
+}
+
+/// Reads the lines of a file. Only what is whole is believed.
+pub(crate) fn read<F: Files>(files: &F, name: &str) -> Result<String, OpenError> {
+    let path = || files.path(name);
+    let handle = files.open(name).map_err(OpenError::io("open", path()))?;
+    let mut bytes = vec![0; MAX_LENGTH];
+    let length = handle.read_at(&mut bytes, 0).map_err(OpenError::io("read", path()))?;
+    bytes.truncate(length);
+    String::from_utf8(bytes).ok().and_then(checked).ok_or_else(|| damaged(files, name))
+}
+
+/// A file that holds anything else than was ever written to it.
+pub(crate) fn damaged<F: Files>(files: &F, name: &str) -> OpenError {
+    OpenError::Damaged { file: files.path(name), offset: 0, what: "it is not as it was written".into() }
+}
+
+/// The lines before the checksum, if that is right.
+fn checked(mut text: String) -> Option<String> {
+    let last = text.strip_suffix('\n')?.rfind('\n')? + 1;
+    let checksum = text.split_off(last);
+    (checksum == checksum_line(&text)).then_some(text)
+}
+
+/// The last line.
+pub(crate) fn checksum_line(lines: &str) -> String {
+    format!("crc {:08x}\n", crc32c::crc32c(lines.as_bytes()))
+}
