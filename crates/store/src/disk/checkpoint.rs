@@ -9,8 +9,8 @@
 //!  the last          2: u8, entries in all: u64
 //! ```
 //!
-//! `length` counts the whole block. The checksum covers the store id, the block's place in the file, and the body, so
-//! that blocks can't change places. Entries stand in the order of their revisions; of a key that changed while the
+//! `length` counts the whole block. The checksum begins with the seal of the store, or with that of all backups, and covers
+//! the block's place in the file and the body, so that blocks can't change places. Entries stand in the order of their revisions; of a key that changed while the
 //! checkpoint was taken there may be several, of which the last is the latest.
 //!
 //! It is written under another name, synced, and renamed: a checkpoint that has its name is whole, or damaged.
@@ -18,12 +18,11 @@
 use super::files::{Files, Handle};
 use super::log::NOT_READY;
 use super::open::OpenError;
-use super::record::Write;
+use super::record::{Seal, Write};
 use crate::index::{Index, Record};
 use bytes::{Buf, BufMut};
 use std::io;
 use std::path::Path;
-use syncline_core::StoreId;
 use syncline_wire::Revision;
 
 const NAME: &str = "checkpoint-";
@@ -62,7 +61,7 @@ const ENTRY_OVERHEAD: usize = 1 + 2 + 2 + 8 + 8;
 
 struct Writer<'a, H> {
     handle: &'a H,
-    store: StoreId,
+    seal: Seal,
     offset: u64,
     block: Vec<u8>,
 }
@@ -77,7 +76,7 @@ impl<H: Handle> Writer<'_, H> {
     fn finish(&mut self) -> io::Result<()> {
         let length = u32::try_from(self.block.len()).map_err(io::Error::other)?;
         let body = self.block.get(BLOCK_HEADER..).unwrap_or_default();
-        let checksum = checksum(self.store, self.offset, body);
+        let checksum = checksum(self.seal, self.offset, body);
         if let Some(mut header) = self.block.get_mut(..BLOCK_HEADER) {
             header.put_u32_le(length);
             header.put_u32_le(checksum);
@@ -93,7 +92,7 @@ impl<H: Handle> Writer<'_, H> {
 /// durable when this returns; answers its bytes.
 pub(crate) fn write<F: Files>(
     files: &F,
-    store: StoreId,
+    seal: Seal,
     name: &str,
     through: Revision,
     forgotten: Revision,
@@ -102,7 +101,7 @@ pub(crate) fn write<F: Files>(
     let not_ready = format!("{name}{NOT_READY}");
     let write = || {
         let handle = files.create(&not_ready)?;
-        let mut writer = Writer { handle: &handle, store, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
+        let mut writer = Writer { handle: &handle, seal, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
         writer.start(START);
         writer.block.put_u32_le(FORMAT);
         writer.block.put_u64_le(through.get());
@@ -170,7 +169,7 @@ pub(crate) struct Summary {
 }
 
 /// Reads a checkpoint, and hands every entry to `take`. Its bytes are checked before any of them is believed.
-fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
+fn read<H: Handle>(handle: &H, seal: Seal, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
     let length = handle.length()?;
     let mut offset = 0;
     let mut summary = None;
@@ -189,7 +188,7 @@ fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> 
         }
         block.resize(usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER, 0);
         let read = handle.read_at(&mut block, offset + BLOCK_HEADER as u64)?;
-        if read < block.len() || checksum(store, offset, &block) != expected {
+        if read < block.len() || checksum(seal, offset, &block) != expected {
             return Err(damaged);
         }
         let mut body = block.as_slice();
@@ -220,9 +219,9 @@ fn read<H: Handle>(handle: &H, store: StoreId, mut take: impl FnMut(Record)) -> 
 }
 
 /// Reads a checkpoint into an index; `file` is where it is, for people.
-pub(crate) fn load<H: Handle>(handle: &H, store: StoreId, file: &Path) -> Result<(Index, Summary), OpenError> {
+pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(Index, Summary), OpenError> {
     let mut index = Index::new(Revision::ZERO);
-    let summary = read(handle, store, |record| drop(index.insert(record))).map_err(|error| match error {
+    let summary = read(handle, seal, |record| drop(index.insert(record))).map_err(|error| match error {
         ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
         ReadError::Damaged { offset } => {
             OpenError::Damaged { file: file.to_owned(), offset, what: "it is not as it was written".into() }
@@ -243,8 +242,7 @@ fn entry(body: &mut &[u8]) -> Option<Record> {
     })
 }
 
-fn checksum(store: StoreId, offset: u64, body: &[u8]) -> u32 {
-    let checksum = crc32c::crc32c(&store.bytes());
-    let checksum = crc32c::crc32c_append(checksum, &offset.to_le_bytes());
+fn checksum(seal: Seal, offset: u64, body: &[u8]) -> u32 {
+    let checksum = crc32c::crc32c_append(seal.0, &offset.to_le_bytes());
     crc32c::crc32c_append(checksum, body)
 }

@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! syncline data
-//! format 1
+//! format 2
 //! store 0123456789abcdef0123456789abcdef
 //! seal 01234567
 //! segment 33554432
 //! crc 89abcdef
 //! ```
 //!
-//! The store id is told to every client, the seal to nobody. In every format, the second line names the format.
+//! The seal binds the files of the directory together, and is told to nobody. The store id is told to every client, and
+//! stands nowhere else. In every format, the second line names the format.
 
 use super::files::Files;
 use super::record::Seal;
@@ -27,13 +28,13 @@ pub(crate) const NAME: &str = "identity";
 pub(crate) const LOCK: &str = "lock";
 
 /// The format of the directory as a whole.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// Which history a data directory holds, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) store: StoreId,
-    /// With which the checksums of the log begin.
+    /// With which the checksums of the other files begin.
     pub(crate) seal: Seal,
     /// The bytes of a file of the log.
     pub(crate) segment_size: u64,

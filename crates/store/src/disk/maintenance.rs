@@ -148,7 +148,7 @@ pub(crate) fn mark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let head = shared.index.read().head();
     committer.sync(head)?;
     drop(committer);
-    mark::write(&*shared.files, shared.identity.store, head)?;
+    mark::write(&*shared.files, shared.identity.seal, head)?;
     shared.committer.lock().log.marked = segment;
     Ok(())
 }
@@ -174,7 +174,7 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let count = records.len();
     let name = checkpoint::name(through);
     let bytes =
-        checkpoint::write(&*shared.files, shared.identity.store, &name, through, forgotten, records.into_iter())?;
+        checkpoint::write(&*shared.files, shared.identity.seal, &name, through, forgotten, records.into_iter())?;
     debug!(%through, count, bytes, took = ?started.elapsed(), "checkpoint");
 
     let mut committer = shared.committer.lock();

@@ -4,24 +4,26 @@
 //! history as of some revision, at least what was acknowledged before. Where the server takes a checkpoint meanwhile, a
 //! file may be used again before it was read; then all is read once more.
 //!
-//! A backup is one file, in the format of a checkpoint, under a store id of its own. What is made of it is a new history:
+//! A backup is one file, in the format of a checkpoint, under a seal that all backups have. What is made of it is a new history:
 //! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
 
 use super::checkpoint;
 use super::files::{Directory, Files};
 use super::identity::{self, Identity};
 use super::open::{DiskOptions, OpenError, lock};
+use super::record::Seal;
 use super::recovery::{Recovered, recover};
 use crate::index::Index;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use syncline_core::StoreId;
 use syncline_wire::Revision;
 
-/// The store id under which backups are written: they belong to no store.
-const BACKUP: StoreId = StoreId::new(*b"syncline backup\0");
+/// The seal of backups, which belong to no store: anybody may read them.
+fn seal() -> Seal {
+    Seal(crc32c::crc32c(b"syncline backup\0"))
+}
 
 /// How often a directory is read that a server changes meanwhile.
 const ATTEMPTS: usize = 10;
@@ -84,7 +86,7 @@ pub fn backup(data: &Path, to: &Path) -> Result<Contents, OpenError> {
     }
     let (directory, name) = split(to)?;
     let records = index.changed_since(Revision::ZERO).cloned();
-    checkpoint::write(&directory, BACKUP, &name, index.head(), index.forgotten(), records)
+    checkpoint::write(&directory, seal(), &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", to.to_owned()))?;
     Ok(Contents::of(&index))
 }
@@ -95,14 +97,14 @@ pub fn backup(data: &Path, to: &Path) -> Result<Contents, OpenError> {
 /// [`OpenError`] where the backup is none, or damaged, or the directory is not empty.
 pub fn restore(from: &Path, data: &Path, options: DiskOptions) -> Result<Contents, OpenError> {
     let handle = File::open(from).map_err(OpenError::io("open", from.to_owned()))?;
-    let (index, _) = checkpoint::load(&handle, BACKUP, from)?;
+    let (index, _) = checkpoint::load(&handle, seal(), from)?;
     let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
     let _lock = lock(data)?;
     identity::expect_none(&files)?;
     let identity = Identity::new(options.segment_size)?;
     let name = checkpoint::name(index.head());
     let records = index.changed_since(Revision::ZERO).cloned();
-    checkpoint::write(&files, identity.store, &name, index.head(), index.forgotten(), records)
+    checkpoint::write(&files, identity.seal, &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", files.path(&name)))?;
     // Last: without it, the directory is none.
     identity.write(&files)?;

@@ -81,7 +81,7 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
     let mut leftovers = Leftovers::default();
     leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
-    let marked = mark::read(&**files, identity.store, &names)?;
+    let marked = mark::read(&**files, identity.seal, &names)?;
     let (mut index, through) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
     let mut scanned = scan(&**files, identity, &names)?;
     let next = follow(&mut scanned, through);
@@ -196,7 +196,7 @@ fn read_checkpoint<F: Files>(
     let Some(newest) = revisions.pop() else { return Ok((Index::new(Revision::ZERO), Revision::ZERO)) };
     let name = checkpoint::name(newest);
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
-    let (index, Summary { through, .. }) = checkpoint::load(&handle, identity.store, &files.path(&name))?;
+    let (index, Summary { through, .. }) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
     if through != newest {
         let what = format!("it holds the checkpoint of revision {through}");
         return Err(OpenError::Damaged { file: files.path(&name), offset: 0, what });

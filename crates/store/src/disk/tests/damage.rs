@@ -67,8 +67,8 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
     };
     workload.store = None;
     let (left, names) = (Faulty::holding(files.clone()), files.keys().cloned().collect::<Vec<_>>());
-    let store = Identity::read(&left).unwrap().store;
-    let marked = mark::read(&left, store, &names).unwrap().unwrap().get();
+    let seal = Identity::read(&left).unwrap().seal;
+    let marked = mark::read(&left, seal, &names).unwrap().unwrap().get();
     Data { files, workload: Arc::new(workload), earlier, least, marked }
 }
 

@@ -122,12 +122,12 @@ fn another_format_is_named() {
     let data = data(Durability::Fsync, 0, true, End::Closed);
     let mut files = data.files.clone();
     let text = String::from_utf8(files[identity::NAME].clone()).unwrap();
-    let body: String = text.lines().take(2).map(|line| format!("{}\n", line.replace("format 1", "format 2"))).collect();
+    let body: String = text.lines().take(2).map(|line| format!("{}\n", line.replace("format 2", "format 3"))).collect();
     let body = format!("{body}whatever it holds\n");
     let text = format!("{body}{}", text_file::checksum_line(&body));
     files.insert(identity::NAME.into(), text.into_bytes());
     match open(&Faulty::holding(files), Durability::Fsync) {
-        Err(OpenError::Format { file, expected: 1, found: 2 }) => assert!(file.ends_with(identity::NAME)),
+        Err(OpenError::Format { file, expected: 2, found: 3 }) => assert!(file.ends_with(identity::NAME)),
         other => panic!("{:?}", other.err()),
     }
 }
