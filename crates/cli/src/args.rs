@@ -92,7 +92,7 @@ const LIMITS: &str = "Limits";
 pub(crate) enum Durability {
     /// A power cut: it is on disk
     Fsync,
-    /// A killed process: the system has it
+    /// A killed process: the system has it. A power cut may take the newest; then the store has a new id
     Os,
     /// Nothing: all is kept in memory, and lost when the process ends
     Memory,

@@ -1,6 +1,6 @@
-//! The identity of a data directory: which history it holds, in which format. Written once, when it is made.
+//! The identity of a data directory: which history it holds, in which format.
 //!
-//! A [`text_file`] of six lines:
+//! A [`text_file`] of six lines, or seven:
 //!
 //! ```text
 //! syncline data
@@ -8,18 +8,27 @@
 //! store 0123456789abcdef0123456789abcdef
 //! seal 01234567
 //! segment 33554432
+//! unsynced 0123456789abcdef0123456789abcdef
 //! crc 89abcdef
 //! ```
 //!
 //! The seal binds the files of the directory together, and is told to nobody. The store id is told to every client, and
 //! stands nowhere else. In every format, the second line names the format.
+//!
+//! The line `unsynced` is there while writes may be acknowledged that are not synced: from before the first of them until
+//! the store is closed. It names the start of the machine in which that is. Found in any other, it says that the machine
+//! has gone down meanwhile, and may have taken revisions with it that clients have seen, and that will be given out again:
+//! the history is another from then on, under a new store id.
 
+use super::boot::Boot;
 use super::files::Files;
 use super::record::Seal;
 use super::recovery::is_unfinished;
-use super::{OpenError, text_file};
+use super::{Durability, OpenError, text_file};
 use crate::{Unavailable, new_store_id};
+use std::io;
 use syncline_core::StoreId;
+use tracing::warn;
 
 /// The name of the file.
 pub(crate) const NAME: &str = "identity";
@@ -38,6 +47,8 @@ pub(crate) struct Identity {
     pub(crate) seal: Seal,
     /// The bytes of a file of the log.
     pub(crate) segment_size: u64,
+    /// Since which start of the machine there may be acknowledged writes that are not synced.
+    pub(crate) unsynced: Option<Boot>,
 }
 
 impl Identity {
@@ -45,12 +56,16 @@ impl Identity {
     pub(crate) fn new(segment_size: u64) -> Result<Self, Unavailable> {
         // As random as the id, and not told.
         let seal = Seal(crc32c::crc32c(&new_store_id()?.bytes()));
-        Ok(Self { store: new_store_id()?, seal, segment_size })
+        Ok(Self { store: new_store_id()?, seal, segment_size, unsynced: None })
     }
 
     fn lines(self) -> String {
-        let Self { store, seal, segment_size } = self;
-        format!("syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n", seal.0)
+        let Self { store, seal, segment_size, unsynced } = self;
+        let unsynced = unsynced.map_or_else(String::new, |boot| format!("unsynced {boot}\n"));
+        format!(
+            "syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n{unsynced}",
+            seal.0
+        )
     }
 
     fn parse(text: &str) -> Result<Self, Unreadable> {
@@ -66,15 +81,38 @@ impl Identity {
         let store = field("store").and_then(parse_store).ok_or(Unreadable::Damaged)?;
         let seal = field("seal").and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Unreadable::Damaged)?;
         let segment_size = field("segment").and_then(|number| number.parse().ok()).ok_or(Unreadable::Damaged)?;
-        let identity = Self { store, seal: Seal(seal), segment_size };
+        let unsynced = field("unsynced").and_then(|boot| boot.parse().ok());
+        let identity = Self { store, seal: Seal(seal), segment_size, unsynced };
         if identity.lines() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
     }
 
     /// Writes the file; it is durable when this returns.
-    pub(crate) fn write<F: Files>(self, files: &F) -> Result<(), OpenError> {
-        text_file::write(files, NAME, &self.lines())
-            .and_then(|()| files.sync_names())
-            .map_err(OpenError::io("write", files.path(NAME)))
+    pub(crate) fn write<F: Files>(self, files: &F) -> io::Result<()> {
+        text_file::write(files, NAME, &self.lines())?;
+        files.sync_names()
+    }
+
+    /// What it becomes when the directory is opened, of which everything is durable that was found.
+    pub(crate) fn opened<F: Files>(self, files: &F, durability: Durability, boot: Boot) -> Result<Self, OpenError> {
+        let is_rewound = self.unsynced.is_some_and(|since| !since.is_still(boot));
+        let store = if is_rewound { new_store_id()? } else { self.store };
+        let opened = Self { store, unsynced: (durability == Durability::Os).then_some(boot), ..self };
+        opened.replace(self, files).map_err(OpenError::io("write", files.path(NAME)))?;
+        if is_rewound {
+            warn!(old = %self.store, new = %store, "the machine has gone down since writes were acknowledged that were not synced: the newest may be missing; the store has a new id, so clients start afresh");
+        }
+        Ok(opened)
+    }
+
+    /// What it becomes when the store is closed: when everything is synced, or when a sync has failed.
+    pub(crate) fn closed<F: Files>(self, files: &F, synced: bool) -> io::Result<()> {
+        // What a failed sync has lost may be missing without any other start.
+        let unsynced = self.unsynced.map(|_| Boot::UNKNOWN).filter(|_| !synced);
+        Self { unsynced, ..self }.replace(self, files)
+    }
+
+    fn replace<F: Files>(self, old: Self, files: &F) -> io::Result<()> {
+        if self == old { Ok(()) } else { self.write(files) }
     }
 
     /// Reads the file.

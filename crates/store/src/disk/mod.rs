@@ -1,6 +1,7 @@
 //! The engine that keeps the history on disk: a log of records, checkpoints of the latest state, and that state in
 //! memory. `docs/storage.md` has the layout, the invariants, and what is assumed of the disk.
 
+mod boot;
 mod checkpoint;
 mod committer;
 mod files;

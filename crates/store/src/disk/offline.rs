@@ -107,7 +107,7 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions) -> Result<Content
     checkpoint::write(&files, identity.seal, &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", files.path(&name)))?;
     // Last: without it, the directory is none.
-    identity.write(&files)?;
+    identity.write(&files).map_err(OpenError::io("write", files.path(identity::NAME)))?;
     Ok(Contents::of(&index))
 }
 

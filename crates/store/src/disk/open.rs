@@ -1,5 +1,6 @@
 //! The engine as others see it.
 
+use super::boot::Boot;
 use super::committer::{Clock, Committer, now};
 use super::files::{Directory, Files};
 use super::identity::{self, Identity};
@@ -137,7 +138,7 @@ impl DiskStore {
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
         let lock = lock(path)?;
-        let mut engine = Engine::open(files, options, Box::new(now), Some(lock))?;
+        let mut engine = Engine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
         engine.start_maintenance()?;
         Ok(Self(engine))
     }
@@ -187,7 +188,13 @@ pub(crate) struct Shared<F: Files> {
 
 impl<F: Files> Engine<F> {
     /// Opens it, without a thread of its own: nothing is done in the background until one is started.
-    pub(crate) fn open(files: F, options: DiskOptions, clock: Clock, lock: Option<File>) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        files: F,
+        options: DiskOptions,
+        clock: Clock,
+        boot: Boot,
+        lock: Option<File>,
+    ) -> Result<Self, OpenError> {
         let files = Arc::new(files);
         let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
         let identity = if names.iter().any(|name| name == identity::NAME) {
@@ -195,11 +202,12 @@ impl<F: Files> Engine<F> {
         } else {
             identity::expect_none(&*files)?;
             let identity = Identity::new(options.segment_size)?;
-            identity.write(&*files)?;
+            identity.write(&*files).map_err(OpenError::io("write", files.path(identity::NAME)))?;
             identity
         };
         let recovered = recover(&files, identity)?;
         settle(&*files, &recovered)?;
+        let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;
         let committer = Committer {
             identity,
@@ -244,7 +252,13 @@ impl<F: Files> Drop for Engine<F> {
         }
         let head = self.shared.index.read().head();
         let closed = self.shared.committer.lock().close(head);
-        if let Err(error) = closed.and_then(|()| maintenance::mark(&self.shared)) {
+        let closed = closed.and_then(|()| maintenance::mark(&self.shared));
+        let failed = self.shared.committer.lock().failed.is_some();
+        let closed = match closed {
+            Err(error) if !failed => Err(error),
+            closed => self.shared.identity.closed(&*self.shared.files, closed.is_ok()).and(closed),
+        };
+        if let Err(error) = closed {
             tracing::error!(%error, "can't close the log; what was acknowledged is as durable as was promised");
         }
     }

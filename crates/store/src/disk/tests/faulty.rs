@@ -14,6 +14,7 @@
 //! Everything follows from the seeds: it has no clock, no threads and no other source of chance.
 
 use super::Random;
+use crate::disk::boot::Boot;
 use crate::disk::files::{Files, Handle};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ pub(super) struct Disk {
     /// In the order in which they were made.
     pending: Vec<Change>,
     next_node: u64,
+    /// How often the power was cut.
+    cuts: u128,
 }
 
 #[derive(Clone, Default)]
@@ -184,8 +187,8 @@ impl Disk {
         for number in names.values() {
             nodes.insert(*number, Arc::new(self.nodes[number].cut(&mut random, percent)));
         }
-        let next_node = self.next_node;
-        Faulty::over(Self { nodes, durable_names: names.clone(), names, pending: Vec::new(), next_node })
+        let (next_node, cuts) = (self.next_node, self.cuts + 1);
+        Faulty::over(Self { nodes, durable_names: names.clone(), names, pending: Vec::new(), next_node, cuts })
     }
 
     /// What a killed process leaves.
@@ -256,6 +259,11 @@ impl Faulty {
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.0.lock();
         state.disk.names.iter().map(|(name, node)| (name.clone(), state.disk.nodes[node].bytes.clone())).collect()
+    }
+
+    /// The start of its machine: another after each power cut.
+    pub(super) fn boot(&self) -> Boot {
+        Boot::new(self.0.lock().disk.cuts)
     }
 
     /// How much was asked of it so far.

@@ -6,7 +6,8 @@
 //! - [`faults`]: every operation fails in turn;
 //! - [`damage`], [`directory`]: files that are not what they were;
 //! - [`model`]: random steps, with crashes among them, against a model;
-//! - [`regressions`]: what was found once.
+//! - [`regressions`]: what was found once;
+//! - [`rewound`]: when a history gets a new store id.
 //!
 //! All of it follows from seeds. `SYNCLINE_CRASH_SEEDS=100` tries so many where a few are tried otherwise.
 
@@ -19,6 +20,7 @@ mod history;
 mod layer;
 mod model;
 mod regressions;
+mod rewound;
 mod workload;
 
 use super::open::{DiskOptions, Durability, Engine, OpenError};
@@ -50,7 +52,7 @@ impl Clock {
 fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
     let options = DiskOptions { durability, segment_size: SEGMENT, ..DiskOptions::default() };
     let clock = clock.clone();
-    Engine::open(files.clone(), options, Box::new(move || clock.get()), None)
+    Engine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
 }
 
 fn open(files: &Faulty, durability: Durability) -> Result<Db, OpenError> {

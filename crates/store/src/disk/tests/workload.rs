@@ -4,6 +4,7 @@
 use super::faulty::{Disk, Faulty, Hook, Kind, Operation as Change};
 use super::history::{self, History, KEYS, Model};
 use super::{Clock, Db, Random, open_at};
+use crate::disk::boot::Boot;
 use crate::disk::{Durability, maintenance, record};
 use crate::{OpenError, Store};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use syncline_core::{Operation, Outcome, Transaction};
+use syncline_core::{Operation, Outcome, StoreId, Transaction};
 use syncline_wire::Version;
 
 /// A batch is one record: so many bytes of transactions fit a segment.
@@ -130,6 +131,19 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Tombstones of before this time may be forgotten.
     pub(super) forgotten: u64,
+    /// What clients were told.
+    pub(super) told: Option<Told>,
+}
+
+/// What clients of a store were told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// What the store's id is.
+    pub(super) id: StoreId,
+    /// Up to which revision they have seen it.
+    pub(super) seen: u64,
+    /// In which start of the machine; of none where a sync has failed since.
+    pub(super) boot: Boot,
 }
 
 /// A disk as it was after a change, and how far the workload had come.
@@ -233,6 +247,10 @@ impl Workload {
         self.history.goes_on_from(state);
         let mut progress = self.progress.lock();
         (progress.acknowledged, progress.under_way) = (head, head);
+        let told = Told { id: store.id(), seen: head, boot: self.files.boot() };
+        if let Some(before) = progress.told.replace(told) {
+            judge_id(self.durability, before, told)?;
+        }
         drop(progress);
         self.store = Some(store);
         Ok(())
@@ -244,8 +262,13 @@ impl Workload {
         let done = match step {
             Step::Write => return self.write(),
             Step::Close => {
-                drop(shared);
                 self.store = None;
+                if shared.committer.lock().failed.is_some()
+                    && let Some(told) = &mut self.progress.lock().told
+                {
+                    told.boot = Boot::UNKNOWN;
+                }
+                drop(shared);
                 return self.reopen(self.files.kill());
             }
             Step::Kill => return self.reopen(self.files.kill()),
@@ -331,6 +354,9 @@ impl Workload {
         self.unknown.extend(Some(unknown).filter(|unknown| !unknown.is_empty()));
         let mut progress = self.progress.lock();
         (progress.acknowledged, progress.under_way) = (self.live.head, self.live.head);
+        if let Some(told) = &mut progress.told {
+            told.seen = self.live.head;
+        }
         drop(progress);
         self.agrees()
     }
@@ -339,4 +365,17 @@ impl Workload {
     pub(super) fn agrees(&self) -> Result<(), String> {
         self.live.agrees(self.store.as_ref().unwrap(), 0)
     }
+}
+
+/// Whether a store has the id that it must have: another where revisions are gone that were seen, the same where none can be.
+fn judge_id(durability: Durability, before: Told, now: Told) -> Result<(), String> {
+    let is_same = now.id == before.id;
+    let must_be_same = durability == Durability::Fsync || now.boot.is_still(before.boot);
+    if is_same && now.seen < before.seen {
+        return Err(format!("revision {} was seen under the id of a store whose head is {}", before.seen, now.seen));
+    }
+    if must_be_same && !is_same {
+        return Err("the store has got another id, though nothing can be missing".into());
+    }
+    Ok(())
 }

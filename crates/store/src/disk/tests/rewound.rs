@@ -1,0 +1,151 @@
+//! When a history gets a new store id: when revisions may be gone that clients have seen, and only then.
+
+use super::faulty::{EIO, Fault, Faulty, Kind};
+use super::{Db, open};
+use crate::disk::boot::Boot;
+use crate::disk::identity::{self, Identity};
+use crate::disk::open::{DiskOptions, Engine};
+use crate::disk::{Durability, maintenance};
+use crate::{OpenError, Store};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use syncline_core::{Operation, Outcome, StoreId, Transaction};
+use syncline_wire::{Revision, Version};
+
+/// Puts a key, at as many versions as is said.
+fn put(store: &Db, versions: std::ops::RangeInclusive<u64>) {
+    for version in versions {
+        let operation = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(version) };
+        let outcome = store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).pop().unwrap();
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    }
+}
+
+/// A directory to which two writes were made, and the id of its store.
+fn written(durability: Durability) -> (Faulty, Db, StoreId) {
+    let files = Faulty::new();
+    let store = open(&files, durability).unwrap();
+    put(&store, 1..=2);
+    let id = store.id();
+    (files, store, id)
+}
+
+#[test]
+fn a_power_cut_gives_a_new_id_to_a_store_that_had_not_synced() {
+    let (files, store, id) = written(Durability::Os);
+    maintenance::take_checkpoint(&store.shared).unwrap();
+    put(&store, 3..=4);
+    let left = files.disk().power_cut(0);
+    let store = open(&left, Durability::Os).unwrap();
+    assert_ne!(store.id(), id);
+    assert_eq!(store.head(), Revision::new(2));
+    // What is left is found by its seal, and the store goes on.
+    put(&store, 3..=4);
+    let id = store.id();
+    drop(store);
+    assert_eq!(open(&left, Durability::Os).unwrap().id(), id);
+}
+
+#[test]
+fn every_way_to_open_a_store_that_had_not_synced_gives_it_a_new_id() {
+    let (files, _store, id) = written(Durability::Os);
+    for durability in [Durability::Os, Durability::Fsync] {
+        assert_ne!(open(&files.disk().power_cut(1), durability).unwrap().id(), id, "{durability:?}");
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_the_id_to_its_store() {
+    for durability in [Durability::Os, Durability::Fsync] {
+        let (files, _store, id) = written(durability);
+        assert_eq!(open(&files.disk().kill(), durability).unwrap().id(), id, "{durability:?}");
+    }
+}
+
+#[test]
+fn a_store_that_was_closed_keeps_its_id_whatever_comes() {
+    for durability in [Durability::Os, Durability::Fsync] {
+        let (files, store, id) = written(durability);
+        drop(store);
+        let store = open(&files.disk().power_cut(0), durability).unwrap();
+        assert_eq!((store.id(), store.head().get()), (id, 2), "{durability:?}");
+    }
+}
+
+#[test]
+fn a_store_that_syncs_what_it_acknowledges_keeps_its_id() {
+    let (files, _store, id) = written(Durability::Fsync);
+    for seed in 0..20 {
+        assert_eq!(open(&files.disk().power_cut(seed), Durability::Fsync).unwrap().id(), id);
+    }
+}
+
+#[test]
+fn a_store_that_was_made_durable_after_a_kill_keeps_its_id() {
+    let (files, _store, id) = written(Durability::Os);
+    let left = files.disk().kill();
+    let store = open(&left, Durability::Fsync).unwrap();
+    put(&store, 3..=3);
+    let store = open(&left.disk().power_cut(0), Durability::Fsync).unwrap();
+    assert_eq!((store.id(), store.head().get()), (id, 3));
+}
+
+#[test]
+fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
+    let (files, store, id) = written(Durability::Os);
+    files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed: 0 }]);
+    assert!(maintenance::mark(&store.shared).is_err());
+    files.fail([]);
+    drop(store);
+    // The machine has not gone down.
+    assert_ne!(open(&files.disk().kill(), Durability::Os).unwrap().id(), id);
+}
+
+#[test]
+fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
+    let files = Faulty::new();
+    let open = || -> Result<Engine<Faulty>, OpenError> {
+        let options =
+            DiskOptions { durability: Durability::Os, segment_size: super::SEGMENT, ..DiskOptions::default() };
+        Engine::open(files.disk().kill(), options, Box::new(|| 0), Boot::UNKNOWN, None)
+    };
+    let first = open().unwrap();
+    drop(files.kill());
+    assert_ne!(open().unwrap().id(), first.id());
+}
+
+#[test]
+fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_the_old() {
+    let (files, store, id) = written(Durability::Os);
+    maintenance::mark(&store.shared).unwrap();
+    put(&store, 3..=9);
+    let left = files.disk().power_cut(0);
+    let disks = Arc::new(Mutex::new(vec![left.disk()]));
+    let kept = disks.clone();
+    left.after_each_change(Arc::new(move |disk, _| kept.lock().push(disk.clone())));
+    let next = open(&left, Durability::Os).unwrap();
+    assert_ne!(next.id(), id);
+    let disks = std::mem::take(&mut *disks.lock());
+    let replaced = left.log().iter().filter(|o| o.kind == Kind::Rename && o.name == identity::NAME).count();
+    assert_eq!((replaced, disks.len() > 5), (1, true));
+    for (number, disk) in disks.iter().enumerate() {
+        let cuts = (0..20).map(|seed| disk.power_cut(seed)).chain([disk.kill()]);
+        for (cut, left) in cuts.enumerate() {
+            let store = open(&left, Durability::Os).unwrap_or_else(|error| panic!("{number}, {cut}: {error}"));
+            assert_ne!(store.id(), id, "after change {number}, cut {cut}");
+            assert_eq!(store.head().get(), 2, "after change {number}, cut {cut}");
+        }
+    }
+}
+
+#[test]
+fn the_identity_tells_of_unsynced_writes_before_the_first_and_until_the_close() {
+    let files = Faulty::new();
+    let unsynced = |files: &Faulty| Identity::read(files).unwrap().unsynced;
+    let store = open(&files, Durability::Os).unwrap();
+    assert_eq!(unsynced(&files.disk().power_cut(0)), Some(Boot::new(0)));
+    drop(store);
+    assert_eq!(unsynced(&files.disk().power_cut(0)), None);
+    drop(open(&files, Durability::Fsync).unwrap());
+    assert_eq!(unsynced(&files), None);
+}
