@@ -52,22 +52,26 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     /// A directory, made where it is not there.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
-        let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-        fs::create_dir_all(path)?;
-        for made in missing.into_iter().rev().filter_map(Path::parent) {
-            // Or else a power cut takes it away, and all that was made durable in it.
-            File::open(if made.as_os_str().is_empty() { Path::new(".") } else { made })?.sync_all()?;
-        }
+        make(path, |parent| File::open(parent)?.sync_all())?;
         Ok(Self(path.to_owned()))
     }
-}
 
-impl Directory {
     /// A directory that must be there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::read_dir(path)?;
         Ok(Self(path.to_owned()))
     }
+}
+
+/// Makes a directory, and those above it, and has what holds each that was made synced. Or else a power cut takes it away,
+/// and all that was made durable in it.
+fn make(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(path)?;
+    for parent in missing.into_iter().rev().filter_map(Path::parent) {
+        sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 impl Files for Directory {
@@ -128,5 +132,45 @@ impl Handle for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// What was synced when a directory was made.
+    fn synced_for(path: &Path) -> Vec<PathBuf> {
+        let mut synced = Vec::new();
+        let sync = |parent: &Path| {
+            assert!(path.is_dir(), "synced before it was made");
+            synced.push(parent.to_owned());
+            Ok(())
+        };
+        make(path, sync).unwrap();
+        synced
+    }
+
+    #[test]
+    fn whatever_holds_a_directory_that_was_made_is_synced() {
+        let temporary = TempDir::new().unwrap();
+        let root = temporary.path();
+        assert_eq!(synced_for(&root.join("one")), [root]);
+        assert_eq!(synced_for(&root.join("a/b/c")), [root, &root.join("a"), &root.join("a/b")]);
+        assert_eq!(synced_for(&root.join("a/b/d")), [root.join("a/b")]);
+    }
+
+    #[test]
+    fn for_a_directory_that_is_there_nothing_is_synced() {
+        let temporary = TempDir::new().unwrap();
+        assert!(synced_for(temporary.path()).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_synced_is_none() {
+        let temporary = TempDir::new().unwrap();
+        let failed = make(&temporary.path().join("data"), |_| Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -36,6 +36,9 @@ pub(crate) const NAME: &str = "identity";
 /// The file that keeps a second process out.
 pub(crate) const LOCK: &str = "lock";
 
+/// What file systems put at their root, of ext4 and its kin: a whole disk may be a data directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// The format of the directory as a whole.
 pub(crate) const FORMAT: u32 = 2;
 
@@ -127,7 +130,7 @@ impl Identity {
 /// Says what is there, where a directory that should be empty is not.
 pub(crate) fn expect_none<F: Files>(files: &F) -> Result<(), OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    match names.into_iter().find(|name| name != LOCK && !is_unfinished(name)) {
+    match names.into_iter().find(|name| name != LOCK && name != LOST_AND_FOUND && !is_unfinished(name)) {
         None => Ok(()),
         Some(found) => Err(OpenError::Foreign { path: files.path(""), found }),
     }

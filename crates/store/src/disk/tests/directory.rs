@@ -146,6 +146,24 @@ fn a_directory_of_something_else_is_left_alone() {
 }
 
 #[test]
+fn a_whole_disk_may_be_a_data_directory() {
+    let directory = TempDir::new().unwrap();
+    let lost = directory.path().join("lost+found");
+    fs::create_dir(&lost).unwrap();
+    let store = open_real(directory.path()).unwrap();
+    put(&store, 1);
+    drop(store);
+    assert_eq!(open_real(directory.path()).unwrap().head().get(), 1);
+    assert!(lost.is_dir());
+    // Beside anything else, it makes nothing a data directory.
+    let files = BTreeMap::from([("lost+found".to_owned(), vec![]), ("notes.txt".to_owned(), vec![])]);
+    match open(&Faulty::holding(files), Durability::Fsync) {
+        Err(OpenError::Foreign { found, .. }) => assert_eq!(found, "notes.txt"),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
 fn foreign_files_beside_ours_are_left_alone() {
     let foreign = [
         "notes.txt",
