@@ -9,6 +9,7 @@ use crate::disk::{Durability, identity, log, text_file};
 use crate::{DiskOptions, DiskStore, OpenError, Store};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use syncline_core::{Operation, Outcome, Transaction};
 use syncline_wire::Version;
@@ -249,7 +250,9 @@ fn a_directory_that_may_not_be_written_or_read_is_named() {
         fs::create_dir(&data).unwrap();
         fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
         if fs::write(data.join("probe"), "").is_ok() {
-            println!("skipped: whoever runs this may write everywhere");
+            let said =
+                "skipped: a directory that may not be written or read: whoever runs this may do both everywhere\n";
+            io::stderr().write_all(said.as_bytes()).unwrap();
             return;
         }
         let error = open_real(&data).err().unwrap();

@@ -103,15 +103,20 @@ fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
 
 #[test]
 fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
-    let files = Faulty::new();
-    let open = || -> Result<Engine<Faulty>, OpenError> {
+    let open = |files: &Faulty| -> Result<Db, OpenError> {
         let options =
             DiskOptions { durability: Durability::Os, segment_size: super::SEGMENT, ..DiskOptions::default() };
-        Engine::open(files.disk().kill(), options, Box::new(|| 0), Boot::UNKNOWN, None)
+        Engine::open(files.clone(), options, Box::new(|| 0), Boot::UNKNOWN, None)
     };
-    let first = open().unwrap();
-    drop(files.kill());
-    assert_ne!(open().unwrap().id(), first.id());
+    let files = Faulty::new();
+    let first = open(&files).unwrap();
+    put(&first, 1..=2);
+    let left = files.disk().kill();
+    let second = open(&left).unwrap();
+    assert_ne!(second.id(), first.id());
+    let id = second.id();
+    drop(second);
+    assert_eq!(open(&left).unwrap().id(), id, "it was closed");
 }
 
 #[test]
