@@ -3,23 +3,25 @@
 use crate::args::{Backup, Check, Restore};
 use crate::failure::Failure;
 use crate::output::print_line;
+use crate::progress::shown_while;
 use std::path::PathBuf;
 use syncline_store::{Contents, DiskOptions};
 
 pub(crate) fn backup(args: &Backup) -> Result<(), Failure> {
     // Into a directory, under a name that says what it is.
     let to = if args.to.is_dir() { args.to.join(name(&args.data)) } else { args.to.clone() };
-    let contents = syncline_store::backup(&args.data, &to)?;
+    let contents = shown_while(|report| syncline_store::backup(&args.data, &to, report))?;
     print_line(&format!("{}: {}", to.display(), shown(&contents)))
 }
 
 pub(crate) fn restore(args: &Restore) -> Result<(), Failure> {
-    let contents = syncline_store::restore(&args.from, &args.data, DiskOptions::default())?;
+    let contents =
+        shown_while(|report| syncline_store::restore(&args.from, &args.data, DiskOptions::default(), report))?;
     print_line(&format!("{}: {}, under a new store id", args.data.display(), shown(&contents)))
 }
 
 pub(crate) fn check(args: &Check) -> Result<(), Failure> {
-    let contents = syncline_store::check(&args.data)?;
+    let contents = shown_while(|report| syncline_store::check(&args.data, report))?;
     print_line(&format!("{}: whole; {}", args.data.display(), shown(&contents)))
 }
 

@@ -8,6 +8,7 @@ mod data;
 mod failure;
 mod get;
 mod output;
+mod progress;
 mod put;
 mod serve;
 mod size;

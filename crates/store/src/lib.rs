@@ -11,7 +11,9 @@ mod disk;
 mod index;
 mod memory;
 
-pub use disk::{Contents, DiskOptions, DiskStore, Durability, OpenError, backup, check, restore};
+pub use disk::{
+    Contents, DiskOptions, DiskStore, Durability, OpenError, Progress, Report, Stage, backup, check, restore,
+};
 pub use memory::MemoryStore;
 
 use std::future::Future;

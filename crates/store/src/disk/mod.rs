@@ -9,6 +9,7 @@ mod identity;
 mod log;
 mod maintenance;
 mod mark;
+mod metered;
 mod offline;
 mod open;
 mod record;
@@ -17,5 +18,6 @@ mod recovery;
 mod tests;
 mod text_file;
 
+pub use metered::{Progress, Report, Stage};
 pub use offline::{Contents, backup, check, restore};
 pub use open::{DiskOptions, DiskStore, Durability, OpenError};

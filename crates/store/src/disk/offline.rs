@@ -8,8 +8,10 @@
 //! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
 
 use super::checkpoint;
-use super::files::{Directory, Files};
+use super::files::{Directory, Files, Handle};
 use super::identity::{self, Identity};
+use super::log;
+use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
 use super::open::{DiskOptions, OpenError, lock};
 use super::record::Seal;
 use super::recovery::{Recovered, recover};
@@ -49,12 +51,12 @@ impl Contents {
 }
 
 /// Reads everything of a data directory, checks every checksum, and that both orders agree: by key and by revision.
-/// Changes nothing; a server may be running on it.
+/// Changes nothing; a server may be running on it. `report` is told how far it has come.
 ///
 /// # Errors
 /// [`OpenError`] where the directory is none, or damaged.
-pub fn check(data: &Path) -> Result<Contents, OpenError> {
-    let index = read(data)?;
+pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
+    let index = read(data, report)?;
     let mut by_revision = 0;
     let mut last = Revision::ZERO;
     for record in index.changed_since(Revision::ZERO) {
@@ -74,33 +76,41 @@ pub fn check(data: &Path) -> Result<Contents, OpenError> {
 }
 
 /// Writes everything of a data directory to one file, which is durable when this returns. Changes nothing in the
-/// directory; a server may be running on it, and everything is in the backup that was acknowledged before.
+/// directory; a server may be running on it, and everything is in the backup that was acknowledged before. `report` is told
+/// how far it has come.
 ///
 /// # Errors
 /// [`OpenError`] where the directory is none, or damaged, or the file can't be written. A file that is there already is
 /// not touched.
-pub fn backup(data: &Path, to: &Path) -> Result<Contents, OpenError> {
-    let index = read(data)?;
+pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenError> {
+    let index = read(data, report)?;
     if to.exists() {
         return Err(OpenError::io("write", to.to_owned())(io::ErrorKind::AlreadyExists.into()));
     }
     let (directory, name) = split(to)?;
+    let directory = metered_write(directory, &index, report);
     let records = index.changed_since(Revision::ZERO).cloned();
     checkpoint::write(&directory, seal(), &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", to.to_owned()))?;
     Ok(Contents::of(&index))
 }
 
-/// Makes a data directory of a backup: a new history, under a new store id.
+/// Makes a data directory of a backup: a new history, under a new store id. `report` is told how far it has come.
 ///
 /// # Errors
 /// [`OpenError`] where the backup is none, or damaged, or the directory is not empty.
-pub fn restore(from: &Path, data: &Path, options: DiskOptions) -> Result<Contents, OpenError> {
-    let handle = File::open(from).map_err(OpenError::io("open", from.to_owned()))?;
+pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) -> Result<Contents, OpenError> {
+    let open = || {
+        let file = File::open(from)?;
+        let length = file.length()?;
+        Ok(MeteredHandle::new(file, &Meter::new(report, Stage::Reading, length)))
+    };
+    let handle = open().map_err(OpenError::io("open", from.to_owned()))?;
     let (index, _) = checkpoint::load(&handle, seal(), from)?;
     let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
     let _lock = lock(data)?;
     identity::expect_none(&files)?;
+    let files = metered_write(files, &index, report);
     let identity = Identity::new(options.segment_size)?;
     let name = checkpoint::name(index.head());
     let records = index.changed_since(Revision::ZERO).cloned();
@@ -112,18 +122,39 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions) -> Result<Content
 }
 
 /// Reads a data directory, again where a server has changed it meanwhile.
-fn read(data: &Path) -> Result<Index, OpenError> {
-    let files = Arc::new(ReadOnly(Directory::open(data).map_err(OpenError::io("open", data.to_owned()))?));
-    let identity = Identity::read(&*files)?;
+fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
+    let open = || Directory::open(data).map(ReadOnly).map_err(OpenError::io("open", data.to_owned()));
+    let identity = Identity::read(&open()?)?;
     let mut attempt = 1;
     loop {
+        let files = open()?;
+        let meter = Meter::new(report, Stage::Reading, bytes_to_read(&files));
+        let files = Arc::new(Metered { files, meter });
         match recover(&files, identity) {
-            Ok(Recovered { index, .. }) => return Ok(index),
+            Ok(Recovered { index, .. }) => {
+                files.meter.finish();
+                return Ok(index);
+            }
             // Damage stays; what a server changes does not.
             Err(OpenError::Damaged { .. } | OpenError::Io { .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// How many bytes are read at most to open a data directory: of the log all twice, to find the records, and to take them in.
+fn bytes_to_read(files: &impl Files) -> u64 {
+    let names = files.list().unwrap_or_default();
+    let checkpoint = names.iter().filter_map(|name| checkpoint::revision(name)).max().map(checkpoint::name);
+    let log = names.iter().filter(|name| log::number(name).is_some());
+    // What can't be looked at will not be read either, and that is told then.
+    let length = |name: &String| files.open(name).and_then(|handle| handle.length()).unwrap_or_default();
+    log.map(|name| 2 * length(name)).chain(checkpoint.iter().map(length)).sum()
+}
+
+/// Has it told how far the writing of a checkpoint has come.
+fn metered_write(files: Directory, index: &Index, report: &Report) -> Metered<Directory> {
+    Metered { files, meter: Meter::new(report, Stage::Writing, checkpoint::estimated_bytes(index)) }
 }
 
 /// The directory and the name of a file.

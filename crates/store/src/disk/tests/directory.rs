@@ -6,11 +6,13 @@ use super::faulty::Faulty;
 use super::history::{entries, keys};
 use super::{SEGMENT, open, seeds};
 use crate::disk::{Durability, identity, log, text_file};
-use crate::{DiskOptions, DiskStore, OpenError, Store};
+use crate::{Contents, DiskOptions, DiskStore, OpenError, Progress, Report, Stage, Store, backup, check, restore};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use syncline_core::{Operation, Outcome, Transaction};
 use syncline_wire::Version;
 use tempfile::TempDir;
@@ -271,6 +273,40 @@ fn a_store_on_a_real_disk_is_the_same_after_it_was_opened_again() {
     drop(store);
     let store = open_real(&path).unwrap();
     assert_eq!((store.id(), store.head().get()), (id, 300));
+}
+
+/// Does something, and answers what it told of its progress: of each stage, each step.
+fn progress(work: impl FnOnce(&Report) -> Result<Contents, OpenError>) -> Vec<Progress> {
+    let told: Arc<Mutex<Vec<Progress>>> = Arc::default();
+    let of_report = told.clone();
+    let report: Report = Arc::new(move |progress| of_report.lock().push(progress));
+    assert_eq!(work(&report).unwrap().head.get(), 300);
+    std::mem::take(&mut *told.lock())
+}
+
+#[test]
+fn what_reads_and_writes_everything_tells_how_far_it_has_come() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let store = open_real(&path("data")).unwrap();
+    (1..=300).for_each(|version| put(&store, version));
+    drop(store);
+    let checked = progress(|report| check(&path("data"), report));
+    let backed_up = progress(|report| backup(&path("data"), &path("backup"), report));
+    let restored = progress(|report| restore(&path("backup"), &path("again"), DiskOptions::default(), report));
+    let both = &[Stage::Reading, Stage::Writing][..];
+    for (told, stages) in [(checked, &both[..1]), (backed_up, both), (restored, both)] {
+        let mut found: Vec<_> = told.iter().map(|progress| progress.stage).collect();
+        found.dedup();
+        assert_eq!(found, stages);
+        for stage in stages {
+            let told: Vec<_> = told.iter().filter(|progress| progress.stage == *stage).collect();
+            assert!(told.is_sorted_by_key(|progress| progress.done), "{told:?}");
+            let last = told.last().unwrap();
+            assert!(0 < last.total && last.done == last.total, "{last:?}");
+            assert!(told.iter().all(|progress| progress.total == last.total), "{told:?}");
+        }
+    }
 }
 
 #[test]
