@@ -4,8 +4,11 @@
 //! `SYNCLINE_KILLS=1000 cargo test --release --test kill` kills it more often.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../src/bench/random.rs"]
+mod random;
 mod support;
 
+use random::Random;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
@@ -109,7 +112,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     let kills = std::env::var("SYNCLINE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let data = Arc::new(TempDir::new().unwrap());
     let mut all: Vec<Keys> = (0..WRITERS).map(|_| Keys::new()).collect();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = Random::new(0);
     let mut total = 0;
     for kill in 0..kills {
         // Both promises hold when only the process dies.
@@ -119,11 +122,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
             check(&server.addr, writer, keys);
         }
         let acknowledged = AtomicU64::new(0);
-        // xorshift
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let enough = random % 2000;
+        let enough = random.below(2000);
         all = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..)
                 .zip(std::mem::take(&mut all))

@@ -1,6 +1,7 @@
 //! `syncline bench`
 
 mod link;
+mod random;
 mod workload;
 
 use crate::args::{Bench, Workload};

@@ -2,6 +2,7 @@
 
 use super::Measured;
 use super::link::Link;
+use super::random::Random;
 use crate::args::Bench;
 use crate::failure::Failure;
 use bytes::Bytes;
@@ -41,20 +42,51 @@ impl Keys {
 
     /// Learns which version each key is at: an earlier run may have left it.
     async fn learn(&mut self, link: &mut Link) -> Result<(), Failure> {
+        self.each(
+            link,
+            |keys, place| Message::get(Tag::new(1), keys.name(place)),
+            |keys, place, answer| {
+                let version = match answer {
+                    Message::Put(put) => put.version.get(),
+                    Message::Error(error) if error.text.ends_with(b"not found") => 0,
+                    other => return Err(unexpected(&other)),
+                };
+                if let Some(known) = keys.versions.get_mut(place) {
+                    *known = version;
+                }
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Puts each key once.
+    async fn fill(&mut self, link: &mut Link, value: &Bytes) -> Result<(), Failure> {
+        self.each(
+            link,
+            |keys, place| keys.put(place, Tag::new(1), value.clone()),
+            |_, _, answer| match answer {
+                Message::Put(_) => Ok(()),
+                other => Err(unexpected(&other)),
+            },
+        )
+        .await
+    }
+
+    /// Sends a request for each key, many in flight, and takes the answers.
+    async fn each(
+        &mut self,
+        link: &mut Link,
+        mut request: impl FnMut(&mut Self, usize) -> Message,
+        mut take: impl FnMut(&mut Self, usize, Message) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut asked = 0;
         for answered in 0..self.versions.len() {
             while asked < self.versions.len() && asked < answered + PREPARING {
-                link.send(&Message::get(Tag::new(1), self.name(asked)))?;
+                link.send(&request(self, asked))?;
                 asked += 1;
             }
-            let version = match answer(link).await? {
-                Message::Put(put) => put.version.get(),
-                Message::Error(error) if error.text.ends_with(b"not found") => 0,
-                other => return Err(unexpected(&other)),
-            };
-            if let Some(known) = self.versions.get_mut(answered) {
-                *known = version;
-            }
+            take(self, answered, answer(link).await?)?;
         }
         Ok(())
     }
@@ -115,28 +147,11 @@ pub(crate) async fn get(args: &Bench) -> Result<(Measured, Duration), Failure> {
     let mut keys = Keys::of(args, 0, 1);
     let mut link = Link::connect(&args.server.addr).await?;
     keys.learn(&mut link).await?;
-    let mut asked = 0;
-    for answered in 0..keys.versions.len() {
-        while asked < keys.versions.len() && asked < answered + PREPARING {
-            let put = keys.put(asked, Tag::new(1), value.clone());
-            link.send(&put)?;
-            asked += 1;
-        }
-        match answer(&mut link).await? {
-            Message::Put(_) => {}
-            other => return Err(unexpected(&other)),
-        }
-    }
+    keys.fill(&mut link, &value).await?;
     on_every_connection(args, |args, connection| async move {
         let link = Link::connect(&args.server.addr).await?;
-        let mut random = 0x9e37_79b9_7f4a_7c15 ^ (connection + 1);
-        let next = move |tag| {
-            // xorshift
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            Message::get(tag, key(random % args.keys))
-        };
+        let mut random = Random::new(connection);
+        let next = move |tag| Message::get(tag, key(random.below(args.keys)));
         Ok((link, next))
     })
     .await
