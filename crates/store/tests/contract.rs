@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use syncline_core::{ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction};
+use syncline_core::{
+    ConnId, Dialect, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction,
+};
 use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 use tempfile::TempDir;
@@ -106,7 +108,7 @@ impl Fed {
         self.0.lock().unwrap().iter().for_each(|stretch| log.append(stretch.clone()));
         let mut puts = Vec::new();
         for unread in log.after(from).unwrap() {
-            let mut frames = BytesMut::from(unread.frames(0..unread.commits().len()).as_ref());
+            let mut frames = BytesMut::from(unread.frames(Dialect::Base, 0..unread.commits().len()).as_ref());
             while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut frames) {
                 assert_eq!(put.tag, Tag::BROADCAST);
                 puts.push(put);
