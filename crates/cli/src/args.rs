@@ -228,6 +228,14 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "SIZE", default_value_t = Size(100))]
     pub(crate) value_size: Size,
 
+    /// Connect as programs do that know no HELLO: each connection is sent what all others write
+    #[arg(long)]
+    pub(crate) base: bool,
+
+    /// For fanout: at most so many puts per second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+
     /// How long to measure
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s")]
     pub(crate) time: Duration,
@@ -239,12 +247,14 @@ pub(crate) struct Bench {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
-    /// Compare-and-swap: each connection writes its own keys, and is sent what the others write
+    /// Compare-and-swap: each connection writes its own keys
     Put,
     /// Reads of random keys, which are written before
     Get,
-    /// One connection writes; how long until the others are sent it
+    /// One connection writes; how long until the others, which watch, are sent it
     Fanout,
+    /// Each connection begins to watch everything; how fast the keys come
+    Snapshot,
 }
 
 #[derive(Clone, clap::Args)]

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use bytes::{Buf, BytesMut};
-use syncline_wire::{Decoded, Message, decode};
+use syncline_wire::{Decoded, Message, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,8 +16,24 @@ pub(crate) struct Link {
     input: BytesMut,
 }
 
+/// The tag of what is asked before the measurement.
+pub(crate) const FIRST: Tag = Tag::new(1);
+
 impl Link {
-    pub(crate) async fn connect(addr: &str) -> Result<Self, Failure> {
+    /// Connects, and says HELLO, unless `base` asks for a connection as old programs make it.
+    pub(crate) async fn open(addr: &str, base: bool) -> Result<Self, Failure> {
+        let mut link = Self::connect(addr).await?;
+        if !base {
+            link.send(&Message::hello(FIRST, ""))?;
+            let said = link.answer().await?;
+            if !matches!(said, Message::Hello(_)) {
+                return Err(Failure::Unavailable(format!("expected the answer to HELLO, found {said}; try --base")));
+            }
+        }
+        Ok(link)
+    }
+
+    async fn connect(addr: &str) -> Result<Self, Failure> {
         let failed = |error| Failure::Unavailable(format!("can't connect to {addr}: {error}"));
         let stream = TcpStream::connect(addr).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
@@ -62,6 +78,16 @@ impl Link {
             match self.next()? {
                 Some(message) => return Ok(message),
                 None => self.turn().await?,
+            }
+        }
+    }
+
+    /// Waits for the next message that answers something.
+    pub(crate) async fn answer(&mut self) -> Result<Message, Failure> {
+        loop {
+            let message = self.receive().await?;
+            if message.tag() != Tag::BROADCAST {
+                return Ok(message);
             }
         }
     }

@@ -46,11 +46,13 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
         Workload::Put => workload::put(&args).await?,
         Workload::Get => workload::get(&args).await?,
         Workload::Fanout => workload::fanout(&args).await?,
+        Workload::Snapshot => workload::snapshot(&args).await?,
     };
     let (name, unit) = match args.workload {
         Workload::Put => ("put", "puts"),
         Workload::Get => ("get", "gets"),
         Workload::Fanout => ("fanout", "deliveries"),
+        Workload::Snapshot => ("snapshot", "keys"),
     };
     let count = measured.latencies.len();
     let rate = count as f64 / took.as_secs_f64();
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
     if args.json {
         return print_line(
             &json!({
-                "workload": name, "connections": args.connections, "depth": args.depth, "keys": args.keys,
+                "workload": name, "base": args.base, "rate": args.rate, "connections": args.connections, "depth": args.depth, "keys": args.keys,
                 "value_size": args.value_size.0, "seconds": took.as_secs_f64(), "count": count, "per_second": rate,
                 "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": most,
                 "broadcasts": measured.broadcasts, "machine": machine(),

@@ -1,7 +1,7 @@
 //! What the load generator does.
 
 use super::Measured;
-use super::link::Link;
+use super::link::{FIRST, Link};
 use super::random::Random;
 use crate::args::Bench;
 use crate::failure::Failure;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use syncline_wire::{Message, Tag, Version};
+use syncline_wire::{Message, Revision, Tag, Version};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
@@ -44,7 +44,7 @@ impl Keys {
     async fn learn(&mut self, link: &mut Link) -> Result<(), Failure> {
         self.each(
             link,
-            |keys, place| Message::get(Tag::new(1), keys.name(place)),
+            |keys, place| Message::get(FIRST, keys.name(place)),
             |keys, place, answer| {
                 let version = match answer {
                     Message::Put(put) => put.version.get(),
@@ -64,7 +64,7 @@ impl Keys {
     async fn fill(&mut self, link: &mut Link, value: &Bytes) -> Result<(), Failure> {
         self.each(
             link,
-            |keys, place| keys.put(place, Tag::new(1), value.clone()),
+            |keys, place| keys.put(place, FIRST, value.clone()),
             |_, _, answer| match answer {
                 Message::Put(_) => Ok(()),
                 other => Err(unexpected(&other)),
@@ -86,7 +86,7 @@ impl Keys {
                 link.send(&request(self, asked))?;
                 asked += 1;
             }
-            take(self, answered, answer(link).await?)?;
+            take(self, answered, link.answer().await?)?;
         }
         Ok(())
     }
@@ -111,16 +111,6 @@ fn unexpected(message: &Message) -> Failure {
     Failure::Unavailable(format!("expected the answer to a request, found {message}"))
 }
 
-/// The next message that is no broadcast.
-async fn answer(link: &mut Link) -> Result<Message, Failure> {
-    loop {
-        let message = link.receive().await?;
-        if message.tag() != Tag::BROADCAST {
-            return Ok(message);
-        }
-    }
-}
-
 /// Compare-and-swap: each connection writes its own keys.
 pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
@@ -128,7 +118,7 @@ pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
         let value = value.clone();
         async move {
             let mut keys = Keys::of(&args, connection, args.connections);
-            let mut link = Link::connect(&args.server.addr).await?;
+            let mut link = Link::open(&args.server.addr, args.base).await?;
             keys.learn(&mut link).await?;
             let mut place = 0;
             let next = move |tag| {
@@ -145,11 +135,11 @@ pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
 pub(crate) async fn get(args: &Bench) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
     let mut keys = Keys::of(args, 0, 1);
-    let mut link = Link::connect(&args.server.addr).await?;
+    let mut link = Link::open(&args.server.addr, args.base).await?;
     keys.learn(&mut link).await?;
     keys.fill(&mut link, &value).await?;
     on_every_connection(args, |args, connection| async move {
-        let link = Link::connect(&args.server.addr).await?;
+        let link = Link::open(&args.server.addr, args.base).await?;
         let mut random = Random::new(connection);
         let next = move |tag| Message::get(tag, key(random.below(args.keys)));
         Ok((link, next))
@@ -174,33 +164,43 @@ where
     let started = Instant::now();
     let mut running = JoinSet::new();
     for (link, next) in prepared {
-        running.spawn(closed_loop(link, args.depth, started + args.time, next));
+        running.spawn(closed_loop(link, args.depth, None, started + args.time, next));
     }
     let all = gather(running).await?;
     Ok((all, started.elapsed()))
 }
 
-/// Keeps `depth` requests in flight until a time, and waits for the last answers.
+/// Keeps `depth` requests in flight until a time, but sends no two of them within `pause`; then waits for the last answers.
 async fn closed_loop(
     mut link: Link,
     depth: u64,
+    pause: Option<Duration>,
     until: Instant,
     mut next: impl FnMut(Tag) -> Message,
 ) -> Result<Measured, Failure> {
     let mut measured = Measured::new()?;
     let mut sent = VecDeque::new();
     let mut tag = 0_u16;
+    let mut due = Instant::now();
     loop {
         let now = Instant::now();
-        while now < until && (sent.len() as u64) < depth {
+        while now < until && now >= due && (sent.len() as u64) < depth {
             tag = tag % 60_000 + 1;
             link.send(&next(Tag::new(tag)))?;
             sent.push_back(now);
+            if let Some(pause) = pause {
+                due += pause;
+            }
         }
-        if sent.is_empty() {
+        if sent.is_empty() && now >= until {
             return Ok(measured);
         }
-        link.turn().await?;
+        if due > now {
+            // Cut short where it is time for the next one.
+            timeout_at(due.into(), link.turn()).await.unwrap_or(Ok(()))?;
+        } else {
+            link.turn().await?;
+        }
         while let Some(message) = link.next()? {
             match message {
                 Message::Put(put) if put.tag == Tag::BROADCAST => measured.broadcasts += 1,
@@ -211,20 +211,68 @@ async fn closed_loop(
     }
 }
 
+/// What the keys of the load generator begin with.
+const PREFIX: &str = "syncline-bench/";
+
+/// Asks for everything that changes from now on. When this is answered, the server has taken the connection in.
+async fn follow(link: &mut Link, args: &Bench, last: &Bytes) -> Result<(), Failure> {
+    if args.base {
+        link.send(&Message::get(FIRST, last.clone()))?;
+        link.answer().await?;
+        return Ok(());
+    }
+    // The head: of what is there already, nothing is wanted.
+    link.send(&Message::mark(FIRST, Revision::ZERO))?;
+    let Message::Mark(head) = link.answer().await? else { return Ok(()) };
+    link.send(&Message::watch(FIRST, PREFIX, head.revision))?;
+    match link.answer().await? {
+        Message::Mark(_) => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Everything that is there, to each connection, as to a client that has just come.
+pub(crate) async fn snapshot(args: &Bench) -> Result<(Measured, Duration), Failure> {
+    let value = Bytes::from(vec![b'v'; args.value_size.0]);
+    let mut keys = Keys::of(args, 0, 1);
+    let mut link = Link::open(&args.server.addr, false).await?;
+    keys.learn(&mut link).await?;
+    keys.fill(&mut link, &value).await?;
+    let mut links = Vec::new();
+    for _ in 0..args.connections {
+        links.push(Link::open(&args.server.addr, false).await?);
+    }
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for mut link in links {
+        running.spawn(async move {
+            let mut measured = Measured::new()?;
+            link.send(&Message::watch(FIRST, PREFIX, Revision::ZERO))?;
+            loop {
+                match link.receive().await? {
+                    Message::Mark(mark) if mark.tag == FIRST => return Ok(measured),
+                    Message::Mark(_) => {}
+                    _ => measured.record(started.elapsed()),
+                }
+            }
+        });
+    }
+    let all = gather(running).await?;
+    Ok((all, started.elapsed()))
+}
+
 /// One connection writes, the others measure how long it takes until they are sent it.
 pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure> {
     let epoch = Instant::now();
     let mut keys = Keys::of(args, 0, 1);
-    let mut writer = Link::connect(&args.server.addr).await?;
+    let mut writer = Link::open(&args.server.addr, args.base).await?;
     keys.learn(&mut writer).await?;
     let ready = Arc::new(Barrier::new(usize::try_from(args.connections).unwrap_or(usize::MAX).saturating_add(1)));
     let last = Bytes::from_static(b"syncline-bench/last");
     let mut watching = JoinSet::new();
     for _ in 0..args.connections {
-        let mut link = Link::connect(&args.server.addr).await?;
-        // Once this is answered, the server has taken the connection in.
-        link.send(&Message::get(Tag::new(1), last.clone()))?;
-        answer(&mut link).await?;
+        let mut link = Link::open(&args.server.addr, args.base).await?;
+        follow(&mut link, args, &last).await?;
         let (ready, last) = (ready.clone(), last.clone());
         watching.spawn(async move {
             ready.wait().await;
@@ -235,7 +283,8 @@ pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure
     let started = Instant::now();
     let size = args.value_size.0;
     let mut place = 0;
-    closed_loop(writer, args.depth, started + args.time, move |tag| {
+    let pause = args.rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate)));
+    closed_loop(writer, args.depth, pause, started + args.time, move |tag| {
         place = (place + 1) % keys.versions.len();
         let mut value = vec![b'v'; size];
         let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -246,14 +295,14 @@ pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure
     })
     .await?;
     // The end, for the watchers: the next version of a key of its own.
-    let mut link = Link::connect(&args.server.addr).await?;
-    link.send(&Message::get(Tag::new(1), last.clone()))?;
-    let version = match answer(&mut link).await? {
+    let mut link = Link::open(&args.server.addr, args.base).await?;
+    link.send(&Message::get(FIRST, last.clone()))?;
+    let version = match link.answer().await? {
         Message::Put(put) => put.version.next().unwrap_or(Version::MAX),
         _ => Version::new(1),
     };
     link.send(&Message::put(Tag::new(2), last, vec![0; STAMP], version))?;
-    answer(&mut link).await?;
+    link.answer().await?;
     let deadline = tokio::time::Instant::now() + LATE;
     let all = timeout_at(deadline, gather(watching)).await;
     let all = all.map_err(|_| Failure::Unavailable(format!("not everything was delivered within {LATE:?}")))??;
@@ -272,6 +321,7 @@ async fn watch(mut link: Link, epoch: Instant, last: &Bytes) -> Result<Measured,
                 measured.record(epoch.elapsed().saturating_sub(sent));
                 measured.broadcasts += 1;
             }
+            Message::Mark(_) => {}
             other => return Err(unexpected(&other)),
         }
     }
