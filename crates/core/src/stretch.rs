@@ -64,6 +64,8 @@ pub(crate) struct Frames {
     bytes: Bytes,
     /// Where the frame of each write ends; a write that has none ends where the one before it does.
     ends: Arc<[usize]>,
+    /// What all keys begin with.
+    common_prefix: Bytes,
 }
 
 impl Frames {
@@ -89,6 +91,11 @@ impl Frames {
         rest.get(..length).unwrap_or_default()
     }
 
+    /// What the keys of all writes begin with: who watches that need not look at each.
+    pub(crate) const fn common_prefix(&self) -> &Bytes {
+        &self.common_prefix
+    }
+
     fn place(&self, writes: Range<usize>) -> Range<usize> {
         let end_of = |count: usize| match count.checked_sub(1) {
             None => 0,
@@ -99,7 +106,7 @@ impl Frames {
     }
 
     fn memory(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.ends)
+        self.bytes.len() + size_of_val(&*self.ends) + self.common_prefix.len()
     }
 }
 
@@ -160,6 +167,8 @@ pub struct StretchBuilder {
 struct Gathered {
     bytes: BytesMut,
     ends: Vec<usize>,
+    /// What all keys so far begin with; `None` before the first.
+    common_prefix: Option<Bytes>,
 }
 
 impl Gathered {
@@ -167,17 +176,25 @@ impl Gathered {
         let encoded = dialect.encode(&mut self.bytes, Tag::BROADCAST, key, value, version);
         debug_assert!(encoded.is_ok(), "a store holds nothing that no frame carries");
         self.ends.push(self.bytes.len());
+        match &mut self.common_prefix {
+            None => self.common_prefix = Some(Bytes::copy_from_slice(key)),
+            Some(prefix) => {
+                let length = prefix.iter().zip(key).take_while(|(a, b)| a == b).count();
+                prefix.truncate(length);
+            }
+        }
     }
 
     fn finish(self) -> Frames {
-        Frames { bytes: self.bytes.freeze(), ends: self.ends.into() }
+        let common_prefix = self.common_prefix.unwrap_or_default();
+        Frames { bytes: self.bytes.freeze(), ends: self.ends.into(), common_prefix }
     }
 }
 
 impl StretchBuilder {
     /// An empty stretch, with room for the frames of so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        let extended = Gathered { bytes: BytesMut::with_capacity(bytes), ends: Vec::new() };
+        let extended = Gathered { bytes: BytesMut::with_capacity(bytes), ..Gathered::default() };
         Self { commits: Vec::new(), extended, base: None }
     }
 
@@ -272,6 +289,21 @@ mod tests {
         let stretch = stretch(&[(1, vec![put(""), large]), (2, vec![delete, put("k")])]);
         let found: Vec<_> = (0..4).map(|write| stretch.frames(Dialect::Extended).key(write)).collect();
         assert_eq!(found, [&b""[..], b"large", b"gone", b"k"]);
+    }
+
+    #[test]
+    fn what_all_keys_begin_with_is_known() {
+        for (keys, expected) in [
+            (vec!["a/b"], "a/b"),
+            (vec!["a/b", "a/c"], "a/"),
+            (vec!["a", "a/b", "a/c"], "a"),
+            (vec!["a", "b", "a"], ""),
+            (vec!["a", ""], ""),
+            (vec![], ""),
+        ] {
+            let stretch = stretch(&[(1, keys.iter().map(|key| put(key)).collect())]);
+            assert_eq!(stretch.frames(Dialect::Extended).common_prefix(), expected, "{keys:?}");
+        }
     }
 
     #[test]

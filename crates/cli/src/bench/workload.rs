@@ -18,7 +18,7 @@ use tokio::time::timeout_at;
 pub(crate) const STAMP: usize = 8;
 
 /// How many requests are in flight while keys are looked up or written before the measurement.
-const PREPARING: usize = 256;
+const PREPARING: usize = 2048;
 
 /// How long deliveries may still come when no more is written.
 const LATE: Duration = Duration::from_secs(10);

@@ -26,11 +26,6 @@ impl Prefixes {
         last.is_some_and(|prefix| key.starts_with(prefix))
     }
 
-    /// Whether everything is under them.
-    pub(super) fn cover_all(&self) -> bool {
-        self.covers(&[])
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -61,7 +56,7 @@ mod tests {
             prefixes.insert(prefix.into());
             assert_eq!(prefixes.len(), length, "{prefix:?}");
         }
-        assert!(prefixes.cover_all());
+        assert!(prefixes.covers(b""));
     }
 
     #[test]
@@ -84,7 +79,6 @@ mod tests {
             let mut prefixes = Prefixes::default();
             all.iter().for_each(|prefix| prefixes.insert(prefix.clone().into()));
             prop_assert_eq!(prefixes.covers(&key), all.iter().any(|prefix| key.starts_with(prefix)));
-            prop_assert_eq!(prefixes.cover_all(), all.iter().any(Vec::is_empty));
             prop_assert_eq!(prefixes.is_empty(), all.is_empty());
             prop_assert!(!prefixes.covers(&key) || key.starts_with(&prefixes.common()));
         }

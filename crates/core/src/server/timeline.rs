@@ -186,12 +186,14 @@ impl Timeline {
         let stands = self.position();
         let dialect = self.dialect();
         let Self { id, output, position, follows, unmarked, .. } = self;
-        let filter = match follows {
-            Follows::Everything => None,
-            Follows::Watched(prefixes) => Some(&*prefixes).filter(|prefixes| !prefixes.cover_all()),
-        };
         for part in log.after(stands).ok_or(Behind)? {
             let mut run = Run { frames: part.all_frames(dialect), writes: 0..0 };
+            let filter = match follows {
+                Follows::Everything => None,
+                Follows::Watched(prefixes) => {
+                    Some(&*prefixes).filter(|prefixes| !prefixes.covers(run.frames.common_prefix()))
+                }
+            };
             for (commit, committed) in part.commits().iter().enumerate() {
                 if until.is_some_and(|until| committed.revision > until) {
                     *unmarked |= run.send(output);
