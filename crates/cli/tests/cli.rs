@@ -121,7 +121,7 @@ fn an_address_that_is_taken_is_exit_code_4() {
 fn limits_that_cannot_be_are_exit_code_2() {
     for (args, expected) in [
         (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
-        (&["--max-entry", "64KiB"], "expected at most 65525 bytes, found 65536"),
+        (&["--max-entry", "17MiB"], "expected at most 16777216 bytes, found 17825792"),
         (&["--max-requests", "0"], "expected at least 1, found 0"),
         (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
         (&["--durability", "paper"], "invalid value 'paper'"),
