@@ -24,11 +24,17 @@ fn every_workload_counts_what_it_has_done() {
         assert!(number("p50_us") > 0.0 && number("p50_us") <= number("p99_us"), "{found}");
         assert!(number("p99_us") <= number("p999_us") && number("p999_us") <= number("max_us") * 1.01, "{found}");
         assert_eq!(found["workload"], workload);
-        // Each write of one connection is sent to the three others.
-        if workload == "put" && connections == "4" {
-            assert!(number("broadcasts") > 0.0, "{found}");
-        }
     }
+}
+
+#[test]
+fn only_base_connections_are_sent_what_the_others_put() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
+    let put = ["put", "--connections", "4", "--depth", "8"];
+    let found = measure(&server, &[&put[..], &["--base"]].concat());
+    assert!(found["broadcasts"].as_u64() > Some(0), "{found}");
+    let found = measure(&server, &put);
+    assert_eq!(found["broadcasts"], 0, "{found}");
 }
 
 #[test]
