@@ -122,9 +122,9 @@ mod tests {
         let (bar, screen, started) = bar();
         for millis in [0, 500, 999] {
             bar.show(started + Duration::from_millis(millis), "reading", millis, 1000);
+            bar.bar.force_draw();
+            assert_eq!(*screen.0.lock().unwrap(), "", "after {millis} ms");
         }
-        bar.bar.finish_and_clear();
-        assert_eq!(*screen.0.lock().unwrap(), "");
     }
 
     #[test]
