@@ -96,15 +96,19 @@ fn batches(args: &Args, store: &DiskStore, versions: &mut [u64], random: &mut Ra
                 batch
             }));
             let before = bytes_written();
-            engines.push(rate(args.seconds, || {
+            let (mut busy, mut done) = (Duration::ZERO, 0);
+            while busy < Duration::from_secs_f64(args.seconds) {
                 let transactions = (0..batch).map(|_| put(random.below(versions.len() as u64), versions)).collect();
                 let started = Instant::now();
                 let outcomes = store.commit(transactions);
-                latencies.push(started.elapsed());
+                let took = started.elapsed();
+                latencies.push(took);
+                busy += took;
+                done += batch;
                 assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })));
-                puts += batch as u64;
-                batch
-            }));
+            }
+            engines.push(done as f64 / busy.as_secs_f64());
+            puts += done as u64;
             written += bytes_written() - before;
         }
         let (limit, engine) = (median(&mut limits), median(&mut engines));

@@ -7,6 +7,7 @@
 //! No engine knows of sockets or frames of clients; what is committed leaves it as [`Stretch`]es, which the server sends
 //! on.
 
+mod decide;
 mod disk;
 mod index;
 mod memory;
@@ -20,6 +21,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Stretch, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
@@ -73,11 +75,15 @@ pub trait Store: Send + Sync + 'static {
     /// A page ends with the transaction that fills `max_bytes` of PUT frames, or after a bounded amount of work, or at
     /// the head. It is after `since` wherever the head is.
     ///
+    /// A reader that began with nothing, at revision 0, says by `begun` what the head of its first page was: it was never
+    /// told of a key that was deleted before, so no tombstone from up to there is missed. Others say 0.
+    ///
     /// # Errors
     /// [`ChangedError`] where the engine can't tell.
     fn changed_since(
         &self,
         since: Revision,
+        begun: Revision,
         prefix: &[u8],
         max_bytes: usize,
     ) -> impl Future<Output = Result<Page, ChangedError>> + Send;
@@ -160,6 +166,15 @@ impl From<ChangedError> for Arc<str> {
             other => other.to_string().into(),
         }
     }
+}
+
+/// What tells the time: milliseconds since 1970. It may jump, in both directions.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Milliseconds since 1970, as far as the clock knows.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Names a new history.

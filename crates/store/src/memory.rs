@@ -1,30 +1,78 @@
 //! The engine that keeps everything in memory: for trying out, for tests, and for state that may be lost.
 
+use crate::decide::Decider;
 use crate::index::{Index, Record};
-use crate::{ChangedError, Feed, Stats, Store, Unavailable, new_store_id};
+use crate::{ChangedError, Clock, DiskOptions, Feed, Stats, Store, Unavailable, new_store_id, now};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, StretchBuilder, Transaction};
 use syncline_wire::Revision;
+
+/// How many records are looked at per transaction, for tombstones that may be forgotten.
+const SWEPT: usize = 2;
 
 /// Everything in memory; nothing survives the process.
 pub struct MemoryStore {
     id: StoreId,
     index: RwLock<Index>,
     /// Held from the first decision of a batch until it was fed, so that stretches are fed in order.
-    feed: Mutex<Feed>,
+    committer: Mutex<Committer>,
+}
+
+struct Committer {
+    feed: Feed,
+    decider: Decider,
+    /// How long a deleted key is remembered: milliseconds.
+    tombstones: u64,
+    clock: Clock,
+    /// The latest time that a tombstone carries: milliseconds since 1970. It never goes back.
+    time: u64,
+    /// Up to where old tombstones were looked for; then from the start again.
+    swept: Revision,
+}
+
+impl Committer {
+    /// Looks at some records, and forgets those that are old tombstones.
+    fn sweep(&mut self, index: &mut Index, most: usize) {
+        if index.tombstones() == 0 {
+            return;
+        }
+        let before = self.time.saturating_sub(self.tombstones);
+        let mut old = Vec::new();
+        let is_old = |record: &Record| record.deleted_at().is_some_and(|time| time < before);
+        let next = index.step(self.swept, most, |record| old.extend(is_old(record).then(|| record.clone())));
+        self.swept = next.unwrap_or_default();
+        old.iter().for_each(|tombstone| index.forget(tombstone));
+    }
 }
 
 impl MemoryStore {
-    /// An empty store, and so a new history.
+    /// An empty store, and so a new history. It remembers a deleted key for 7 days.
     ///
     /// # Errors
     /// [`Unavailable`] where the system has no random numbers for the store id.
     pub fn new() -> Result<Self, Unavailable> {
+        Self::with_clock(DiskOptions::default().tombstones, Box::new(now))
+    }
+
+    /// An empty store that remembers a deleted key for so long, by this clock.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where the system has no random numbers for the store id.
+    pub fn with_clock(tombstones: Duration, clock: Clock) -> Result<Self, Unavailable> {
+        let committer = Committer {
+            feed: Box::new(|_| {}),
+            decider: Decider::default(),
+            tombstones: u64::try_from(tombstones.as_millis()).unwrap_or(u64::MAX),
+            clock,
+            time: 0,
+            swept: Revision::ZERO,
+        };
         Ok(Self {
             id: new_store_id()?,
             index: RwLock::new(Index::new(Revision::ZERO)),
-            feed: Mutex::new(Box::new(|_| {})),
+            committer: Mutex::new(committer),
         })
     }
 }
@@ -39,34 +87,38 @@ impl Store for MemoryStore {
     }
 
     fn follow(&self, feed: Feed) -> Revision {
-        let mut current = self.feed.lock();
-        *current = feed;
+        let mut committer = self.committer.lock();
+        committer.feed = feed;
         self.index.read().head()
     }
 
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        let feed = self.feed.lock();
+        let mut committer = self.committer.lock();
+        let committer = &mut *committer;
+        committer.time = committer.time.max((committer.clock)());
         let mut stretch = StretchBuilder::with_capacity(batch.iter().map(Transaction::bytes).sum());
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
-        for transaction in batch {
-            outcomes.push(match (transaction.check(|key| index.version(key)), index.head().next()) {
+        committer.sweep(&mut index, SWEPT * batch.len());
+        committer.decider.begin(&index, &batch);
+        for (place, transaction) in batch.iter().enumerate() {
+            outcomes.push(match (committer.decider.decide(&batch, place), index.head().next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: index.head() },
-                (Ok(()), None) => Outcome::Unavailable { reason: "no revision is left".into() },
-                (Ok(()), Some(revision)) => {
-                    transaction
-                        .operations
-                        .iter()
-                        .filter_map(|o| Record::after(revision, o, 0))
-                        .for_each(|r| drop(index.insert(r)));
+                (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
+                (Ok(found), Some(revision)) => {
+                    for (operation, found) in transaction.operations.iter().zip(found) {
+                        if let Some(record) = Record::after(revision, operation, committer.time) {
+                            index.insert_found(*found, record);
+                        }
+                    }
                     index.advance(revision);
-                    stretch.push(revision, &transaction);
+                    stretch.push(revision, transaction);
                     Outcome::Accepted { revision }
                 }
             });
         }
         drop(index);
-        feed(stretch.finish());
+        (committer.feed)(stretch.finish());
         outcomes
     }
 
@@ -75,8 +127,14 @@ impl Store for MemoryStore {
         Ok(record.map(|record| record.entry()))
     }
 
-    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
-        self.index.read().page(since, prefix, max_bytes)
+    async fn changed_since(
+        &self,
+        since: Revision,
+        begun: Revision,
+        prefix: &[u8],
+        max_bytes: usize,
+    ) -> Result<Page, ChangedError> {
+        self.index.read().page(since, begun, prefix, max_bytes)
     }
 
     async fn list(
@@ -91,5 +149,53 @@ impl Store for MemoryStore {
 
     fn stats(&self) -> Stats {
         self.index.read().stats("memory", None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollster::block_on;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use syncline_core::Operation;
+    use syncline_wire::Version;
+
+    fn commit(store: &MemoryStore, operation: Operation) -> Revision {
+        match store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).as_slice() {
+            [Outcome::Accepted { revision }] => *revision,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    fn put(key: &'static str, version: u64) -> Operation {
+        Operation::Put { key: key.into(), value: "value".into(), version: Version::new(version) }
+    }
+
+    #[test]
+    fn old_tombstones_are_forgotten_while_others_write() {
+        let time = Arc::new(AtomicU64::new(1_000_000));
+        let clock = time.clone();
+        let tombstones = Duration::from_secs(1);
+        let store = MemoryStore::with_clock(tombstones, Box::new(move || clock.load(Ordering::SeqCst))).unwrap();
+        commit(&store, put("first", 1));
+        commit(&store, put("gone", 1));
+        let deleted = commit(&store, Operation::Delete { key: "gone".into(), version: Version::new(2) });
+        let write = |version| assert!(commit(&store, put("other", version)) > deleted);
+        (1..10).for_each(write);
+        time.fetch_add(1000, Ordering::SeqCst);
+        (10..20).for_each(write);
+        assert_eq!(store.stats().tombstones, 1, "it is remembered for a second");
+        time.fetch_add(1, Ordering::SeqCst);
+        (20..30).for_each(write);
+        assert_eq!((store.stats().tombstones, block_on(store.get(b"gone"))), (0, Ok(None)));
+
+        let changed = |since, begun| block_on(store.changed_since(since, begun, b"", 0));
+        let error = ChangedError::Forgotten { since: Revision::new(1), forgotten: deleted };
+        assert_eq!(changed(Revision::new(1), Revision::ZERO), Err(error));
+        let first = changed(Revision::ZERO, Revision::ZERO).unwrap();
+        assert_eq!(first.through, Revision::new(1));
+        assert!(changed(first.through, first.head).is_ok(), "who began with nothing was never told of the key");
+        assert!(changed(deleted, Revision::ZERO).is_ok());
     }
 }

@@ -5,15 +5,14 @@ use super::files::Files;
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::record::{self, Encoder, Header};
-use crate::Feed;
-use crate::index::{Index, Record};
+use crate::decide::Decider;
+use crate::index::{Found, Index, Record};
+use crate::{Clock, Feed};
 use parking_lot::RwLock;
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
-use syncline_core::{Operation, Outcome, Stretch, StretchBuilder, Transaction};
-use syncline_wire::{Revision, Version};
+use syncline_core::{Outcome, Stretch, StretchBuilder, Transaction};
+use syncline_wire::{Put, Revision};
 
 /// A batch is written as records of this many bytes, or as many as a segment holds. A larger transaction is a record of
 /// its own.
@@ -21,9 +20,6 @@ const MAX_RECORD: usize = 4 * 1024 * 1024;
 
 /// How many writes are shown at once: readers get in between.
 const SHOWN_AT_ONCE: usize = 32;
-
-/// What tells the time: milliseconds since 1970. It may jump, in both directions.
-pub(crate) type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The one who writes.
 pub(crate) struct Committer<F: Files> {
@@ -39,12 +35,12 @@ pub(crate) struct Committer<F: Files> {
     /// Why nothing can be written any more.
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) encoder: Encoder,
+    pub(crate) decider: Decider,
 }
 
 /// The part of a batch that goes into one record, as it was decided.
 struct Decided {
-    outcomes: Vec<Outcome>,
-    records: Vec<Record>,
+    records: Vec<(Found, Record)>,
     stretch: Stretch,
     /// The revision before, and the last one.
     before: Revision,
@@ -52,76 +48,69 @@ struct Decided {
 }
 
 impl<F: Files> Committer<F> {
-    pub(crate) fn commit(&mut self, index: &RwLock<Index>, batch: Vec<Transaction>) -> Vec<Outcome> {
+    pub(crate) fn commit(&mut self, index: &RwLock<Index>, batch: &[Transaction]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut part = Vec::with_capacity(batch.len());
-        let mut bytes = 0;
         let most = MAX_RECORD.min(usize::try_from(self.log.size).unwrap_or(MAX_RECORD).saturating_sub(record::HEADER));
-        for transaction in batch {
-            if bytes + record::length(&transaction) > most && !part.is_empty() {
-                outcomes.extend(self.commit_part(index, &part));
-                part.clear();
-                bytes = 0;
+        let (mut start, mut bytes) = (0, 0);
+        for (place, transaction) in batch.iter().enumerate() {
+            let length = record::length(transaction);
+            if bytes + length > most && start < place {
+                self.commit_part(index, batch.get(start..place).unwrap_or_default(), &mut outcomes);
+                (start, bytes) = (place, 0);
             }
-            bytes += record::length(&transaction);
-            part.push(transaction);
+            bytes += length;
         }
-        if !part.is_empty() {
-            outcomes.extend(self.commit_part(index, &part));
-        }
+        self.commit_part(index, batch.get(start..).unwrap_or_default(), &mut outcomes);
         outcomes
     }
 
-    fn commit_part(&mut self, index: &RwLock<Index>, part: &[Transaction]) -> Vec<Outcome> {
+    fn commit_part(&mut self, index: &RwLock<Index>, part: &[Transaction], outcomes: &mut Vec<Outcome>) {
         if let Some(reason) = &self.failed {
-            return part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }).collect();
+            return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
         }
         self.time = self.time.max((self.clock)());
-        let decided = self.decide(&index.read(), part);
+        let first = outcomes.len();
+        let decided = self.decide(&index.read(), part, outcomes);
         if decided.before == decided.last {
-            return decided.outcomes;
+            return;
         }
         match self.write(decided.before, decided.last) {
             Ok(()) => {
                 show(index, decided.records, decided.last);
                 (self.feed)(decided.stretch);
-                decided.outcomes
             }
-            Err(error) => self.undo(decided, &error),
+            Err(error) => {
+                let (reason, is_known) = self.reason(&error);
+                for outcome in outcomes.iter_mut().skip(first) {
+                    undo(outcome, decided.before, &reason, is_known);
+                }
+            }
         }
     }
 
     /// Decides on each transaction against the index, and those before it.
-    fn decide(&mut self, index: &Index, part: &[Transaction]) -> Decided {
-        let mut staged: HashMap<&[u8], Version> = HashMap::new();
-        let mut outcomes = Vec::with_capacity(part.len());
+    fn decide(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Decided {
         let mut records = Vec::with_capacity(part.len());
-        let mut stretch = StretchBuilder::with_capacity(part.iter().map(Transaction::bytes).sum());
+        let frames = part.iter().map(|t| t.bytes() + t.operations.len() * Put::OVERHEAD).sum();
+        let mut stretch = StretchBuilder::with_capacity(frames);
         let before = index.head();
         let mut last = before;
         self.encoder.clear();
-        for transaction in part {
+        self.decider.begin(index, part);
+        for (place, transaction) in part.iter().enumerate() {
             if !record::fits(transaction) {
+                self.decider.skip(transaction);
                 outcomes.push(Outcome::Unavailable { reason: "the transaction is too large for this store".into() });
                 continue;
             }
-            let current = |key: &[u8]| match staged.is_empty() {
-                false => staged.get(key).copied().or_else(|| index.version(key)),
-                true => index.version(key),
-            };
-            outcomes.push(match (transaction.check(current), last.next()) {
+            outcomes.push(match (self.decider.decide(part, place), last.next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: last },
-                (Ok(()), None) => Outcome::Unavailable { reason: "no revision is left".into() },
-                (Ok(()), Some(revision)) => {
-                    for operation in &transaction.operations {
-                        records.extend(Record::after(revision, operation, self.time));
-                        match operation {
-                            Operation::Check { .. } => {}
-                            Operation::Put { key, version, .. } | Operation::Delete { key, version } => {
-                                staged.insert(key.as_ref(), *version);
-                            }
-                        }
-                    }
+                (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
+                (Ok(found), Some(revision)) => {
+                    let operations = transaction.operations.iter().zip(found);
+                    records.extend(operations.filter_map(|(operation, found)| {
+                        Some((*found, Record::after(revision, operation, self.time)?))
+                    }));
                     self.encoder.push(transaction);
                     stretch.push(revision, transaction);
                     last = revision;
@@ -129,7 +118,7 @@ impl<F: Files> Committer<F> {
                 }
             });
         }
-        Decided { outcomes, records, stretch: stretch.finish(), before, last }
+        Decided { records, stretch: stretch.finish(), before, last }
     }
 
     /// Writes what the encoder holds, and makes it as durable as was promised.
@@ -189,21 +178,13 @@ impl<F: Files> Committer<F> {
         }
     }
 
-    /// Nothing of the part was accepted, or it is not known.
-    fn undo(&mut self, decided: Decided, error: &AppendError) -> Vec<Outcome> {
-        let (reason, is_known): (Arc<str>, _) = match error {
+    /// Why a write has failed, for people; and whether it is known that nothing of it was written.
+    fn reason(&mut self, error: &AppendError) -> (Arc<str>, bool) {
+        match error {
             AppendError::Refused(error) => (format!("the disk refuses: {error}").into(), true),
             AppendError::Unknown(error) => (format!("the disk refuses: {error}").into(), false),
             AppendError::Failed(error) => (self.fail(error), false),
-        };
-        let undone = |outcome| match outcome {
-            Outcome::Accepted { .. } if !is_known => Outcome::Unknown { reason: reason.clone() },
-            Outcome::Accepted { .. } => Outcome::Unavailable { reason: reason.clone() },
-            // It was refused for what has not come to be.
-            Outcome::Stale { at, .. } if at > decided.before => Outcome::Unavailable { reason: reason.clone() },
-            other => other,
-        };
-        decided.outcomes.into_iter().map(undone).collect()
+        }
     }
 
     /// From now on nothing is written: what the kernel still holds of the log is unknown.
@@ -215,26 +196,33 @@ impl<F: Files> Committer<F> {
     }
 }
 
+/// What becomes of an outcome where nothing was written after the revision `before`, or that is not known.
+fn undo(outcome: &mut Outcome, before: Revision, reason: &Arc<str>, is_known: bool) {
+    match outcome {
+        Outcome::Accepted { .. } if !is_known => *outcome = Outcome::Unknown { reason: reason.clone() },
+        Outcome::Accepted { .. } => *outcome = Outcome::Unavailable { reason: reason.clone() },
+        // It was refused for what has not come to be.
+        Outcome::Stale { at, .. } if *at > before => *outcome = Outcome::Unavailable { reason: reason.clone() },
+        _ => {}
+    }
+}
+
 /// Shows what was committed, transaction by transaction.
-fn show(index: &RwLock<Index>, records: Vec<Record>, last: Revision) {
+fn show(index: &RwLock<Index>, records: Vec<(Found, Record)>, last: Revision) {
+    // Memory is given back when no reader waits for it.
+    let mut overtaken = Vec::with_capacity(records.len());
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {
         let mut index = index.write();
         let mut shown = 0;
-        while let Some(record) = records.next() {
+        while let Some((found, record)) = records.next() {
             let revision = record.revision();
-            drop(index.insert(record));
+            overtaken.extend(index.insert_found(found, record));
             shown += 1;
-            if shown >= SHOWN_AT_ONCE && records.peek().is_none_or(|next| next.revision() != revision) {
+            if shown >= SHOWN_AT_ONCE && records.peek().is_none_or(|(_, next)| next.revision() != revision) {
                 break;
             }
         }
     }
     index.write().advance(last);
-}
-
-/// Milliseconds since 1970, as far as the clock knows.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,14 +1,15 @@
 //! The engine as others see it.
 
 use super::boot::Boot;
-use super::committer::{Clock, Committer, now};
+use super::committer::Committer;
 use super::files::{Directory, Files};
 use super::identity::{self, Identity};
 use super::maintenance::{self, Maintenance};
 use super::record::Encoder;
 use super::recovery::{Recovered, recover, settle};
+use crate::decide::Decider;
 use crate::index::Index;
-use crate::{ChangedError, Feed, Stats, Store, Unavailable};
+use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -219,6 +220,7 @@ impl<F: Files> Engine<F> {
             clock,
             failed: None,
             encoder: Encoder::default(),
+            decider: Decider::default(),
         };
         let shared = Arc::new(Shared {
             files,
@@ -249,6 +251,9 @@ impl<F: Files> Drop for Engine<F> {
         if let Some(thread) = self.maintenance.take() {
             // It has died of a fault that it has reported itself.
             let _ = thread.join();
+        }
+        if let Err(error) = maintenance::checkpoint_before_closing(&self.shared) {
+            tracing::warn!(%error, "can't take a checkpoint; the next start reads the log instead");
         }
         let head = self.shared.index.read().head();
         let closed = self.shared.committer.lock().close(head);
@@ -281,7 +286,7 @@ impl<F: Files> Store for Engine<F> {
 
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut committer = self.shared.committer.lock();
-        let outcomes = committer.commit(&self.shared.index, batch);
+        let outcomes = committer.commit(&self.shared.index, &batch);
         self.shared.maintenance.look(&committer.log, &self.shared.index);
         outcomes
     }
@@ -291,8 +296,14 @@ impl<F: Files> Store for Engine<F> {
         Ok(record.map(|record| record.entry()))
     }
 
-    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
-        self.shared.index.read().page(since, prefix, max_bytes)
+    async fn changed_since(
+        &self,
+        since: Revision,
+        begun: Revision,
+        prefix: &[u8],
+        max_bytes: usize,
+    ) -> Result<Page, ChangedError> {
+        self.shared.index.read().page(since, begun, prefix, max_bytes)
     }
 
     async fn list(
@@ -334,10 +345,11 @@ impl Store for DiskStore {
     fn changed_since(
         &self,
         since: Revision,
+        begun: Revision,
         prefix: &[u8],
         max_bytes: usize,
     ) -> impl Future<Output = Result<Page, ChangedError>> + Send {
-        self.0.changed_since(since, prefix, max_bytes)
+        self.0.changed_since(since, begun, prefix, max_bytes)
     }
 
     fn list(

@@ -94,16 +94,21 @@ impl Encoder {
 
     /// Adds an accepted transaction.
     pub(crate) fn push(&mut self, transaction: &Transaction) {
-        let writes = || transaction.operations.iter().filter(|o| !matches!(o, Operation::Check { .. }));
-        // Cannot be more: a transaction has at most 1,024 operations.
-        self.bytes.put_u16_le(u16::try_from(writes().count()).unwrap_or(u16::MAX));
-        for operation in writes() {
+        let place = self.bytes.len();
+        self.bytes.put_u16_le(0);
+        // Cannot be more: `fits` was asked.
+        let mut writes = 0_u16;
+        for operation in &transaction.operations {
             let write = match operation {
                 Operation::Check { .. } => continue,
                 Operation::Put { key, value, version } => Write { key, value: Some(value), version: *version },
                 Operation::Delete { key, version } => Write { key, value: None, version: *version },
             };
             write.encode(&mut self.bytes);
+            writes = writes.saturating_add(1);
+        }
+        if let Some(mut count) = self.bytes.get_mut(place..place + 2) {
+            count.put_u16_le(writes);
         }
         self.count += 1;
     }
@@ -156,8 +161,8 @@ fn header_checksum(seal: Seal, record: &[u8]) -> u32 {
     crc32c::crc32c_append(seal.0, record.get(..CHECKED).unwrap_or_default())
 }
 
-/// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
-pub(crate) fn find(seal: Seal, bytes: &[u8]) -> Option<(Header, &[u8])> {
+/// The header at the front of `bytes`, if there is one, and the checksum of what it is the header of.
+fn find_header(seal: Seal, bytes: &[u8]) -> Option<(Header, u32)> {
     let mut head = bytes.get(..HEADER)?;
     let length = head.get_u32_le() as usize;
     if length < HEADER {
@@ -174,10 +179,18 @@ pub(crate) fn find(seal: Seal, bytes: &[u8]) -> Option<(Header, &[u8])> {
         previous: head.get_u32_le(),
         checksum: head.get_u32_le(),
     };
-    if header.checksum != header_checksum(seal, bytes) {
-        return None;
-    }
-    let body = bytes.get(HEADER..length)?;
+    (header.checksum == header_checksum(seal, bytes)).then_some((header, body_checksum))
+}
+
+/// How long the record is whose header is at the front of `bytes`, if there is one.
+pub(crate) fn expected_length(seal: Seal, bytes: &[u8]) -> Option<usize> {
+    find_header(seal, bytes).map(|(header, _)| header.length)
+}
+
+/// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
+pub(crate) fn find(seal: Seal, bytes: &[u8]) -> Option<(Header, &[u8])> {
+    let (header, body_checksum) = find_header(seal, bytes)?;
+    let body = bytes.get(HEADER..header.length)?;
     (crc32c::crc32c(body) == body_checksum).then_some((header, body))
 }
 

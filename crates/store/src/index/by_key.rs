@@ -14,6 +14,9 @@ use std::ops::Bound;
 /// The most slots of a block.
 const BLOCK: usize = 128;
 
+/// How many slots a block has when all are put in order at once: there is room for a few more.
+const FILLED: usize = BLOCK * 7 / 8;
+
 /// Every slot that is used, in the order of keys.
 #[derive(Debug, Default)]
 pub(super) struct ByKey {
@@ -21,6 +24,17 @@ pub(super) struct ByKey {
 }
 
 impl ByKey {
+    /// All slots that are used.
+    pub(super) fn of(slots: &Slots) -> Self {
+        let mut order = Self::default();
+        for block in sorted(slots).chunks(FILLED) {
+            let from =
+                if order.blocks.is_empty() { &[] } else { block.first().map_or(&[][..], |slot| slots.key(*slot)) };
+            order.blocks.insert(from.into(), block.to_vec());
+        }
+        order
+    }
+
     /// A slot holds a key that is new.
     pub(super) fn insert(&mut self, slot: Slot, slots: &Slots) {
         let key = slots.key(slot);
@@ -92,6 +106,60 @@ impl ByKey {
     }
 }
 
+/// The slots that are used, in the order of their keys.
+///
+/// Keys lie anywhere in memory, and many begin alike. So what is sorted are eight bytes of each, from behind what they
+/// have in common; then, of those whose eight bytes are the same, the bytes that follow.
+fn sorted(slots: &Slots) -> Vec<Slot> {
+    let mut pairs: Vec<(u64, Slot)> = slots.used().map(|slot| (0, slot)).collect();
+    let mut runs = vec![(0, pairs.len())];
+    while let Some((start, end)) = runs.pop() {
+        let Some(run) = pairs.get_mut(start..end) else { continue };
+        let Some(&(_, first)) = run.first() else { continue };
+        let first = slots.key(first);
+        let common = run.iter().fold(first.len(), |common, (_, slot)| common_length(first, slots.key(*slot), common));
+        for (part, slot) in &mut *run {
+            *part = part_of(slots.key(*slot), common);
+        }
+        run.sort_unstable();
+        let mut end = start;
+        for same in run.chunk_by_mut(|(a, _), (b, _)| a == b) {
+            end += same.len();
+            let goes_on = |slot: Slot| slots.key(slot).len() >= common + PART;
+            if same.len() > FEW && same.iter().all(|(_, slot)| goes_on(*slot)) {
+                runs.push((end - same.len(), end));
+            } else if same.len() > 1 {
+                same.sort_unstable_by(|(_, a), (_, b)| slots.key(*a).cmp(slots.key(*b)));
+            }
+        }
+    }
+    pairs.into_iter().map(|(_, slot)| slot).collect()
+}
+
+/// The bytes of keys that are compared at once.
+const PART: usize = size_of::<u64>();
+
+/// So many keys are compared as they are.
+const FEW: usize = 32;
+
+/// How many bytes two keys begin with that are the same, of the first `most`.
+fn common_length(a: &[u8], b: &[u8], most: usize) -> usize {
+    a.iter().zip(b).take(most).take_while(|(a, b)| a == b).count()
+}
+
+/// The bytes of a key from a place on, as a number that is greater where they are; a key that ends counts as zeros.
+fn part_of(key: &[u8], place: usize) -> u64 {
+    let rest = key.get(place..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(part) => u64::from_be_bytes(*part),
+        None => {
+            let mut part = [0; PART];
+            part.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            u64::from_be_bytes(part)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::Record;
@@ -117,7 +185,7 @@ mod tests {
                 slots.remove(slot).unwrap();
             } else {
                 let record = Record::value_at(Revision::new(1), Version::new(1), key, b"");
-                let (slot, _) = slots.put(hash, record);
+                let (slot, _) = slots.put(hash, None, record);
                 self.order.insert(slot, slots);
                 self.model.insert(key.to_vec());
             }
@@ -146,6 +214,22 @@ mod tests {
         assert!(blocks < 40, "{blocks} blocks for 400 keys");
     }
 
+    #[test]
+    fn keys_that_begin_alike_are_sorted_too() {
+        let mut slots = Slots::new();
+        let mut expected = BTreeSet::new();
+        for number in 0..3000_u32 {
+            let start = ["", "/a/long/prefix/", "/a/long/prefix/and/more/", "\0\0\0\0\0\0\0\0\0"][number as usize % 4];
+            let mut key = start.as_bytes().to_vec();
+            key.extend(std::iter::repeat_n(0, number as usize % 40));
+            key.extend_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes()[..number as usize % 5]);
+            slots.put(slots.hash(&key), None, Record::value_at(Revision::new(1), Version::new(1), &key, b""));
+            expected.insert(key);
+        }
+        let found: Vec<_> = sorted(&slots).into_iter().map(|slot| slots.key(slot).to_vec()).collect();
+        assert_eq!(found, Vec::from_iter(expected));
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_model(keys in vec(vec(0..4_u8, 0..6), 1..3000), from in vec(0..4_u8, 0..6)) {
@@ -153,6 +237,8 @@ mod tests {
             for key in &keys {
                 pair.toggle(&mut slots, key);
             }
+            let at_once = ByKey::of(&slots);
+            prop_assert_eq!(at_once.blocks.into_values().flatten().collect::<Vec<_>>(), pair.order.blocks.values().flatten().copied().collect::<Vec<_>>());
             for bound in [Bound::Unbounded, Bound::Included(&from[..]), Bound::Excluded(&from[..])] {
                 let found: Vec<_> = pair.order.from(bound, &slots).map(|slot| slots.key(slot).to_vec()).collect();
                 let expected: Vec<_> = pair.model.range::<[u8], _>((bound, Bound::Unbounded)).cloned().collect();

@@ -17,7 +17,7 @@ use crate::{ChangedError, Stats};
 use by_key::ByKey;
 use by_revision::ByRevision;
 use bytes::Bytes;
-use slots::Slots;
+use slots::{Hash, Slot, Slots};
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -27,10 +27,20 @@ use syncline_wire::{Put, Revision, Version};
 /// The most records that are looked at for one page, but for those of one transaction: so long it keeps writers waiting.
 const LOOKED_AT: usize = 4096;
 
+/// What was found of a key, a while ago.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) hash: Hash,
+    slot: Option<Slot>,
+    /// Its version then; `None`: it was not there.
+    pub(crate) version: Option<Version>,
+}
+
 /// The latest state of every key.
 pub(crate) struct Index {
     slots: Slots,
-    by_key: ByKey,
+    /// `None` while much is being taken in.
+    by_key: Option<ByKey>,
     by_revision: ByRevision,
     head: Revision,
     tombstones: usize,
@@ -44,12 +54,27 @@ impl Index {
     pub(crate) fn new(head: Revision) -> Self {
         Self {
             slots: Slots::new(),
-            by_key: ByKey::default(),
+            by_key: Some(ByKey::default()),
             by_revision: ByRevision::default(),
             head,
             tombstones: 0,
             bytes: 0,
             forgotten: Revision::ZERO,
+        }
+    }
+
+    /// Nothing, but soon about so many keys: until [`Index::order_keys`] is called, it has no order by key.
+    pub(crate) fn loading(keys: usize) -> Self {
+        let mut index = Self::new(Revision::ZERO);
+        index.slots.reserve(keys);
+        index.by_key = None;
+        index
+    }
+
+    /// Puts the keys in their order.
+    pub(crate) fn order_keys(&mut self) {
+        if self.by_key.is_none() {
+            self.by_key = Some(ByKey::of(&self.slots));
         }
     }
 
@@ -84,24 +109,42 @@ impl Index {
         self.slots.get(self.slots.find(self.slots.hash(key), key)?)
     }
 
-    /// The current version of a key.
-    pub(crate) fn version(&self, key: &[u8]) -> Option<Version> {
-        self.get(key).map(Record::version)
+    /// Finds keys, in their order. Together they are found sooner than one by one, for the processor need not wait for
+    /// what one key has in memory before it asks for the next.
+    pub(crate) fn find_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, found: &mut Vec<Found>) {
+        found.clear();
+        found.extend(keys.clone().map(|key| Found { hash: self.slots.hash(key), slot: None, version: None }));
+        for (key, found) in keys.zip(found) {
+            found.slot = self.slots.find(found.hash, key);
+            found.version = found.slot.and_then(|slot| self.slots.get(slot)).map(Record::version);
+        }
     }
 
-    /// Takes in the next state of a key; answers the one before. Revisions only grow.
-    pub(crate) fn insert(&mut self, record: Record) -> Option<Record> {
+    /// Takes in many states of keys. Revisions only grow.
+    pub(crate) fn extend(&mut self, records: &mut Vec<Record>, found: &mut Vec<Found>) {
+        self.find_all(records.iter().map(Record::key), found);
+        for (record, found) in records.drain(..).zip(found) {
+            self.insert_found(*found, record);
+        }
+    }
+
+    /// Takes in the next state of a key that was found before; answers the one before. Revisions only grow.
+    pub(crate) fn insert_found(&mut self, found: Found, record: Record) -> Option<Record> {
         debug_assert!(self.head <= record.revision(), "revisions grow");
         let revision = record.revision();
         self.head = revision;
         self.count(&record);
-        let (slot, before) = self.slots.put(self.slots.hash(record.key()), record);
+        let (slot, before) = self.slots.put(found.hash, found.slot, record);
         match &before {
             Some(before) => {
                 self.discount(before);
                 self.by_revision.remove(before.revision(), slot);
             }
-            None => self.by_key.insert(slot, &self.slots),
+            None => {
+                if let Some(by_key) = &mut self.by_key {
+                    by_key.insert(slot, &self.slots);
+                }
+            }
         }
         self.by_revision.push(revision, slot);
         before
@@ -117,18 +160,39 @@ impl Index {
         self.by_revision.after(since).filter_map(|(_, slot)| self.slots.get(slot))
     }
 
+    /// Hands to `look` what changed after a revision, about `most` records: it ends between transactions. Answers where to
+    /// go on; `None` at the head.
+    pub(crate) fn step(&self, since: Revision, most: usize, mut look: impl FnMut(&Record)) -> Option<Revision> {
+        let mut last = since;
+        for (looked_at, record) in self.changed_since(since).enumerate() {
+            if looked_at >= most && last < record.revision() {
+                return Some(last);
+            }
+            last = record.revision();
+            look(record);
+        }
+        None
+    }
+
     /// What changed of the keys under a prefix after a revision, up to the transaction that fills `max_bytes` of PUT
     /// frames, or the head.
     ///
     /// # Errors
     /// Where that is not known any more, for tombstones were forgotten since; or was never known, for the revision is
     /// none of this history. From the very start on it is always known: a key that was deleted is as one that never was.
-    pub(crate) fn page(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+    /// So who began there, when the head was at `begun`, misses no tombstone from before.
+    pub(crate) fn page(
+        &self,
+        since: Revision,
+        begun: Revision,
+        prefix: &[u8],
+        max_bytes: usize,
+    ) -> Result<Page, ChangedError> {
         let (head, forgotten) = (self.head, self.forgotten);
         if head < since {
             return Err(ChangedError::Unknown { since, head });
         }
-        if Revision::ZERO < since && since < forgotten {
+        if Revision::ZERO < since && since.max(begun) < forgotten {
             return Err(ChangedError::Forgotten { since, forgotten });
         }
         let mut found = Vec::new();
@@ -168,7 +232,8 @@ impl Index {
         let mut next = None;
         let mut bytes = 0;
         let mut last: &[u8] = &[];
-        let records = self.by_key.from(start, &self.slots).filter_map(|slot| self.slots.get(slot));
+        let slots = self.by_key.iter().flat_map(|by_key| by_key.from(start, &self.slots));
+        let records = slots.filter_map(|slot| self.slots.get(slot));
         for (looked_at, record) in records.take_while(|record| record.key().starts_with(prefix)).enumerate() {
             let is_full = !found.is_empty() && (found.len() >= max_entries.get() || bytes >= max_bytes);
             if is_full || looked_at >= LOOKED_AT {
@@ -198,7 +263,9 @@ impl Index {
     pub(crate) fn forget(&mut self, tombstone: &Record) {
         let Some(slot) = self.slots.find(self.slots.hash(tombstone.key()), tombstone.key()) else { return };
         if self.slots.get(slot).is_some_and(|latest| latest.revision() == tombstone.revision()) {
-            self.by_key.remove(slot, &self.slots);
+            if let Some(by_key) = &mut self.by_key {
+                by_key.remove(slot, &self.slots);
+            }
             self.by_revision.remove(tombstone.revision(), slot);
             self.slots.remove(slot);
             self.discount(tombstone);
@@ -224,6 +291,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    impl Index {
+        fn insert(&mut self, record: Record) -> Option<Record> {
+            let mut found = Vec::new();
+            self.find_all(std::iter::once(record.key()), &mut found);
+            self.insert_found(found[0], record)
+        }
+    }
+
     type Model = BTreeMap<Vec<u8>, (u64, bool)>;
 
     fn listed(index: &Index, prefix: &[u8], max_entries: usize) -> Vec<Vec<u8>> {
@@ -244,10 +319,12 @@ mod tests {
 
     fn changed(index: &Index, since: u64, prefix: &[u8], max_bytes: usize) -> Vec<(u64, Vec<u8>)> {
         let mut found = Vec::new();
+        let mut begun = Revision::ZERO;
         let mut since = Revision::new(since);
         while since < index.head() {
-            let page = index.page(since, prefix, max_bytes).unwrap();
+            let page = index.page(since, begun, prefix, max_bytes).unwrap();
             assert!(since < page.through, "a page that is no progress");
+            begun = if since == Revision::ZERO { page.head } else { begun };
             found.extend(page.entries.into_iter().map(|entry| (entry.revision.get(), entry.key.to_vec())));
             since = page.through;
         }
@@ -262,7 +339,7 @@ mod tests {
             let key = revision.to_be_bytes();
             index.insert(Record::tombstone(Revision::new(revision), Version::new(1), &key, 0));
         }
-        let page = index.page(Revision::ZERO, b"none", usize::MAX).unwrap();
+        let page = index.page(Revision::ZERO, Revision::ZERO, b"none", usize::MAX).unwrap();
         assert_eq!((page.entries.len(), page.through.get(), page.head.get()), (0, LOOKED_AT as u64, total));
         let page = index.list(b"", None, NonZeroUsize::MAX, usize::MAX);
         assert_eq!((page.entries.len(), page.next.as_deref()), (0, Some(&(LOOKED_AT as u64).to_be_bytes()[..])));
@@ -324,7 +401,7 @@ mod tests {
                 prop_assert_eq!(found, expected);
             } else {
                 let (since, forgotten) = (Revision::new(since), Revision::new(last_forgotten));
-                prop_assert_eq!(index.page(since, b"", 0), Err(ChangedError::Forgotten { since, forgotten }));
+                prop_assert_eq!(index.page(since, Revision::ZERO, b"", 0), Err(ChangedError::Forgotten { since, forgotten }));
             }
         }
     }

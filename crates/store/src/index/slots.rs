@@ -29,6 +29,11 @@ const CHUNK: usize = 4096;
 pub(crate) struct Hash(u64);
 
 impl Hash {
+    /// Its bits.
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+
     /// The shard: of bits that the tables themselves use least.
     const fn shard(self) -> usize {
         (self.0 >> 32) as usize % SHARDS
@@ -49,6 +54,24 @@ impl Slots {
     pub(super) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
         Self { hasher: RandomState::new(), shards, chunks: Vec::new(), free: Vec::new(), keys: 0 }
+    }
+
+    /// Makes room for so many keys in all.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        let Self { hasher, shards, chunks, .. } = self;
+        // Some shards have a little more than others.
+        let each = keys / SHARDS + keys / SHARDS / 16;
+        for shard in shards {
+            shard.reserve(each.saturating_sub(shard.len()), |slot| {
+                hasher.hash_one(record(chunks, *slot).map(Record::key).unwrap_or_default())
+            });
+        }
+    }
+
+    /// The slots that are used, in the order in which they were made.
+    pub(super) fn used(&self) -> impl Iterator<Item = Slot> {
+        let all = 0..Slot::try_from(self.keys + self.free.len()).unwrap_or(Slot::MAX);
+        all.filter(|slot| self.get(*slot).is_some())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,9 +98,16 @@ impl Slots {
         self.get(slot).map(Record::key).unwrap_or_default()
     }
 
-    /// Takes in a record; answers its slot, and the record that it takes the place of.
-    pub(super) fn put(&mut self, hash: Hash, next: Record) -> (Slot, Option<Record>) {
+    /// Takes in a record; answers its slot, and the record that it takes the place of. `hint` is the slot that its key had
+    /// a while ago.
+    pub(super) fn put(&mut self, hash: Hash, hint: Option<Slot>, next: Record) -> (Slot, Option<Record>) {
         let Self { hasher, shards, chunks, free, keys } = self;
+        if let Some(slot) = hint
+            && let Some(place) = place(chunks, slot)
+            && place.as_ref().is_some_and(|before| before.key() == next.key())
+        {
+            return (slot, place.replace(next));
+        }
         // Cannot be: there are as many shards as a hash can name.
         let Some(shard) = shards.get_mut(hash.shard()) else { return (Slot::MAX, None) };
         let is_it = |slot: &Slot| record(chunks, *slot).is_some_and(|record| record.key() == next.key());
@@ -148,7 +178,13 @@ mod tests {
                     prop_assert_eq!(removed.map(|record| record.revision().get()), expected);
                 } else {
                     let record = Record::value_at(Revision::new(revision), Version::new(1), &bytes, b"");
-                    let (slot, before) = slots.put(slots.hash(&bytes), record);
+                    // Right, none, or one that is not the key's any more, or never was.
+                    let hint = match action {
+                        1 => slots.find(slots.hash(&bytes), &bytes),
+                        2 => None,
+                        _ => Some(Slot::from(key)),
+                    };
+                    let (slot, before) = slots.put(slots.hash(&bytes), hint, record);
                     let expected = model.insert(key, (slot, revision));
                     prop_assert_eq!(before.as_ref().map(|record| record.revision().get()), expected.map(|(_, revision)| revision));
                     prop_assert!(expected.is_none_or(|(before, _)| before == slot), "a key has moved to another slot");
