@@ -23,6 +23,8 @@ use crate::index::{Index, Record};
 use bytes::{Buf, BufMut};
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use syncline_wire::Revision;
 
 const NAME: &str = "checkpoint-";
@@ -34,6 +36,12 @@ const FORMAT: u32 = 1;
 const BLOCK: usize = 1024 * 1024;
 
 const BLOCK_HEADER: usize = 8;
+
+/// How many blocks are read and checked while an earlier one is taken in.
+const READ_AHEAD: usize = 4;
+
+/// How many entries are taken in at once.
+const AT_ONCE: usize = 256;
 
 const START: u8 = 0;
 const ENTRIES: u8 = 1;
@@ -56,7 +64,7 @@ pub(crate) fn estimated_bytes(index: &Index) -> u64 {
     (index.bytes() + ENTRY_OVERHEAD * index.keys()) as u64
 }
 
-/// The bytes of an entry beside its key and value.
+/// The bytes of an entry beside its key and value; one without a value has two less, and a time.
 const ENTRY_OVERHEAD: usize = 1 + 2 + 2 + 8 + 8;
 
 struct Writer<'a, H> {
@@ -160,39 +168,64 @@ impl From<io::Error> for ReadError {
 }
 
 /// What a checkpoint says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Everything up to here is in it.
     pub(crate) through: Revision,
     /// Tombstones up to here may be forgotten.
     pub(crate) forgotten: Revision,
+    /// When the last of its tombstones was made: milliseconds since 1970.
+    pub(crate) time: u64,
 }
 
-/// Reads a checkpoint, and hands every entry to `take`. Its bytes are checked before any of them is believed.
-fn read<H: Handle>(handle: &H, seal: Seal, mut take: impl FnMut(Record)) -> Result<Summary, ReadError> {
+/// A block of a checkpoint, whose checksum is right.
+struct Block {
+    offset: u64,
+    body: Vec<u8>,
+    is_last: bool,
+}
+
+/// Reads the blocks of a checkpoint, and hands each to `send` until that does not want more. The bytes of a block are
+/// checked before any of them is believed.
+fn read_blocks<H: Handle>(handle: &H, seal: Seal, mut send: impl FnMut(Block) -> bool) -> Result<(), ReadError> {
     let length = handle.length()?;
     let mut offset = 0;
-    let mut summary = None;
-    let mut entries = 0_u64;
-    let mut block = Vec::new();
     loop {
         let damaged = ReadError::Damaged { offset };
-        block.resize(BLOCK_HEADER, 0);
-        if handle.read_at(&mut block, offset)? < BLOCK_HEADER {
+        let mut header = [0; BLOCK_HEADER];
+        if handle.read_at(&mut header, offset)? < BLOCK_HEADER {
             return Err(damaged);
         }
-        let mut header = block.as_slice();
+        let mut header = header.as_slice();
         let (block_length, expected) = (u64::from(header.get_u32_le()), header.get_u32_le());
         if block_length <= BLOCK_HEADER as u64 || offset + block_length > length {
             return Err(damaged);
         }
-        block.resize(usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER, 0);
-        let read = handle.read_at(&mut block, offset + BLOCK_HEADER as u64)?;
-        if read < block.len() || checksum(seal, offset, &block) != expected {
+        let mut body = vec![0; usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER];
+        let read = handle.read_at(&mut body, offset + BLOCK_HEADER as u64)?;
+        if read < body.len() || checksum(seal, offset, &body) != expected {
             return Err(damaged);
         }
-        let mut body = block.as_slice();
-        match (body.get_u8(), &summary) {
+        let is_last = offset + block_length == length;
+        if !send(Block { offset, body, is_last }) || is_last {
+            return Ok(());
+        }
+        offset += block_length;
+    }
+}
+
+/// Takes the blocks of a checkpoint into an index.
+fn take_in(index: &mut Index, blocks: impl Iterator<Item = Result<Block, ReadError>>) -> Result<Summary, ReadError> {
+    let mut summary: Option<Summary> = None;
+    let mut entries = 0_u64;
+    let (mut records, mut found) = (Vec::new(), Vec::new());
+    let mut end = 0;
+    for block in blocks {
+        let Block { offset, body, is_last } = block?;
+        end = offset;
+        let damaged = ReadError::Damaged { offset };
+        let mut body = body.as_slice();
+        match (body.get_u8(), &mut summary) {
             (START, None) => {
                 let found = body.try_get_u32_le().map_err(|_| ReadError::Damaged { offset })?;
                 if found != FORMAT {
@@ -200,28 +233,44 @@ fn read<H: Handle>(handle: &H, seal: Seal, mut take: impl FnMut(Record)) -> Resu
                 }
                 let mut revision =
                     || body.try_get_u64_le().map(Revision::new).map_err(|_| ReadError::Damaged { offset });
-                summary = Some(Summary { through: revision()?, forgotten: revision()? });
+                summary = Some(Summary { through: revision()?, forgotten: revision()?, time: 0 });
             }
-            (ENTRIES, Some(_)) => {
+            (ENTRIES, Some(summary)) => {
                 while !body.is_empty() {
-                    take(entry(&mut body).ok_or(ReadError::Damaged { offset })?);
+                    let record = entry(&mut body).ok_or(ReadError::Damaged { offset })?;
+                    summary.time = summary.time.max(record.deleted_at().unwrap_or_default());
+                    records.push(record);
                     entries += 1;
+                    if records.len() == AT_ONCE {
+                        index.extend(&mut records, &mut found);
+                    }
                 }
             }
             (END, Some(summary)) => {
-                let whole = body.try_get_u64_le() == Ok(entries) && offset + block_length == length;
+                index.extend(&mut records, &mut found);
+                let whole = body.try_get_u64_le() == Ok(entries) && is_last;
                 return if whole { Ok(*summary) } else { Err(damaged) };
             }
             _ => return Err(damaged),
         }
-        offset += block_length;
     }
+    Err(ReadError::Damaged { offset: end })
 }
 
-/// Reads a checkpoint into an index; `file` is where it is, for people.
+/// Reads a checkpoint into an index, which has no order by key yet; `file` is where it is, for people.
 pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(Index, Summary), OpenError> {
-    let mut index = Index::new(Revision::ZERO);
-    let summary = read(handle, seal, |record| drop(index.insert(record))).map_err(|error| match error {
+    let mut index = Index::loading(expected_entries(handle));
+    let summary = thread::scope(|scope| {
+        let (sender, blocks) = sync_channel(READ_AHEAD);
+        scope.spawn(move || {
+            if let Err(error) = read_blocks(handle, seal, |block| sender.send(Ok(block)).is_ok()) {
+                // Nobody may want to know any more.
+                let _ = sender.send(Err(error));
+            }
+        });
+        take_in(&mut index, blocks.into_iter())
+    });
+    let summary = summary.map_err(|error| match error {
         ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
         ReadError::Damaged { offset } => {
             OpenError::Damaged { file: file.to_owned(), offset, what: "it is not as it was written".into() }
@@ -231,6 +280,15 @@ pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(In
     index.advance(summary.through);
     index.set_forgotten(summary.forgotten);
     Ok((index, summary))
+}
+
+/// How many entries a checkpoint seems to have, by its last bytes: not checked, but not more than it has room for.
+fn expected_entries<H: Handle>(handle: &H) -> usize {
+    let Ok(length) = handle.length() else { return 0 };
+    let mut entries = [0; size_of::<u64>()];
+    let read = handle.read_at(&mut entries, length.saturating_sub(size_of::<u64>() as u64));
+    let entries = if read.is_ok() { u64::from_le_bytes(entries) } else { 0 };
+    usize::try_from(entries.min(length / ENTRY_OVERHEAD as u64)).unwrap_or_default()
 }
 
 fn entry(body: &mut &[u8]) -> Option<Record> {

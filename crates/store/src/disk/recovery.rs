@@ -25,6 +25,8 @@ use super::record::{self, Header};
 use crate::index::{Index, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use syncline_wire::Revision;
 use tracing::{info, warn};
 
@@ -60,11 +62,6 @@ struct Scanned<H> {
 }
 
 impl<H> Scanned<H> {
-    /// The record at the front of the file: what the file is a segment of.
-    fn front(&self) -> Option<Header> {
-        self.records.first().filter(|(offset, _)| *offset == 0).map(|(_, header)| *header)
-    }
-
     /// The last record that belongs to the log.
     fn last(&self) -> Option<(usize, Header)> {
         self.records.get(self.followed.checked_sub(1)?).copied()
@@ -82,9 +79,8 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     let mut leftovers = Leftovers::default();
     leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
     let marked = mark::read(&**files, identity.seal, &names)?;
-    let (mut index, through) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
-    let mut scanned = scan(&**files, identity, &names)?;
-    let next = follow(&mut scanned, through);
+    let (mut index, Summary { through, time, .. }) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
+    let (scanned, next) = read_log(&**files, identity, &names, through, &mut index)?;
     if marked.is_some() && Revision::ZERO < through && scanned.iter().all(|file| file.followed == 0) {
         // A store whose log was ever begun keeps of it at least what reaches up to its checkpoint.
         let what = format!("the log is missing that goes on from the checkpoint of revision {through}");
@@ -92,11 +88,29 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     }
     let durable = through.max(marked.unwrap_or_default());
     refuse_damage(&**files, &scanned, durable, next)?;
-    let synced = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.synced).max();
-    let synced = synced.unwrap_or_default().max(durable);
+    // Of a backup that was restored, only the checkpoint tells the time.
+    let of_log = scanned.iter().flat_map(|file| file.records.iter().take(file.followed)).map(|(_, header)| header.time);
+    let time = of_log.fold(time, u64::max);
+    let log = go_on(files, identity, &names, scanned, durable, &mut leftovers)?;
+    index.advance(previous(next));
+    index.order_keys();
+    info!(head = %index.head(), keys = index.keys(), "opened");
+    Ok(Recovered { index, log, time, leftovers })
+}
 
+/// The log as it goes on from what was read of it.
+fn go_on<F: Files>(
+    files: &Arc<F>,
+    identity: Identity,
+    names: &[String],
+    scanned: Vec<Scanned<F::Handle>>,
+    durable: Revision,
+    leftovers: &mut Leftovers,
+) -> Result<Log<F>, OpenError> {
+    let headers = || scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header);
+    let synced = headers().map(|header| header.synced).max().unwrap_or_default().max(durable);
+    let next_id = headers().map(|header| header.segment).max();
     let next_number = names.iter().filter_map(|name| log::number(name)).max().map_or(1, |last| last + 1);
-    let next_id = scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header.segment).max();
     let mut log = Log {
         files: files.clone(),
         size: identity.segment_size,
@@ -109,50 +123,41 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
         marked: 0,
         since_checkpoint: 0,
     };
-    // Of a backup that was restored, only the checkpoint tells the time.
-    let mut time = index.changed_since(Revision::ZERO).filter_map(Record::deleted_at).max().unwrap_or_default();
-    let mut end = None;
     for file in scanned {
+        let number = file.segment.number;
         let Some((_, last)) = file.last() else {
-            if file.front().is_none() && !file.is_wiped {
-                leftovers.writes.push((file.segment.number, 0, WIPED.to_vec()));
+            let has_front = file.records.first().is_some_and(|(offset, _)| *offset == 0);
+            if !has_front && !file.is_wiped {
+                leftovers.writes.push((number, 0, WIPED.to_vec()));
             }
             log.spares.push(file.segment);
             continue;
         };
-        let bytes = replay(&**files, identity, &file, through, &mut index)?;
+        let offset = file.end();
         let mut unsynced = file.records.iter().take(file.followed).filter(|(_, header)| header.last() > synced);
         if let Some((from, _)) = unsynced.next() {
-            let again = bytes.get(*from..file.end()).unwrap_or_default().to_vec();
-            leftovers.writes.push((file.segment.number, *from, again));
+            leftovers.writes.push((number, *from, read(&**files, &file.segment, *from, offset - from)?));
         }
-        time = file.records.iter().take(file.followed).fold(time, |time, (_, header)| header.time.max(time));
-        log.since_checkpoint += file.end() as u64;
+        if file.records.iter().skip(file.followed).any(|(_, header)| header.segment == last.segment) {
+            warn!(file = %files.path(&log::name(number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
+        }
         if let Some(full) = log.current.take() {
             log.older.push_back(Older { segment: full.segment, last: full.last });
         }
-        let offset = file.end();
-        if file.records.iter().skip(file.followed).any(|(_, header)| header.segment == last.segment) {
-            warn!(file = %files.path(&log::name(file.segment.number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
-        }
+        log.since_checkpoint += offset as u64;
         log.previous = last.checksum;
-        log.current = Some(Current {
-            id: last.segment,
-            segment: file.segment,
-            offset: offset as u64,
-            last: last.last(),
-            is_torn: false,
-        });
-        end = Some((bytes, offset));
+        let (segment, last_revision) = (file.segment, last.last());
+        log.current =
+            Some(Current { id: last.segment, segment, offset: offset as u64, last: last_revision, is_torn: false });
     }
-    if let (Some(current), Some((bytes, offset))) = (&log.current, end)
-        && bytes.get(offset..offset + WIPED.len()).is_some_and(|front| front != WIPED)
-    {
-        leftovers.writes.push((current.segment.number, offset, WIPED.to_vec()));
+    if let Some(current) = &log.current {
+        let offset = usize::try_from(current.offset).unwrap_or(usize::MAX);
+        let room = usize::try_from(log.size).unwrap_or(usize::MAX).saturating_sub(offset);
+        if room >= WIPED.len() && read(&**files, &current.segment, offset, WIPED.len())? != WIPED {
+            leftovers.writes.push((current.segment.number, offset, WIPED.to_vec()));
+        }
     }
-    index.advance(previous(next));
-    info!(head = %index.head(), keys = index.keys(), "opened");
-    Ok(Recovered { index, log, time, leftovers })
+    Ok(log)
 }
 
 /// Makes what was found as durable as what is written from now on.
@@ -190,63 +195,135 @@ fn read_checkpoint<F: Files>(
     identity: Identity,
     names: &[String],
     leftovers: &mut Leftovers,
-) -> Result<(Index, Revision), OpenError> {
+) -> Result<(Index, Summary), OpenError> {
     let mut revisions: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
     revisions.sort_unstable();
-    let Some(newest) = revisions.pop() else { return Ok((Index::new(Revision::ZERO), Revision::ZERO)) };
+    let Some(newest) = revisions.pop() else { return Ok((Index::loading(0), Summary::default())) };
     let name = checkpoint::name(newest);
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
-    let (index, Summary { through, .. }) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
-    if through != newest {
-        let what = format!("it holds the checkpoint of revision {through}");
+    let (index, summary) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
+    if summary.through != newest {
+        let what = format!("it holds the checkpoint of revision {}", summary.through);
         return Err(OpenError::Damaged { file: files.path(&name), offset: 0, what });
     }
     leftovers.names.extend(revisions.into_iter().map(checkpoint::name));
-    Ok((index, through))
+    Ok((index, summary))
 }
 
-/// Finds the records of all files of the log: the segments first, in their order.
-fn scan<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<Vec<Scanned<F::Handle>>, OpenError> {
-    let mut scanned = Vec::new();
+/// The files of the log, each with the record at its front, which is what the file is a segment of: the segments first, in
+/// their order.
+fn fronts<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<Vec<Fronted<F::Handle>>, OpenError> {
+    let mut fronted = Vec::new();
     for number in names.iter().filter_map(|name| log::number(name)) {
         let name = log::name(number);
         let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
+        let length = handle.length().map_err(OpenError::io("read", files.path(&name)))?;
+        if length != identity.segment_size {
+            let what = format!("the file has {length} bytes, expected {}", identity.segment_size);
+            return Err(OpenError::Damaged { file: files.path(&name), offset: length, what });
+        }
         let segment = Segment { number, handle };
-        let bytes = read_all(files, identity, &segment)?;
-        let records = record::find_all(identity.seal, &bytes, 0).collect();
-        let is_wiped = bytes.starts_with(&WIPED);
-        scanned.push(Scanned { segment, records, is_wiped, followed: 0 });
+        let header = read(files, &segment, 0, record::HEADER)?;
+        let length = record::expected_length(identity.seal, &header).unwrap_or_default();
+        let front = record::find(identity.seal, &read(files, &segment, 0, length)?).map(|(header, _)| header);
+        fronted.push((segment, front));
     }
-    scanned
-        .sort_by_key(|file| file.front().map_or((u64::MAX, file.segment.number), |f| (f.segment, file.segment.number)));
-    Ok(scanned)
+    fronted.sort_by_key(|(segment, front)| (front.map_or(u64::MAX, |front| front.segment), segment.number));
+    Ok(fronted)
 }
 
-/// Marks the records that belong to the log after a checkpoint, and answers the first revision that is not there.
-fn follow<H>(scanned: &mut [Scanned<H>], through: Revision) -> Revision {
+type Fronted<H> = (Segment<H>, Option<Header>);
+
+/// What there is of the log, and the first revision that is not there.
+type Read<H> = (Vec<Scanned<H>>, Revision);
+
+/// Reads all files of the log, and takes in what follows on after a checkpoint. While one file is taken in, the next is
+/// read.
+fn read_log<F: Files>(
+    files: &F,
+    identity: Identity,
+    names: &[String],
+    through: Revision,
+    index: &mut Index,
+) -> Result<Read<F::Handle>, OpenError> {
+    let fronts = fronts(files, identity, names)?;
     let wanted = Revision::new(through.get().saturating_add(1));
     // What comes before the last segment that starts in time holds nothing more.
-    let begin = scanned.iter().rposition(|file| file.front().is_some_and(|front| front.first <= wanted));
-    let mut next = None;
-    let mut previous = None;
-    for file in scanned.iter_mut().skip(begin.unwrap_or(usize::MAX)) {
-        let Some(front) = file.front() else { break };
-        let mut place = (0, next.unwrap_or(front.first));
-        for (offset, header) in &file.records {
-            let follows_on = previous.is_none_or(|previous| header.previous == previous);
+    let begin = fronts.iter().rposition(|(_, front)| front.is_some_and(|front| front.first <= wanted));
+    let mut chain = Chain::default();
+    let scanned = thread::scope(|scope| {
+        let (sender, read_files) = sync_channel(0);
+        scope.spawn(move || {
+            for (segment, _) in fronts {
+                let scanned = scan(files, identity, segment);
+                let failed = scanned.is_err();
+                // Where taking in has failed, nobody wants more.
+                if sender.send(scanned).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let mut all = Vec::new();
+        for scanned in read_files {
+            let (mut file, bytes) = scanned?;
+            if begin.is_some_and(|begin| begin <= all.len()) {
+                file.followed = chain.follow(&file.records);
+                take_in(files, &file, &bytes, through, index)?;
+            }
+            all.push(file);
+        }
+        Ok::<_, OpenError>(all)
+    })?;
+    Ok((scanned, chain.next.unwrap_or(wanted)))
+}
+
+/// Finds the records of a file; answers its bytes too.
+fn scan<F: Files>(
+    files: &F,
+    identity: Identity,
+    segment: Segment<F::Handle>,
+) -> Result<(Scanned<F::Handle>, Vec<u8>), OpenError> {
+    let bytes = read(files, &segment, 0, usize::try_from(identity.segment_size).unwrap_or(usize::MAX))?;
+    let records = record::find_all(identity.seal, &bytes, 0).collect();
+    let is_wiped = bytes.starts_with(&WIPED);
+    Ok((Scanned { segment, records, is_wiped, followed: 0 }, bytes))
+}
+
+/// How far the log's records follow on, from file to file.
+#[derive(Default)]
+struct Chain {
+    /// The revision that comes next; `None` before the first record.
+    next: Option<Revision>,
+    /// The checksum of the last record.
+    previous: Option<u32>,
+    is_broken: bool,
+}
+
+impl Chain {
+    /// How many records of the next file, from its front on, follow on.
+    fn follow(&mut self, records: &[(usize, Header)]) -> usize {
+        let Some((_, front)) = records.first().filter(|_| !self.is_broken) else {
+            self.is_broken = true;
+            return 0;
+        };
+        let mut place = (0, self.next.unwrap_or(front.first));
+        let mut followed = 0;
+        for (offset, header) in records {
+            let follows_on = self.previous.is_none_or(|previous| header.previous == previous);
             if (*offset, header.first) != place || header.segment != front.segment || !follows_on {
                 break;
             }
             place = (offset + header.padded(), Revision::new(header.last().get().saturating_add(1)));
-            previous = Some(header.checksum);
-            file.followed += 1;
+            self.previous = Some(header.checksum);
+            followed += 1;
         }
-        if file.followed == 0 {
-            break;
+        if followed > 0 {
+            self.next = Some(place.1);
+        } else {
+            self.is_broken = true;
         }
-        next = Some(place.1);
+        followed
     }
-    next.unwrap_or(wanted)
 }
 
 /// Looks at all that does not belong to the log for a sign that the log should go on.
@@ -269,27 +346,25 @@ fn refuse_damage<F: Files>(
     })
 }
 
-/// Takes in what a segment holds after a checkpoint; answers its bytes.
-fn replay<F: Files>(
+/// Takes in what a file holds that belongs to the log after a checkpoint.
+fn take_in<F: Files>(
     files: &F,
-    identity: Identity,
     file: &Scanned<F::Handle>,
+    bytes: &[u8],
     through: Revision,
     index: &mut Index,
-) -> Result<Vec<u8>, OpenError> {
-    let bytes = read_all(files, identity, &file.segment)?;
-    for (offset, _) in file.records.iter().take(file.followed) {
-        let whole =
-            record::find(identity.seal, bytes.get(*offset..).unwrap_or_default()).is_some_and(|(header, body)| {
-                record::writes(&header, body, |revision, write| {
-                    if revision > through {
-                        drop(index.insert(match write.value {
-                            Some(value) => Record::value_at(revision, write.version, write.key, value),
-                            None => Record::tombstone(revision, write.version, write.key, header.time),
-                        }));
-                    }
-                })
-            });
+) -> Result<(), OpenError> {
+    let (mut records, mut found) = (Vec::new(), Vec::new());
+    for (offset, header) in file.records.iter().take(file.followed) {
+        let body = bytes.get(offset + record::HEADER..offset + header.length).unwrap_or_default();
+        let whole = record::writes(header, body, |revision, write| {
+            if revision > through {
+                records.push(match write.value {
+                    Some(value) => Record::value_at(revision, write.version, write.key, value),
+                    None => Record::tombstone(revision, write.version, write.key, header.time),
+                });
+            }
+        });
         if !whole {
             return Err(OpenError::Damaged {
                 file: files.path(&log::name(file.segment.number)),
@@ -297,20 +372,16 @@ fn replay<F: Files>(
                 what: "a record does not hold what it says".into(),
             });
         }
+        index.extend(&mut records, &mut found);
     }
-    Ok(bytes)
+    Ok(())
 }
 
-fn read_all<F: Files>(files: &F, identity: Identity, segment: &Segment<F::Handle>) -> Result<Vec<u8>, OpenError> {
-    let path = || files.path(&log::name(segment.number));
-    let size = usize::try_from(identity.segment_size).unwrap_or(usize::MAX);
-    let length = segment.handle.length().map_err(OpenError::io("read", path()))?;
-    if length != identity.segment_size {
-        let what = format!("the file has {length} bytes, expected {size}");
-        return Err(OpenError::Damaged { file: path(), offset: length, what });
-    }
-    let mut bytes = vec![0; size];
-    segment.handle.read_at(&mut bytes, 0).map_err(OpenError::io("read", path()))?;
+/// Reads a part of a file of the log.
+fn read<F: Files>(files: &F, segment: &Segment<F::Handle>, offset: usize, length: usize) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = vec![0; length];
+    let read = segment.handle.read_at(&mut bytes, offset as u64);
+    read.map_err(OpenError::io("read", files.path(&log::name(segment.number))))?;
     Ok(bytes)
 }
 
