@@ -2,27 +2,36 @@
 //! wait for none of it.
 
 use super::checkpoint;
-use super::committer::now;
 use super::files::Files;
 use super::log::{Log, make_spare};
 use super::mark;
 use super::open::Shared;
 use crate::index::{Index, Record};
+use crate::now;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::io;
 use std::time::{Duration, Instant};
 use syncline_wire::Revision;
 use tracing::{debug, error};
 
-/// A checkpoint is taken when the log has grown by this many segments since the last one, and by twice what the checkpoint
-/// will hold.
+/// A checkpoint is taken when the log has grown by this many segments since the last one,
 const CHECKPOINT_SEGMENTS: u64 = 2;
+
+/// and by so many times what the checkpoint will hold.
+const LOG_TO_CHECKPOINT: u64 = 2;
+
+/// A store that is closed takes a checkpoint where that has at most so many bytes, and spares the next opening more than a
+/// segment of the log.
+const CLOSING_CHECKPOINT: u64 = 256 * 1024 * 1024;
 
 /// Spares are kept for what the log grows by until the next checkpoint, and these; more are removed.
 const SURPLUS_SPARES: u64 = 2;
 
 /// How many records are looked at under one lock.
 const STEP: usize = 1024;
+
+/// How many tombstones are forgotten under one lock.
+const FORGOTTEN_AT_ONCE: usize = 32;
 
 /// How often old tombstones are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -49,7 +58,7 @@ impl Maintenance {
     /// Looks whether the log needs something, and has it done.
     pub(crate) fn look<F: Files>(&self, log: &Log<F>, index: &RwLock<Index>) {
         let spare = log.spares.is_empty();
-        let checkpoint = log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.size && is_due(log, &index.read());
+        let checkpoint = is_due(log, index);
         let mark = log.current.as_ref().is_some_and(|current| current.id != log.marked);
         if spare || checkpoint || mark {
             let mut todo = self.todo.lock();
@@ -135,8 +144,10 @@ pub(crate) fn spare<F: Files>(shared: &Shared<F>) -> io::Result<()> {
 }
 
 /// Whether the log has grown enough since the last checkpoint.
-fn is_due<F: Files>(log: &Log<F>, index: &Index) -> bool {
-    log.since_checkpoint >= (2 * checkpoint::estimated_bytes(index)).max(CHECKPOINT_SEGMENTS * log.size)
+fn is_due<F: Files>(log: &Log<F>, index: &RwLock<Index>) -> bool {
+    // The index is asked only where it matters.
+    log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.size
+        && log.since_checkpoint >= LOG_TO_CHECKPOINT * checkpoint::estimated_bytes(&index.read())
 }
 
 /// Says beside the log how far it is durable, so that the segment which was begun will be missed when it is gone.
@@ -155,9 +166,18 @@ pub(crate) fn mark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
 
 pub(crate) fn checkpoint_if_due<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let committer = shared.committer.lock();
-    let is_due = committer.failed.is_none() && is_due(&committer.log, &shared.index.read());
+    let is_due = committer.failed.is_none() && is_due(&committer.log, &shared.index);
     drop(committer);
     if is_due { take_checkpoint(shared) } else { Ok(()) }
+}
+
+/// Takes a checkpoint before the store is closed, where that is quick, and makes the next opening much quicker.
+pub(crate) fn checkpoint_before_closing<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+    let committer = shared.committer.lock();
+    let is_worth_it = committer.failed.is_none() && committer.log.since_checkpoint > committer.log.size;
+    drop(committer);
+    let is_quick = checkpoint::estimated_bytes(&shared.index.read()) <= CLOSING_CHECKPOINT;
+    if is_worth_it && is_quick { take_checkpoint(shared) } else { Ok(()) }
 }
 
 /// Writes the latest state to a checkpoint, and frees the log before it.
@@ -181,7 +201,7 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let synced = committer.synced;
     committer.log.recycle(through, synced);
     committer.log.since_checkpoint = committer.log.since_checkpoint.saturating_sub(before);
-    let kept = (2 * bytes / committer.log.size).max(CHECKPOINT_SEGMENTS) + SURPLUS_SPARES;
+    let kept = (LOG_TO_CHECKPOINT * bytes / committer.log.size).max(CHECKPOINT_SEGMENTS) + SURPLUS_SPARES;
     let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(committer.log.spares.len());
     let surplus = committer.log.spares.split_off(kept);
     drop(committer);
@@ -199,53 +219,28 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
 /// Every record, in the order of revisions, up to a head, and up to where tombstones are forgotten. Of a key that
 /// changes meanwhile there are several.
 fn collect<F: Files>(shared: &Shared<F>) -> (Vec<Record>, Revision, Revision) {
-    let mut records: Vec<Record> = Vec::new();
+    let mut records: Vec<Record> = Vec::with_capacity(shared.index.read().keys());
     let mut since = Revision::ZERO;
     loop {
         let index = shared.index.read();
-        let before = records.len();
-        for record in index.changed_since(since) {
-            // Only between transactions.
-            if records.len() >= before + STEP && records.last().is_some_and(|last| last.revision() < record.revision())
-            {
-                break;
-            }
-            records.push(record.clone());
-        }
-        match records.last() {
-            Some(last) if records.len() >= before + STEP && last.revision() < index.head() => since = last.revision(),
-            _ => return (records, index.head(), index.forgotten()),
+        match index.step(since, STEP, |record| records.push(record.clone())) {
+            Some(next) => since = next,
+            None => return (records, index.head(), index.forgotten()),
         }
     }
 }
 
 /// Forgets the tombstones of before a time, in small steps.
 pub(crate) fn forget<F: Files>(shared: &Shared<F>, before: u64) {
-    let mut since = Revision::ZERO;
-    loop {
-        let index = shared.index.read();
-        let mut looked_at = 0;
-        let mut last = since;
+    let mut since = Some(Revision::ZERO);
+    while let Some(from) = since {
         let mut old = Vec::new();
-        for record in index.changed_since(since) {
-            if looked_at >= STEP && last < record.revision() {
-                break;
-            }
-            looked_at += 1;
-            last = record.revision();
-            if record.deleted_at().is_some_and(|time| time < before) {
-                old.push(record.clone());
-            }
-        }
-        drop(index);
-        if !old.is_empty() {
+        let is_old = |record: &Record| record.deleted_at().is_some_and(|time| time < before);
+        since = shared.index.read().step(from, STEP, |record| old.extend(is_old(record).then(|| record.clone())));
+        for some in old.chunks(FORGOTTEN_AT_ONCE) {
             let mut index = shared.index.write();
-            old.iter().for_each(|tombstone| index.forget(tombstone));
+            some.iter().for_each(|tombstone| index.forget(tombstone));
         }
-        if looked_at < STEP {
-            return;
-        }
-        since = last;
     }
 }
 
