@@ -75,15 +75,14 @@ pub trait Store: Send + Sync + 'static {
     /// A page ends with the transaction that fills `max_bytes` of PUT frames, or after a bounded amount of work, or at
     /// the head. It is after `since` wherever the head is.
     ///
-    /// A reader that began with nothing, at revision 0, says by `begun` what the head of its first page was: it was never
-    /// told of a key that was deleted before, so no tombstone from up to there is missed. Others say 0.
+    /// A reader that begins with nothing should [`Store::list`] the keys rather than ask for what changed since revision 0:
+    /// where a tombstone was ever forgotten, its second page would be refused.
     ///
     /// # Errors
     /// [`ChangedError`] where the engine can't tell.
     fn changed_since(
         &self,
         since: Revision,
-        begun: Revision,
         prefix: &[u8],
         max_bytes: usize,
     ) -> impl Future<Output = Result<Page, ChangedError>> + Send;

@@ -69,7 +69,7 @@ fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<E
     let mut entries = Vec::new();
     let mut since = since;
     while since < store.head() {
-        let page = block_on(store.changed_since(since, Revision::ZERO, b"", max_bytes)).unwrap();
+        let page = block_on(store.changed_since(since, b"", max_bytes)).unwrap();
         assert!(page.through > since, "a page that is no progress");
         assert!(page.entries.iter().all(|entry| since < entry.revision && entry.revision <= page.through));
         assert!(page.entries.is_sorted_by_key(|entry| entry.revision));
@@ -154,14 +154,8 @@ impl Store for OnDisk {
         self.store.get(key).await
     }
 
-    async fn changed_since(
-        &self,
-        since: Revision,
-        begun: Revision,
-        prefix: &[u8],
-        max_bytes: usize,
-    ) -> Result<Page, ChangedError> {
-        self.store.changed_since(since, begun, prefix, max_bytes).await
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.store.changed_since(since, prefix, max_bytes).await
     }
 
     async fn list(
@@ -186,7 +180,7 @@ mod checks {
         let store = open();
         assert_eq!(store.head(), Revision::ZERO);
         assert_eq!(get(&store, "key"), None);
-        assert_eq!(block_on(store.changed_since(Revision::ZERO, Revision::ZERO, b"", 1000)).unwrap().entries, []);
+        assert_eq!(block_on(store.changed_since(Revision::ZERO, b"", 1000)).unwrap().entries, []);
         assert_ne!(store.id(), open().id());
         assert_eq!(store.id(), store.id());
     }
@@ -343,7 +337,7 @@ mod checks {
         // Two entries of 2 + 10 bytes each.
         let frames = 2 * (Put::OVERHEAD + 12);
         for max_bytes in [0, 1, frames - 1, frames, frames + 1, 9 * frames, 1000] {
-            let page = block_on(store.changed_since(Revision::ZERO, Revision::ZERO, b"", max_bytes)).unwrap();
+            let page = block_on(store.changed_since(Revision::ZERO, b"", max_bytes)).unwrap();
             let expected = max_bytes.div_ceil(frames).clamp(1, 10);
             assert_eq!(page.entries.len(), 2 * expected, "pages of {max_bytes}");
             assert_eq!(page.through, Revision::new(expected as u64));
@@ -357,9 +351,7 @@ mod checks {
             accepted(&commit(&store, [put(key, "value", 1)]));
         }
         accepted(&commit(&store, [delete("ab", 2)]));
-        let page = |since, prefix: &str| {
-            block_on(store.changed_since(since, Revision::ZERO, prefix.as_bytes(), usize::MAX)).unwrap()
-        };
+        let page = |since, prefix: &str| block_on(store.changed_since(since, prefix.as_bytes(), usize::MAX)).unwrap();
         for (prefix, expected) in
             [("", "a abc b ac ab"), ("a", "a abc ac ab"), ("ab", "abc ab"), ("b", "b"), ("c", ""), ("abcd", "")]
         {
@@ -373,10 +365,10 @@ mod checks {
     pub(super) fn a_revision_that_was_never_given_out_is_unknown<S: Store>(open: fn() -> S) {
         let store = open();
         let head = accepted(&commit(&store, [put("key", "value", 1)]));
-        let page = block_on(store.changed_since(head, Revision::ZERO, b"", 1000)).unwrap();
+        let page = block_on(store.changed_since(head, b"", 1000)).unwrap();
         assert_eq!((page.entries, page.through, page.head), (Vec::new(), head, head));
         let since = head.next().unwrap();
-        let error = block_on(store.changed_since(since, Revision::ZERO, b"", 1000)).unwrap_err();
+        let error = block_on(store.changed_since(since, b"", 1000)).unwrap_err();
         assert_eq!(error, ChangedError::Unknown { since, head });
     }
 

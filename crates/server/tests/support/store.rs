@@ -173,16 +173,10 @@ impl Store for TestStore {
         self.0.memory.get(key).await
     }
 
-    async fn changed_since(
-        &self,
-        since: Revision,
-        begun: Revision,
-        prefix: &[u8],
-        max_bytes: usize,
-    ) -> Result<Page, ChangedError> {
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         self.0.pages.fetch_add(1, Ordering::SeqCst);
         self.checked()?;
-        self.0.memory.changed_since(since, begun, prefix, max_bytes).await
+        self.0.memory.changed_since(since, prefix, max_bytes).await
     }
 
     async fn list(

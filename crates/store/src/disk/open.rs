@@ -296,14 +296,8 @@ impl<F: Files> Store for Engine<F> {
         Ok(record.map(|record| record.entry()))
     }
 
-    async fn changed_since(
-        &self,
-        since: Revision,
-        begun: Revision,
-        prefix: &[u8],
-        max_bytes: usize,
-    ) -> Result<Page, ChangedError> {
-        self.shared.index.read().page(since, begun, prefix, max_bytes)
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.shared.index.read().page(since, prefix, max_bytes)
     }
 
     async fn list(
@@ -345,11 +339,10 @@ impl Store for DiskStore {
     fn changed_since(
         &self,
         since: Revision,
-        begun: Revision,
         prefix: &[u8],
         max_bytes: usize,
     ) -> impl Future<Output = Result<Page, ChangedError>> + Send {
-        self.0.changed_since(since, begun, prefix, max_bytes)
+        self.0.changed_since(since, prefix, max_bytes)
     }
 
     fn list(

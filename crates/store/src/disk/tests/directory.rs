@@ -318,12 +318,6 @@ fn a_store_that_was_copied_file_by_file_is_the_same() {
     }
     let expected = entries(&open(&Faulty::holding(data.files.clone()), Durability::Fsync).unwrap(), 1000);
     let store = open_real(directory.path()).unwrap();
-    let page = pollster::block_on(store.changed_since(
-        syncline_wire::Revision::ZERO,
-        syncline_wire::Revision::ZERO,
-        b"",
-        usize::MAX,
-    ))
-    .unwrap();
+    let page = pollster::block_on(store.changed_since(syncline_wire::Revision::ZERO, b"", usize::MAX)).unwrap();
     assert_eq!(page.entries, expected);
 }
