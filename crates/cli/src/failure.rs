@@ -90,7 +90,7 @@ impl From<PutError> for Failure {
         match error {
             PutError::StalePut => Self::Stale(message),
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
+            PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
             PutError::Unavailable { .. } => Self::Unavailable(message),
         }
     }

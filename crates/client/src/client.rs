@@ -1,62 +1,60 @@
 //! The handle that users hold.
 
 use crate::changes::{Changes, Readers};
-use crate::connection::{self, Command, Failure, Withdrawal, Withdrawn};
-use crate::{ConnectError, GetError, Options, PutError, UpdateError};
+use crate::connection::{self, Command, Failure, Setup};
+use crate::link;
+use crate::shared::Shared;
+use crate::withdrawal::{Withdrawal, Withdrawn};
+use crate::{BaseOnly, ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;
-use syncline_core::client::{Answer, Request};
-use syncline_wire::Version;
+use std::sync::Arc;
+use std::time::Duration;
+use syncline_core::client::{Answer, Request, Versioned};
+use syncline_wire::{Revision, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 /// How many requests wait for the connection's task; more wait with their callers.
 const MAX_WAITING: usize = 1024;
 
-/// How often [`Client::update`] tries: each attempt that fails means that somebody else's has not.
-const MAX_UPDATE_ATTEMPTS: usize = 256;
-
 /// A handle on a connection to a Syncline server. Cheap to clone; all clones share the connection, which ends with the
 /// last of them.
 ///
-/// Every request ends within [`Options::request_timeout`]. Reads that were in flight when the connection was lost are
-/// asked again on the next one; writes are not, for their fate is not known: they end with
-/// [`PutError::OutcomeUnknown`].
+/// Every request ends within [`Options::request_timeout`], a [`watch`](Client::watch) within [`Options::watch_timeout`].
+/// Reads that were in flight when the connection was lost are asked again on the next one; writes are not, for their fate
+/// is not known: they end with [`PutError::OutcomeUnknown`].
+///
+/// A server that speaks only the base protocol is spoken to in that: [`get`](Client::get), [`put`](Client::put),
+/// [`update`](Client::update) and [`changes`](Client::changes) work, all else ends with [`BaseOnly`].
 #[derive(Clone)]
 pub struct Client {
     options: Options,
     commands: mpsc::Sender<Command>,
     readers: Readers,
-}
-
-/// A value, and its version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Versioned {
-    /// What the key holds.
-    pub value: Bytes,
-    /// The version of that. The next write must carry this plus 1.
-    pub version: Version,
+    shared: Arc<Shared>,
 }
 
 impl Client {
-    /// Connects to a server at `HOST:PORT`. Must be called within a tokio runtime.
+    /// Connects to a server at `HOST:PORT`, or to the first that answers of several. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`ConnectError`] where the first attempt fails. Later, a lost connection is made again by itself.
-    pub async fn connect(address: impl Into<String>) -> Result<Self, ConnectError> {
-        Self::connect_with(address, Options::default()).await
+    /// [`ConnectError`] where the first attempt fails, with each of them. Later, a lost connection is made again by itself.
+    pub async fn connect(endpoints: impl Into<Endpoints>) -> Result<Self, ConnectError> {
+        Self::connect_with(endpoints, Options::default()).await
     }
 
     /// As [`Client::connect`], with other options than the default ones.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn connect_with(address: impl Into<String>, options: Options) -> Result<Self, ConnectError> {
-        let address = address.into();
-        let stream = connection::connect(&address, options.connect_timeout).await?;
+    pub async fn connect_with(endpoints: impl Into<Endpoints>, options: Options) -> Result<Self, ConnectError> {
+        let endpoints = endpoints.into();
+        let link = link::connect(&endpoints, 0, options.connect_timeout, false).await?;
         let (commands, received) = mpsc::channel(MAX_WAITING);
-        let readers = Readers::default();
-        tokio::spawn(connection::run(address, options, stream, received, readers.clone()));
-        Ok(Self { options, commands, readers })
+        let (readers, shared) = (Readers::default(), Arc::new(Shared::new()));
+        let setup = Setup { endpoints, options, readers: readers.clone(), shared: shared.clone() };
+        tokio::spawn(connection::run(setup, link, received));
+        Ok(Self { options, commands, readers, shared })
     }
 
     /// The latest value of a key.
@@ -65,14 +63,14 @@ impl Client {
     /// [`GetError::NotFound`] where the key is not there, and others.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Versioned, GetError> {
         match self.request(Request::Get { key: key.into() }).await {
-            Ok(Answer::Value { value, version }) => Ok(Versioned { value, version }),
+            Ok(Answer::Value(found)) => Ok(found),
             Ok(Answer::NotFound { deleted_at }) => Err(GetError::NotFound { deleted_at }),
-            Ok(Answer::TooLarge { text }) => Err(GetError::TooLarge { text }),
-            Ok(Answer::Unavailable { reason }) => Err(GetError::Unavailable { reason }),
-            Ok(Answer::Refused { text }) => Err(GetError::Refused { text }),
-            Ok(Answer::Written | Answer::Stale) => Err(GetError::Refused { text: "an answer to a PUT".into() }),
-            Err(Failure::BadMessage(bad)) => Err(GetError::TooLarge { text: bad.to_string() }),
-            Err(Failure::NotSent { reason } | Failure::Lost { reason }) => Err(GetError::Unavailable { reason }),
+            other => Err(match Self::refusal("a GET", other) {
+                RequestError::BaseOnly(base_only) => GetError::Refused { text: base_only.to_string() },
+                RequestError::TooLarge { text } => GetError::TooLarge { text },
+                RequestError::Unavailable { reason } => GetError::Unavailable { reason },
+                RequestError::Refused { text } => GetError::Refused { text },
+            }),
         }
     }
 
@@ -82,61 +80,126 @@ impl Client {
     /// [`PutError::StalePut`] where that is not the next version, [`PutError::OutcomeUnknown`] where the connection was
     /// lost meanwhile, and others, which all mean that nothing was written.
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Result<(), PutError> {
-        match self.request(Request::Put { key: key.into(), value: value.into(), version }).await {
+        self.write(Request::Put { key: key.into(), value: value.into(), version }).await
+    }
+
+    /// Deletes a key. `version` is the one that the deletion will have: the current one plus 1. It is remembered, so that
+    /// the next write of the key has to carry that plus 1.
+    ///
+    /// # Errors
+    /// As [`Client::put`]; [`PutError::BaseOnly`] where the server knows no deletions.
+    pub async fn delete(&self, key: impl Into<Bytes>, version: Version) -> Result<(), PutError> {
+        self.write(Request::Delete { key: key.into(), version }).await
+    }
+
+    async fn write(&self, request: Request) -> Result<(), PutError> {
+        match self.request(request).await {
             Ok(Answer::Written) => Ok(()),
             Ok(Answer::Stale) => Err(PutError::StalePut),
-            Ok(Answer::TooLarge { text }) => Err(PutError::TooLarge { text }),
-            Ok(Answer::Unavailable { reason }) => Err(PutError::Unavailable { reason }),
-            Ok(Answer::Refused { text }) => Err(PutError::Refused { text }),
-            Ok(Answer::Value { .. } | Answer::NotFound { .. }) => {
-                Err(PutError::Refused { text: "an answer to a GET".into() })
-            }
-            Err(Failure::BadMessage(bad)) => Err(PutError::TooLarge { text: bad.to_string() }),
-            Err(Failure::NotSent { reason }) => Err(PutError::Unavailable { reason }),
             Err(Failure::Lost { reason }) => Err(PutError::OutcomeUnknown { reason }),
+            other => Err(match Self::refusal("a write", other) {
+                RequestError::BaseOnly(base_only) => PutError::BaseOnly(base_only),
+                RequestError::TooLarge { text } => PutError::TooLarge { text },
+                RequestError::Unavailable { reason } => PutError::Unavailable { reason },
+                RequestError::Refused { text } => PutError::Refused { text },
+            }),
         }
     }
 
-    /// Reads a key, has `change` make a new value of the old one (`None`: it is not there), and writes that; again where
-    /// somebody else was faster. Answers what was written.
-    ///
-    /// No update is lost: what is written was made of the value that it replaces. `change` may be called many times.
+    /// Several operations that are accepted together, or not at all: see [`Txn`].
+    pub fn txn(&self) -> Txn {
+        Txn::new(self.clone())
+    }
+
+    /// A replica of all keys under a prefix; the empty one: of all that there are. It is whole when this returns.
     ///
     /// # Errors
-    /// [`UpdateError`] where the key can't be read or written, or others were faster 256 times.
-    pub async fn update<V: Into<Bytes>>(
-        &self,
-        key: impl Into<Bytes>,
-        mut change: impl FnMut(Option<&Bytes>) -> V,
-    ) -> Result<Versioned, UpdateError> {
-        let key = key.into();
-        for _ in 0..MAX_UPDATE_ATTEMPTS {
-            let (old, current) = match self.get(key.clone()).await {
-                Ok(Versioned { value, version }) => (Some(value), version),
-                Err(GetError::NotFound { deleted_at }) => (None, deleted_at.unwrap_or(Version::ABSENT)),
-                Err(error) => return Err(UpdateError::Get(error)),
-            };
-            let value = change(old.as_ref()).into();
-            // The last version is refused by the server, which says so better.
-            let version = current.next().unwrap_or(Version::MAX);
-            match self.put(key.clone(), value.clone(), version).await {
-                Ok(()) => return Ok(Versioned { value, version }),
-                Err(PutError::StalePut) => {}
-                Err(error) => return Err(UpdateError::Put(error)),
-            }
+    /// [`RequestError::BaseOnly`] where the server keeps nobody up to date, and others.
+    pub async fn watch(&self, prefix: impl Into<Bytes>) -> Result<Replica, RequestError> {
+        let prefix = prefix.into();
+        match self.request_within(Request::Watch { prefix: prefix.clone() }, self.options.watch_timeout).await {
+            Ok(Answer::Watched) => Ok(Replica::new(self.clone(), prefix)),
+            other => Err(Self::refusal("a WATCH", other)),
         }
-        Err(UpdateError::Contended { attempts: MAX_UPDATE_ATTEMPTS })
+    }
+
+    /// Waits until all replicas of this client show what had been committed, by anybody, when this was called. Answers up
+    /// to which revision that is so.
+    ///
+    /// # Errors
+    /// [`RequestError::Unavailable`] where the server does not answer in time, and others.
+    pub async fn barrier(&self) -> Result<Revision, RequestError> {
+        match self.request(Request::Barrier).await {
+            Ok(Answer::Passed { revision }) => Ok(revision),
+            other => Err(Self::refusal("a barrier", other)),
+        }
+    }
+
+    /// At most `limit` keys under a prefix, in order, strictly after `after`. Fewer than that: these were all.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn list(
+        &self,
+        prefix: impl Into<Bytes>,
+        after: impl Into<Bytes>,
+        limit: u32,
+    ) -> Result<Vec<(Bytes, Versioned)>, RequestError> {
+        match self.request(Request::List { prefix: prefix.into(), after: after.into(), limit }).await {
+            Ok(Answer::Listed { entries }) => Ok(entries),
+            other => Err(Self::refusal("a LIST", other)),
+        }
+    }
+
+    /// All keys under a prefix, page by page.
+    pub fn pages(&self, prefix: impl Into<Bytes>) -> Pages {
+        Pages::new(self.clone(), prefix.into())
+    }
+
+    /// How the server is: a JSON object, to which fields may be added.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn status(&self) -> Result<String, RequestError> {
+        match self.request(Request::Status).await {
+            Ok(Answer::Status { text }) => Ok(text),
+            other => Err(Self::refusal("a STATUS", other)),
+        }
     }
 
     /// What others write from now on, in the order of the commits. This client's own writes are not among it: they are
-    /// answered.
+    /// answered. It may begin with what was written before, by anybody, since the client was connected; and while a
+    /// [replica](Client::watch) is filled, it may tell again of a key that has not changed.
     pub fn changes(&self) -> Changes {
-        Changes::new(self.readers.add(self.options.max_waiting_changes), self.clone())
+        let changes = Changes::new(self.readers.add(self.options.max_waiting_changes), self.clone());
+        self.shared.follow();
+        changes
     }
 
-    async fn request(&self, request: Request) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + self.options.request_timeout;
-        let too_late = || format!("no answer within {:?}", self.options.request_timeout);
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What an answer that is none to `asked`, or a failure, says to somebody who wanted to know something.
+    fn refusal(asked: &str, found: Result<Answer, Failure>) -> RequestError {
+        match found {
+            Ok(Answer::TooLarge { text }) => RequestError::TooLarge { text },
+            Ok(Answer::Unavailable { reason }) => RequestError::Unavailable { reason },
+            Ok(Answer::Refused { text }) => RequestError::Refused { text },
+            Ok(other) => RequestError::Refused { text: format!("expected an answer to {asked}, found {other:?}") },
+            Err(Failure::BaseOnly) => BaseOnly.into(),
+            Err(Failure::BadMessage(bad)) => RequestError::TooLarge { text: bad.to_string() },
+            Err(Failure::NotSent { reason } | Failure::Lost { reason }) => RequestError::Unavailable { reason },
+        }
+    }
+
+    pub(crate) async fn request(&self, request: Request) -> Result<Answer, Failure> {
+        self.request_within(request, self.options.request_timeout).await
+    }
+
+    async fn request_within(&self, request: Request, within: Duration) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + within;
+        let too_late = || format!("no answer within {within:?}");
         let (reply, answer) = oneshot::channel();
         let withdrawal = Withdrawal::default();
         let command = Command { request, reply, withdrawal: withdrawal.clone() };

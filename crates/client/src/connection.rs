@@ -1,19 +1,22 @@
 //! The task behind a client: drives [`Connection`] over a socket, and makes a new one when that is lost.
 
 use crate::changes::{Change, Readers};
-use crate::{ConnectError, Options};
+use crate::link::{self, Link};
+use crate::shared::Shared;
+use crate::withdrawal::Withdrawal;
+use crate::{Endpoints, Options};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use syncline_core::client::{Answer, Connection, Event, ProtocolError, Refused, RefusedBecause, Request};
+use syncline_core::client::{
+    Answer, Connection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request,
+};
 use syncline_wire::BadMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
 /// How much is read at once, at the least.
@@ -22,8 +25,8 @@ const READ_SIZE: usize = 16 * 1024;
 /// How many bytes of requests are gathered before some must be written.
 const MAX_UNSENT: usize = 256 * 1024;
 
-/// How many requests are in flight at once: the tags that there are.
-const MAX_IN_FLIGHT: usize = u16::MAX as usize;
+/// How many requests are in flight at once: the tags that there are, less those that the connection takes for itself.
+const MAX_IN_FLIGHT: usize = 60_000;
 
 /// A request, and who waits for its answer.
 pub(crate) struct Command {
@@ -37,88 +40,84 @@ pub(crate) struct Command {
 pub(crate) enum Failure {
     /// The request can't be encoded.
     BadMessage(BadMessage),
+    /// The server does not know such requests.
+    BaseOnly,
     /// It never left the client.
     NotSent { reason: String },
     /// It may have reached the server, or not.
     Lost { reason: String },
 }
 
-/// Settles between a caller whose time has run out and the connection's task whether a request was sent.
-#[derive(Clone, Default)]
-pub(crate) struct Withdrawal(Arc<AtomicU8>);
-
-const WAITING: u8 = 0;
-const SENT: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-/// What a caller who withdraws a request learns of it.
-pub(crate) enum Withdrawn {
-    /// It was not sent, and never will be.
-    NotSent,
-    /// It is on its way.
-    InFlight,
+/// What comes with a request that is in flight.
+enum Token {
+    Caller {
+        reply: oneshot::Sender<Result<Answer, Failure>>,
+        withdrawal: Withdrawal,
+    },
+    /// The task itself has asked.
+    Nobody,
 }
 
-impl Withdrawal {
-    /// The caller waits no longer.
-    pub(crate) fn withdraw(&self) -> Withdrawn {
-        match self.0.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Withdrawn::NotSent,
-            Err(_) => Withdrawn::InFlight,
+impl Token {
+    /// Tells the caller; one that has gone does not want to know.
+    fn tell(self, answer: Result<Answer, Failure>) {
+        if let Self::Caller { reply, .. } = self {
+            let _ = reply.send(answer);
         }
     }
-
-    /// The task is about to send the request; it must not where this answers no.
-    fn may_send(&self) -> bool {
-        self.0.compare_exchange(WAITING, SENT, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// The request was lost with its connection, and may be sent again.
-    fn lost(&self) {
-        self.0.store(WAITING, Ordering::Release);
-    }
 }
 
-/// What comes with a request that is in flight.
-struct Token {
-    reply: oneshot::Sender<Result<Answer, Failure>>,
-    withdrawal: Withdrawal,
-}
-
-/// Connects once.
-pub(crate) async fn connect(address: &str, within: Duration) -> Result<TcpStream, ConnectError> {
-    let failed = |source| ConnectError::Io { address: address.into(), source };
-    match timeout(within, TcpStream::connect(address)).await {
-        Err(_) => Err(ConnectError::Timeout { address: address.into(), timeout: within }),
-        Ok(Err(source)) => Err(failed(source)),
-        Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream).map_err(failed),
-    }
+/// What a client's task needs to know.
+pub(crate) struct Setup {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) options: Options,
+    pub(crate) readers: Readers,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Serves the commands of a client over one connection after the other, until the last handle is gone.
-pub(crate) async fn run(
-    address: String,
-    options: Options,
-    stream: TcpStream,
-    mut commands: mpsc::Receiver<Command>,
-    readers: Readers,
-) {
+pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<Command>) {
     let mut retried = VecDeque::new();
-    let mut next = Some(stream);
-    while let Some(stream) = next {
-        let mut link = Link { connection: Connection::new(), readers: &readers, notice: None };
-        let Err(lost) = link.serve(stream, &mut commands, &mut retried).await else { return };
-        let reason = link.notice.take().map_or_else(|| lost.to_string(), |text| format!("the server says: {text}"));
-        warn!(address, reason, "connection lost");
-        link.give_back(&reason, &mut retried);
-        next = reconnect(&address, &options, &commands).await;
+    let (mut replicas, mut held) = (Replicas::new(), Vec::new());
+    let mut next = Some(first);
+    while let Some(Link { stream, input, greeting, endpoint }) = next {
+        let base_only = greeting.is_none();
+        let connection = match greeting {
+            Some(greeting) => Connection::extended(&greeting, replicas, held),
+            None => Connection::base(replicas, held),
+        };
+        let mut session = Session { setup: &setup, connection, notice: None, is_stale: false, follows: false };
+        let Err(lost) = session.serve(stream, input, &mut commands, &mut retried).await else { return };
+        let reason = session.notice.take().map_or_else(|| lost.to_string(), |text| format!("the server says: {text}"));
+        warn!(endpoints = %setup.endpoints, reason, "connection lost");
+        let left = session.connection.into_lost();
+        (replicas, held) = give_back(left, &reason, &mut retried);
+        setup.shared.show(replicas.shown());
+        next = reconnect(&setup, endpoint, base_only, &commands).await;
         // Whatever was broadcast meanwhile was missed.
-        readers.tell(&Change::Gap);
+        setup.readers.tell(&Change::Gap);
     }
 }
 
+/// What a lost connection leaves: reads are to be asked again, first of all; writes have an unknown fate.
+fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -> (Replicas, Vec<(Token, Answer)>) {
+    for (request, token) in left.unanswered.into_iter().rev() {
+        match token {
+            Token::Caller { reply, withdrawal } if request.is_read() => {
+                if !reply.is_closed() {
+                    withdrawal.lost();
+                    retried.push_front(Command { request, reply, withdrawal });
+                }
+            }
+            token => token.tell(Err(Failure::Lost { reason: reason.into() })),
+        }
+    }
+    (left.replicas, left.held)
+}
+
 /// Connects again, with growing pauses, until it works; `None` where the last handle is gone.
-async fn reconnect(address: &str, options: &Options, commands: &mpsc::Receiver<Command>) -> Option<TcpStream> {
+async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc::Receiver<Command>) -> Option<Link> {
+    let options = &setup.options;
     let pauses = ExponentialBuilder::default()
         .with_jitter()
         .with_min_delay(options.min_pause)
@@ -129,12 +128,9 @@ async fn reconnect(address: &str, options: &Options, commands: &mpsc::Receiver<C
         if commands.is_closed() {
             return None;
         }
-        match connect(address, options.connect_timeout).await {
-            Ok(stream) => {
-                debug!(address, "connected again");
-                return Some(stream);
-            }
-            Err(error) => debug!(%error, "not connected"),
+        if let Ok(link) = link::connect(&setup.endpoints, first, options.connect_timeout, base_only).await {
+            debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
+            return Some(link);
         }
     }
     None
@@ -147,42 +143,53 @@ enum Lost {
     Closed,
     #[error("the connection failed: {0}")]
     Io(#[from] std::io::Error),
+    #[error("the server was silent for {0:?}")]
+    Silent(Duration),
     #[error("the server does not keep to the protocol: {0}")]
     Protocol(#[from] ProtocolError),
 }
 
 /// One connection.
-struct Link<'a> {
+struct Session<'a> {
+    setup: &'a Setup,
     connection: Connection<Token>,
-    readers: &'a Readers,
     /// What the server has said of the connection itself.
     notice: Option<String>,
+    /// Replicas have gone on, and readers were not shown yet.
+    is_stale: bool,
+    /// The server was asked to tell what others write.
+    follows: bool,
 }
 
-impl Link<'_> {
+impl Session<'_> {
     /// Serves commands until the last handle is gone; first of all those that an earlier connection has lost.
     async fn serve(
         &mut self,
-        mut stream: TcpStream,
+        mut stream: tokio::net::TcpStream,
+        mut input: BytesMut,
         commands: &mut mpsc::Receiver<Command>,
         retried: &mut VecDeque<Command>,
     ) -> Result<(), Lost> {
         let (mut reader, mut writer) = stream.split();
-        let mut input = BytesMut::new();
+        let mut silence = Silence::default();
         loop {
+            // First of all, so that own writes that come behind it are not told.
+            self.follow();
             while self.has_room()
                 && let Some(command) = retried.pop_front().or_else(|| commands.try_recv().ok())
             {
                 self.start(command);
             }
+            self.take_in(&mut input)?;
             input.reserve(READ_SIZE);
             let (has_room, has_output) = (self.has_room(), self.connection.output().has_remaining());
+            silence.expect(self.connection.patience());
             tokio::select! {
                 read = reader.read_buf(&mut input) => {
                     if read? == 0 {
                         return Err(Lost::Closed);
                     }
-                    self.take_in(&mut input)?;
+                    silence.broken();
                 }
                 written = writer.write_buf(self.connection.output()), if has_output => {
                     if written? == 0 {
@@ -190,9 +197,14 @@ impl Link<'_> {
                     }
                 }
                 command = commands.recv(), if has_room => match command {
-                    Some(command) => self.start(command),
+                    Some(command) => {
+                        self.follow();
+                        self.start(command);
+                    }
                     None => return Ok(()),
                 },
+                () = self.setup.shared.asked_to_follow() => {}
+                patience = silence.too_long() => return Err(Lost::Silent(patience)),
             }
         }
     }
@@ -201,15 +213,26 @@ impl Link<'_> {
         self.connection.in_flight() < MAX_IN_FLIGHT && self.connection.output().remaining() < MAX_UNSENT
     }
 
+    /// Asks to be told what others write, where somebody wants to know.
+    fn follow(&mut self) {
+        if !self.follows && self.setup.shared.follows() {
+            self.follows = true;
+            // Can't be refused: there is room for it, and it fits into a frame.
+            let _ = self.connection.request(Request::Follow, Token::Nobody);
+        }
+    }
+
     /// Puts a request in flight.
     fn start(&mut self, Command { request, reply, withdrawal }: Command) {
         if !withdrawal.may_send() {
             return;
         }
-        if let Err(Refused { token, because, .. }) = self.connection.request(request, Token { reply, withdrawal }) {
-            // A caller that has gone does not want to know.
-            let _ = token.reply.send(Err(match because {
+        if let Err(Refused { token, because, .. }) =
+            self.connection.request(request, Token::Caller { reply, withdrawal })
+        {
+            token.tell(Err(match because {
                 RefusedBecause::BadMessage(bad) => Failure::BadMessage(bad),
+                RefusedBecause::BaseOnly => Failure::BaseOnly,
                 // Can't be: there is room.
                 RefusedBecause::TagsExhausted => Failure::NotSent { reason: because.to_string() },
             }));
@@ -221,28 +244,62 @@ impl Link<'_> {
         loop {
             match self.connection.handle_input(input)? {
                 Event::Answer { token, answer } => {
-                    let _ = token.reply.send(Ok(answer));
+                    self.show();
+                    token.tell(Ok(answer));
                 }
-                Event::Change { key, value, version } => self.readers.tell(&Change::Put { key, value, version }),
+                Event::Change { key, value, version } => {
+                    self.setup.readers.tell(&Change::Put { key, value, version });
+                }
+                Event::Marked { .. } => self.is_stale = true,
                 Event::Notice { text } => self.notice = Some(text),
-                Event::Incomplete { .. } => return Ok(()),
+                Event::Incomplete { .. } => {
+                    self.show();
+                    return Ok(());
+                }
             }
         }
     }
 
-    /// The connection is lost: reads are to be asked again, first of all; writes have an unknown fate.
-    fn give_back(self, reason: &str, retried: &mut VecDeque<Command>) {
-        for (request, Token { reply, withdrawal }) in self.connection.into_in_flight().into_iter().rev() {
-            match request {
-                Request::Get { .. } if !reply.is_closed() => {
-                    withdrawal.lost();
-                    retried.push_front(Command { request, reply, withdrawal });
-                }
-                Request::Get { .. } => {}
-                Request::Put { .. } => {
-                    let _ = reply.send(Err(Failure::Lost { reason: reason.into() }));
-                }
+    /// Shows readers what the replicas are, where that is something else.
+    fn show(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.setup.shared.marked();
+            self.setup.shared.show(self.connection.replicas().shown());
+        }
+    }
+}
+
+/// How long nothing has come, where something should.
+#[derive(Default)]
+struct Silence {
+    since: Option<Instant>,
+    patience: Option<Duration>,
+}
+
+impl Silence {
+    /// Something should come within each such time.
+    fn expect(&mut self, patience: Option<Duration>) {
+        if self.patience.is_none() {
+            self.since = None;
+        }
+        self.patience = patience;
+        if patience.is_some() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn broken(&mut self) {
+        self.since = None;
+    }
+
+    /// Waits until it has lasted too long.
+    async fn too_long(&self) -> Duration {
+        match (self.since, self.patience) {
+            (Some(since), Some(patience)) => {
+                sleep_until(since + patience).await;
+                patience
             }
+            _ => std::future::pending().await,
         }
     }
 }

@@ -24,6 +24,95 @@ pub enum ConnectError {
         /// How long was waited.
         timeout: Duration,
     },
+    /// The server turns this client away.
+    #[error("{address} refuses: {text}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// In the server's words.
+        text: String,
+    },
+    /// Something answers that is no Syncline server.
+    #[error("{address} is no Syncline server: {reason}")]
+    NoServer {
+        /// The address.
+        address: String,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// There is no address to connect to.
+    #[error("expected at least one address to connect to, found none")]
+    NoEndpoint,
+}
+
+/// A server that does not know the extension was asked for something that is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected a server that speaks the extension, found one that speaks only the base protocol")]
+pub struct BaseOnly;
+
+/// Something could not be learned: by WATCH, LIST, STATUS or a barrier.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// The server does not know the extension.
+    #[error(transparent)]
+    BaseOnly(#[from] BaseOnly),
+    /// A limit was passed: the client's or the server's.
+    #[error("{text}")]
+    TooLarge {
+        /// Which limit, with what was expected and found.
+        text: String,
+    },
+    /// No answer was to be had in time, or the server can't tell for now.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The server refused for another reason.
+    #[error("the server refused: {text}")]
+    Refused {
+        /// In the server's words.
+        text: String,
+    },
+}
+
+/// A transaction was not committed, or it is not known whether it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TxnError {
+    /// Nothing was written: this key is not at the version that was expected.
+    #[error("stale put: {key} is at another version")]
+    StaleKey {
+        /// The first key at fault, in quotes, escaped, and clipped where it is long.
+        key: String,
+    },
+    /// The connection was lost, or time ran out, while the transaction was in flight: all of it may have been accepted or
+    /// none. Get a key of it to find out.
+    #[error("the outcome is unknown: {reason}; all of it may have been accepted or none")]
+    OutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+    /// Nothing was written: the server does not know the extension.
+    #[error(transparent)]
+    BaseOnly(#[from] BaseOnly),
+    /// Nothing was written: a limit was passed, the client's or the server's.
+    #[error("{text}")]
+    TooLarge {
+        /// Which limit, with what was expected and found.
+        text: String,
+    },
+    /// Nothing was written: the server could not be reached in time, or can't write for now.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing was written: the server refused for another reason.
+    #[error("the server refused: {text}")]
+    Refused {
+        /// In the server's words.
+        text: String,
+    },
 }
 
 /// A key could not be read.
@@ -55,7 +144,7 @@ pub enum GetError {
     },
 }
 
-/// A key was not written, or it is not known whether it was.
+/// A key was not written or deleted, or it is not known whether it was.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PutError {
     /// Nothing was written: the version is not the current one plus 1. Get, decide, and put again.
@@ -68,6 +157,9 @@ pub enum PutError {
         /// What happened.
         reason: String,
     },
+    /// Nothing was written: the server does not know the extension, of which a deletion is part.
+    #[error(transparent)]
+    BaseOnly(#[from] BaseOnly),
     /// Nothing was written: a limit was passed, the client's or the server's.
     #[error("{text}")]
     TooLarge {

@@ -1,11 +1,18 @@
 //! The async client of Syncline.
 //!
 //! A [`Client`] is a handle on one connection, which many tasks may use at once: their requests are in flight together.
-//! A connection that is lost is made again, with growing pauses between the attempts.
+//! A connection that is lost is made again, with growing pauses between the attempts, to the next server that answers
+//! where several are named.
+//!
+//! - Reads and writes: [`Client::get`], [`put`](Client::put), [`delete`](Client::delete), [`list`](Client::list),
+//!   [`txn`](Client::txn).
+//! - Replicas: [`Client::watch`] makes a [`Replica`], whose reads are local, whose state is always that of one revision,
+//!   and which says how stale it is.
+//! - Recipes, each with its guarantee: [`Client::update`], [`Counter`], [`Election`].
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use syncline_client::{Change, Client, Version};
+//! use syncline_client::{Client, Version};
 //!
 //! let client = Client::connect("127.0.0.1:6660").await?;
 //!
@@ -20,13 +27,16 @@
 //!     Some(count) => (String::from_utf8_lossy(count).parse().unwrap_or(0) + 1).to_string(),
 //! }).await?;
 //!
-//! // What others write, as they write it.
-//! let mut changes = client.changes();
-//! while let Some(change) = changes.next().await {
-//!     match change {
-//!         Change::Put { key, version, .. } => println!("{key:?} is at version {version}"),
-//!         Change::Gap => println!("changes were missed: read again what matters"),
-//!     }
+//! // All keys under a prefix, pushed by the server and read without asking it.
+//! let config = client.watch("config/").await?;
+//! client.put("config/theme", "dark", Version::new(1)).await?;
+//! assert_eq!(config.get("config/theme").map(|found| found.version), Some(Version::new(1)));
+//! for (key, found) in config.snapshot().iter() {
+//!     println!("{key:?} is at version {}", found.version);
+//! }
+//! let mut updates = config.updates();
+//! while let Some(update) = updates.next().await {
+//!     println!("{:?} has changed: {:?}", update.key, update.now);
 //! }
 //! # Ok(())
 //! # }
@@ -35,11 +45,30 @@
 mod changes;
 mod client;
 mod connection;
+mod counter;
+mod election;
+mod endpoints;
 mod error;
+mod link;
+mod list;
 mod options;
+mod replica;
+mod shared;
+mod txn;
+mod update;
+mod updates;
+mod withdrawal;
 
 pub use changes::{Change, Changes};
-pub use client::{Client, Versioned};
-pub use error::{ConnectError, GetError, PutError, UpdateError};
+pub use client::Client;
+pub use counter::{Counter, CounterError};
+pub use election::{Election, ElectionError, Leadership};
+pub use endpoints::Endpoints;
+pub use error::{BaseOnly, ConnectError, GetError, PutError, RequestError, TxnError, UpdateError};
+pub use list::Pages;
 pub use options::Options;
-pub use syncline_wire::Version;
+pub use replica::{Replica, Snapshot, Staleness};
+pub use syncline_core::client::{Keys, Versioned};
+pub use syncline_wire::{Revision, Version};
+pub use txn::Txn;
+pub use updates::{Update, Updates};

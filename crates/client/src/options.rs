@@ -9,6 +9,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a request may take, waiting for a lost connection included.
     pub request_timeout: Duration,
+    /// How long a new replica may take to be whole.
+    pub watch_timeout: Duration,
     /// The first pause between attempts to connect again; each further one is about twice as long, with jitter.
     pub min_pause: Duration,
     /// The longest such pause.
@@ -19,11 +21,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 5 s to connect, 10 s for a request, pauses of 50 ms to 5 s, 4,096 waiting changes.
+    /// 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096 waiting changes.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
+            watch_timeout: Duration::from_secs(300),
             min_pause: Duration::from_millis(50),
             max_pause: Duration::from_secs(5),
             max_waiting_changes: 4096,

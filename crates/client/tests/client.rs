@@ -1,53 +1,16 @@
 //! The client against a real server, and against servers that misbehave.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod support;
+
 use bytes::{Bytes, BytesMut};
-use std::net::SocketAddr;
 use std::time::Duration;
+use support::TestServer;
 use syncline_client::{Change, Client, GetError, Options, PutError, UpdateError, Version, Versioned};
-use syncline_server::{Config, Server};
-use syncline_store::{MemoryStore, Store};
+use syncline_store::MemoryStore;
 use syncline_wire::{Decoded, Message, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-/// A server within this runtime.
-struct TestServer {
-    addr: SocketAddr,
-    shutdown: oneshot::Sender<()>,
-    ended: JoinHandle<()>,
-}
-
-impl TestServer {
-    async fn start() -> Self {
-        Self::on(MemoryStore::new().unwrap(), "127.0.0.1:0").await
-    }
-
-    async fn on(store: impl Store, listen: &str) -> Self {
-        let config = Config { listen: listen.into(), ..Config::default() };
-        let server = Server::bind(config, store).await.unwrap();
-        let addr = server.local_addr();
-        let (shutdown, asked) = oneshot::channel::<()>();
-        let ended = tokio::spawn(async move {
-            let asked = async {
-                let _ = asked.await;
-            };
-            server.run(asked).await.unwrap();
-        });
-        Self { addr, shutdown, ended }
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(self.addr.to_string()).await.unwrap()
-    }
-
-    async fn shut_down(self) {
-        let _ = self.shutdown.send(());
-        self.ended.await.unwrap();
-    }
-}
 
 fn found(value: &'static str, version: u64) -> Versioned {
     Versioned { value: value.into(), version: Version::new(version) }
@@ -185,12 +148,23 @@ async fn a_connection_that_is_lost_is_made_again_and_the_gap_is_told() {
     server.shut_down().await;
 }
 
-/// A server that a test writes by hand: takes one connection after the other.
+/// A server of the base protocol that a test writes by hand: takes one connection after the other.
 async fn by_hand() -> (TcpListener, Client) {
+    by_hand_with(Options { request_timeout: Duration::from_secs(60), ..Options::default() }).await
+}
+
+async fn by_hand_with(options: Options) -> (TcpListener, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let options = Options { request_timeout: Duration::from_secs(60), ..Options::default() };
-    let client = Client::connect_with(listener.local_addr().unwrap().to_string(), options).await.unwrap();
-    (listener, client)
+    let client = Client::connect_with(listener.local_addr().unwrap().to_string(), options);
+    let (client, ()) = tokio::join!(client, refuse_hello(&listener));
+    (listener, client.unwrap())
+}
+
+/// Takes the connection on which the client asks how the server speaks, and answers as one that has never heard of that.
+async fn refuse_hello(listener: &TcpListener) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    assert_eq!(next_request(&mut stream, &mut BytesMut::new()).await, Message::hello(Tag::new(1), ""));
+    answer(&mut stream, &Message::error(Tag::new(1), "unknown message kind")).await;
 }
 
 async fn next_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> Message {
@@ -261,14 +235,13 @@ async fn a_server_that_does_not_keep_to_the_protocol_is_left() {
 
 #[tokio::test]
 async fn time_that_runs_out_tells_a_request_in_flight_from_one_that_was_never_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options {
         request_timeout: Duration::from_millis(50),
         min_pause: Duration::from_secs(3600),
         max_pause: Duration::from_secs(3600),
         ..Options::default()
     };
-    let client = Client::connect_with(listener.local_addr().unwrap().to_string(), options).await.unwrap();
+    let (listener, client) = by_hand_with(options).await;
     let (mut server, _) = listener.accept().await.unwrap();
     let late = "no answer within 50ms";
     let outcome = client.put("k", "v", Version::new(1)).await;

@@ -1,74 +1,19 @@
 //! The client's side of one connection, as a state machine.
 
-use crate::{Output, text};
+use super::Replicas;
+use super::request::{Answer, Request, classify, refusal, state};
+use crate::{Operation, Output, StoreId};
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
-use syncline_wire::{BadMessage, Decoded, Malformed, Message, MonotoneTags, Put, Tag, Version, decode};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use syncline_wire::{
+    BadMessage, Decoded, Greeting, Malformed, Mark, Message, MonotoneTags, Revision, ShortGreeting, Tag, Version,
+    decode,
+};
 use thiserror::Error;
 
-/// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// The latest value of a key.
-    Get {
-        /// Which key.
-        key: Bytes,
-    },
-    /// A write, accepted where the version is the current one plus 1.
-    Put {
-        /// Which key.
-        key: Bytes,
-        /// What it holds then.
-        value: Bytes,
-        /// The version that it has then.
-        version: Version,
-    },
-}
-
-impl Request {
-    fn message(&self, tag: Tag) -> Message {
-        match self.clone() {
-            Self::Get { key } => Message::get(tag, key),
-            Self::Put { key, value, version } => Message::put(tag, key, value, version),
-        }
-    }
-}
-
-/// What a server answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To a GET: the latest value.
-    Value {
-        /// What the key holds.
-        value: Bytes,
-        /// The version of that.
-        version: Version,
-    },
-    /// To a PUT: it was accepted.
-    Written,
-    /// To a PUT: nothing was written, the version is not the current one plus 1.
-    Stale,
-    /// To a GET: the key is not there.
-    NotFound {
-        /// The version of its deletion, where the server remembers it: the next write is this plus 1.
-        deleted_at: Option<Version>,
-    },
-    /// Nothing was done: a limit of the server's was passed.
-    TooLarge {
-        /// Which, in the server's words.
-        text: String,
-    },
-    /// Nothing was done: the server can't, for now.
-    Unavailable {
-        /// Why, in the server's words.
-        reason: String,
-    },
-    /// Nothing was done, for another reason.
-    Refused {
-        /// Which, in the server's words.
-        text: String,
-    },
-}
+/// How many heartbeats long a silence means that the connection is dead.
+const HEARTBEATS: u32 = 3;
 
 /// What [`Connection::handle_input`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,6 +34,11 @@ pub enum Event<T> {
         /// The version of that.
         version: Version,
     },
+    /// The replicas are what the store held at this revision. Readers must see that before they see what comes next.
+    Marked {
+        /// The revision.
+        revision: Revision,
+    },
     /// The server says something of the connection itself; usually that it is about to close it.
     Notice {
         /// What it says.
@@ -107,6 +57,9 @@ pub enum ProtocolError {
     /// The bytes are no frame.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// An answer to HELLO that does not say all.
+    #[error(transparent)]
+    Greeting(#[from] ShortGreeting),
     /// A frame that answers nothing that was asked.
     #[error("expected an answer to a request in flight, found {found}")]
     Unasked {
@@ -143,14 +96,51 @@ pub enum RefusedBecause {
     /// All 65,535 tags are in flight: wait for an answer.
     #[error("expected a free tag, found all 65535 in flight")]
     TagsExhausted,
+    /// The server does not know the extension.
+    #[error("expected a server that speaks the extension, found one that speaks only the base protocol")]
+    BaseOnly,
 }
 
+/// What is left when a connection is lost.
+#[derive(Debug)]
+pub struct Lost<T> {
+    /// What was not answered, in the order of the requests. What became of the writes among them is not known, even of
+    /// one that was never written to the socket in full.
+    pub unanswered: Vec<(Request, T)>,
+    /// Writes that were accepted, but that no replica shows yet: for the next connection, which answers them when one
+    /// does.
+    pub held: Vec<(T, Answer)>,
+    /// What is shown.
+    pub replicas: Replicas,
+}
+
+/// A request in flight.
 #[derive(Debug)]
 struct InFlight<T> {
     /// Counts the requests of the connection.
     sequence: u64,
     request: Request,
+    /// None for a WATCH: whoever waits for it waits among the watchers.
+    token: Option<T>,
+    /// What has come of an answer that has several frames.
+    entries: Vec<(Bytes, super::Versioned)>,
+    /// How many writes of a transaction were told.
+    told: usize,
+}
+
+/// Somebody who waits for a replica to be whole.
+#[derive(Debug)]
+struct Watcher<T> {
+    sequence: u64,
+    prefix: Bytes,
     token: T,
+}
+
+/// What the server of an extended connection has said of itself.
+#[derive(Debug)]
+struct Terms {
+    head: Revision,
+    heartbeat: Duration,
 }
 
 /// The client's side of one connection. Each request carries a token of the driver's choice, which its answer returns.
@@ -158,14 +148,30 @@ struct InFlight<T> {
 /// Its driver
 /// 1. hands it requests ([`request`](Self::request)) and writes its [`output`](Self::output);
 /// 2. hands it what came from the socket ([`handle_input`](Self::handle_input)), again and again until
-///    [`Event::Incomplete`];
-/// 3. when the connection is lost, asks what was in flight ([`into_in_flight`](Self::into_in_flight)).
+///    [`Event::Incomplete`]; also after 1, for some requests are answered at once;
+/// 3. shows readers [what the replicas are](Self::replicas) after [`Event::Marked`], before it does anything with what comes
+///    next but another such event;
+/// 4. gives it up where nothing came for as long as [`patience`](Self::patience);
+/// 5. when it is lost, asks what is left ([`into_lost`](Self::into_lost)), and gives that to the next one.
+///
+/// # Own writes
+/// The answer to a write whose key a replica shows is held back until the MARK that covers it: who has been answered
+/// finds the write in the replica.
 #[derive(Debug)]
 pub struct Connection<T> {
+    /// None: the server speaks only the base protocol.
+    terms: Option<Terms>,
     tags: MonotoneTags,
     in_flight: BTreeMap<Tag, InFlight<T>>,
     requested: u64,
     output: Output,
+    replicas: Replicas,
+    watchers: Vec<Watcher<T>>,
+    /// Answers that wait for a MARK.
+    held: Vec<(T, Answer)>,
+    ready: VecDeque<Event<T>>,
+    /// It was asked to follow what others write.
+    follows: bool,
 }
 
 impl<T> Default for Connection<T> {
@@ -175,9 +181,40 @@ impl<T> Default for Connection<T> {
 }
 
 impl<T> Connection<T> {
-    /// A connection was made.
+    /// A connection was made to a server that speaks only the base protocol.
     pub fn new() -> Self {
-        Self { tags: MonotoneTags::new(), in_flight: BTreeMap::new(), requested: 0, output: Output::new() }
+        Self::base(Replicas::new(), Vec::new())
+    }
+
+    /// A connection was made to a server that speaks only the base protocol. What an earlier one has left is kept as it is.
+    pub fn base(replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
+        let answered = held.into_iter().map(|(token, answer)| Event::Answer { token, answer });
+        Self {
+            terms: None,
+            tags: MonotoneTags::new(),
+            in_flight: BTreeMap::new(),
+            requested: 0,
+            output: Output::new(),
+            replicas,
+            watchers: Vec::new(),
+            held: Vec::new(),
+            ready: answered.collect(),
+            follows: false,
+        }
+    }
+
+    /// A server has answered HELLO. What an earlier connection has left goes on: replicas are told what they have missed.
+    pub fn extended(greeting: &Greeting, mut replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
+        let watched = replicas.connected(StoreId::new(greeting.store_id));
+        let heartbeat = Duration::from_millis(greeting.heartbeat_ms.into());
+        let terms = Some(Terms { head: greeting.head, heartbeat });
+        let mut connection = Self { terms, held, ..Self::base(replicas, Vec::new()) };
+        for (prefix, since) in watched {
+            let sent = connection.send(Request::Watch { prefix }, since).is_ok();
+            debug_assert!(sent, "it was sent before, and there are fewer prefixes than tags");
+        }
+        connection.release();
+        connection
     }
 
     /// What is to be written.
@@ -185,9 +222,20 @@ impl<T> Connection<T> {
         &mut self.output
     }
 
-    /// How many requests are in flight.
+    /// How many requests are in flight, or wait for a MARK.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() + self.held.len()
+    }
+
+    /// What readers may see.
+    pub const fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// How long a silence means that the connection is dead; `None` where the server may be silent.
+    pub fn patience(&self) -> Option<Duration> {
+        let terms = self.terms.as_ref().filter(|_| self.follows || !self.replicas.is_empty())?;
+        Some(terms.heartbeat * HEARTBEATS)
     }
 
     /// Adds a request to the output.
@@ -195,93 +243,286 @@ impl<T> Connection<T> {
     /// # Errors
     /// [`Refused`] hands it back where it can't be sent.
     pub fn request(&mut self, request: Request, token: T) -> Result<(), Refused<T>> {
-        let Some(tag) = self.tags.take() else {
-            return Err(Refused { request, token, because: RefusedBecause::TagsExhausted });
-        };
-        if let Err(bad) = self.output.push(&request.message(tag)) {
-            self.tags.give_back(tag);
-            return Err(Refused { request, token, because: bad.into() });
+        match (&request, &self.terms) {
+            (Request::Follow, None) => {
+                // It does so without being asked.
+                self.ready.push_back(Event::Answer { token, answer: Answer::Watched });
+                Ok(())
+            }
+            (request, None) if !request.is_base() => {
+                Err(Refused { request: request.clone(), token, because: RefusedBecause::BaseOnly })
+            }
+            (Request::Watch { prefix }, _) => {
+                let prefix = prefix.clone();
+                self.watch(prefix, token)
+            }
+            (Request::Follow, Some(terms)) => {
+                let head = terms.head;
+                self.follows = true;
+                self.send_with(request, token, head)
+            }
+            _ => self.send_with(request, token, Revision::ZERO),
         }
-        self.in_flight.insert(tag, InFlight { sequence: self.requested, request, token });
+    }
+
+    fn send_with(&mut self, request: Request, token: T, since: Revision) -> Result<(), Refused<T>> {
+        match self.send(request, since) {
+            Ok(in_flight) => {
+                in_flight.token = Some(token);
+                Ok(())
+            }
+            Err((request, because)) => Err(Refused { request, token, because }),
+        }
+    }
+
+    fn watch(&mut self, prefix: Bytes, token: T) -> Result<(), Refused<T>> {
+        if !self.replicas.covers(&prefix) {
+            let request = Request::Watch { prefix: prefix.clone() };
+            match self.send(request, Revision::ZERO).map(drop) {
+                Ok(()) => self.replicas.add(prefix.clone()),
+                Err((request, because)) => return Err(Refused { request, token, because }),
+            }
+        }
+        self.watchers.push(Watcher { sequence: self.requested, prefix, token });
         self.requested += 1;
+        self.release();
         Ok(())
     }
 
-    /// Takes the next frame off the front of `buffer`.
+    /// Sends a request that asks for what comes after `since`, if it is one that does.
+    fn send(&mut self, request: Request, since: Revision) -> Result<&mut InFlight<T>, (Request, RefusedBecause)> {
+        let Some(tag) = self.tags.take() else {
+            return Err((request, RefusedBecause::TagsExhausted));
+        };
+        if let Err(bad) = self.output.push(&request.message(tag, since, self.terms.is_none())) {
+            self.tags.give_back(tag);
+            return Err((request, bad.into()));
+        }
+        let sequence = self.requested;
+        self.requested += 1;
+        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0 };
+        Ok(self.in_flight.entry(tag).insert_entry(in_flight).into_mut())
+    }
+
+    /// Takes frames off the front of `buffer` until one says something.
     ///
     /// # Errors
     /// [`ProtocolError`] where the server does not keep to the protocol.
     pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Result<Event<T>, ProtocolError> {
-        let message = match decode(buffer)? {
-            Decoded::Frame(message) => message,
-            Decoded::Incomplete { expected } => return Ok(Event::Incomplete { expected }),
-            Decoded::TooLarge { kind, tag, excess, .. } => {
-                return Err(ProtocolError::Unasked { found: format!("kind={kind} tag={tag} of {excess}") });
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
             }
-        };
-        match message {
-            Message::Put(Put { tag: Tag::BROADCAST, key, value, version }) => Ok(Event::Change { key, value, version }),
-            Message::Error(error) if error.tag == Tag::BROADCAST => Ok(Event::Notice { text: readable(&error.text) }),
-            answer => {
-                let tag = answer.tag();
-                let Some(InFlight { sequence, request, token }) = self.in_flight.remove(&tag) else {
-                    return Err(ProtocolError::Unasked { found: answer.to_string() });
-                };
-                match classify(&request, &answer) {
-                    Some(answer) => {
-                        self.tags.give_back(tag);
-                        Ok(Event::Answer { token, answer })
-                    }
-                    None => {
-                        let asked = request.message(tag).to_string();
-                        self.in_flight.insert(tag, InFlight { sequence, request, token });
-                        Err(ProtocolError::NoAnswer { asked, found: answer.to_string() })
-                    }
+            let message = match decode(buffer)? {
+                Decoded::Frame(message) => message,
+                Decoded::Incomplete { expected } => return Ok(Event::Incomplete { expected }),
+                Decoded::TooLarge { kind, tag, excess, .. } => {
+                    return Err(ProtocolError::Unasked { found: format!("kind={kind} tag={tag} of {excess}") });
                 }
+            };
+            if message.tag() == Tag::BROADCAST {
+                self.handle_broadcast(&message)?;
+            } else {
+                self.handle_answer(&message)?;
             }
         }
     }
 
-    /// The connection was lost: what is still unanswered, in the order of the requests. What became of the writes among
-    /// them is not known, even of one that was never written to the socket in full.
-    pub fn into_in_flight(self) -> Vec<(Request, T)> {
-        let mut in_flight: Vec<_> = self.in_flight.into_values().collect();
-        in_flight.sort_by_key(|in_flight| in_flight.sequence);
-        in_flight.into_iter().map(|InFlight { request, token, .. }| (request, token)).collect()
-    }
-}
-
-/// What a frame says to a request; nothing where it is no answer to it.
-fn classify(request: &Request, answer: &Message) -> Option<Answer> {
-    match (request, answer) {
-        (Request::Get { key }, Message::Put(put)) => {
-            (put.key == key).then(|| Answer::Value { value: put.value.clone(), version: put.version })
-        }
-        (Request::Put { key, value, version }, Message::Put(put)) => {
-            (put.key == key && put.value == value && put.version == *version).then_some(Answer::Written)
-        }
-        (Request::Get { .. }, Message::Error(error)) if error.text.ends_with(text::NOT_FOUND.as_bytes()) => {
-            Some(Answer::NotFound { deleted_at: text::deleted_version(&error.text) })
-        }
-        (Request::Put { .. }, Message::Error(error)) if error.text == text::STALE_PUT => Some(Answer::Stale),
-        (_, Message::Error(error)) => Some(match error.text.strip_prefix(text::UNAVAILABLE.as_bytes()) {
-            Some(reason) => Answer::Unavailable { reason: readable(reason) },
-            None if error.text.starts_with(text::TOO_LARGE.as_bytes()) => {
-                Answer::TooLarge { text: readable(&error.text) }
+    fn handle_broadcast(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        if let Some((key, now, version)) = state(message) {
+            self.replicas.change(key, now.as_ref());
+            if self.follows || self.terms.is_none() {
+                let value = now.map_or_else(Bytes::new, |now| now.value);
+                self.ready.push_back(Event::Change { key: key.clone(), value, version });
             }
-            None => Answer::Refused { text: readable(&error.text) },
-        }),
-        _ => None,
+            return Ok(());
+        }
+        match message {
+            Message::Mark(Mark { revision, .. }) => self.mark(*revision),
+            Message::Error(error) => self.ready.push_back(Event::Notice { text: readable(&error.text) }),
+            other => return Err(ProtocolError::Unasked { found: other.to_string() }),
+        }
+        Ok(())
+    }
+
+    fn handle_answer(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        let tag = message.tag();
+        let Some(mut in_flight) = self.in_flight.remove(&tag) else {
+            return Err(ProtocolError::Unasked { found: message.to_string() });
+        };
+        let answer = match (&in_flight.request, message) {
+            (Request::Watch { prefix }, Message::Mark(Mark { revision: Revision::ZERO, .. })) => {
+                self.replicas.forget(prefix);
+                None
+            }
+            (Request::Watch { prefix }, Message::Mark(mark)) => {
+                self.replicas.told(prefix);
+                self.mark(mark.revision);
+                Some(Answer::Watched)
+            }
+            (Request::Watch { prefix }, Message::Error(error)) if !self.replicas.was_whole(prefix) => {
+                let answer = refusal(&in_flight.request, error);
+                self.replicas.remove(prefix);
+                // Some of those who wait may be told by another one.
+                let (waiting, refused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.watchers)
+                    .into_iter()
+                    .partition(|watcher| self.replicas.covers(&watcher.prefix));
+                self.watchers = waiting;
+                let answer_to = |watcher: Watcher<T>| Event::Answer { token: watcher.token, answer: answer.clone() };
+                self.ready.extend(refused.into_iter().map(answer_to));
+                Some(answer)
+            }
+            (Request::Follow, Message::Mark(Mark { revision: Revision::ZERO, .. })) => None,
+            (Request::List { .. }, Message::Put(_) | Message::PutLarge(_)) => {
+                if let Some((key, Some(now), _)) = state(message) {
+                    in_flight.entries.push((key.clone(), now));
+                }
+                None
+            }
+            (Request::List { .. }, Message::Mark(mark)) => {
+                self.mark(mark.revision);
+                Some(Answer::Listed { entries: std::mem::take(&mut in_flight.entries) })
+            }
+            (Request::Txn { operations }, told) if is_next_write(operations, in_flight.told, told) => {
+                in_flight.told += 1;
+                if let Some((key, now, _)) = state(told) {
+                    self.replicas.change(key, now.as_ref());
+                }
+                None
+            }
+            // What is shown at this MARK would be half of what is told around it: the next one says that it is whole.
+            (Request::Txn { operations }, Message::Mark(mark)) if in_flight.told == writes(operations).count() => {
+                Some(Answer::Committed { revision: mark.revision })
+            }
+            (Request::Txn { .. }, Message::Error(error)) if in_flight.told == 0 => {
+                Some(refusal(&in_flight.request, error))
+            }
+            (request @ Request::List { .. }, Message::Error(error)) => Some(refusal(request, error)),
+            (Request::Watch { .. } | Request::List { .. } | Request::Txn { .. }, _) => {
+                return Err(self.no_answer(tag, in_flight, message));
+            }
+            (request, message) => match classify(request, message) {
+                Some(answer) => {
+                    if let (Request::Barrier | Request::Follow, Message::Mark(mark)) = (request, message) {
+                        self.mark(mark.revision);
+                    }
+                    Some(answer)
+                }
+                None => return Err(self.no_answer(tag, in_flight, message)),
+            },
+        };
+        let Some(answer) = answer else {
+            self.in_flight.insert(tag, in_flight);
+            return Ok(());
+        };
+        self.tags.give_back(tag);
+        if answer == Answer::Written
+            && let Some((key, now, _)) = state(message)
+        {
+            self.replicas.change(key, now.as_ref());
+        }
+        let Some(token) = in_flight.token else { return Ok(()) };
+        let waits = match &answer {
+            Answer::Passed { .. } => !self.replicas.is_settled(),
+            Answer::Written | Answer::Committed { .. } => {
+                written(&in_flight.request).any(|key| self.replicas.shows(key))
+            }
+            _ => false,
+        };
+        if waits {
+            self.held.push((token, answer));
+        } else {
+            self.ready.push_back(Event::Answer { token, answer });
+        }
+        Ok(())
+    }
+
+    fn no_answer(&mut self, tag: Tag, in_flight: InFlight<T>, found: &Message) -> ProtocolError {
+        let asked = in_flight.request.message(tag, Revision::ZERO, self.terms.is_none()).to_string();
+        self.in_flight.insert(tag, in_flight);
+        ProtocolError::NoAnswer { asked, found: found.to_string() }
+    }
+
+    /// All replicas may show what they were told.
+    fn mark(&mut self, revision: Revision) {
+        self.replicas.mark(revision);
+        self.ready.push_back(Event::Marked { revision });
+        self.release();
+    }
+
+    /// Answers what waits for what is shown.
+    fn release(&mut self) {
+        if self.replicas.is_settled() {
+            self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Answer { token, answer }));
+        }
+        let (whole, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.watchers)
+            .into_iter()
+            .partition(|watcher| self.replicas.is_current(&watcher.prefix));
+        self.watchers = waiting;
+        let answer = |watcher: Watcher<T>| Event::Answer { token: watcher.token, answer: Answer::Watched };
+        self.ready.extend(whole.into_iter().map(answer));
+    }
+
+    /// The connection was lost: what is left of it.
+    pub fn into_lost(self) -> Lost<T> {
+        let Self { in_flight, watchers, held, ready, mut replicas, .. } = self;
+        replicas.lost();
+        let asked = in_flight
+            .into_values()
+            .filter_map(|InFlight { sequence, request, token, .. }| token.map(|token| (sequence, request, token)));
+        let watched = watchers
+            .into_iter()
+            .map(|Watcher { sequence, prefix, token }| (sequence, Request::Watch { prefix }, token));
+        let mut unanswered: Vec<_> = asked.chain(watched).collect();
+        unanswered.sort_by_key(|(sequence, ..)| *sequence);
+        let answered = ready.into_iter().filter_map(|event| match event {
+            Event::Answer { token, answer } => Some((token, answer)),
+            _ => None,
+        });
+        Lost {
+            unanswered: unanswered.into_iter().map(|(_, request, token)| (request, token)).collect(),
+            held: answered.chain(held).collect(),
+            replicas,
+        }
     }
 }
 
-fn readable(text: &[u8]) -> String {
+/// The writes of a transaction: all but its checks.
+fn writes(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
+    operations.iter().filter(|operation| !matches!(operation, Operation::Check { .. }))
+}
+
+/// Whether a frame tells the write of this index.
+fn is_next_write(operations: &[Operation], index: usize, told: &Message) -> bool {
+    match (writes(operations).nth(index), told) {
+        (Some(Operation::Put { key, value, version }), Message::Put(_) | Message::PutLarge(_)) => {
+            (told.key(), told.value(), told.version()) == (Some(key), Some(value), Some(*version))
+        }
+        (Some(Operation::Delete { key, version }), Message::Delete(told)) => {
+            told.key == key && told.version == *version
+        }
+        _ => false,
+    }
+}
+
+/// The keys that a request writes.
+fn written(request: &Request) -> impl Iterator<Item = &Bytes> {
+    let (key, operations) = match request {
+        Request::Put { key, .. } | Request::Delete { key, .. } => (Some(key), &[][..]),
+        Request::Txn { operations } => (None, &operations[..]),
+        _ => (None, &[][..]),
+    };
+    key.into_iter().chain(writes(operations).map(Operation::key))
+}
+
+pub(super) fn readable(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Versioned;
     use bytes::Buf;
 
     fn get(key: &'static str) -> Request {
@@ -331,7 +572,7 @@ mod tests {
         ]);
         let mut next = || connection.handle_input(&mut buffer).unwrap();
         assert_eq!(next(), Event::Change { key: "x".into(), value: "y".into(), version: Version::new(3) });
-        let value = Answer::Value { value: "1".into(), version: Version::new(5) };
+        let value = Answer::Value(Versioned { value: "1".into(), version: Version::new(5) });
         assert_eq!(next(), Event::Answer { token: "first", answer: value });
         assert_eq!(next(), Event::Notice { text: "unavailable: shutting down".into() });
         assert_eq!(next(), Event::Answer { token: "second", answer: Answer::Written });
@@ -370,7 +611,7 @@ mod tests {
             let expected = format!("expected an answer to kind=PUT tag=1 key=k value=v version=7, found {wrong}");
             assert_eq!(error.to_string(), expected);
         }
-        assert_eq!(connection.into_in_flight(), [(put(7), ())], "still unanswered");
+        assert_eq!(connection.into_lost().unanswered, [(put(7), ())], "still unanswered");
     }
 
     #[test]
@@ -385,7 +626,7 @@ mod tests {
         let mut buffer = input(&[Message::error(Tag::new(1), "\"k\": not found")]);
         connection.handle_input(&mut buffer).unwrap();
         connection.request(put(1), 65_536).unwrap();
-        let tokens: Vec<_> = connection.into_in_flight().into_iter().map(|(_, token)| token).collect();
+        let tokens: Vec<_> = connection.into_lost().unanswered.into_iter().map(|(_, token)| token).collect();
         assert_eq!(tokens, (2..=65_536).collect::<Vec<_>>());
     }
 

@@ -1,5 +1,13 @@
-//! The client's side of a connection.
+//! The client's side: a connection, and the replicas that outlive it.
 
 mod connection;
+mod handshake;
+mod replicas;
+mod request;
+mod shown;
 
-pub use connection::{Answer, Connection, Event, ProtocolError, Refused, RefusedBecause, Request};
+pub use connection::{Connection, Event, Lost, ProtocolError, Refused, RefusedBecause};
+pub use handshake::{Handshake, Speech};
+pub use replicas::Replicas;
+pub use request::{Answer, Request};
+pub use shown::{Difference, Keys, Shown, Versioned, View};

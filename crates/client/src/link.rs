@@ -1,0 +1,83 @@
+//! A connection to a server, and what was learned of it when it was made.
+
+use crate::{ConnectError, Endpoints};
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::time::Duration;
+use syncline_core::client::{Handshake, Speech};
+use syncline_wire::Greeting;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+/// A connection that is ready for requests.
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    /// What was read behind the greeting.
+    pub(crate) input: BytesMut,
+    /// None: the server speaks only the base protocol.
+    pub(crate) greeting: Option<Greeting>,
+    /// Which of the endpoints it leads to.
+    pub(crate) endpoint: usize,
+}
+
+/// Connects to the first endpoint that answers, beginning with the `first`-th.
+///
+/// # Errors
+/// That of the last one.
+pub(crate) async fn connect(
+    endpoints: &Endpoints,
+    first: usize,
+    within: Duration,
+    base_only: bool,
+) -> Result<Link, ConnectError> {
+    let mut failed = ConnectError::NoEndpoint;
+    for (endpoint, address) in endpoints.round(first) {
+        match timeout(within, greet(address, base_only)).await {
+            Ok(Ok((stream, input, greeting))) => return Ok(Link { stream, input, greeting, endpoint }),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = ConnectError::Timeout { address: address.into(), timeout: within },
+        }
+        debug!(address, error = %failed, "not connected");
+    }
+    Err(failed)
+}
+
+/// Connects once, and asks the server how it speaks; if that is the base protocol, it is connected to again, for it closes
+/// the connection on which it was asked.
+async fn greet(address: &str, base_only: bool) -> Result<(TcpStream, BytesMut, Option<Greeting>), ConnectError> {
+    let failed = |source| ConnectError::Io { address: address.into(), source };
+    let mut stream = open(address).await.map_err(failed)?;
+    let mut input = BytesMut::new();
+    if base_only {
+        return Ok((stream, input, None));
+    }
+    let mut handshake = Handshake::new();
+    while handshake.output().has_remaining() {
+        stream.write_buf(handshake.output()).await.map_err(failed)?;
+    }
+    loop {
+        let speech = handshake
+            .handle_input(&mut input)
+            .map_err(|error| ConnectError::NoServer { address: address.into(), reason: error.to_string() })?;
+        match speech {
+            Some(Speech::Extended(greeting)) => return Ok((stream, input, Some(greeting))),
+            Some(Speech::Base) => {
+                debug!(address, "the server speaks only the base protocol");
+                return Ok((open(address).await.map_err(failed)?, BytesMut::new(), None));
+            }
+            Some(Speech::Refused { text }) => return Err(ConnectError::Refused { address: address.into(), text }),
+            None => {}
+        }
+        if stream.read_buf(&mut input).await.map_err(failed)? == 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+async fn open(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,531 @@
+//! The client's side of a connection: frames in, events and what replicas show out.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use bytes::{Buf, Bytes, BytesMut};
+use std::time::Duration;
+use syncline_core::Operation;
+use syncline_core::client::{
+    Answer, Connection, Event, Lost, ProtocolError, RefusedBecause, Replicas, Request, Versioned,
+};
+use syncline_wire::{Decoded, Greeting, Message, Revision, Tag, TxnOperation, Version, decode};
+
+const STORE: [u8; 16] = [1; 16];
+const OTHER_STORE: [u8; 16] = [2; 16];
+
+fn greeting(store_id: [u8; 16]) -> Greeting {
+    let (protocol, features, head, heartbeat_ms) = (1, 0, Revision::new(10), 2000);
+    Greeting { protocol, features, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 }
+}
+
+fn put(tag: u16, key: &str, value: &str, version: u64) -> Message {
+    Message::put(Tag::new(tag), key.to_owned(), value.to_owned(), Version::new(version))
+}
+
+fn delete(tag: u16, key: &str, version: u64) -> Message {
+    Message::delete(Tag::new(tag), key.to_owned(), Version::new(version))
+}
+
+fn mark(tag: u16, revision: u64) -> Message {
+    Message::mark(Tag::new(tag), Revision::new(revision))
+}
+
+fn watch_frame(tag: u16, prefix: &str, since: u64) -> Message {
+    Message::watch(Tag::new(tag), prefix.to_owned(), Revision::new(since))
+}
+
+fn error(tag: u16, text: &str) -> Message {
+    Message::error(Tag::new(tag), text.to_owned())
+}
+
+fn watch(prefix: &'static str) -> Request {
+    Request::Watch { prefix: prefix.into() }
+}
+
+fn write(key: &'static str, value: &'static str, version: u64) -> Request {
+    Request::Put { key: key.into(), value: value.into(), version: Version::new(version) }
+}
+
+fn marked(revision: u64) -> Event<u32> {
+    Event::Marked { revision: Revision::new(revision) }
+}
+
+const fn answered(token: u32, answer: Answer) -> Event<u32> {
+    Event::Answer { token, answer }
+}
+
+fn versioned(value: &'static str, version: u64) -> Versioned {
+    Versioned { value: value.into(), version: Version::new(version) }
+}
+
+/// A client's side, and what a test does to it.
+struct Rig(Connection<u32>);
+
+impl Rig {
+    fn new() -> Self {
+        Self(Connection::extended(&greeting(STORE), Replicas::new(), Vec::new()))
+    }
+
+    /// One whose replica of `prefix` is whole at revision 10, with these keys.
+    fn watching(prefix: &'static str, keys: &[(&str, &str)]) -> Self {
+        let mut rig = Self::new();
+        rig.0.request(watch(prefix), 0).unwrap();
+        assert_eq!(rig.sent(), [watch_frame(1, prefix, 0)]);
+        let told: Vec<_> = keys.iter().map(|(key, value)| put(0, key, value, 1)).collect();
+        assert_eq!(rig.told(&told), []);
+        assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(0, Answer::Watched)]);
+        rig
+    }
+
+    fn asks(&mut self, request: Request, token: u32) -> Vec<Message> {
+        self.0.request(request, token).unwrap();
+        self.sent()
+    }
+
+    fn sent(&mut self) -> Vec<Message> {
+        let mut bytes = BytesMut::new();
+        while self.0.output().has_remaining() {
+            let chunk = self.0.output().chunk().len();
+            bytes.extend_from_slice(&self.0.output().copy_to_bytes(chunk));
+        }
+        let mut frames = Vec::new();
+        while let Decoded::Frame(frame) = decode(&mut bytes).unwrap() {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    fn told(&mut self, frames: &[Message]) -> Vec<Event<u32>> {
+        self.try_told(frames).unwrap()
+    }
+
+    fn try_told(&mut self, frames: &[Message]) -> Result<Vec<Event<u32>>, ProtocolError> {
+        let mut input = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut input).unwrap());
+        let mut events = Vec::new();
+        loop {
+            match self.0.handle_input(&mut input)? {
+                Event::Incomplete { .. } => return Ok(events),
+                event => events.push(event),
+            }
+        }
+    }
+
+    /// What readers see: `10: a=1 b=2`, with `?` where it is not current; nothing where it was never whole.
+    fn shown(&self, prefix: &str) -> Option<String> {
+        shown(self.0.replicas(), prefix)
+    }
+
+    /// The connection is lost, and another one leads to this store.
+    fn reconnect(self, store: [u8; 16]) -> Self {
+        let Lost { unanswered, held, replicas } = self.0.into_lost();
+        assert_eq!(unanswered, [], "nothing was in flight");
+        Self(Connection::extended(&greeting(store), replicas, held))
+    }
+}
+
+fn shown(replicas: &Replicas, prefix: &str) -> Option<String> {
+    let shown = replicas.shown();
+    let view = shown.view(prefix.as_bytes())?;
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let keys: Vec<_> =
+        view.range(prefix.as_bytes(), ..).map(|(key, now)| format!("{}={}", text(key), text(&now.value))).collect();
+    assert_eq!(view.len(prefix.as_bytes()), keys.len());
+    let stale = if view.is_current() { "" } else { "?" };
+    Some(format!("{}{stale}: {}", view.revision(), keys.join(" ")))
+}
+
+fn is(text: &str) -> Option<String> {
+    Some(text.into())
+}
+
+#[test]
+fn a_replica_is_shown_when_it_is_whole() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.asks(watch("a/"), 1), [watch_frame(1, "a/", 0)]);
+    assert_eq!(rig.told(&[put(0, "a/1", "1", 1), put(0, "a/2", "1", 1)]), []);
+    assert_eq!(rig.shown("a/"), None);
+    assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(1, Answer::Watched)]);
+    assert_eq!(rig.shown("a/"), is("10: a/1=1 a/2=1"));
+}
+
+#[test]
+fn changes_are_shown_at_the_mark_and_all_at_once() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]);
+    let group = [put(0, "a/1", "2", 2), delete(0, "a/2", 2), put(0, "a/3", "1", 1)];
+    assert_eq!(rig.told(&group), []);
+    assert_eq!(rig.shown("a/"), is("10: a/1=1 a/2=1"));
+    assert_eq!(rig.told(&[mark(0, 12)]), [marked(12)]);
+    assert_eq!(rig.shown("a/"), is("12: a/1=2 a/3=1"));
+    assert_eq!(rig.told(&[mark(0, 15)]), [marked(15)], "a heartbeat");
+    assert_eq!(rig.shown("a/"), is("15: a/1=2 a/3=1"));
+}
+
+#[test]
+fn what_is_shown_never_changes_for_who_holds_it() {
+    let mut rig = Rig::watching("", &[("a", "1")]);
+    let before = rig.0.replicas().shown();
+    rig.told(&[put(0, "a", "2", 2), put(0, "b", "1", 1), mark(0, 12)]);
+    let after = rig.0.replicas().shown();
+    let get = |shown: &syncline_core::client::Shown, key: &[u8]| shown.view(b"").unwrap().get(key).cloned();
+    assert_eq!((get(&before, b"a"), get(&before, b"b")), (Some(versioned("1", 1)), None));
+    assert_eq!((get(&after, b"a"), get(&after, b"b")), (Some(versioned("2", 2)), Some(versioned("1", 1))));
+    let differences: Vec<_> = before
+        .view(b"")
+        .unwrap()
+        .differences(after.view(b"").unwrap(), b"")
+        .map(|difference| (difference.key, difference.now))
+        .collect();
+    assert_eq!(differences, [("a".into(), Some(versioned("2", 2))), ("b".into(), Some(versioned("1", 1)))]);
+}
+
+#[test]
+fn ranges_take_any_bounds_and_stay_under_the_prefix() {
+    let rig = Rig::watching("", &[("a", "1"), ("b/1", "1"), ("b/2", "1"), ("b/3", "1"), ("c", "1")]);
+    let shown = rig.0.replicas().shown();
+    let view = shown.view(b"").unwrap();
+    let count = |from: std::ops::Bound<&[u8]>, to: std::ops::Bound<&[u8]>| view.range(b"b/", (from, to)).count();
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    for (from, to, expected) in [
+        (Unbounded, Unbounded, 3),
+        (Included(&b""[..]), Included(&b"z"[..]), 3),
+        (Excluded(b"b/1"), Unbounded, 2),
+        (Included(b"b/2"), Excluded(b"b/3"), 1),
+        (Excluded(b"b/2"), Excluded(b"b/2"), 0),
+        (Included(b"b/2"), Included(b"b/2"), 1),
+        (Included(b"b/3"), Included(b"b/1"), 0),
+        (Included(b"z"), Unbounded, 0),
+        (Unbounded, Excluded(b"a"), 0),
+        (Unbounded, Included(b"b/"), 0),
+    ] {
+        assert_eq!(count(from, to), expected, "{from:?} to {to:?}");
+    }
+}
+
+#[test]
+fn an_own_write_is_answered_at_the_mark_that_covers_it() {
+    let mut rig = Rig::watching("a/", &[]);
+    assert_eq!(rig.asks(write("a/1", "mine", 1), 5), [put(2, "a/1", "mine", 1)]);
+    assert_eq!(rig.told(&[put(2, "a/1", "mine", 1), put(0, "a/1", "others", 2)]), []);
+    assert_eq!(rig.0.in_flight(), 1, "it waits");
+    assert_eq!(rig.told(&[mark(0, 12)]), [marked(12), answered(5, Answer::Written)]);
+    assert_eq!(rig.shown("a/"), is("12: a/1=others"));
+
+    rig.asks(Request::Delete { key: "a/1".into(), version: Version::new(3) }, 6);
+    assert_eq!(rig.told(&[delete(3, "a/1", 3)]), []);
+    assert_eq!(rig.told(&[mark(0, 13)]), [marked(13), answered(6, Answer::Written)]);
+    assert_eq!(rig.shown("a/"), is("13: "));
+}
+
+#[test]
+fn a_write_that_no_replica_shows_is_answered_at_once() {
+    let mut rig = Rig::watching("a/", &[]);
+    rig.asks(write("b", "mine", 1), 5);
+    assert_eq!(rig.told(&[put(2, "b", "mine", 1)]), [answered(5, Answer::Written)]);
+    rig.asks(write("a/1", "mine", 1), 6);
+    assert_eq!(rig.told(&[error(3, "stale put")]), [answered(6, Answer::Stale)]);
+}
+
+fn transaction() -> Request {
+    let version = Version::new;
+    Request::Txn {
+        operations: vec![
+            Operation::Check { key: "a/dir".into(), version: version(4) },
+            Operation::Put { key: "a/1".into(), value: "new".into(), version: version(1) },
+            Operation::Delete { key: "a/2".into(), version: version(2) },
+        ],
+    }
+}
+
+#[test]
+fn a_transaction_is_shown_as_a_whole_and_not_at_its_own_mark() {
+    let mut rig = Rig::watching("a/", &[("a/2", "old")]);
+    let operations = vec![
+        TxnOperation::Check { key: "a/dir".into(), version: Version::new(4) },
+        TxnOperation::Put { key: "a/1".into(), value: "new".into(), version: Version::new(1) },
+        TxnOperation::Delete { key: "a/2".into(), version: Version::new(2) },
+    ];
+    assert_eq!(rig.asks(transaction(), 5), [Message::txn(Tag::new(2), operations)]);
+    let told = [put(0, "a/9", "half", 1), put(2, "a/1", "new", 1), delete(2, "a/2", 2), mark(2, 12)];
+    assert_eq!(rig.told(&told), [], "others' half of a transaction may stand before it");
+    assert_eq!(rig.shown("a/"), is("10: a/2=old"));
+    let committed = Answer::Committed { revision: Revision::new(12) };
+    let told = [put(0, "a/8", "other half", 1), mark(0, 13)];
+    assert_eq!(rig.told(&told), [marked(13), answered(5, committed)]);
+    assert_eq!(rig.shown("a/"), is("13: a/1=new a/8=other half a/9=half"));
+}
+
+#[test]
+fn a_transaction_beside_no_replica_is_answered_at_its_mark() {
+    let mut rig = Rig::new();
+    rig.asks(transaction(), 5);
+    let told = [put(1, "a/1", "new", 1), delete(1, "a/2", 2), mark(1, 12)];
+    assert_eq!(rig.told(&told), [answered(5, Answer::Committed { revision: Revision::new(12) })]);
+    rig.asks(transaction(), 6);
+    let stale = Answer::StaleKey { key: "\"a/dir\"".into() };
+    assert_eq!(rig.told(&[error(2, "stale put: \"a/dir\"")]), [answered(6, stale)]);
+}
+
+#[test]
+fn a_transaction_that_is_told_otherwise_is_an_error() {
+    for told in [
+        vec![put(1, "a/1", "old", 1)],
+        vec![delete(1, "a/2", 2)],
+        vec![put(1, "a/1", "new", 1), mark(1, 12)],
+        vec![put(1, "a/1", "new", 1), error(1, "stale put")],
+    ] {
+        let mut rig = Rig::new();
+        rig.asks(transaction(), 5);
+        let found = rig.try_told(&told).unwrap_err();
+        assert!(matches!(found, ProtocolError::NoAnswer { .. }), "{found}");
+    }
+}
+
+#[test]
+fn a_get_may_find_a_tombstone_or_a_large_value() {
+    let mut rig = Rig::new();
+    rig.asks(Request::Get { key: "k".into() }, 1);
+    rig.asks(Request::Get { key: "l".into() }, 2);
+    let large = vec![7; 70_000];
+    let told = [delete(1, "k", 7), Message::put_large(Tag::new(2), "l", large.clone(), Version::new(3))];
+    let expected = [
+        answered(1, Answer::NotFound { deleted_at: Some(Version::new(7)) }),
+        answered(2, Answer::Value(Versioned { value: large.into(), version: Version::new(3) })),
+    ];
+    assert_eq!(rig.told(&told), expected);
+}
+
+#[test]
+fn a_value_travels_as_its_size_demands() {
+    let request = |value| Request::Put { key: "k".into(), value: vec![7; value].into(), version: Version::new(1) };
+    let mut rig = Rig::new();
+    let kinds: Vec<_> = [65_524, 65_525]
+        .into_iter()
+        .flat_map(|value| rig.asks(request(value), 1))
+        .map(|m| m.kind().to_string())
+        .collect();
+    assert_eq!(kinds, ["PUT", "PUTL"]);
+    let mut rig = Rig(Connection::new());
+    assert_eq!(
+        rig.asks(request(65_525), 1).first().map(|m| m.kind().to_string()),
+        is("PUT"),
+        "the server says it best"
+    );
+}
+
+#[test]
+fn a_list_is_told_when_it_is_whole() {
+    let mut rig = Rig::new();
+    let request = Request::List { prefix: "a/".into(), after: "a/0".into(), limit: 2 };
+    assert_eq!(rig.asks(request, 5), [Message::list(Tag::new(1), "a/", "a/0", 2)]);
+    assert_eq!(rig.told(&[put(1, "a/1", "1", 1), put(1, "a/2", "1", 3)]), []);
+    let entries = vec![("a/1".into(), versioned("1", 1)), ("a/2".into(), versioned("1", 3))];
+    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Answer::Listed { entries })]);
+    rig.asks(Request::List { prefix: "".into(), after: "".into(), limit: 2 }, 6);
+    let refused = Answer::Unavailable { reason: "disk".into() };
+    assert_eq!(rig.told(&[error(2, "unavailable: disk")]), [answered(6, refused)]);
+}
+
+#[test]
+fn status_is_told_as_it_is() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.asks(Request::Status, 5), [Message::status(Tag::new(1), "")]);
+    let told = [Message::status(Tag::new(1), "{\"keys\":1}")];
+    assert_eq!(rig.told(&told), [answered(5, Answer::Status { text: "{\"keys\":1}".into() })]);
+}
+
+#[test]
+fn a_barrier_shows_what_was_told_before_it() {
+    let mut rig = Rig::watching("", &[]);
+    assert_eq!(rig.asks(Request::Barrier, 5), [mark(2, 0)]);
+    let passed = Answer::Passed { revision: Revision::new(12) };
+    assert_eq!(rig.told(&[put(0, "a", "1", 1), mark(2, 12)]), [marked(12), answered(5, passed)]);
+    assert_eq!(rig.shown(""), is("12: a=1"));
+}
+
+#[test]
+fn a_new_replica_is_built_beside_those_that_are_shown() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]);
+    assert_eq!(rig.asks(watch("b/"), 2), [watch_frame(2, "b/", 0)]);
+    let told = [put(0, "b/1", "1", 1), put(0, "a/1", "2", 2), mark(0, 12), put(0, "b/2", "1", 1)];
+    assert_eq!(rig.told(&told), [marked(12)]);
+    assert_eq!((rig.shown("a/"), rig.shown("b/")), (is("12: a/1=2"), None));
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
+    assert_eq!(rig.shown("b/"), is("12: b/1=1 b/2=1"));
+}
+
+#[test]
+fn a_narrower_prefix_needs_no_watch_of_its_own() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/b/1", "1")]);
+    assert_eq!(rig.asks(watch("a/b"), 2), []);
+    assert_eq!(rig.told(&[]), [answered(2, Answer::Watched)]);
+    assert_eq!(rig.shown("a/b"), is("10: a/b/1=1"));
+    // Nor while the wider one is being filled.
+    assert_eq!(rig.asks(watch("b/"), 3), [watch_frame(2, "b/", 0)]);
+    assert_eq!(rig.asks(watch("b/c"), 4), []);
+    assert_eq!(rig.told(&[put(0, "b/c", "1", 1)]), []);
+    let both = [marked(11), answered(3, Answer::Watched), answered(4, Answer::Watched)];
+    assert_eq!(rig.told(&[mark(2, 11)]), both);
+}
+
+#[test]
+fn a_wider_prefix_takes_the_place_of_narrower_ones() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]);
+    assert_eq!(rig.asks(watch(""), 2), [watch_frame(2, "", 0)]);
+    let told = [put(0, "a/1", "1", 1), put(0, "b", "1", 1), put(0, "a/1", "2", 2), mark(0, 11)];
+    assert_eq!(rig.told(&told), [marked(11)]);
+    assert_eq!((rig.shown("a/"), rig.shown("")), (is("11: a/1=2"), None));
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
+    assert_eq!((rig.shown("a/"), rig.shown("")), (is("12: a/1=2"), is("12: a/1=2 b=1")));
+    let mut rig = rig.reconnect(STORE);
+    assert_eq!(rig.sent(), [watch_frame(1, "", 12)], "and of all WATCHes, one is left");
+}
+
+#[test]
+fn a_watch_that_is_refused_can_be_asked_again() {
+    let mut rig = Rig::new();
+    rig.asks(watch("a/"), 1);
+    rig.asks(watch("a/b"), 2);
+    let refused = || Answer::Unavailable { reason: "disk".into() };
+    // Who waits for a part of it is refused only where nothing else would tell it.
+    assert_eq!(rig.told(&[error(1, "unavailable: disk")]), [answered(1, refused()), answered(2, refused())]);
+    assert_eq!(rig.asks(watch("a/"), 3), [watch_frame(2, "a/", 0)]);
+}
+
+#[test]
+fn a_resume_asks_for_what_was_missed() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]);
+    rig.told(&[put(0, "a/1", "2", 2), mark(0, 12), put(0, "a/1", "unmarked", 3)]);
+    let Lost { held, replicas, .. } = rig.0.into_lost();
+    assert_eq!(shown(&replicas, "a/"), is("12?: a/1=2 a/2=1"));
+    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    assert_eq!(rig.sent(), [watch_frame(1, "a/", 12)]);
+    assert_eq!(rig.told(&[delete(0, "a/2", 2), mark(0, 13)]), [marked(13)], "which is not for it");
+    assert_eq!(rig.shown("a/"), is("12?: a/1=2 a/2=1"));
+    assert_eq!(rig.told(&[put(0, "a/3", "1", 1), mark(1, 14)]), [marked(14)]);
+    assert_eq!(rig.shown("a/"), is("14: a/1=2 a/3=1"));
+}
+
+#[test]
+fn a_server_that_cannot_tell_what_was_missed_tells_everything() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]).reconnect(STORE);
+    assert_eq!(rig.told(&[mark(1, 0), put(0, "a/2", "5", 5)]), []);
+    assert_eq!(rig.shown("a/"), is("10?: a/1=1 a/2=1"), "until it is whole");
+    assert_eq!(rig.told(&[mark(1, 20)]), [marked(20)]);
+    assert_eq!(rig.shown("a/"), is("20: a/2=5"));
+}
+
+#[test]
+fn another_store_takes_the_place_of_the_old_one_at_once() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]).reconnect(OTHER_STORE);
+    assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
+    assert_eq!(rig.told(&[put(0, "a/1", "other", 1)]), []);
+    assert_eq!(rig.shown("a/"), is("10?: a/1=1 a/2=1"));
+    assert_eq!(rig.told(&[mark(1, 3)]), [marked(3)]);
+    assert_eq!(rig.shown("a/"), is("3: a/1=other"), "whose revisions are others");
+}
+
+#[test]
+fn a_replica_never_goes_back_in_time() {
+    // A server of the same store that is behind.
+    let mut rig = Rig::watching("a/", &[("a/1", "10")]).reconnect(STORE);
+    assert_eq!(rig.told(&[mark(1, 0), put(0, "a/1", "8", 8), mark(1, 8)]), [marked(8)]);
+    assert_eq!(rig.shown("a/"), is("10?: a/1=10"));
+    // What is shown is not as of the barrier yet.
+    rig.asks(Request::Barrier, 5);
+    assert_eq!(rig.told(&[put(0, "a/1", "9", 9), mark(2, 9)]), [marked(9)]);
+    assert_eq!(rig.shown("a/"), is("10?: a/1=10"));
+    let passed = Answer::Passed { revision: Revision::new(9) };
+    assert_eq!(rig.told(&[put(0, "a/1", "10", 10), mark(0, 10)]), [marked(10), answered(5, passed)]);
+    assert_eq!(rig.shown("a/"), is("10: a/1=10"));
+}
+
+#[test]
+fn a_loss_while_it_was_filled_begins_anew() {
+    let mut rig = Rig::new();
+    rig.asks(watch("a/"), 7);
+    rig.told(&[put(0, "a/1", "1", 1)]);
+    let Lost { unanswered, held, replicas } = rig.0.into_lost();
+    assert_eq!(unanswered, [(watch("a/"), 7)], "whoever waits is to ask again");
+    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
+    assert_eq!(rig.asks(watch("a/"), 7), []);
+    let whole = rig.told(&[put(0, "a/2", "1", 1), mark(1, 12)]);
+    assert_eq!(whole, [marked(12), answered(7, Answer::Watched)]);
+    assert_eq!(rig.shown("a/"), is("12: a/2=1"));
+}
+
+#[test]
+fn a_write_that_was_accepted_before_the_loss_is_answered_when_it_is_shown() {
+    let mut rig = Rig::watching("a/", &[]);
+    rig.asks(write("a/1", "mine", 1), 5);
+    rig.asks(write("a/2", "mine", 1), 6);
+    assert_eq!(rig.told(&[put(2, "a/1", "mine", 1)]), []);
+    let Lost { unanswered, held, replicas } = rig.0.into_lost();
+    assert_eq!(unanswered, [(write("a/2", "mine", 1), 6)]);
+    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    assert_eq!(rig.told(&[put(0, "a/1", "mine", 1)]), []);
+    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Answer::Written)]);
+    assert_eq!(rig.shown("a/"), is("12: a/1=mine"));
+}
+
+#[test]
+fn what_was_not_answered_is_told_in_order() {
+    let mut rig = Rig::watching("a/", &[]);
+    let requests = [write("a/1", "v", 1), Request::Barrier, watch("b"), Request::Status, transaction(), watch("b/c")];
+    for (token, request) in (1..).zip(&requests) {
+        rig.0.request(request.clone(), token).unwrap();
+    }
+    let expected: Vec<_> = requests.into_iter().zip(1..).collect();
+    assert_eq!(rig.0.into_lost().unanswered, expected);
+}
+
+#[test]
+fn a_base_server_is_not_asked_for_what_it_does_not_know() {
+    let mut rig = Rig(Connection::new());
+    let delete = Request::Delete { key: "k".into(), version: Version::new(1) };
+    let list = Request::List { prefix: "".into(), after: "".into(), limit: 1 };
+    for request in [watch(""), Request::Barrier, Request::Status, transaction(), delete, list] {
+        let refused = rig.0.request(request.clone(), 1).unwrap_err();
+        assert_eq!((refused.request, refused.because), (request, RefusedBecause::BaseOnly));
+    }
+    assert_eq!(rig.sent(), []);
+    // It tells what others write without being asked.
+    assert_eq!(rig.asks(Request::Follow, 2), []);
+    assert_eq!(rig.told(&[]), [answered(2, Answer::Watched)]);
+    let change = Event::Change { key: "k".into(), value: "v".into(), version: Version::new(1) };
+    assert_eq!(rig.told(&[put(0, "k", "v", 1)]), [change]);
+}
+
+#[test]
+fn who_follows_is_told_of_every_change() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.told(&[put(0, "k", "v", 1)]), [], "nobody has asked");
+    assert_eq!(rig.asks(Request::Follow, 2), [watch_frame(1, "", 10)]);
+    let change = |value: &'static str, version| Event::Change {
+        key: "k".into(),
+        value: value.into(),
+        version: Version::new(version),
+    };
+    let told = [put(0, "k", "w", 2), mark(1, 11), delete(0, "k", 3), mark(0, 12)];
+    let events = [change("w", 2), marked(11), answered(2, Answer::Watched), change("", 3), marked(12)];
+    assert_eq!(rig.told(&told), events);
+}
+
+#[test]
+fn silence_means_something_only_where_something_was_promised() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.0.patience(), None);
+    rig.asks(Request::Get { key: "k".into() }, 1);
+    assert_eq!(rig.0.patience(), None);
+    rig.asks(watch("a/"), 2);
+    assert_eq!(rig.0.patience(), Some(Duration::from_secs(6)));
+}
+
+#[test]
+fn what_was_not_asked_is_an_error() {
+    let hello = Message::hello(Tag::new(9), "");
+    for found in [mark(9, 12), put(9, "k", "v", 1), hello, Message::get(Tag::BROADCAST, "k")] {
+        let error = Rig::new().try_told(std::slice::from_ref(&found)).unwrap_err();
+        assert_eq!(error, ProtocolError::Unasked { found: found.to_string() });
+    }
+}
