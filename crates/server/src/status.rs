@@ -22,7 +22,7 @@ pub(crate) fn tell<S: Store>(service: &Service<S>, hub: &Hub) -> String {
         "tombstones": tombstones,
         "bytes": bytes,
         "connections": connections,
-        "slowest_cursor": slowest_cursor.map(|cursor| cursor.get()),
+        "slowest_cursor": slowest_cursor.map(syncline_wire::Revision::get),
         "recent_log": { "since": floor, "bytes": log_bytes },
         "uptime_seconds": service.started.elapsed().as_secs(),
     })
