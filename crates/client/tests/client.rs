@@ -6,9 +6,11 @@ mod support;
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use support::TestServer;
-use syncline_client::{Change, Client, GetError, Options, PutError, UpdateError, Version, Versioned};
+use syncline_client::{
+    BaseOnly, Change, Client, GetError, Options, PutError, RequestError, TxnError, UpdateError, Version, Versioned,
+};
 use syncline_store::MemoryStore;
-use syncline_wire::{Decoded, Message, Tag, decode};
+use syncline_wire::{Decoded, Greeting, Message, Revision, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -304,4 +306,79 @@ async fn an_update_of_a_deleted_key_goes_on_from_its_version() {
     assert_eq!(put, Message::put(Tag::new(2), "k", "new", Version::new(8)));
     answer(&mut server, &put).await;
     assert_eq!(update.await.unwrap(), Ok(found("new", 8)));
+}
+
+#[tokio::test]
+async fn a_server_of_the_base_protocol_is_asked_only_for_what_it_knows() {
+    let (listener, client) = by_hand().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    assert_eq!(client.watch("").await.unwrap_err(), RequestError::BaseOnly(BaseOnly));
+    assert_eq!(client.list("", "", 1).await, Err(RequestError::BaseOnly(BaseOnly)));
+    assert_eq!(client.status().await, Err(RequestError::BaseOnly(BaseOnly)));
+    assert_eq!(client.barrier().await, Err(RequestError::BaseOnly(BaseOnly)));
+    assert_eq!(client.delete("k", Version::new(2)).await, Err(PutError::BaseOnly(BaseOnly)));
+    assert_eq!(client.txn().put("k", "v", Version::new(1)).commit().await, Err(TxnError::BaseOnly(BaseOnly)));
+    // What it knows goes on, and it tells what others write by itself.
+    let mut changes = client.changes();
+    let put = tokio::spawn(async move { client.put("k", "v", Version::new(1)).await });
+    let request = next_request(&mut server, &mut BytesMut::new()).await;
+    assert_eq!(request, Message::put(Tag::new(1), "k", "v", Version::new(1)), "nothing else has reached it");
+    answer(&mut server, &Message::put(Tag::BROADCAST, "x", "y", Version::new(3))).await;
+    answer(&mut server, &request).await;
+    assert_eq!(put.await.unwrap(), Ok(()));
+    let expected = Change::Put { key: "x".into(), value: "y".into(), version: Version::new(3) };
+    assert_eq!(changes.next().await, Some(expected));
+}
+
+fn greeting(heartbeat_ms: u32) -> Message {
+    let (store_id, head) = ([7; 16], Revision::new(5));
+    let greeting =
+        Greeting { protocol: 1, features: 0, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 };
+    Message::hello(Tag::new(1), greeting.encode())
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let watched = tokio::spawn(async move { Client::connect(addr).await.unwrap().watch("a/").await.unwrap() });
+    let accept = async || {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = BytesMut::new();
+        assert_eq!(next_request(&mut stream, &mut buffer).await, Message::hello(Tag::new(1), ""));
+        answer(&mut stream, &greeting(20)).await;
+        let watch = next_request(&mut stream, &mut buffer).await;
+        (stream, watch)
+    };
+    let (mut first, watch) = accept().await;
+    assert_eq!(watch, Message::watch(Tag::new(1), "a/", Revision::ZERO));
+    answer(&mut first, &Message::put(Tag::BROADCAST, "a/1", "v", Version::new(1))).await;
+    answer(&mut first, &Message::mark(Tag::new(1), Revision::new(5))).await;
+    let mut replica = watched.await.unwrap();
+    assert_eq!(replica.get("a/1"), Some(found("v", 1)));
+    // It says no more, but keeps the connection: after three heartbeats it is taken for dead.
+    let (mut second, watch) = accept().await;
+    assert_eq!(watch, Message::watch(Tag::new(1), "a/", Revision::new(5)));
+    let staleness = replica.staleness();
+    assert!(!staleness.is_current && staleness.since_mark >= Duration::from_millis(60), "{staleness:?}");
+    assert_eq!(replica.get("a/1"), Some(found("v", 1)), "it keeps answering");
+    answer(&mut second, &Message::mark(Tag::new(1), Revision::new(6))).await;
+    assert_eq!(replica.changed().await, Revision::new(6));
+    assert!(replica.staleness().is_current);
+}
+
+#[tokio::test]
+async fn a_server_that_turns_a_client_away_is_quoted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let refuse = async |text: &'static str| {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        next_request(&mut stream, &mut BytesMut::new()).await;
+    };
+    let (client, ()) = tokio::join!(Client::connect(&addr), refuse("\x02\0\0\x11\0unavailable: full"));
+    assert_eq!(client.err().unwrap().to_string(), format!("{addr} refuses: unavailable: full"));
+    let (client, ()) = tokio::join!(Client::connect(&addr), refuse("SSH-2.0"));
+    let expected = format!("{addr} is no Syncline server: unknown message kind 83: expected 0 (GET) to 11 (STATUS)");
+    assert_eq!(client.err().unwrap().to_string(), expected);
 }

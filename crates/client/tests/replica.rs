@@ -228,7 +228,8 @@ async fn a_transaction_is_refused_as_a_whole_and_the_key_is_named() {
     let refused = client.txn().put("free", "v", v(1)).check("taken", Version::ABSENT).commit().await.unwrap_err();
     assert_eq!(refused, TxnError::StaleKey { key: "\"taken\"".into() });
     assert_eq!(client.get("free").await, Err(GetError::NotFound { deleted_at: None }));
-    let revision = client.txn().put("free", "v", v(1)).check("taken", v(1)).delete("taken", v(2)).commit().await;
+    let revision =
+        client.txn().put("free", "v", v(1)).check("other", Version::ABSENT).delete("taken", v(2)).commit().await;
     assert!(revision.unwrap() > Revision::ZERO);
     assert_eq!(client.get("taken").await, Err(GetError::NotFound { deleted_at: Some(v(2)) }));
     assert_eq!(client.delete("taken", v(2)).await, Err(PutError::StalePut));

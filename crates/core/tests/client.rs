@@ -149,6 +149,18 @@ fn a_replica_is_shown_when_it_is_whole() {
 }
 
 #[test]
+fn a_store_that_is_empty_is_whole_at_revision_0() {
+    let mut rig = Rig::new();
+    rig.asks(watch(""), 1);
+    assert_eq!(rig.told(&[mark(1, 0)]), [marked(0), answered(1, Answer::Watched)]);
+    assert_eq!(rig.shown(""), is("0: "));
+    let mut rig = rig.reconnect(STORE);
+    assert_eq!(rig.sent(), [watch_frame(1, "", 0)]);
+    assert_eq!(rig.told(&[mark(1, 0)]), [marked(0)]);
+    assert_eq!(rig.shown(""), is("0: "));
+}
+
+#[test]
 fn changes_are_shown_at_the_mark_and_all_at_once() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]);
     let group = [put(0, "a/1", "2", 2), delete(0, "a/2", 2), put(0, "a/3", "1", 1)];

@@ -126,6 +126,9 @@ struct InFlight<T> {
     entries: Vec<(Bytes, super::Versioned)>,
     /// How many writes of a transaction were told.
     told: usize,
+    /// A MARK of revision 0 would say that all is to be forgotten: it asks for what came after a later one. To others it
+    /// says that the store is empty.
+    may_forget: bool,
 }
 
 /// Somebody who waits for a replica to be whole.
@@ -300,7 +303,8 @@ impl<T> Connection<T> {
         }
         let sequence = self.requested;
         self.requested += 1;
-        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0 };
+        let may_forget = since > Revision::ZERO;
+        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0, may_forget };
         Ok(self.in_flight.entry(tag).insert_entry(in_flight).into_mut())
     }
 
@@ -351,8 +355,11 @@ impl<T> Connection<T> {
             return Err(ProtocolError::Unasked { found: message.to_string() });
         };
         let answer = match (&in_flight.request, message) {
-            (Request::Watch { prefix }, Message::Mark(Mark { revision: Revision::ZERO, .. })) => {
-                self.replicas.forget(prefix);
+            (request, Message::Mark(Mark { revision: Revision::ZERO, .. })) if in_flight.may_forget => {
+                in_flight.may_forget = false;
+                if let Request::Watch { prefix } = request {
+                    self.replicas.forget(prefix);
+                }
                 None
             }
             (Request::Watch { prefix }, Message::Mark(mark)) => {
@@ -372,7 +379,6 @@ impl<T> Connection<T> {
                 self.ready.extend(refused.into_iter().map(answer_to));
                 Some(answer)
             }
-            (Request::Follow, Message::Mark(Mark { revision: Revision::ZERO, .. })) => None,
             (Request::List { .. }, Message::Put(_) | Message::PutLarge(_)) => {
                 if let Some((key, Some(now), _)) = state(message) {
                     in_flight.entries.push((key.clone(), now));
