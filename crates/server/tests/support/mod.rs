@@ -1,13 +1,23 @@
 //! A server in this process, and clients that speak in raw bytes.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part")]
 
+mod engine;
+mod frames;
+mod history;
 mod memory;
 mod random;
 mod store;
+mod watcher;
 
+pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with};
+pub use frames::{
+    checks, delete, deletes, hello, list, mark, put_large, puts, status, told, txn, watch,
+};
+pub use history::{History, Model};
 pub use memory::{MIB, Memory};
 pub use random::Random;
 pub use store::{TestStore, Written};
+pub use watcher::Watcher;
 
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
@@ -16,7 +26,7 @@ use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
 use syncline_server::{Config, ServeError, Server};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Decoder, Message, ReadError, Tag, Version};
+use syncline_wire::{Decoder, Greeting, Hello, Message, ReadError, Tag, Version};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -82,6 +92,21 @@ impl TestServer {
     /// A connection that the server has surely taken in.
     pub fn connected(&self) -> Client {
         Client::connected(self.addr)
+    }
+
+    /// A connection that has said HELLO.
+    pub fn extended(&self) -> Client {
+        let mut client = self.connect();
+        client.greet();
+        client
+    }
+
+    /// A connection that has said HELLO, watches a prefix from the start, and was told all that there is.
+    pub fn watching(&self, prefix: &str) -> Client {
+        let mut client = self.extended();
+        client.send(&watch(64_996, prefix, 0));
+        while client.receive().tag() != Tag::new(64_996) {}
+        client
     }
 }
 
@@ -180,6 +205,24 @@ impl Client {
             Ok(None) => {}
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
             other => panic!("expected the end of the stream, found {other:?}"),
+        }
+    }
+
+    /// Says HELLO; answers what the server says of itself.
+    #[track_caller]
+    pub fn greet(&mut self) -> Greeting {
+        self.send(&hello(64_995));
+        match self.receive_answer() {
+            Message::Hello(Hello { tag, body }) if tag == Tag::new(64_995) => Greeting::decode(&body).unwrap(),
+            other => panic!("{other} to HELLO"),
+        }
+    }
+
+    /// Expects exactly these next.
+    #[track_caller]
+    pub fn expect_all(&mut self, messages: &[Message]) {
+        for (number, message) in messages.iter().enumerate() {
+            assert_eq!(self.receive(), *message, "message {number}");
         }
     }
 

@@ -1,13 +1,14 @@
-//! A memory store in which the test has a hand: it can hold up commits, be in trouble, and write behind the server's
-//! back.
+//! A store in which the test has a hand: it can hold up commits, be in trouble, forget, and write behind the server's
+//! back. It knows all that was accepted.
 
+use super::{Engine, History};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transaction};
-use syncline_store::{ChangedError, Feed, MemoryStore, Stats, Store, Unavailable};
+use syncline_store::{ChangedError, Feed, Stats, Store, Unavailable};
 use syncline_wire::Revision;
 
 /// The server has one, the test another: both are the same store.
@@ -15,13 +16,15 @@ use syncline_wire::Revision;
 pub struct TestStore(Arc<Inner>);
 
 struct Inner {
-    memory: MemoryStore,
+    engine: Engine,
     gate: Mutex<Gate>,
     changed: Condvar,
     trouble: Mutex<Option<&'static str>>,
     panics: AtomicBool,
     pages: AtomicUsize,
-    history: Mutex<Vec<Written>>,
+    history: History,
+    /// Tombstones up to this revision are forgotten.
+    forgotten: AtomicU64,
 }
 
 /// An accepted PUT: key, value and version.
@@ -38,14 +41,20 @@ struct Gate {
 
 impl TestStore {
     pub fn new() -> Self {
+        Self::over(Engine::memory(), History::default())
+    }
+
+    /// What the engine holds was accepted in this history.
+    pub fn over(engine: Engine, history: History) -> Self {
         Self(Arc::new(Inner {
-            memory: MemoryStore::new().unwrap(),
+            engine,
             gate: Mutex::default(),
             changed: Condvar::new(),
             trouble: Mutex::default(),
             panics: AtomicBool::new(false),
             pages: AtomicUsize::new(0),
-            history: Mutex::default(),
+            history,
+            forgotten: AtomicU64::new(0),
         }))
     }
 
@@ -84,9 +93,23 @@ impl TestStore {
         self.0.pages.load(Ordering::SeqCst)
     }
 
-    /// What was accepted of clients, in the order of the commits.
+    /// The PUTs that were accepted, in the order of the commits.
     pub fn history(&self) -> Vec<Written> {
-        self.0.history.lock().clone()
+        self.0.history.writes().into_iter().filter_map(|(_, operation)| written(operation)).collect()
+    }
+
+    /// All that was accepted.
+    pub fn all(&self) -> &History {
+        &self.0.history
+    }
+
+    /// The tombstones that there are are forgotten, as far as readers can see.
+    pub fn forget_tombstones(&self) {
+        self.0.forgotten.store(self.head().get(), Ordering::SeqCst);
+    }
+
+    fn is_forgotten(&self, entry: &Entry) -> bool {
+        entry.value.is_none() && entry.revision.get() <= self.0.forgotten.load(Ordering::SeqCst)
     }
 
     /// From now on nothing can be read or written, for this reason.
@@ -101,15 +124,25 @@ impl TestStore {
 
     /// What another process does.
     pub fn write(&self, operation: Operation) -> Outcome {
-        let transaction = Transaction { origin: None, operations: vec![operation] };
-        self.0.memory.commit(vec![transaction]).remove(0)
+        self.apply(vec![Transaction { origin: None, operations: vec![operation] }]).remove(0)
     }
 
     /// What another process writes in one go, each a transaction of its own.
     pub fn write_all(&self, operations: impl IntoIterator<Item = Operation>) {
         let transaction = |operation| Transaction { origin: None, operations: vec![operation] };
-        let outcomes = self.0.memory.commit(operations.into_iter().map(transaction).collect());
+        let outcomes = self.apply(operations.into_iter().map(transaction).collect());
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })));
+    }
+
+    fn apply(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        let asked = batch.clone();
+        let outcomes = self.0.engine.commit(batch);
+        for (transaction, outcome) in asked.into_iter().zip(&outcomes) {
+            if let Outcome::Accepted { revision } = outcome {
+                self.0.history.record(revision.get(), transaction.operations);
+            }
+        }
+        outcomes
     }
 
     fn trouble(&self) -> Option<Arc<str>> {
@@ -130,15 +163,15 @@ fn written(operation: Operation) -> Option<Written> {
 
 impl Store for TestStore {
     fn id(&self) -> StoreId {
-        self.0.memory.id()
+        self.0.engine.id()
     }
 
     fn head(&self) -> Revision {
-        self.0.memory.head()
+        self.0.engine.head()
     }
 
     fn follow(&self, feed: Feed) -> Revision {
-        self.0.memory.follow(feed)
+        self.0.engine.follow(feed)
     }
 
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
@@ -154,29 +187,25 @@ impl Store for TestStore {
         assert!(!self.0.panics.load(Ordering::SeqCst), "the store was told to panic");
         match self.trouble() {
             Some(reason) => batch.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }).collect(),
-            None => {
-                let asked = batch.clone();
-                let outcomes = self.0.memory.commit(batch);
-                let mut history = self.0.history.lock();
-                for (transaction, outcome) in asked.into_iter().zip(&outcomes) {
-                    if let Outcome::Accepted { .. } = outcome {
-                        history.extend(transaction.operations.into_iter().filter_map(written));
-                    }
-                }
-                outcomes
-            }
+            None => self.apply(batch),
         }
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
         self.checked()?;
-        self.0.memory.get(key).await
+        Ok(self.0.engine.get(key).await?.filter(|entry| !self.is_forgotten(entry)))
     }
 
     async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         self.0.pages.fetch_add(1, Ordering::SeqCst);
         self.checked()?;
-        self.0.memory.changed_since(since, prefix, max_bytes).await
+        let forgotten = Revision::new(self.0.forgotten.load(Ordering::SeqCst));
+        if Revision::ZERO < since && since < forgotten {
+            return Err(ChangedError::Forgotten { since, forgotten });
+        }
+        let mut page = self.0.engine.changed_since(since, prefix, max_bytes).await?;
+        page.entries.retain(|entry| !self.is_forgotten(entry));
+        Ok(page)
     }
 
     async fn list(
@@ -187,10 +216,10 @@ impl Store for TestStore {
         max_bytes: usize,
     ) -> Result<KeyPage, Unavailable> {
         self.checked()?;
-        self.0.memory.list(prefix, after, max_entries, max_bytes).await
+        self.0.engine.list(prefix, after, max_entries, max_bytes).await
     }
 
     fn stats(&self) -> Stats {
-        self.0.memory.stats()
+        self.0.engine.stats()
     }
 }
