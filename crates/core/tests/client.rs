@@ -541,3 +541,18 @@ fn what_was_not_asked_is_an_error() {
         assert_eq!(error, ProtocolError::Unasked { found: found.to_string() });
     }
 }
+
+#[test]
+fn what_was_written_before_a_watch_is_no_part_of_what_that_tells() {
+    let mut rig = Rig::new();
+    rig.asks(write("a/1", "mine", 1), 1);
+    rig.asks(watch("a/"), 2);
+    rig.asks(write("a/2", "mine", 1), 3);
+    // Somebody else has deleted the first before the WATCH began: of that, nothing is told.
+    assert_eq!(rig.told(&[put(1, "a/1", "mine", 1)]), [answered(1, Answer::Written)]);
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
+    assert_eq!(rig.told(&[put(3, "a/2", "mine", 1), mark(0, 13)]), [marked(13), answered(3, Answer::Written)]);
+    let shown = rig.0.replicas().shown();
+    let view = shown.view(b"a/").unwrap();
+    assert_eq!((view.get(b"a/1"), view.get(b"a/2")), (None, Some(&versioned("mine", 1))));
+}

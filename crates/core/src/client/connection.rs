@@ -282,7 +282,7 @@ impl<T> Connection<T> {
         if !self.replicas.covers(&prefix) {
             let request = Request::Watch { prefix: prefix.clone() };
             match self.send(request, Revision::ZERO).map(drop) {
-                Ok(()) => self.replicas.add(prefix.clone()),
+                Ok(()) => self.replicas.add(prefix.clone(), self.requested - 1),
                 Err((request, because)) => return Err(Refused { request, token, because }),
             }
         }
@@ -392,7 +392,7 @@ impl<T> Connection<T> {
             (Request::Txn { operations }, told) if is_next_write(operations, in_flight.told, told) => {
                 in_flight.told += 1;
                 if let Some((key, now, _)) = state(told) {
-                    self.replicas.change(key, now.as_ref());
+                    self.replicas.change_own(key, now.as_ref(), in_flight.sequence);
                 }
                 None
             }
@@ -425,7 +425,7 @@ impl<T> Connection<T> {
         if answer == Answer::Written
             && let Some((key, now, _)) = state(message)
         {
-            self.replicas.change(key, now.as_ref());
+            self.replicas.change_own(key, now.as_ref(), in_flight.sequence);
         }
         let Some(token) = in_flight.token else { return Ok(()) };
         let waits = match &answer {

@@ -33,6 +33,9 @@ struct Root {
     /// What is shown, as of the last MARK; nothing where it was never whole.
     view: Option<View>,
     stage: Stage,
+    /// Its WATCH, as the connection counts requests: the answers to writes that were asked before are no part of what it
+    /// tells.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Replicas {
         let watched = self.roots.iter_mut().map(|root| {
             let known = root.view.as_ref().filter(|view| view.store == store);
             let next = known.map_or_else(Map::new, |view| view.keys.clone());
-            root.stage = Stage::Filling { next };
+            (root.stage, root.asked) = (Stage::Filling { next }, 0);
             (root.prefix.clone(), known.map_or(Revision::ZERO, |view| view.revision))
         });
         watched.collect()
@@ -107,9 +110,9 @@ impl Replicas {
         self.roots.iter_mut().for_each(|root| root.stage = Stage::Away);
     }
 
-    /// A prefix that none covers is watched from now on.
-    pub(super) fn add(&mut self, prefix: Bytes) {
-        self.roots.push(Root { prefix, view: None, stage: Stage::Filling { next: Map::new() } });
+    /// A prefix that none covers is watched by this request.
+    pub(super) fn add(&mut self, prefix: Bytes, asked: u64) {
+        self.roots.push(Root { prefix, view: None, stage: Stage::Filling { next: Map::new() }, asked });
     }
 
     /// A prefix that was never whole is not watched after all.
@@ -138,9 +141,19 @@ impl Replicas {
         }
     }
 
-    /// A key has this state now; `None`: it was deleted.
+    /// Somebody else has given a key this state; `None`: it was deleted.
     pub(super) fn change(&mut self, key: &Bytes, now: Option<&Versioned>) {
-        let mut roots = self.roots.iter_mut().filter(|root| key.starts_with(&root.prefix)).peekable();
+        self.change_since(key, now, u64::MAX);
+    }
+
+    /// So has this client, by this request.
+    pub(super) fn change_own(&mut self, key: &Bytes, now: Option<&Versioned>, request: u64) {
+        self.change_since(key, now, request);
+    }
+
+    fn change_since(&mut self, key: &Bytes, now: Option<&Versioned>, request: u64) {
+        let is_told = |root: &&mut Root| key.starts_with(&root.prefix) && root.asked <= request;
+        let mut roots = self.roots.iter_mut().filter(is_told).peekable();
         if roots.peek().is_none() {
             return;
         }
