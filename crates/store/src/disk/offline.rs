@@ -142,14 +142,14 @@ fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
     }
 }
 
-/// How many bytes are read at most to open a data directory: of the log all twice, to find the records, and to take them in.
+/// How many bytes are read to open a data directory.
 fn bytes_to_read(files: &impl Files) -> u64 {
     let names = files.list().unwrap_or_default();
     let checkpoint = names.iter().filter_map(|name| checkpoint::revision(name)).max().map(checkpoint::name);
     let log = names.iter().filter(|name| log::number(name).is_some());
     // What can't be looked at will not be read either, and that is told then.
     let length = |name: &String| files.open(name).and_then(|handle| handle.length()).unwrap_or_default();
-    log.map(|name| 2 * length(name)).chain(checkpoint.iter().map(length)).sum()
+    log.map(length).chain(checkpoint.iter().map(length)).sum()
 }
 
 /// Has it told how far the writing of a checkpoint has come.
