@@ -232,6 +232,10 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) base: bool,
 
+    /// For put: watchers of everything that read nothing before the end
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) stalled: u64,
+
     /// For fanout: at most so many puts per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,

@@ -12,8 +12,8 @@ mod support;
 use serde_json::Value;
 use std::time::Duration;
 use support::{
-    Lab, Watcher, all_encoded, delete, encoded, error, get, hello, list, mark, on_each_engine, on_each_engine_with, put,
-    put_large, status, txn, unhex, watch,
+    Lab, Watcher, all_encoded, delete, encoded, error, get, hello, list, mark, on_each_engine, on_each_engine_with,
+    put, put_large, status, txn, unhex, watch,
 };
 use syncline_store::Store;
 use syncline_wire::{Message, Revision, Tag};

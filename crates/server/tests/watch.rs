@@ -66,9 +66,7 @@ fn the_empty_prefix_is_everything_and_a_key_is_under_itself() {
 fn a_prefix_is_bytes_and_not_text() {
     on_each_engine(|lab| {
         let mut writer = lab.server.extended();
-        let written = |tag: u16, key: &[u8]| {
-            Message::put(Tag::new(tag), key.to_vec(), "v", Version::new(1))
-        };
+        let written = |tag: u16, key: &[u8]| Message::put(Tag::new(tag), key.to_vec(), "v", Version::new(1));
         for key in [&b"\xff"[..], b"\xff\xff", b"\xff\xff\0", b"\xfe", b"\0"] {
             writer.expect(&written(1, key), &written(1, key));
         }
@@ -110,12 +108,9 @@ fn a_watch_of_an_empty_store_is_answered_with_a_mark_of_0() {
 fn what_changed_since_is_told_once_at_its_latest_deletions_too() {
     on_each_engine(|lab| {
         let mut writer = with_keys(lab, &["a/1", "a/2", "a/3", "b"]);
-        for (request, _) in [
-            (put(1, "a/2", "w", 2), 5),
-            (delete(1, "a/1", 2), 6),
-            (put(1, "b", "w", 2), 7),
-            (put(1, "a/2", "x", 3), 8),
-        ] {
+        for (request, _) in
+            [(put(1, "a/2", "w", 2), 5), (delete(1, "a/1", 2), 6), (put(1, "b", "w", 2), 7), (put(1, "a/2", "x", 3), 8)]
+        {
             writer.expect(&request, &request);
         }
         let since = |revision: u64| {

@@ -17,6 +17,8 @@ pub(crate) struct Measured {
     latencies: Histogram<u64>,
     /// How many writes of others were sent to the connections.
     broadcasts: u64,
+    /// How many changes the watchers were sent that had not read.
+    woken: u64,
 }
 
 impl Measured {
@@ -24,7 +26,7 @@ impl Measured {
         // Up to a minute, to three digits; more counts as a minute.
         let latencies = Histogram::new_with_bounds(1, 60_000_000_000, 3)
             .map_err(|error| Failure::Usage(format!("can't measure: {error}")))?;
-        Ok(Self { latencies, broadcasts: 0 })
+        Ok(Self { latencies, broadcasts: 0, woken: 0 })
     }
 
     fn record(&mut self, latency: Duration) {
@@ -65,7 +67,7 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
                 "workload": name, "base": args.base, "rate": args.rate, "connections": args.connections, "depth": args.depth, "keys": args.keys,
                 "value_size": args.value_size.0, "seconds": took.as_secs_f64(), "count": count, "per_second": rate,
                 "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": most,
-                "broadcasts": measured.broadcasts, "machine": machine(),
+                "broadcasts": measured.broadcasts, "stalled": args.stalled, "woken": measured.woken, "machine": machine(),
             })
             .to_string(),
         );
@@ -86,6 +88,12 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
         print_line(&format!(
             "broadcasts: {:.0}/s, for each connection is sent what the others write",
             measured.broadcasts as f64 / took.as_secs_f64()
+        ))?;
+    }
+    if args.stalled > 0 {
+        print_line(&format!(
+            "stalled: {} watchers read nothing meanwhile; then they were sent {} changes, and hold the latest of every key",
+            args.stalled, measured.woken
         ))?;
     }
     print_line(&format!("measured on: {}", machine()))

@@ -111,8 +111,35 @@ fn unexpected(message: &Message) -> Failure {
     Failure::Unavailable(format!("expected the answer to a request, found {message}"))
 }
 
-/// Compare-and-swap: each connection writes its own keys.
+/// Compare-and-swap: each connection writes its own keys, beside watchers that read nothing meanwhile.
 pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
+    let mut stalled = Vec::new();
+    for _ in 0..args.stalled {
+        let mut link = Link::open(&args.server.addr, false).await?;
+        follow(&mut link, PREFIX).await?;
+        stalled.push(link);
+    }
+    let (mut measured, took) = put_alone(args).await?;
+    for mut link in stalled {
+        measured.woken += wake(&mut link).await?;
+    }
+    Ok((measured, took))
+}
+
+/// Has a watcher read that has not for a while; answers how many changes it is sent until it holds the latest of every key.
+async fn wake(link: &mut Link) -> Result<u64, Failure> {
+    link.send(&Message::mark(FIRST, Revision::ZERO))?;
+    let mut changes = 0;
+    loop {
+        match link.receive().await? {
+            Message::Mark(mark) if mark.tag == FIRST => return Ok(changes),
+            Message::Mark(_) => {}
+            _ => changes += 1,
+        }
+    }
+}
+
+async fn put_alone(args: &Bench) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
     on_every_connection(args, |args, connection| {
         let value = value.clone();
@@ -214,17 +241,12 @@ async fn closed_loop(
 /// What the keys of the load generator begin with.
 const PREFIX: &str = "syncline-bench/";
 
-/// Asks for everything that changes from now on. When this is answered, the server has taken the connection in.
-async fn follow(link: &mut Link, args: &Bench, last: &Bytes) -> Result<(), Failure> {
-    if args.base {
-        link.send(&Message::get(FIRST, last.clone()))?;
-        link.answer().await?;
-        return Ok(());
-    }
+/// Watches what changes under a prefix from now on.
+async fn follow(link: &mut Link, prefix: &'static str) -> Result<(), Failure> {
     // The head: of what is there already, nothing is wanted.
     link.send(&Message::mark(FIRST, Revision::ZERO))?;
     let Message::Mark(head) = link.answer().await? else { return Ok(()) };
-    link.send(&Message::watch(FIRST, PREFIX, head.revision))?;
+    link.send(&Message::watch(FIRST, prefix, head.revision))?;
     match link.answer().await? {
         Message::Mark(_) => Ok(()),
         other => Err(unexpected(&other)),
@@ -272,7 +294,13 @@ pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure
     let mut watching = JoinSet::new();
     for _ in 0..args.connections {
         let mut link = Link::open(&args.server.addr, args.base).await?;
-        follow(&mut link, args, &last).await?;
+        if args.base {
+            // Once this is answered, the server has taken the connection in.
+            link.send(&Message::get(FIRST, last.clone()))?;
+            link.answer().await?;
+        } else {
+            follow(&mut link, PREFIX).await?;
+        }
         let (ready, last) = (ready.clone(), last.clone());
         watching.spawn(async move {
             ready.wait().await;

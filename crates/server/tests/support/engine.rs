@@ -7,9 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_server::Config;
-use syncline_store::{
-    ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable,
-};
+use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::Revision;
 use tempfile::TempDir;
 

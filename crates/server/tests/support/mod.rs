@@ -10,9 +10,7 @@ mod store;
 mod watcher;
 
 pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with};
-pub use frames::{
-    checks, delete, deletes, hello, list, mark, put_large, puts, status, told, txn, watch,
-};
+pub use frames::{checks, delete, deletes, hello, list, mark, put_large, puts, status, told, txn, watch};
 pub use history::{History, Model};
 pub use memory::{MIB, Memory};
 pub use random::Random;

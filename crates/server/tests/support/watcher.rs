@@ -214,7 +214,8 @@ impl Watcher {
                 (None, None) => return,
                 (held, expected) if held == expected => {}
                 (held, expected) => {
-                    let shown = |state: Option<(&Bytes, &Bytes, u64)>| state.map(|(key, _, version)| (key.clone(), version));
+                    let shown =
+                        |state: Option<(&Bytes, &Bytes, u64)>| state.map(|(key, _, version)| (key.clone(), version));
                     panic!("at MARK {revision}: held {:?}, expected {:?}", shown(held), shown(expected));
                 }
             }
