@@ -93,7 +93,7 @@ pub enum Input {
 ///
 /// # What it is sent
 /// Before a HELLO, every change, as a PUT. After it, what is under the prefixes that it watches, each group of changes
-/// with a MARK behind it: see [`Timeline`].
+/// with a MARK behind it (`timeline.rs`).
 ///
 /// # Behind
 /// What lies between the position and the head is read from the recent log. A connection that has fallen behind what
