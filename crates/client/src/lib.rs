@@ -8,6 +8,7 @@
 //!   [`txn`](Client::txn).
 //! - Replicas: [`Client::watch`] makes a [`Replica`], whose reads are local, whose state is always that of one revision,
 //!   and which says how stale it is.
+//! - What changes, told and not kept: a [`Cursor`], which can be opened anywhere in the history.
 //! - Recipes, each with its guarantee: [`Client::update`], [`Counter`], [`Election`].
 //!
 //! ```no_run
@@ -46,6 +47,7 @@ mod changes;
 mod client;
 mod connection;
 mod counter;
+mod cursor;
 mod election;
 mod endpoints;
 mod error;
@@ -62,6 +64,7 @@ mod withdrawal;
 pub use changes::{Change, Changes};
 pub use client::Client;
 pub use counter::{Counter, CounterError};
+pub use cursor::{Cursor, CursorError, KeyChange, Moved, NoPosition, Position, Step};
 pub use election::{Election, ElectionError, Leadership};
 pub use endpoints::Endpoints;
 pub use error::{BaseOnly, ConnectError, GetError, PutError, RequestError, TxnError, UpdateError};
