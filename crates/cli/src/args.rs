@@ -6,6 +6,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use syncline_client::{Endpoints, Position};
 use syncline_server::{Config, Limits};
 
 /// A versioned key-value server that keeps every client up to date.
@@ -25,6 +26,12 @@ pub(crate) enum Command {
     Get(Get),
     Put(Put),
     Watch(Watch),
+    Delete(Delete),
+    List(List),
+    Txn(Txn),
+    Status(Status),
+    Export(Export),
+    Import(Import),
     Backup(Backup),
     Restore(Restore),
     Check(Check),
@@ -102,9 +109,14 @@ pub(crate) enum Durability {
 ///
 /// The bytes are printed exactly as they are; on a terminal, with a newline and the version behind them.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline get name
+  syncline get picture > picture.png
+  syncline get name --json")]
 pub(crate) struct Get {
     #[command(flatten)]
-    pub(crate) server: ServerArg,
+    pub(crate) servers: ServersArg,
 
     /// Which key
     pub(crate) key: OsString,
@@ -118,10 +130,14 @@ pub(crate) struct Get {
 ///
 /// Without --version or --force, the key must be new.
 #[derive(clap::Args)]
-#[command(group = ArgGroup::new("what").args(["value", "file"]))]
+#[command(group = ArgGroup::new("what").args(["value", "file"]), after_long_help = "\
+Examples:
+  syncline put name mark
+  syncline put name tony --version 2
+  syncline put picture --file picture.png --force")]
 pub(crate) struct Put {
     #[command(flatten)]
-    pub(crate) server: ServerArg,
+    pub(crate) servers: ServersArg,
 
     /// Which key
     pub(crate) key: OsString,
@@ -146,16 +162,205 @@ pub(crate) struct Put {
     pub(crate) json: bool,
 }
 
-/// Print every change as it happens, until Ctrl-C.
+/// Print all keys under a prefix, then every change as it happens, until Ctrl-C.
 ///
-/// Changes of all keys, from now on. Where some may have been missed, because the connection was lost for a while, it
-/// says so on stderr (with --json: {"gap":true} on stdout).
+/// Each line is a key with its value and version. A connection that is lost is made again, and nothing is missed.
+///
+/// With --json, every line has the revision at which it is true. Where what was told before is to be forgotten, because the
+/// history is another one (a restored backup) or what was deleted since is no longer known, a line says
+/// {"reset":true,…}, and everything follows.
+///
+/// With --exec, a command is run for each change, one after the other, by `sh -c`. It finds SYNCLINE_KEY, SYNCLINE_VERSION,
+/// SYNCLINE_REVISION, SYNCLINE_DELETED (true or false) and SYNCLINE_VALUE in its environment, and the value on its stdin.
+/// What can't stand there (a NUL byte, more than 64 KiB) is not set; stdin has any value. A command that fails is told on
+/// stderr, and the watch goes on.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline watch config/
+  syncline watch config/ --json --once > snapshot.jsonl
+  syncline watch config/ --since 17
+  syncline watch config/ --exec 'echo \"$SYNCLINE_KEY has changed\"; ./reload'")]
 pub(crate) struct Watch {
     #[command(flatten)]
-    pub(crate) server: ServerArg,
+    pub(crate) servers: ServersArg,
+
+    /// What the keys start with; all keys where it is left out
+    #[arg(default_value = "")]
+    pub(crate) prefix: OsString,
+
+    /// Only what has changed after this: REVISION, or STORE:REVISION, which is refused by no store but started afresh
+    /// by another one. `syncline status` and --marks tell both
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) since: Option<Position>,
+
+    /// End when everything up to now is told
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Print a JSON object a line: key, value, version, revision, and deleted where it was (bytes that are not UTF-8 as
+    /// key_hex, value_hex). With --exec, that is what the command finds on its stdin
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// With --json: print {"revision":…,"store":…} when all up to there is told, to go on from with --since
+    #[arg(long, requires = "json")]
+    pub(crate) marks: bool,
+
+    /// Run a command for each change, instead of printing it. With --once, exit code 7 tells that one has failed
+    #[arg(long, value_name = "CMD")]
+    pub(crate) exec: Option<OsString>,
+}
+
+/// Delete a key.
+///
+/// Its version is remembered (by default for 7 days), so that nobody takes a key that was made again for the old one.
+/// Without --version, whatever is there is deleted.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline delete name
+  syncline delete name --version 4")]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// Which key
+    pub(crate) key: OsString,
+
+    /// The version that the deletion will have: the current one plus 1
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+
+    /// Print a JSON object: key, version, deleted
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print the keys under a prefix, in their order.
+///
+/// Asks for one page after the other, and so needs little memory. What changes meanwhile is told as it was or as it is;
+/// `syncline export` tells all as of one revision.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline list config/
+  syncline list --keys --limit 100
+  syncline list --keys --limit 100 --after config/theme")]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// What the keys start with; all keys where it is left out
+    #[arg(default_value = "")]
+    pub(crate) prefix: OsString,
+
+    /// Print only the keys: into a pipe exactly as they are, each with a newline behind it
+    #[arg(long)]
+    pub(crate) keys: bool,
 
     /// Print a JSON object a line: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+
+    /// Only those that come after this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<OsString>,
+}
+
+/// Do several things together, or none of them.
+///
+/// Reads operations from stdin, one a line, with quotes as in a shell; `#` begins a comment:
+///
+///   check KEY VERSION         only if the key is at this version (0: not there)
+///   put KEY VALUE [VERSION]   without VERSION, the key must be new
+///   delete KEY [VERSION]      without VERSION, whatever is there is deleted
+///
+/// VERSION is what `syncline put` and `syncline delete` take: the current one plus 1. A key may stand there once.
+/// Prints the revision that all of it has.
+#[derive(clap::Args)]
+#[command(
+    verbatim_doc_comment,
+    after_long_help = "\
+Example:
+  syncline txn <<END
+  check mayor 3                # nobody else has become mayor
+  put mayor/office 'Room 1' 2
+  delete mayor/candidate
+  END"
+)]
+pub(crate) struct Txn {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// Print a JSON object: revision
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print how the server is.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline status
+  syncline status --json | jq .head")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// Print the JSON object that the server sends
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write all keys under a prefix to a file, as JSON lines.
+///
+/// All as of one revision, while the server goes on; they are held in memory meanwhile. `syncline import` reads them;
+/// `watch --json --once` and `list --json` print the same.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline export > all.jsonl
+  syncline export config/ --file config.jsonl")]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// What the keys start with; all keys where it is left out
+    #[arg(default_value = "")]
+    pub(crate) prefix: OsString,
+
+    /// The file to write, which must not be there yet; without it, or -, they are printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Write the keys of a file of JSON lines, with their versions.
+///
+/// Each line is a write with its version: it is accepted where the key is not there at all, or at the version before. A
+/// key that is there just as the line says is left as it is, so an import that was interrupted can be run again. All else
+/// is a conflict, which is told, counted, and leaves the key as it is (exit code 3), unless --force is given.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline import all.jsonl
+  syncline export --addr one:6660 | syncline import --addr other:6660")]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) servers: ServersArg,
+
+    /// The file, with lines as `export` writes them; without it, or -, stdin is read
+    pub(crate) file: Option<PathBuf>,
+
+    /// Write over what is there at another version; it gets the version after that
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Print a JSON object: written, unchanged, conflicts
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -266,4 +471,17 @@ pub(crate) struct ServerArg {
     /// The server
     #[arg(long, env = "SYNCLINE_ADDR", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
     pub(crate) addr: String,
+}
+
+#[derive(Clone, clap::Args)]
+pub(crate) struct ServersArg {
+    /// The server; where several serve the same store, all of them, of which the first that answers is taken
+    #[arg(long = "addr", env = "SYNCLINE_ADDR", value_name = "HOST:PORT", value_delimiter = ',', default_values_t = [Config::default().listen])]
+    addresses: Vec<String>,
+}
+
+impl ServersArg {
+    pub(crate) fn endpoints(self) -> Endpoints {
+        self.addresses.into()
+    }
 }

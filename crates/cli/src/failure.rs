@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use syncline_client::{ConnectError, GetError, PutError, UpdateError};
+use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TxnError, UpdateError};
 use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
@@ -11,10 +11,11 @@ Exit codes:
   0  fine
   1  the key is not there
   2  the command line, a key or a value can't be
-  3  stale: the version is not the current one plus 1; nothing was written
+  3  stale: the version is not the current one plus 1; nothing was written (import: of the keys in conflict)
   4  unavailable: the server can't be reached, or can't do it for now; nothing was written
   5  the outcome is unknown: the connection was lost while the write was in flight
-  6  the data directory is damaged, or not one; nothing was changed";
+  6  the data directory is damaged, or not one; nothing was changed
+  7  a command that --exec has run has failed";
 
 /// Why a command has failed.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) enum Failure {
     Unavailable(String),
     OutcomeUnknown(String),
     Damaged(String),
+    Exec(String),
     /// Nobody reads what is printed any more, as after `| head`: no failure, only the end.
     NobodyReads,
 }
@@ -38,7 +40,8 @@ impl Failure {
             | Self::Stale(message)
             | Self::Unavailable(message)
             | Self::OutcomeUnknown(message)
-            | Self::Damaged(message) => Some(message),
+            | Self::Damaged(message)
+            | Self::Exec(message) => Some(message),
             Self::NobodyReads => None,
         }
     }
@@ -53,6 +56,7 @@ impl Failure {
             Self::Unavailable(_) => 4,
             Self::OutcomeUnknown(_) => 5,
             Self::Damaged(_) => 6,
+            Self::Exec(_) => 7,
         })
     }
 
@@ -92,6 +96,39 @@ impl From<PutError> for Failure {
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
             PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
             PutError::Unavailable { .. } => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::BaseOnly(_) | RequestError::TooLarge { .. } | RequestError::Refused { .. } => {
+                Self::Usage(message)
+            }
+            RequestError::Unavailable { .. } => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::Connect(error) => error.into(),
+            CursorError::Request(error) => error.into(),
+        }
+    }
+}
+
+impl From<TxnError> for Failure {
+    fn from(error: TxnError) -> Self {
+        let message = error.to_string();
+        match error {
+            TxnError::StaleKey { .. } => Self::Stale(message),
+            TxnError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
+            TxnError::BaseOnly(_) | TxnError::TooLarge { .. } | TxnError::Refused { .. } => Self::Usage(message),
+            TxnError::Unavailable { .. } => Self::Unavailable(message),
         }
     }
 }

@@ -2,19 +2,19 @@
 
 use crate::args::Get;
 use crate::failure::Failure;
-use crate::output::{json, print, print_line, shown};
+use crate::output::{Json, print, print_line, shown};
 use std::io::{self, IsTerminal};
 use syncline_client::{Client, GetError, Versioned};
 
 pub(crate) async fn run(args: Get) -> Result<(), Failure> {
-    let client = Client::connect(args.server.addr).await?;
+    let client = Client::connect(args.servers.endpoints()).await?;
     let key = args.key.into_encoded_bytes();
     let Versioned { value, version } = client.get(key.clone()).await.map_err(|error| match error {
         GetError::NotFound { .. } => Failure::NotFound(format!("{}: {error}", shown(&key))),
         error => error.into(),
     })?;
     if args.json {
-        print_line(&json(&key, Some(&value), version))
+        print_line(&Json::new(&key, version).value(&value).to_string())
     } else if io::stdout().is_terminal() {
         print_line(&format!("{}  (version {version})", String::from_utf8_lossy(&value)))
     } else {

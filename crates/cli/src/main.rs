@@ -5,13 +5,22 @@
 mod args;
 mod bench;
 mod data;
+mod delete;
+mod exec;
+mod export;
 mod failure;
 mod get;
+mod import;
+mod line;
+mod list;
 mod output;
 mod progress;
 mod put;
 mod serve;
 mod size;
+mod stale;
+mod status;
+mod txn;
 mod watch;
 
 use args::{Args, Command};
@@ -44,6 +53,12 @@ fn main() -> ExitCode {
                 Command::Get(get) => get::run(get).await,
                 Command::Put(put) => put::run(put).await,
                 Command::Watch(watch) => watch::run(watch).await,
+                Command::Delete(delete) => delete::run(delete).await,
+                Command::List(list) => list::run(list).await,
+                Command::Txn(txn) => txn::run(txn).await,
+                Command::Status(status) => status::run(status).await,
+                Command::Export(export) => export::run(export).await,
+                Command::Import(import) => import::run(import).await,
                 Command::Backup(backup) => data::backup(&backup),
                 Command::Restore(restore) => data::restore(&restore),
                 Command::Check(check) => data::check(&check),

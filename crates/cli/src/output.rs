@@ -2,11 +2,15 @@
 
 use crate::failure::Failure;
 use serde_json::{Map, Value};
-use std::io::{self, Write};
-use syncline_wire::{Printable, Version};
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use syncline_wire::{Printable, Revision, Version};
 
 /// How much of a value a line for people shows.
 const SHOWN: usize = 200;
+
+/// The bytes that a [`Printer`] prints at once.
+const PIECE: usize = 64 * 1024;
 
 /// Prints bytes, and sees to it that they are out.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
@@ -30,22 +34,90 @@ pub(crate) fn shown(bytes: &[u8]) -> Printable<'_> {
     Printable::new(bytes, SHOWN)
 }
 
-/// A JSON object of a key, perhaps its value, and its version. Bytes that are not UTF-8 stand in hex, under a name that
-/// says so.
-pub(crate) fn json(key: &[u8], value: Option<&[u8]>, version: Version) -> String {
-    let mut object = Map::new();
-    for (name, bytes) in [("key", Some(key)), ("value", value)] {
-        let Some(bytes) = bytes else { continue };
-        match str::from_utf8(bytes) {
-            Ok(text) => object.insert(name.into(), text.into()),
-            Err(_) => {
-                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                object.insert(format!("{name}_hex"), hex.into())
-            }
-        };
+/// Prints much, in large pieces.
+pub(crate) struct Printer<W: Write>(BufWriter<W>);
+
+impl Printer<io::Stdout> {
+    pub(crate) fn stdout() -> Self {
+        Self::new(io::stdout())
     }
-    object.insert("version".into(), version.get().into());
-    Value::Object(object).to_string()
+}
+
+impl<W: Write> Printer<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self(BufWriter::with_capacity(PIECE, to))
+    }
+
+    pub(crate) fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let written = self.0.write_all(line).and_then(|()| self.0.write_all(b"\n"));
+        written.map_err(|error| Failure::printing(&error))
+    }
+
+    /// Sees to it that all is out.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(|error| Failure::printing(&error))
+    }
+
+    /// As [`flush`](Self::flush), and hands back where it went to.
+    pub(crate) fn finish(self) -> Result<W, Failure> {
+        self.0.into_inner().map_err(|error| Failure::printing(error.error()))
+    }
+}
+
+/// A key, its value, and its version, as a line for people shows them.
+pub(crate) fn entry(key: &[u8], value: &[u8], version: Version) -> String {
+    format!("{} = {}  (version {version})", shown(key), shown(value))
+}
+
+/// A key that was deleted, as a line for people shows it.
+pub(crate) fn deletion(key: &[u8], version: Version) -> String {
+    format!("{} deleted  (version {version})", shown(key))
+}
+
+/// A JSON object of a key and what is known of it. Bytes that are not UTF-8 stand in hex, under a name that says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Json(Map<String, Value>);
+
+impl Json {
+    pub(crate) fn new(key: &[u8], version: Version) -> Self {
+        let mut object = Map::new();
+        object.insert("version".into(), version.get().into());
+        Self(object).bytes("key", key)
+    }
+
+    pub(crate) fn value(self, value: &[u8]) -> Self {
+        self.bytes("value", value)
+    }
+
+    pub(crate) fn deleted(mut self) -> Self {
+        self.0.insert("deleted".into(), true.into());
+        self
+    }
+
+    pub(crate) fn revision(mut self, revision: Revision) -> Self {
+        self.0.insert("revision".into(), revision.get().into());
+        self
+    }
+
+    fn bytes(mut self, name: &str, bytes: &[u8]) -> Self {
+        match str::from_utf8(bytes) {
+            Ok(text) => self.0.insert(name.into(), text.into()),
+            Err(_) => self.0.insert(format!("{name}_hex"), to_hex(bytes).into()),
+        };
+        self
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(&self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |of: u8| DIGITS.get(usize::from(of)).copied().unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]
@@ -54,11 +126,13 @@ mod tests {
 
     #[test]
     fn json_holds_any_bytes() {
-        let version = Version::new(u64::MAX);
-        assert_eq!(json(b"k\"", None, version), r#"{"key":"k\"","version":18446744073709551615}"#);
-        let object = json(b"\xff\x00", Some("clé".as_bytes()), Version::new(1));
-        assert_eq!(object, r#"{"key_hex":"ff00","value":"clé","version":1}"#);
-        let object = json(b"", Some(b"\x80"), Version::new(1));
-        assert_eq!(object, r#"{"key":"","value_hex":"80","version":1}"#);
+        let json = Json::new(b"k\"", Version::new(u64::MAX));
+        assert_eq!(json.to_string(), r#"{"key":"k\"","version":18446744073709551615}"#);
+        let json = Json::new(b"\xff\x00", Version::new(1)).value("clé".as_bytes());
+        assert_eq!(json.to_string(), r#"{"key_hex":"ff00","value":"clé","version":1}"#);
+        let json = Json::new(b"", Version::new(1)).value(b"\x80\xa9").revision(Revision::new(7));
+        assert_eq!(json.to_string(), r#"{"key":"","revision":7,"value_hex":"80a9","version":1}"#);
+        let json = Json::new(b"k", Version::new(2)).deleted();
+        assert_eq!(json.to_string(), r#"{"deleted":true,"key":"k","version":2}"#);
     }
 }

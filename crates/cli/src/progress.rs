@@ -14,7 +14,7 @@ const STYLE: &str = "{msg} [{wide_bar}] {binary_bytes} of {binary_total_bytes}, 
 
 /// Does something that tells how far it has come, and shows that.
 pub(crate) fn shown_while<T>(work: impl FnOnce(&Report) -> T) -> T {
-    let bar = Arc::new(Bar::new(Instant::now(), ProgressDrawTarget::stderr));
+    let bar = Arc::new(bar());
     let told = bar.clone();
     let report: Report = Arc::new(move |Progress { stage, done, total }| {
         let name = match stage {
@@ -24,11 +24,17 @@ pub(crate) fn shown_while<T>(work: impl FnOnce(&Report) -> T) -> T {
         told.show(Instant::now(), name, done, total);
     });
     let done = work(&report);
-    bar.bar.finish_and_clear();
+    bar.clear();
     done
 }
 
-struct Bar<T> {
+/// A bar on stderr.
+pub(crate) fn bar() -> Bar<fn() -> ProgressDrawTarget> {
+    Bar::new(Instant::now(), ProgressDrawTarget::stderr)
+}
+
+/// Shows how far something has come, and is gone when it is dropped.
+pub(crate) struct Bar<T> {
     bar: ProgressBar,
     started: Instant,
     /// Where it is drawn. A target that is no terminal shows nothing.
@@ -46,7 +52,7 @@ impl<T: Fn() -> ProgressDrawTarget> Bar<T> {
     }
 
     /// Shows how far it has come, where that takes long.
-    fn show(&self, now: Instant, name: &'static str, done: u64, total: u64) {
+    pub(crate) fn show(&self, now: Instant, name: &'static str, done: u64, total: u64) {
         if self.bar.message() != name {
             self.bar.set_message(name);
             self.bar.reset();
@@ -56,6 +62,18 @@ impl<T: Fn() -> ProgressDrawTarget> Bar<T> {
         if now.duration_since(self.started) >= DELAY {
             self.drawn.get_or_init(|| self.bar.set_draw_target((self.target)()));
         }
+    }
+}
+
+impl<T> Bar<T> {
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl<T> Drop for Bar<T> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

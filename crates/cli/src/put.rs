@@ -2,17 +2,18 @@
 
 use crate::args::Put;
 use crate::failure::Failure;
-use crate::output::{json, print_line, shown};
+use crate::output::{Json, print_line, shown};
+use crate::stale::stale;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
-use syncline_client::{Client, GetError, PutError, Version, Versioned};
+use syncline_client::{Client, PutError, Version};
 use syncline_wire::MAX_STRING_LENGTH;
 
 pub(crate) async fn run(args: Put) -> Result<(), Failure> {
     let value = value(args.value, args.file)?;
-    let client = Client::connect(args.server.addr).await?;
+    let client = Client::connect(args.servers.endpoints()).await?;
     let key = args.key.into_encoded_bytes();
     let version = if args.force {
         client.update(key.clone(), |_| value.clone()).await?.version
@@ -20,28 +21,15 @@ pub(crate) async fn run(args: Put) -> Result<(), Failure> {
         let version = Version::new(args.version);
         match client.put(key.clone(), value, version).await {
             Ok(()) => version,
-            Err(PutError::StalePut) => return Err(Failure::Stale(stale(&client, &key, version).await)),
+            Err(PutError::StalePut) => return Err(stale("put", &client, &key, version).await),
             Err(error) => return Err(error.into()),
         }
     };
-    print_line(&if args.json { json(&key, None, version) } else { format!("{}  (version {version})", shown(&key)) })
-}
-
-/// What was found where another version was expected, and what to do.
-async fn stale(client: &Client, key: &[u8], tried: Version) -> String {
-    let current = match client.get(key.to_owned()).await {
-        Ok(Versioned { version, .. }) => Some(("at", version)),
-        Err(GetError::NotFound { deleted_at: Some(version) }) => Some(("deleted at", version)),
-        Err(_) => None,
-    };
-    match current.and_then(|(at, version)| Some((at, version, version.next()?))) {
-        Some((at, version, next)) => format!(
-            "stale put: {} is {at} version {version}, so the next write has version {next}, not {tried}\n\
-             To write over what is there: --version {next}, or --force.",
-            shown(key)
-        ),
-        None => format!("stale put: {tried} is not the next version of {}", shown(key)),
-    }
+    print_line(&if args.json {
+        Json::new(&key, version).to_string()
+    } else {
+        format!("{}  (version {version})", shown(&key))
+    })
 }
 
 /// The value to be written, of the argument, a file or stdin. Of the latter no more is read than one frame can hold, and

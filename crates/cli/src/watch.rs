@@ -1,28 +1,75 @@
 //! `syncline watch`
 
 use crate::args::Watch;
+use crate::exec::Exec;
 use crate::failure::Failure;
-use crate::output::{json, note, print_line, shown};
-use syncline_client::{Change, Client, GetError};
+use crate::output::{Json, Printer, deletion, entry, note};
+use serde_json::json;
+use std::io::Stdout;
+use syncline_client::{Cursor, KeyChange, Moved, Options, Position, Step};
 
 pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
-    let client = Client::connect(args.server.addr.clone()).await?;
-    let mut changes = client.changes();
-    // Once this is answered, the server has taken us in, and no change is missed.
-    match client.get("").await {
-        Ok(_) | Err(GetError::NotFound { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    note(&format!("watching {} (Ctrl-C to end)", args.server.addr));
-    while let Some(change) = changes.next().await {
-        match change {
-            Change::Put { key, value, version } if args.json => print_line(&json(&key, Some(&value), version))?,
-            Change::Put { key, value, version } => {
-                print_line(&format!("{} = {}  (version {version})", shown(&key), shown(&value)))?;
+    let endpoints = args.servers.endpoints();
+    let prefix = args.prefix.into_encoded_bytes();
+    let mut cursor = Cursor::open(endpoints.clone(), prefix, args.since, Options::default()).await?;
+    let exec = args.exec.map(|command| Exec::new(command, args.json));
+    let mut teller = Teller { is_json: args.json, has_marks: args.marks, exec, printer: Printer::stdout() };
+    let mut is_first = true;
+    loop {
+        match cursor.next().await? {
+            Moved::To(step) => {
+                if std::mem::take(&mut is_first) && !args.once {
+                    note(&format!("watching {endpoints} (Ctrl-C to end)"));
+                }
+                teller.tell(step).await?;
+                if args.once {
+                    return teller.exec.map_or(Ok(()), Exec::ended);
+                }
             }
-            Change::Gap if args.json => print_line(r#"{"gap":true}"#)?,
-            Change::Gap => note("changes may have been missed here: read again what matters"),
+            Moved::Lost { reason } if args.once => return Err(Failure::Unavailable(reason)),
+            Moved::Lost { reason } => note(&format!("connection lost: {reason}; connecting again")),
+            Moved::Back => note("connected again; nothing is missed"),
         }
     }
-    Ok(())
+}
+
+/// Tells what changes.
+struct Teller {
+    is_json: bool,
+    has_marks: bool,
+    exec: Option<Exec>,
+    printer: Printer<Stdout>,
+}
+
+impl Teller {
+    async fn tell(&mut self, Step { is_reset, changes, at }: Step) -> Result<(), Failure> {
+        let Position { store, revision } = at;
+        let store = store.map(|store| store.to_string());
+        if is_reset && self.is_json && self.exec.is_none() {
+            let line = json!({ "reset": true, "revision": revision.get(), "store": store });
+            self.printer.line(line.to_string().as_bytes())?;
+        } else if is_reset {
+            note("what was told before is no longer so: this is all that there is");
+        }
+        for change in &changes {
+            match &mut self.exec {
+                Some(exec) => exec.run(change, revision).await,
+                None => self.printer.line(self.line(change, at).as_bytes())?,
+            }
+        }
+        if self.has_marks {
+            let line = json!({ "revision": revision.get(), "store": store });
+            self.printer.line(line.to_string().as_bytes())?;
+        }
+        self.printer.flush()
+    }
+
+    fn line(&self, KeyChange { key, value, version }: &KeyChange, at: Position) -> String {
+        match value {
+            Some(value) if self.is_json => Json::new(key, *version).value(value).revision(at.revision).to_string(),
+            None if self.is_json => Json::new(key, *version).deleted().revision(at.revision).to_string(),
+            Some(value) => entry(key, value, *version),
+            None => deletion(key, *version),
+        }
+    }
 }

@@ -1,0 +1,47 @@
+//! `syncline delete`
+
+use crate::args::Delete;
+use crate::failure::Failure;
+use crate::output::{Json, deletion, print_line, shown};
+use crate::stale::{Found, stale};
+use syncline_client::{Client, GetError, PutError, Version};
+
+/// How often a deletion of whatever is there is tried: each that is stale means that somebody else's write was not.
+const MAX_ATTEMPTS: usize = 256;
+
+pub(crate) async fn run(args: Delete) -> Result<(), Failure> {
+    let client = Client::connect(args.servers.endpoints()).await?;
+    let key = args.key.into_encoded_bytes();
+    let version = match args.version.map(Version::new) {
+        None => whatever_is_there(&client, &key).await?,
+        Some(version) => match client.delete(key.clone(), version).await {
+            Ok(()) => version,
+            Err(PutError::StalePut) => return Err(stale("delete", &client, &key, version).await),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    print_line(&if args.json { Json::new(&key, version).deleted().to_string() } else { deletion(&key, version) })
+}
+
+async fn whatever_is_there(client: &Client, key: &[u8]) -> Result<Version, Failure> {
+    for _ in 0..MAX_ATTEMPTS {
+        let version = existing(client, key).await?.next_version();
+        match client.delete(key.to_owned(), version).await {
+            Ok(()) => return Ok(version),
+            Err(PutError::StalePut) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::Stale(format!("{}: others were faster {MAX_ATTEMPTS} times", shown(key))))
+}
+
+/// What a key holds that is there.
+pub(crate) async fn existing(client: &Client, key: &[u8]) -> Result<Found, Failure> {
+    match Found::of(client, key).await? {
+        Found::Deleted(version) => {
+            let deleted_at = Some(version).filter(|version| *version != Version::ABSENT);
+            Err(Failure::NotFound(format!("{}: {}", shown(key), GetError::NotFound { deleted_at })))
+        }
+        found => Ok(found),
+    }
+}

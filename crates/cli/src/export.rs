@@ -1,0 +1,63 @@
+//! `syncline export`
+
+use crate::args::Export;
+use crate::failure::Failure;
+use crate::output::{Json, Printer, note};
+use crate::progress;
+use bytes::Bytes;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use syncline_client::{Cursor, KeyChange, Moved, Options, Step};
+
+pub(crate) async fn run(args: Export) -> Result<(), Failure> {
+    let prefix = args.prefix.into_encoded_bytes();
+    let mut cursor = Cursor::open(args.servers.endpoints(), prefix, None, Options::default()).await?;
+    // The first step: all keys, as of one revision.
+    let step = match cursor.next().await? {
+        Moved::To(step) => step,
+        Moved::Lost { reason } => return Err(Failure::Unavailable(reason)),
+        Moved::Back => return Err(Failure::Unavailable("the connection was lost".into())),
+    };
+    drop(cursor);
+    match args.file.filter(|file| file.as_os_str() != "-") {
+        None => write(&step, Printer::stdout()).map(|_| ()),
+        Some(file) => {
+            write_file(&step, &file)?;
+            note(&format!("{}: {} keys as of revision {}", file.display(), step.changes.len(), step.at.revision));
+            Ok(())
+        }
+    }
+}
+
+/// Writes a file that is not there yet. None is left behind where that fails.
+fn write_file(step: &Step, path: &PathBuf) -> Result<(), Failure> {
+    let file = File::create_new(path).map_err(|error| cannot(path, &error))?;
+    let written =
+        write(step, Printer::new(file)).and_then(|file| file.sync_all().map_err(|error| cannot(path, &error)));
+    if written.is_err() {
+        // Where it can't be removed either, its disk has other troubles.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::Unavailable(format!("can't write {}: {error}", path.display()))
+}
+
+fn write<W: Write>(step: &Step, mut printer: Printer<W>) -> Result<W, Failure> {
+    let bytes = |change: &KeyChange| (change.key.len() + change.value.as_ref().map_or(0, Bytes::len)) as u64;
+    let total = step.changes.iter().map(bytes).sum();
+    let bar = progress::bar();
+    let mut done = 0;
+    for change in &step.changes {
+        let KeyChange { key, value, version } = change;
+        let Some(value) = value else { continue };
+        printer.line(Json::new(key, *version).value(value).to_string().as_bytes())?;
+        done += bytes(change);
+        bar.show(Instant::now(), "writing", done, total);
+    }
+    printer.finish()
+}

@@ -1,0 +1,51 @@
+//! `syncline list`
+
+use crate::args::List;
+use crate::failure::Failure;
+use crate::output::{Json, Printer, entry, shown};
+use bytes::Bytes;
+use std::io::{self, IsTerminal};
+use syncline_client::{Client, GetError, Versioned};
+
+/// How many keys are asked for at once.
+const PAGE: u32 = 1000;
+
+pub(crate) async fn run(args: List) -> Result<(), Failure> {
+    let client = Client::connect(args.servers.endpoints()).await?;
+    let is_terminal = io::stdout().is_terminal();
+    let mut printer = Printer::stdout();
+    let mut tell = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {
+        (true, true) => printer.line(Json::new(key, *version).to_string().as_bytes()),
+        (true, false) => printer.line(Json::new(key, *version).value(value).to_string().as_bytes()),
+        (false, true) if is_terminal => printer.line(shown(key).to_string().as_bytes()),
+        (false, true) => printer.line(key),
+        (false, false) => printer.line(entry(key, value, *version).as_bytes()),
+    };
+    let prefix = Bytes::from(args.prefix.into_encoded_bytes());
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    // The empty key comes before all that a LIST can tell.
+    if prefix.is_empty() && args.after.is_none() && left > 0 {
+        match client.get("").await {
+            Ok(found) => {
+                tell(&Bytes::new(), &found)?;
+                left -= 1;
+            }
+            Err(GetError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut after = Bytes::from(args.after.unwrap_or_default().into_encoded_bytes());
+    while left > 0 {
+        let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let page = client.list(prefix.clone(), after.clone(), limit).await?;
+        for (key, found) in &page {
+            tell(key, found)?;
+        }
+        left -= page.len() as u64;
+        match page.last() {
+            Some((last, _)) if page.len() == limit as usize => after = last.clone(),
+            _ => break,
+        }
+    }
+    printer.flush()
+}

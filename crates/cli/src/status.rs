@@ -1,0 +1,99 @@
+//! `syncline status`
+
+use crate::args::Status;
+use crate::failure::Failure;
+use crate::output::print_line;
+use bytesize::ByteSize;
+use serde_json::{Map, Value};
+use std::time::Duration;
+use syncline_client::Client;
+
+pub(crate) async fn run(args: Status) -> Result<(), Failure> {
+    let client = Client::connect(args.servers.endpoints()).await?;
+    let told = client.status().await?;
+    if args.json {
+        return print_line(&told);
+    }
+    let status: Map<String, Value> = serde_json::from_str(&told)
+        .map_err(|error| Failure::Unavailable(format!("expected a JSON object as status, found {told}: {error}")))?;
+    let rows = rows(status);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    print_line(&lines.join("\n"))
+}
+
+/// What people want to know, in this order; then what this version does not know of.
+fn rows(mut status: Map<String, Value>) -> Vec<(String, String)> {
+    let head = status.get("head").and_then(Value::as_u64);
+    let mut rows = Vec::new();
+    for name in NAMES {
+        let Some(value) = status.remove(*name).filter(|value| !value.is_null()) else { continue };
+        rows.push((name.replace('_', " "), shown(name, &value, head)));
+    }
+    rows.extend(status.into_iter().map(|(name, value)| (name.replace('_', " "), plain(&value))));
+    for (name, _) in &mut rows {
+        if name == "uptime seconds" {
+            *name = "up".into();
+        }
+    }
+    rows
+}
+
+const NAMES: &[&str] = &[
+    "version",
+    "uptime_seconds",
+    "store",
+    "head",
+    "durability",
+    "data",
+    "keys",
+    "tombstones",
+    "bytes",
+    "connections",
+    "slowest_cursor",
+    "recent_log",
+];
+
+fn shown(name: &str, value: &Value, head: Option<u64>) -> String {
+    let number = value.as_u64();
+    match (name, number) {
+        ("uptime_seconds", Some(seconds)) => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+        ("head", Some(head)) => format!("revision {head}"),
+        ("bytes", Some(bytes)) => ByteSize(bytes).to_string(),
+        ("slowest_cursor", Some(cursor)) => {
+            format!("revision {cursor}, {} behind", head.unwrap_or(cursor).saturating_sub(cursor))
+        }
+        ("recent_log", None) => {
+            let of = |name| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+            format!("{} since revision {}", ByteSize(of("bytes")), of("since"))
+        }
+        _ => plain(value),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_stands_in_order_and_what_is_not_behind_it() {
+        let told = r#"{"aha":[1],"head":9,"keys":2,"uptime_seconds":3661,"data":null,"slowest_cursor":7,"bytes":2048,
+            "recent_log":{"bytes":0,"since":3}}"#;
+        let rows: Vec<_> = rows(serde_json::from_str(told).unwrap());
+        let rows: Vec<_> = rows.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let expected = [
+            "up: 1h 1m 1s",
+            "head: revision 9",
+            "keys: 2",
+            "bytes: 2.0 KiB",
+            "slowest cursor: revision 7, 2 behind",
+            "recent log: 0 B since revision 3",
+            "aha: [1]",
+        ];
+        assert_eq!(rows, expected);
+    }
+}

@@ -1,0 +1,199 @@
+//! `syncline txn`
+
+use crate::args::Txn;
+use crate::delete::existing;
+use crate::failure::Failure;
+use crate::output::{note, print_line, shown};
+use crate::stale::Found;
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Read};
+use syncline_client::{Client, TxnError, Version};
+
+/// The most that is read: what the largest transaction can hold, several times over.
+const MAX_INPUT: u64 = 256 << 20;
+
+/// The version of a put that names none: the key must be new.
+const NEW: Version = Version::new(1);
+
+pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        note("operations, one a line; Ctrl-D commits them");
+    }
+    let mut input = Vec::new();
+    let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut input);
+    read.map_err(|error| Failure::Usage(format!("can't read the operations from stdin: {error}")))?;
+    let operations = parse(&input).map_err(Failure::Usage)?;
+    let client = Client::connect(args.servers.endpoints()).await?;
+    let mut txn = client.txn();
+    for Operation { what, key, version, .. } in &operations {
+        let key = key.clone();
+        txn = match (what, version) {
+            (What::Check, version) => txn.check(key, version.unwrap_or(Version::ABSENT)),
+            (What::Put(value), version) => txn.put(key, value.clone(), version.unwrap_or(NEW)),
+            (What::Delete, Some(version)) => txn.delete(key, *version),
+            (What::Delete, None) => {
+                let next = existing(&client, &key).await?.next_version();
+                txn.delete(key, next)
+            }
+        };
+    }
+    let revision = match txn.commit().await {
+        Ok(revision) => revision,
+        Err(TxnError::StaleKey { key }) => return Err(stale(&client, &operations, &key).await),
+        Err(error) => return Err(error.into()),
+    };
+    print_line(&if args.json {
+        json!({ "revision": revision.get() }).to_string()
+    } else {
+        format!("committed  (revision {revision})")
+    })
+}
+
+/// Which operation was at fault, and what it has found.
+async fn stale(client: &Client, operations: &[Operation], key: &str) -> Failure {
+    for operation in operations {
+        // The server tells the first one at fault, by a key that is clipped where it is long. This asks anew.
+        let Ok(found) = Found::of(client, &operation.key).await else { break };
+        if !operation.applies_to(&found) {
+            let Operation { line, key, .. } = operation;
+            return Failure::Stale(format!(
+                "line {line}: stale: {} is {found}, expected {}; nothing was written",
+                shown(key),
+                operation.expected()
+            ));
+        }
+    }
+    // It was at fault, and no longer is.
+    Failure::Stale(format!("stale: {key} was at another version; nothing was written"))
+}
+
+/// An operation, and where it stands.
+#[derive(Debug, PartialEq, Eq)]
+struct Operation {
+    line: usize,
+    what: What,
+    key: Vec<u8>,
+    version: Option<Version>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Check,
+    Put(Vec<u8>),
+    Delete,
+}
+
+impl Operation {
+    fn applies_to(&self, found: &Found) -> bool {
+        match (&self.what, self.version) {
+            (What::Check, version) => {
+                let current = if let Found::At(found) = found { found.version } else { Version::ABSENT };
+                version == Some(found.version()) || version == Some(current)
+            }
+            (What::Delete, None) => matches!(found, Found::At(_)),
+            // A key of which nothing is known takes any version.
+            (What::Put(_), version) => {
+                found.version() == Version::ABSENT || version.unwrap_or(NEW) == found.next_version()
+            }
+            (What::Delete, version) => version == Some(found.next_version()),
+        }
+    }
+
+    /// What it needs the key to be.
+    fn expected(&self) -> String {
+        match (&self.what, self.version) {
+            (What::Check, Some(Version::ABSENT)) => "not to be there".into(),
+            (What::Check, version) => format!("version {}", version.unwrap_or(Version::ABSENT)),
+            (What::Put(_), None) => "a new key".into(),
+            (What::Delete, None) => "to be there".into(),
+            (_, Some(version)) => format!("version {}", version.get().saturating_sub(1)),
+        }
+    }
+}
+
+/// Reads operations, one a line.
+///
+/// # Errors
+/// What is wrong, and in which line.
+fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
+    let mut operations = Vec::new();
+    let mut lines = HashMap::new();
+    for (number, line) in (1..).zip(input.split(|byte| *byte == b'\n')) {
+        let wrong = |what: &str| format!("line {number}: {what}");
+        let words = shlex::bytes::split(line).ok_or_else(|| wrong("expected a closing quote, found none"))?;
+        let Some((name, arguments)) = words.split_first() else { continue };
+        let operation = operation(number, name, arguments).map_err(|what| wrong(&what))?;
+        if let Some(before) = lines.insert(operation.key.clone(), number) {
+            let key = shown(&operation.key);
+            return Err(wrong(&format!("expected each key once, found {key} in line {before} already")));
+        }
+        operations.push(operation);
+    }
+    if operations.is_empty() {
+        return Err("expected operations on stdin, found none".into());
+    }
+    Ok(operations)
+}
+
+fn operation(line: usize, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation, String> {
+    let wrong = |expected| Err(format!("expected {expected}, found {} words", arguments.len() + 1));
+    let (what, key, version) = match (name, arguments) {
+        (b"check", [key, version]) => (What::Check, key, Some(version)),
+        (b"check", _) => return wrong("check KEY VERSION"),
+        (b"put", [key, value]) => (What::Put(value.clone()), key, None),
+        (b"put", [key, value, version]) => (What::Put(value.clone()), key, Some(version)),
+        (b"put", _) => return wrong("put KEY VALUE [VERSION]"),
+        (b"delete", [key]) => (What::Delete, key, None),
+        (b"delete", [key, version]) => (What::Delete, key, Some(version)),
+        (b"delete", _) => return wrong("delete KEY [VERSION]"),
+        _ => return Err(format!("expected check, put or delete, found {}", shown(name))),
+    };
+    let number = |text: &Vec<u8>| {
+        let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        number.map(Version::new).ok_or_else(|| format!("expected a version, a number, found {}", shown(text)))
+    };
+    Ok(Operation { line, what, key: key.clone(), version: version.map(number).transpose()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: usize, what: What, key: &[u8], version: Option<u64>) -> Operation {
+        Operation { line, what, key: key.to_vec(), version: version.map(Version::new) }
+    }
+
+    #[test]
+    fn operations_are_read_as_a_shell_reads_words() {
+        let input =
+            b"check a 3  # as it was\n\n# nothing here\nput 'b c' \"it's\" 2\n  delete d\\ e\nput \xff ''\ndelete f 9";
+        let expected = [
+            parsed(1, What::Check, b"a", Some(3)),
+            parsed(4, What::Put(b"it's".to_vec()), b"b c", Some(2)),
+            parsed(5, What::Delete, b"d e", None),
+            parsed(6, What::Put(Vec::new()), b"\xff", None),
+            parsed(7, What::Delete, b"f", Some(9)),
+        ];
+        assert_eq!(parse(input).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_operation_is_told_with_its_line() {
+        for (input, expected) in [
+            ("", "expected operations on stdin, found none"),
+            ("# nothing\n\n", "expected operations on stdin, found none"),
+            ("check a", "line 1: expected check KEY VERSION, found 2 words"),
+            ("put a b\nput c", "line 2: expected put KEY VALUE [VERSION], found 2 words"),
+            ("delete", "line 1: expected delete KEY [VERSION], found 1 words"),
+            ("put a b 1 2", "line 1: expected put KEY VALUE [VERSION], found 5 words"),
+            ("\nget a", "line 2: expected check, put or delete, found get"),
+            ("put a b -1", "line 1: expected a version, a number, found -1"),
+            ("put a 'b", "line 1: expected a closing quote, found none"),
+            ("put a b\n\ndelete a", "line 3: expected each key once, found a in line 1 already"),
+        ] {
+            assert_eq!(parse(input.as_bytes()), Err(expected.to_owned()), "{input}");
+        }
+    }
+}
