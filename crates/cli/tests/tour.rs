@@ -1,8 +1,8 @@
-//! The tour of the README, as a reader would take it: its commands in real terminals, and what they show.
+//! The README and `docs/cli.md`, as a reader would follow them: their commands in real terminals, and what they show.
 //!
-//! Every ```` ```console ```` block of the README is played. Its first line names the terminal (`# terminal 1`), a line
-//! that starts with `$ ` is typed there, and the other lines must be shown, exactly. A block without a command waits for
-//! more of what an earlier one has started. The only thing that is exchanged is the port: any that is free.
+//! Every ```` ```console ```` block is played. Its first line names the terminal (`# terminal 1`), a line that starts with
+//! `$ ` is typed there, and the other lines must be shown, exactly; `…` stands for anything. A block without a command
+//! waits for more of what an earlier one has started. The only thing that is exchanged is the port: any that is free.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,7 +20,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const README: &str = include_str!("../../../README.md");
-const README_ADDR: &str = "127.0.0.1:6660";
+const CLI: &str = include_str!("../../../docs/cli.md");
+const DOCUMENTED_ADDR: &str = "127.0.0.1:6660";
 
 /// What ends the output of a command: typed behind it, and shown when it is done.
 const DONE: &str = "--done--";
@@ -82,16 +83,51 @@ impl Drop for Terminal {
 
 /// Whether a command goes on until it is ended.
 fn goes_on(command: &str) -> bool {
-    command.starts_with("syncline serve") || command.starts_with("syncline watch")
+    command.starts_with("syncline serve") || command.starts_with("syncline watch") && !command.contains("--once")
+}
+
+/// Whether this is what is documented, where `…` stands for anything.
+fn is_shown(documented: &str, shown: &str) -> bool {
+    match documented.split_once('…') {
+        None => documented == shown,
+        Some((before, documented)) => shown.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| is_shown(documented, &rest[at..]))
+        }),
+    }
+}
+
+#[test]
+fn dots_stand_for_anything() {
+    for (documented, shown) in
+        [("a", "a"), ("…", ""), ("a…", "abc"), ("a…c", "abbc"), ("…b…d", "abcd"), ("a…c", "acac")]
+    {
+        assert!(is_shown(documented, shown), "{documented} {shown}");
+    }
+    for (documented, shown) in [("a", "b"), ("a", "ab"), ("…b", "a"), ("a…c", "abb"), ("a…b", "abc"), ("b…", "ab")]
+    {
+        assert!(!is_shown(documented, shown), "{documented} {shown}");
+    }
 }
 
 #[test]
 fn every_command_of_the_readme_shows_what_the_readme_says() {
+    let commands = play(README);
+    assert!(commands >= 12, "the tour has shrunk to {commands} commands");
+}
+
+#[test]
+fn every_command_of_the_documentation_shows_what_it_says() {
+    let commands = play(CLI);
+    assert!(commands >= 40, "the documentation has shrunk to {commands} commands");
+}
+
+/// Plays all blocks of a document, and answers how many commands there were.
+fn play(document: &str) -> usize {
     let directory = tempfile::TempDir::new().unwrap();
     let mut terminals: BTreeMap<String, Terminal> = BTreeMap::new();
-    let mut addr = README_ADDR.to_owned();
+    let mut addr = DOCUMENTED_ADDR.to_owned();
     let mut commands = 0;
-    for block in README.split("```console\n").skip(1) {
+    for block in document.split("```console\n").skip(1) {
         let mut lines = block[..block.find("```").unwrap()].lines().peekable();
         let name = lines.next().unwrap();
         assert!(name.starts_with("# terminal "), "a block that names no terminal: {name}");
@@ -99,32 +135,30 @@ fn every_command_of_the_readme_shows_what_the_readme_says() {
         while let Some(line) = lines.next() {
             let Some(command) = line.strip_prefix("$ ") else {
                 // More of what an earlier block has started.
-                assert_eq!(terminal.line(), line.replace(README_ADDR, &addr), "in {name}");
+                check(&[terminal.line()], &[line], &addr, name);
                 continue;
             };
             commands += 1;
             let ends = !goes_on(command);
             terminal.type_line(&if ends { format!("{command}; echo {DONE}") } else { command.to_owned() });
-            let mut shown = Vec::new();
-            let mut expected = Vec::new();
-            while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
-                expected.push(line.to_owned());
-                if !ends {
-                    shown.push(terminal.line());
-                }
-            }
-            while ends && shown.last().is_none_or(|line| line != DONE) {
-                shown.push(terminal.line());
-            }
-            if ends {
-                shown.pop();
-            }
+            let expected: Vec<_> = std::iter::from_fn(|| lines.next_if(|line| !line.starts_with("$ "))).collect();
+            let shown: Vec<_> = if ends {
+                std::iter::from_fn(|| Some(terminal.line()).filter(|line| line != DONE)).collect()
+            } else {
+                expected.iter().map(|_| terminal.line()).collect()
+            };
             if let Some(found) = shown.first().and_then(|line| line.strip_prefix("listening on ")) {
                 addr = found.to_owned();
             }
-            let expected: Vec<_> = expected.iter().map(|line| line.replace(README_ADDR, &addr)).collect();
-            assert_eq!(shown, expected, "after `{command}` in {name}");
+            check(&shown, &expected, &addr, &format!("{name}, after `{command}`"));
         }
     }
-    assert!(commands >= 8, "the tour has shrunk to {commands} commands");
+    commands
+}
+
+#[track_caller]
+fn check(shown: &[String], documented: &[&str], addr: &str, place: &str) {
+    let expected: Vec<_> = documented.iter().map(|line| line.replace(DOCUMENTED_ADDR, addr)).collect();
+    let is_so = shown.len() == expected.len() && expected.iter().zip(shown).all(|(line, shown)| is_shown(line, shown));
+    assert!(is_so, "in {place}: expected\n{}\nfound\n{}", expected.join("\n"), shown.join("\n"));
 }
