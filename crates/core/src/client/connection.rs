@@ -1,4 +1,5 @@
 //! The client's side of one connection, as a state machine.
+#![allow(clippy::result_large_err, reason = "a request that can't be sent is handed back as it came, which is rare")]
 
 use super::Replicas;
 use super::request::{Answer, Request, classify, refusal, state};
@@ -124,7 +125,7 @@ struct InFlight<T> {
     token: Option<T>,
     /// What has come of an answer that has several frames.
     entries: Vec<(Bytes, super::Versioned)>,
-    /// How many writes of a transaction were told.
+    /// How many operations of a transaction were told, checks among them, which nothing tells of.
     told: usize,
     /// A MARK of revision 0 would say that all is to be forgotten: it asks for what came after a later one. To others it
     /// says that the store is empty.
@@ -389,15 +390,17 @@ impl<T> Connection<T> {
                 self.mark(mark.revision);
                 Some(Answer::Listed { entries: std::mem::take(&mut in_flight.entries) })
             }
-            (Request::Txn { operations }, told) if is_next_write(operations, in_flight.told, told) => {
-                in_flight.told += 1;
+            (Request::Txn { operations }, told) if let Some(next) = told_by(operations, in_flight.told, told) => {
+                in_flight.told = next;
                 if let Some((key, now, _)) = state(told) {
                     self.replicas.change_own(key, now.as_ref(), in_flight.sequence);
                 }
                 None
             }
             // What is shown at this MARK would be half of what is told around it: the next one says that it is whole.
-            (Request::Txn { operations }, Message::Mark(mark)) if in_flight.told == writes(operations).count() => {
+            (Request::Txn { operations }, Message::Mark(mark))
+                if writes(operations, in_flight.told).next().is_none() =>
+            {
                 Some(Answer::Committed { revision: mark.revision })
             }
             (Request::Txn { .. }, Message::Error(error)) if in_flight.told == 0 => {
@@ -493,22 +496,24 @@ impl<T> Connection<T> {
     }
 }
 
-/// The writes of a transaction: all but its checks.
-fn writes(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
-    operations.iter().filter(|operation| !matches!(operation, Operation::Check { .. }))
+/// The writes among the operations of a transaction from the `first`-th on: all but its checks. Each with its number.
+fn writes(operations: &[Operation], first: usize) -> impl Iterator<Item = (usize, &Operation)> {
+    let operations = operations.iter().enumerate().skip(first);
+    operations.filter(|(_, operation)| !matches!(operation, Operation::Check { .. }))
 }
 
-/// Whether a frame tells the write of this index.
-fn is_next_write(operations: &[Operation], index: usize, told: &Message) -> bool {
-    match (writes(operations).nth(index), told) {
-        (Some(Operation::Put { key, value, version }), Message::Put(_) | Message::PutLarge(_)) => {
+/// How many operations are told after this frame, where `already` were before; `None` where it does not tell the next
+/// write.
+fn told_by(operations: &[Operation], already: usize, told: &Message) -> Option<usize> {
+    let (number, next) = writes(operations, already).next()?;
+    let is_told = match (next, told) {
+        (Operation::Put { key, value, version }, Message::Put(_) | Message::PutLarge(_)) => {
             (told.key(), told.value(), told.version()) == (Some(key), Some(value), Some(*version))
         }
-        (Some(Operation::Delete { key, version }), Message::Delete(told)) => {
-            told.key == key && told.version == *version
-        }
+        (Operation::Delete { key, version }, Message::Delete(told)) => told.key == key && told.version == *version,
         _ => false,
-    }
+    };
+    is_told.then_some(number + 1)
 }
 
 /// The keys that a request writes.
@@ -518,7 +523,7 @@ fn written(request: &Request) -> impl Iterator<Item = &Bytes> {
         Request::Txn { operations } => (None, &operations[..]),
         _ => (None, &[][..]),
     };
-    key.into_iter().chain(writes(operations).map(Operation::key))
+    key.into_iter().chain(writes(operations, 0).map(|(_, operation)| operation.key()))
 }
 
 pub(super) fn readable(text: &[u8]) -> String {
