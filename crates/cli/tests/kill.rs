@@ -1,5 +1,6 @@
 //! Nothing that was acknowledged is lost, whenever the server is killed: the real binary, eight writers, `kill -9` at
-//! random moments, again and again on the same data directory.
+//! random moments, again and again on the same data directory. A watcher resumes each time where it was, and holds what
+//! the store holds.
 //!
 //! `SYNCLINE_KILLS=1000 cargo test --release --test kill` kills it more often.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -15,7 +16,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::Server;
-use syncline_wire::{Decoder, Message, Tag, Version};
+use syncline_wire::{Decoder, Greeting, Message, Revision, Tag, Version};
 use tempfile::TempDir;
 
 const WRITERS: u64 = 8;
@@ -107,6 +108,85 @@ fn check(addr: &str, writer: u64, keys: &mut Keys) {
     }
 }
 
+/// Somebody who watches everything, over one connection after the other.
+#[derive(Default)]
+struct Watcher {
+    /// What it was told up to the last MARK.
+    held: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
+    at: Revision,
+    store: Option<[u8; 16]>,
+    /// What it was told since.
+    gathered: Vec<Message>,
+}
+
+impl Watcher {
+    /// Connects, and goes on from where it was; answers when it holds all that the store holds.
+    fn resume(&mut self, addr: &str) -> Decoder<TcpStream> {
+        self.gathered.clear();
+        let mut stream = TcpStream::connect(addr).unwrap();
+        let [hello, watch, barrier] = [1, 2, 3].map(Tag::new);
+        let mut frames = Vec::new();
+        for message in
+            [Message::hello(hello, ""), Message::watch(watch, "", self.at), Message::mark(barrier, Revision::ZERO)]
+        {
+            message.encode(&mut frames).unwrap();
+        }
+        stream.write_all(&frames).unwrap();
+        let mut decoder = Decoder::new(stream);
+        loop {
+            match decoder.read().unwrap().unwrap() {
+                Message::Hello(said) => {
+                    let store = Greeting::decode(&said.body).unwrap().store_id;
+                    assert_eq!(*self.store.get_or_insert(store), store, "a kill makes no other history");
+                }
+                Message::Mark(mark) if mark.tag == barrier => {
+                    self.mark(mark.revision);
+                    return decoder;
+                }
+                told => self.take(told),
+            }
+        }
+    }
+
+    /// Reads until the server is gone.
+    fn follow(mut self, mut decoder: Decoder<TcpStream>) -> Self {
+        while let Ok(Some(told)) = decoder.read() {
+            self.take(told);
+        }
+        self
+    }
+
+    fn take(&mut self, told: Message) {
+        match told {
+            Message::Mark(mark) => {
+                assert!(mark.revision >= self.at, "back from {} to {}: nothing was forgotten", self.at, mark.revision);
+                self.mark(mark.revision);
+            }
+            change => self.gathered.push(change),
+        }
+    }
+
+    fn mark(&mut self, revision: Revision) {
+        self.at = revision;
+        for change in self.gathered.drain(..) {
+            let Message::Put(put) = change else { panic!("{change}") };
+            self.held.insert(put.key.into(), (put.value.into(), put.version.get()));
+        }
+    }
+
+    /// Compares what it holds with what each writer knows to be there.
+    fn check(&self, all: &[Keys]) {
+        let mut expected = BTreeMap::new();
+        for (writer, keys) in (0..).zip(all) {
+            for (number, known) in keys.iter().filter(|(_, known)| known.asked > 0) {
+                let value = value(writer, *number, known.asked).into_bytes();
+                expected.insert(key(writer, *number).into_bytes(), (value, known.asked));
+            }
+        }
+        assert!(self.held == expected, "at revision {} the watcher does not hold what the store holds", self.at);
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     let kills = std::env::var("SYNCLINE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
@@ -114,6 +194,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     let mut all: Vec<Keys> = (0..WRITERS).map(|_| Keys::new()).collect();
     let mut random = Random::new(0);
     let mut total = 0;
+    let mut watcher = Watcher::default();
     for kill in 0..kills {
         // Both promises hold when only the process dies.
         let durability = if kill % 2 == 0 { "fsync" } else { "os" };
@@ -121,9 +202,12 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
         for (writer, keys) in (0..).zip(&mut all) {
             check(&server.addr, writer, keys);
         }
+        let following = watcher.resume(&server.addr);
+        watcher.check(&all);
         let acknowledged = AtomicU64::new(0);
         let enough = random.below(2000);
-        all = std::thread::scope(|scope| {
+        (all, watcher) = std::thread::scope(|scope| {
+            let watching = scope.spawn(move || watcher.follow(following));
             let writers: Vec<_> = (0..)
                 .zip(std::mem::take(&mut all))
                 .map(|(writer, keys)| {
@@ -135,7 +219,8 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
                 std::thread::yield_now();
             }
             server.process.signal("KILL");
-            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+            let all = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+            (all, watching.join().unwrap())
         });
         total += acknowledged.into_inner();
     }
@@ -143,5 +228,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     for (writer, keys) in (0..).zip(&mut all) {
         check(&server.addr, writer, keys);
     }
+    drop(watcher.resume(&server.addr));
+    watcher.check(&all);
     assert!(total > kills * 100, "only {total} writes were acknowledged: too little load to show anything");
 }
