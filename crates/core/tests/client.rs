@@ -556,3 +556,27 @@ fn what_was_written_before_a_watch_is_no_part_of_what_that_tells() {
     let view = shown.view(b"a/").unwrap();
     assert_eq!((view.get(b"a/1"), view.get(b"a/2")), (None, Some(&versioned("mine", 1))));
 }
+
+#[test]
+fn what_is_kept_does_not_hold_on_to_what_it_was_received_in() {
+    let mut rig = Rig::new();
+    rig.asks(watch(""), 1);
+    let mut input = BytesMut::new();
+    put(0, "k", "v", 1).encode(&mut input).unwrap();
+    mark(1, 11).encode(&mut input).unwrap();
+    let received = input.as_ptr_range();
+    while !matches!(rig.0.handle_input(&mut input).unwrap(), Event::Incomplete { .. }) {}
+    let shown = rig.0.replicas().shown();
+    let (key, now) = shown.view(b"").unwrap().range(b"", ..).next().unwrap();
+    for kept in [key.as_ptr(), now.value.as_ptr()] {
+        assert!(!received.contains(&kept), "it shares the memory of the buffer");
+    }
+}
+
+#[test]
+fn writes_that_were_lost_are_told_from_reads() {
+    let reads = [Request::Get { key: "k".into() }, watch(""), Request::Follow, Request::Barrier, Request::Status];
+    assert!(reads.iter().all(Request::is_read));
+    let delete = Request::Delete { key: "k".into(), version: Version::new(1) };
+    assert!(![write("k", "v", 1), delete, transaction()].iter().any(Request::is_read));
+}
