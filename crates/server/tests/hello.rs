@@ -260,7 +260,7 @@ fn a_connection_that_says_hello_while_others_write_is_sent_what_it_asks_for_and_
                 }
             });
             for _ in 0..20 {
-                let mut client = lab.server.connected();
+                let mut client = lab.server.connect();
                 client.greet();
                 client.expect_silence();
                 let mut watcher = Watcher::of(lab.server.addr, lab.history(), "k");

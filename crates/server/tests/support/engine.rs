@@ -4,7 +4,7 @@ use super::{History, TestServer, TestStore};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_server::Config;
 use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
@@ -17,12 +17,12 @@ pub const NEVER: Duration = Duration::from_secs(1_000_000);
 /// Any engine. A directory that was made for it goes with it.
 pub enum Engine {
     Memory(MemoryStore),
-    Disk(DiskStore, Option<TempDir>),
+    Disk(Box<DiskStore>, Option<TempDir>),
 }
 
 /// What the tests open data directories with: a power cut is not what they are about.
 pub fn disk_options() -> DiskOptions {
-    DiskOptions { durability: Durability::Os, segment_size: 1024 * 1024, ..DiskOptions::default() }
+    DiskOptions { durability: Durability::Os, segment_size: 4 * 1024 * 1024, ..DiskOptions::default() }
 }
 
 impl Engine {
@@ -32,13 +32,22 @@ impl Engine {
 
     /// On a new directory.
     pub fn disk() -> Self {
+        Self::disk_with(disk_options())
+    }
+
+    /// On a new directory, where a transaction may be as large as the protocol allows.
+    pub fn large_disk() -> Self {
+        Self::disk_with(DiskOptions { segment_size: DiskOptions::default().segment_size, ..disk_options() })
+    }
+
+    fn disk_with(options: DiskOptions) -> Self {
         let directory = TempDir::new().unwrap();
-        Self::Disk(DiskStore::open(directory.path(), disk_options()).unwrap(), Some(directory))
+        Self::Disk(Box::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
     }
 
     /// On a directory of the test's own.
     pub fn on(directory: &Path) -> Self {
-        Self::Disk(DiskStore::open(directory, disk_options()).unwrap(), None)
+        Self::Disk(Box::new(DiskStore::open(directory, disk_options()).unwrap()), None)
     }
 
     pub const fn name(&self) -> &'static str {
@@ -66,6 +75,17 @@ impl Lab {
         Self { server, store }
     }
 
+    /// Stops the server, and waits until nothing has the store open.
+    pub fn stop(self) {
+        let Self { server, store } = self;
+        server.shut_down().unwrap();
+        let started = Instant::now();
+        while store.handles() > 1 {
+            assert!(started.elapsed() < super::PATIENCE, "somebody still has the store");
+            std::thread::yield_now();
+        }
+    }
+
     pub fn history(&self) -> &History {
         self.store.all()
     }
@@ -78,7 +98,11 @@ pub fn on_each_engine(test: impl Fn(&Lab)) {
 
 /// Runs a test on a new server of each engine, configured as `change` says.
 pub fn on_each_engine_with(change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
-    for engine in [Engine::memory(), Engine::disk()] {
+    let mut config = Config::default();
+    change(&mut config);
+    // A segment holds any transaction; making it takes its time.
+    let is_large = config.limits.max_transaction() > Config::default().limits.max_transaction();
+    for engine in [Engine::memory(), if is_large { Engine::large_disk() } else { Engine::disk() }] {
         let _named = Named(engine.name());
         test(&Lab::new(engine, History::default(), &change));
     }

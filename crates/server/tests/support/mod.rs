@@ -193,7 +193,8 @@ impl Client {
     #[track_caller]
     pub fn expect(&mut self, request: &Message, answer: &Message) {
         self.send(request);
-        assert_eq!(self.receive(), *answer);
+        let found = self.receive();
+        assert!(found == *answer, "{}, expected {}", shown(&found), shown(answer));
     }
 
     /// Expects the server to have ended the connection.
@@ -220,7 +221,8 @@ impl Client {
     #[track_caller]
     pub fn expect_all(&mut self, messages: &[Message]) {
         for (number, message) in messages.iter().enumerate() {
-            assert_eq!(self.receive(), *message, "message {number}");
+            let found = self.receive();
+            assert!(found == *message, "message {number}: {}, expected {}", shown(&found), shown(message));
         }
     }
 
@@ -291,6 +293,15 @@ impl Client {
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
     }
+}
+
+/// As much of a message as a person reads.
+fn shown(message: &Message) -> String {
+    let mut shown = format!("{message:?}");
+    if let Some((end, _)) = shown.char_indices().nth(300) {
+        shown.replace_range(end.., "…");
+    }
+    shown
 }
 
 pub fn encoded(message: &Message) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use super::{Client, History, Model, told};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use syncline_wire::{Greeting, Message, Revision, Tag, Watch};
 
@@ -12,6 +12,9 @@ use syncline_wire::{Greeting, Message, Revision, Tag, Watch};
 /// - after a MARK it holds just what the store held at that revision, under every prefix that it was told all of;
 /// - no MARK is older than one before it;
 /// - what it is told without having asked is under one of its prefixes, and newer than what it was told before.
+///
+/// A MARK that ends the answer to a TXN tells its revision. Of one who catches up, what was overwritten since may be left
+/// out before it: the promise holds at the next MARK.
 pub struct Watcher {
     pub client: Client,
     greeting: Greeting,
@@ -20,8 +23,8 @@ pub struct Watcher {
     /// Values and tombstones, as told.
     holds: BTreeMap<Bytes, (Option<Bytes>, u64)>,
     watches: BTreeMap<Tag, Watched>,
-    /// The tags of its own writes that are not answered yet.
-    writes: BTreeSet<Tag>,
+    /// The tags of its own writes that are not answered yet, and whether each is a TXN.
+    writes: BTreeMap<Tag, bool>,
     /// The revision of the last MARK.
     pub marked: u64,
     /// How many MARKs it was sent.
@@ -54,7 +57,7 @@ impl Watcher {
             history: history.clone(),
             holds: BTreeMap::new(),
             watches: BTreeMap::new(),
-            writes: BTreeSet::new(),
+            writes: BTreeMap::new(),
             marked: 0,
             marks: 0,
             changes: 0,
@@ -88,19 +91,50 @@ impl Watcher {
         self.greeting.store_id
     }
 
+    /// The version of a key that it holds; 0 where it holds none.
+    pub fn version(&self, key: &str) -> u64 {
+        self.holds.get(key.as_bytes()).map_or(0, |(_, version)| *version)
+    }
+
+    /// The value of a key that it holds.
+    #[track_caller]
+    pub fn value(&self, key: &str) -> &Bytes {
+        self.holds[key.as_bytes()].0.as_ref().expect("a value")
+    }
+
+    /// All values that it holds.
+    pub fn values(&self) -> impl Iterator<Item = &Bytes> {
+        self.holds.values().filter_map(|(value, _)| value.as_ref())
+    }
+
+    /// Whether one of its own writes is not answered yet.
+    pub fn is_writing(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// Sends a request, and knows it again when it is answered.
     pub fn send(&mut self, message: &Message) {
+        self.send_all(std::slice::from_ref(message));
+    }
+
+    /// Sends requests in one piece.
+    pub fn send_all(&mut self, messages: &[Message]) {
+        messages.iter().for_each(|message| self.note(message));
+        self.client.send_bytes(&super::all_encoded(messages));
+    }
+
+    fn note(&mut self, message: &Message) {
         match message {
             Message::Watch(Watch { tag, prefix, since }) => {
                 let (prefix, may_start_over) = (prefix.clone(), *since != Revision::ZERO);
                 self.watches.insert(*tag, Watched { prefix, may_start_over, complete: false });
             }
             Message::Put(_) | Message::PutLarge(_) | Message::Delete(_) | Message::Txn(_) => {
-                assert!(self.writes.insert(message.tag()), "tag {} is in flight", message.tag());
+                let is_txn = matches!(message, Message::Txn(_));
+                assert!(self.writes.insert(message.tag(), is_txn).is_none(), "tag {} is in flight", message.tag());
             }
             _ => {}
         }
-        self.client.send(message);
     }
 
     /// The next frame, applied and looked at.
@@ -157,7 +191,10 @@ impl Watcher {
         self.bytes += message.encoded_length();
         let tag = message.tag();
         if let Message::Mark(mark) = message {
-            self.writes.remove(&tag);
+            // Behind the writes of a TXN it tells their revision, and promises nothing: see `Watcher`.
+            if self.writes.remove(&tag).is_some() {
+                return;
+            }
             if self.starts_over(message) {
                 self.forget(tag);
             } else {
@@ -169,21 +206,25 @@ impl Watcher {
             self.writes.remove(&tag);
             return;
         };
-        if tag != Tag::BROADCAST && !self.writes.contains(&tag) {
+        if tag != Tag::BROADCAST && !self.writes.contains_key(&tag) {
             return;
         }
         if tag == Tag::BROADCAST {
             self.changes += 1;
-            let above = |watched: &&Watched| key.starts_with(&watched.prefix);
-            let mut above = self.watches.values().filter(above).peekable();
-            assert!(above.peek().is_some(), "{message} is under none of the prefixes");
+            let above: Vec<_> = self.watches.values().filter(|watched| key.starts_with(&watched.prefix)).collect();
+            assert!(!above.is_empty(), "{message} is under none of the prefixes");
+            // Where one of several has not told all yet, it may tell what another has told.
             if let Some((_, before)) = self.holds.get(&key)
-                && above.all(|watched| watched.complete)
+                && (above.len() == 1 || above.iter().all(|watched| watched.complete))
             {
                 assert!(*before < version, "{message} after version {before}");
             }
         }
         self.holds.insert(key, (value, version));
+        // A TXN is answered by its MARK, any other write by this.
+        if self.writes.get(&tag) == Some(&false) {
+            self.writes.remove(&tag);
+        }
     }
 
     /// A watch starts over: what it has told is forgotten.

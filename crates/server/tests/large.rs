@@ -1,0 +1,216 @@
+//! PUTL: values that a PUT can't carry, where the operator allows them. One sentence of the protocol a test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::thread;
+use support::{
+    Engine, History, Lab, checks, delete, encoded, error, get, list, mark, on_each_engine, put, put_large, puts, txn,
+    watch,
+};
+use syncline_server::Config;
+
+const MAX: usize = 16 << 20;
+
+fn allowed(config: &mut Config) {
+    config.limits.max_entry = MAX;
+}
+
+/// The disk engine does not hold such values yet: it answers `unavailable`.
+fn on_engines_that_hold_them(change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
+    test(&Lab::new(Engine::memory(), History::default(), change));
+}
+
+fn value(bytes: usize) -> String {
+    "v".repeat(bytes)
+}
+
+#[test]
+fn the_default_allows_none() {
+    on_each_engine(|lab| {
+        let mut client = lab.server.extended();
+        for bytes in [65_525, 1 << 20] {
+            let text = format!("too large: key and value of {} bytes together, expected at most 65525", bytes + 1);
+            client.expect(&put_large(1, "k", &value(bytes), 1), &error(1, &text));
+        }
+        client.expect(&get(2, "k"), &error(2, "\"k\": not found"));
+    });
+}
+
+#[test]
+fn what_is_allowed_is_answered_with_the_same_frame_and_can_be_got() {
+    on_engines_that_hold_them(allowed, |lab| {
+        let mut client = lab.server.extended();
+        for (bytes, version) in [(65_525, 1), (65_536, 2), (1_000_000, 3)] {
+            let (request, stored) =
+                (put_large(1, "k", &value(bytes), version), put_large(2, "k", &value(bytes), version));
+            client.send_bytes(&encoded(&request));
+            assert!(client.receive_bytes(request.encoded_length()) == encoded(&request), "the same frame");
+            client.send_bytes(&encoded(&get(2, "k")));
+            assert!(client.receive_bytes(stored.encoded_length()) == encoded(&stored), "what was put");
+            client.expect(&request, &error(1, "stale put"));
+        }
+    });
+}
+
+#[test]
+fn up_to_16_mib_and_not_one_byte_more() {
+    on_engines_that_hold_them(allowed, |lab| {
+        let mut watcher = lab.server.watching("");
+        let mut client = lab.server.extended();
+        let largest = put_large(1, "k", &value(MAX - 1), 1);
+        thread::scope(|scope| {
+            client.send_aside(scope, encoded(&largest));
+            assert!(client.receive() == largest, "the same frame");
+        });
+        assert!(watcher.receive() == put_large(0, "k", &value(MAX - 1), 1), "the watcher is told");
+        assert_eq!(watcher.receive(), mark(0, 1));
+        let text = "too large: key and value of 16777217 bytes together, expected at most 16777216";
+        thread::scope(|scope| {
+            client.send_aside(scope, encoded(&put_large(2, "k", &value(MAX), 2)));
+            assert_eq!(client.receive(), error(2, text));
+        });
+        client.expect(&mark(3, 0), &mark(3, 1));
+    });
+}
+
+#[test]
+fn what_a_put_carries_travels_as_a_put_alone() {
+    on_engines_that_hold_them(allowed, |lab| {
+        let mut client = lab.server.extended();
+        for bytes in [0, 1, 65_524] {
+            let text = format!(
+                "key and value of {} bytes together: expected a PUT, and PUTL only above 65525 bytes",
+                bytes + 1
+            );
+            client.expect(&put_large(1, "k", &value(bytes), 1), &error(1, &text));
+        }
+        // And what a PUT may not carry, though its lengths could say it, does not travel as one.
+        let text = "too large: key and value of 65526 bytes together, expected at most 65525";
+        client.expect(&put(1, "k", &value(65_525), 1), &error(1, text));
+        client.expect(&put(2, "k", &value(65_524), 1), &put(2, "k", &value(65_524), 1));
+        client.expect(&put_large(3, "k", &value(65_525), 2), &put_large(3, "k", &value(65_525), 2));
+        client.expect(&put(4, "k", "small", 3), &put(4, "k", "small", 3));
+        client.expect(&get(5, "k"), &put(5, "k", "small", 3));
+    });
+}
+
+#[test]
+fn a_base_connection_is_told_that_it_is_too_large_and_gets_no_broadcast_of_it() {
+    for recent_log in [64 << 20, 0] {
+        on_engines_that_hold_them(
+            |config| {
+                allowed(config);
+                config.recent_log = recent_log;
+            },
+            |lab| {
+                let mut base = lab.server.connected();
+                let mut client = lab.server.extended();
+                client.expect(&put(1, "k", "small", 1), &put(1, "k", "small", 1));
+                assert_eq!(base.receive(), put(0, "k", "small", 1));
+                let large = put_large(1, "k", &value(70_000), 2);
+                client.expect(&large, &large);
+                client.expect(&put(1, "l", "other", 1), &put(1, "l", "other", 1));
+                assert_eq!(base.receive(), put(0, "l", "other", 1));
+                let text = "too large: key and value of 70001 bytes together, expected at most 65525";
+                base.expect(&get(2, "k"), &error(2, text));
+                base.expect_silence();
+                client.expect(&delete(3, "k", 3), &delete(3, "k", 3));
+                assert_eq!(base.receive(), put(0, "k", "", 3), "from then on it is told again");
+            },
+        );
+    }
+}
+
+#[test]
+fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
+    for recent_log in [64 << 20, 0] {
+        on_engines_that_hold_them(
+            |config| {
+                allowed(config);
+                config.recent_log = recent_log;
+            },
+            |lab| {
+                let mut early = lab.server.watching("k");
+                let mut client = lab.server.extended();
+                let request = put_large(1, "k", &value(300_000), 1);
+                client.expect(&request, &request);
+                early.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(0, 1)]);
+                let mut late = lab.server.extended();
+                late.send(&watch(2, "", 0));
+                late.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(2, 1)]);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_frame_that_claims_gigabytes_is_passed_over_and_the_connection_stays() {
+    on_engines_that_hold_them(
+        |config| config.limits.max_entry = 1 << 20,
+        |lab| {
+            let mut client = lab.server.extended();
+            let mut frame = b"\x0a\x01\0\x01\0k".to_vec();
+            frame.extend_from_slice(&(3_u32 << 20).to_le_bytes());
+            frame.resize(frame.len() + (3 << 20) + 8, b'v');
+            thread::scope(|scope| {
+                client.send_aside(scope, frame);
+                let answer = client.receive();
+                assert!(answer.to_string().contains("too large: PUTL of 3145746 bytes"), "{answer}");
+            });
+            client.expect(&mark(2, 0), &mark(2, 0));
+            // Nobody sends the rest of this one; others are served meanwhile.
+            client.send_bytes(b"\x0a\x01\0\x01\0k\xff\xff\xff\xff");
+            assert_eq!(client.receive().tag().get(), 1);
+            lab.server.connect().expect_service("k", 1);
+        },
+    );
+}
+
+#[test]
+fn a_key_over_the_limit_is_refused() {
+    on_engines_that_hold_them(allowed, |lab| {
+        let mut client = lab.server.extended();
+        let text = "too large: key of 4097 bytes, expected at most 4096";
+        client.expect(&put_large(1, &"k".repeat(4_097), &value(70_000), 1), &error(1, text));
+        client.expect(&put_large(2, "k", &value(70_000), u64::MAX), &error(2, "version exhausted"));
+        client.expect(&mark(3, 0), &mark(3, 0));
+    });
+}
+
+#[test]
+fn a_list_tells_of_it_as_a_putl() {
+    on_engines_that_hold_them(allowed, |lab| {
+        let mut client = lab.server.extended();
+        for request in [put_large(1, "b", &value(200_000), 1), put(1, "a", "v", 1)] {
+            client.expect(&request, &request);
+        }
+        client.send(&list(2, "", "", 10));
+        client.expect_all(&[put(2, "a", "v", 1), put_large(2, "b", &value(200_000), 1), mark(2, 2)]);
+    });
+}
+
+#[test]
+fn operation_10_of_a_txn_is_a_putl() {
+    on_engines_that_hold_them(
+        |config| config.limits.max_entry = 2 << 20,
+        |lab| {
+            let mut base = lab.server.connected();
+            let mut watcher = lab.server.watching("");
+            let mut client = lab.server.extended();
+            let value = value((2 << 20) - 6);
+            client.send(&txn(7, [puts("large", &value, 1), checks("n", 0)]));
+            client.expect_all(&[put_large(7, "large", &value, 1), mark(7, 1)]);
+            watcher.expect_all(&[put_large(0, "large", &value, 1), mark(0, 1)]);
+            base.expect_silence();
+            let text = "too large: keys and values of 2097153 bytes in a transaction, expected at most 2097152";
+            client.expect(&txn(8, [puts("large", &value, 2), checks("no", 0)]), &error(8, text));
+        },
+    );
+}

@@ -1,0 +1,78 @@
+//! A thousand watchers on one server: each is sent every change under its prefix, in order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
+
+mod support;
+
+use support::{Client, Watcher, delete, mark, on_each_engine, put, watch};
+use syncline_wire::{Message, Revision};
+
+const WATCHERS: usize = 1_000;
+const PREFIXES: usize = 20;
+const PUTS: usize = 600;
+
+/// What is written: to every prefix in turn, a deletion now and then.
+fn write(tag: u16, number: usize) -> Message {
+    let key = format!("{}/{}", number % PREFIXES, number / PREFIXES % 7);
+    let version = (number / PREFIXES / 7 + 1) as u64;
+    if number / PREFIXES % 5 == 4 { delete(tag, &key, version) } else { put(tag, &key, &number.to_string(), version) }
+}
+
+#[test]
+fn each_of_a_thousand_watchers_is_sent_every_change_under_its_prefix_in_order() {
+    on_each_engine(|lab| {
+        let mut watchers: Vec<Client> = (0..WATCHERS)
+            .map(|number| {
+                let mut client = lab.server.extended();
+                client.expect(&watch(1, &format!("{}/", number % PREFIXES), 0), &mark(1, 0));
+                client
+            })
+            .collect();
+        let mut writer = lab.server.extended();
+        for number in 0..PUTS {
+            writer.expect(&write(1, number), &write(1, number));
+        }
+        for (number, client) in watchers.iter_mut().enumerate() {
+            let mut marked = Revision::ZERO;
+            for change in (number % PREFIXES..PUTS).step_by(PREFIXES) {
+                let told = loop {
+                    match client.receive() {
+                        Message::Mark(mark) => {
+                            // Of everything before it, and of nothing that has not been told yet.
+                            assert!(marked < mark.revision && mark.revision.get() <= change as u64, "watcher {number}");
+                            marked = mark.revision;
+                        }
+                        told => break told,
+                    }
+                };
+                assert_eq!(told, write(0, change), "watcher {number}");
+            }
+            client.send(&mark(2, 0));
+            while client.receive() != mark(2, PUTS as u64) {}
+            client.expect_silence();
+        }
+    });
+}
+
+#[test]
+fn a_thousand_watchers_of_everything_hold_at_every_mark_what_the_store_held() {
+    const ROUNDS: u64 = 5;
+    on_each_engine(|lab| {
+        let mut watchers: Vec<Watcher> =
+            (0..WATCHERS).map(|_| Watcher::of(lab.server.addr, lab.history(), "")).collect();
+        let mut writer = lab.server.extended();
+        for version in 1..=ROUNDS {
+            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+        }
+        for watcher in &mut watchers {
+            watcher.until_marked(ROUNDS);
+            assert_eq!(watcher.changes as u64, ROUNDS);
+        }
+    });
+}
