@@ -16,7 +16,7 @@ pub const NEVER: Duration = Duration::from_secs(1_000_000);
 
 /// Any engine. A directory that was made for it goes with it.
 pub enum Engine {
-    Memory(MemoryStore),
+    Memory(Box<MemoryStore>),
     Disk(Box<DiskStore>, Option<TempDir>),
 }
 
@@ -27,7 +27,7 @@ pub fn disk_options() -> DiskOptions {
 
 impl Engine {
     pub fn memory() -> Self {
-        Self::Memory(MemoryStore::new().unwrap())
+        Self::Memory(Box::new(MemoryStore::new().unwrap()))
     }
 
     /// On a new directory.

@@ -10,6 +10,7 @@
 //!  transaction: operations: u16, then each as in a TXN frame of the wire protocol:
 //!    PUT     1: u8, key: string, value: string, version: u64
 //!    DELETE  5: u8, key: string, version: u64
+//!    PUTL   10: u8, key: string, value: u32 and that many bytes, version: u64; a value that is too long for a string
 //! ```
 //!
 //! Integers are little-endian. `length` counts everything from itself on; the next record starts at the next multiple of
@@ -34,6 +35,7 @@ pub(crate) const ALIGNMENT: usize = 8;
 /// The operations, as the wire protocol numbers them.
 const PUT: u8 = 1;
 const DELETE: u8 = 5;
+const PUT_LARGE: u8 = 10;
 
 /// What only the store itself knows, with which its checksums begin: nobody can write a value that looks like a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,20 +143,17 @@ fn put_string(out: &mut Vec<u8>, string: &[u8]) {
     out.put_slice(string);
 }
 
-/// Whether a record can hold a transaction: its strings have lengths of 16 bits.
+/// Whether a record can hold a transaction: lengths of keys have 16 bits, those of values 32, and so has the record's own.
 pub(crate) fn fits(transaction: &Transaction) -> bool {
-    let short = |string: &[u8]| u16::try_from(string.len()).is_ok();
     u16::try_from(transaction.operations.len()).is_ok()
-        && transaction.operations.iter().all(|operation| match operation {
-            Operation::Put { key, value, .. } => short(key) && short(value),
-            Operation::Check { key, .. } | Operation::Delete { key, .. } => short(key),
-        })
+        && transaction.operations.iter().all(|operation| u16::try_from(operation.key().len()).is_ok())
+        && u32::try_from(HEADER + length(transaction)).is_ok()
 }
 
 /// How long a transaction is in a record, at most.
 pub(crate) fn length(transaction: &Transaction) -> usize {
     // The number of operations; of each operation its kind, two lengths, a version.
-    2 + transaction.bytes() + transaction.operations.len() * (1 + 2 + 2 + 8)
+    2 + transaction.bytes() + transaction.operations.len() * (1 + 2 + 4 + 8)
 }
 
 fn header_checksum(seal: Seal, record: &[u8]) -> u32 {
@@ -240,10 +239,23 @@ pub(crate) fn writes<'a>(header: &Header, mut bytes: &'a [u8], mut take: impl Fn
 impl<'a> Write<'a> {
     /// Appends it, as the operation of a TXN frame.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(if self.value.is_some() { PUT } else { DELETE });
-        put_string(out, self.key);
-        if let Some(value) = self.value {
-            put_string(out, value);
+        match self.value {
+            None => {
+                out.put_u8(DELETE);
+                put_string(out, self.key);
+            }
+            Some(value) if u16::try_from(value.len()).is_ok() => {
+                out.put_u8(PUT);
+                put_string(out, self.key);
+                put_string(out, value);
+            }
+            Some(value) => {
+                out.put_u8(PUT_LARGE);
+                put_string(out, self.key);
+                // Cannot be longer: `fits` was asked.
+                out.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                out.put_slice(value);
+            }
         }
         out.put_u64_le(self.version.get());
     }
@@ -254,6 +266,12 @@ impl<'a> Write<'a> {
         let key = string(bytes)?;
         let value = match operation {
             PUT => Some(string(bytes)?),
+            PUT_LARGE => {
+                let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
+                let (value, rest) = bytes.split_at_checked(length)?;
+                *bytes = rest;
+                Some(value)
+            }
             DELETE => None,
             _ => return None,
         };
@@ -303,6 +321,23 @@ mod tests {
         let put = Write { key: b"key", value: Some(b"value"), version: Version::new(3) };
         let delete = Write { key: b"gone", value: None, version: Version::new(9) };
         assert_eq!(found, [(100, put), (101, delete)]);
+    }
+
+    #[test]
+    fn a_value_of_any_length_is_found() {
+        for length in [0, 65_535, 65_536, 1_000_000] {
+            let value = vec![b'v'; length];
+            let write = Write { key: b"key", value: Some(&value), version: Version::new(3) };
+            let mut bytes = Vec::new();
+            write.encode(&mut bytes);
+            let put = Operation::Put { key: "key".into(), value: value.clone().into(), version: Version::new(3) };
+            let transaction = Transaction { origin: None, operations: vec![put] };
+            assert!(fits(&transaction) && bytes.len() + 2 <= super::length(&transaction));
+            bytes.extend_from_slice(b"rest");
+            let mut rest = &bytes[..];
+            assert_eq!(Write::decode(&mut rest), Some(write));
+            assert_eq!(rest, b"rest");
+        }
     }
 
     #[test]

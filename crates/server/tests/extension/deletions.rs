@@ -1,15 +1,6 @@
 //! DELETE: as a PUT is, and versions never start over. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
-use support::{delete, encoded, error, get, list, mark, on_each_engine, put, watch};
+use crate::support::{delete, encoded, error, get, list, mark, on_each_engine, put, watch};
 
 #[test]
 fn a_delete_is_answered_with_the_same_frame_byte_for_byte() {

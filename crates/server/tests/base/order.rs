@@ -1,22 +1,12 @@
 //! One and the same commit order for everybody, and answers in the order of the requests, however much is pipelined.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
+use crate::support::{Client, Random, TestServer, TestStore, Written, all_encoded, encoded, error, get, put};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use support::{Client, Random, TestServer, TestStore, Written, all_encoded, encoded, error, get, put};
 use syncline_server::Config;
 use syncline_wire::{Message, Put, Tag};
 
@@ -149,7 +139,7 @@ fn contend(change: impl FnOnce(&mut Config), sees_all: bool) {
             })
             .collect();
         for _ in 0..WRITERS {
-            answered.recv_timeout(support::PATIENCE).unwrap();
+            answered.recv_timeout(crate::support::PATIENCE).unwrap();
         }
         assert_eq!(main.ask(&put(1, "the end", "", 1)), put(1, "the end", "", 1));
         let attempts: Vec<Vec<Attempt>> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();

@@ -1,16 +1,7 @@
 //! What the server refuses, and how: kinds, sizes, store trouble. One sentence of the protocol a test, in raw bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
 use serde_json::Value;
-use support::{TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
 use syncline_core::Operation;
 use syncline_server::{BindError, Config, LimitError, Limits, Server};
 use syncline_wire::{Message, Tag, Version};
@@ -91,7 +82,7 @@ fn what_was_asked_before_an_unknown_kind_is_answered_first() {
 
 #[test]
 fn every_malformed_vector_is_answered_as_the_protocol_demands() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../../wire/tests/vectors/malformed.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/malformed.json")).unwrap();
     assert!(rows.len() >= 10, "the vectors are there");
     let server = TestServer::start();
     for row in rows {

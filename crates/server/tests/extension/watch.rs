@@ -1,21 +1,11 @@
 //! WATCH: what a watcher is told at first, as things change, and when it resumes. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
-use std::collections::BTreeSet;
-use std::thread;
-use support::{
+use crate::support::{
     Client, Lab, Model, Watcher, all_encoded, checks, delete, deletes, error, get, list, mark, on_each_engine,
     on_each_engine_with, put, puts, told, txn, watch,
 };
+use std::collections::BTreeSet;
+use std::thread;
 use syncline_core::Operation;
 use syncline_wire::{Message, Revision, Tag, Version};
 
@@ -194,7 +184,7 @@ fn what_was_committed_together_comes_with_one_mark_behind_it() {
         let mut client = lab.server.watching("");
         let put = |key: &'static str| Operation::Put { key: key.into(), value: "v".into(), version: Version::new(1) };
         lab.store.write_all([put("a"), put("b"), put("c")]);
-        client.expect_all(&["a", "b", "c"].map(|key| support::put(0, key, "v", 1)));
+        client.expect_all(&["a", "b", "c"].map(|key| crate::support::put(0, key, "v", 1)));
         client.expect_all(&[mark(0, 3)]);
         client.expect_silence();
     });

@@ -1,18 +1,8 @@
 //! How a server ends: requests in flight are answered, everybody is told, and nothing holds it up for good.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
+use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use std::net::TcpStream;
 use std::thread;
-use support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use syncline_server::{Config, ServeError, Server};
 use syncline_wire::{Message, Tag};
 use tokio::runtime::Runtime;
@@ -132,7 +122,7 @@ fn what_is_committed_during_a_shutdown_was_answered_and_the_other_way_round() {
                 })
             })
             .collect();
-        is_halfway.recv_timeout(support::PATIENCE).unwrap();
+        is_halfway.recv_timeout(crate::support::PATIENCE).unwrap();
         server.ask_to_shut_down();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });

@@ -1,16 +1,7 @@
 //! Frames, tags, versions and GET, as the protocol tells of them: one sentence a test, in raw bytes over a real socket.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
 use serde_json::Value;
-use support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
 use syncline_core::Operation;
 use syncline_wire::{Message, Tag, Version};
 
@@ -61,7 +52,7 @@ fn answer_to(row: &Value) -> Vec<u8> {
 
 #[test]
 fn every_vector_is_answered_as_the_protocol_demands() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../../wire/tests/vectors/base.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/base.json")).unwrap();
     assert!(rows.len() >= 19, "the vectors are there");
     for row in rows {
         let server = TestServer::start();

@@ -1,30 +1,16 @@
 //! PUTL: values that a PUT can't carry, where the operator allows them. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
-use std::thread;
-use support::{
-    Engine, History, Lab, checks, delete, encoded, error, get, list, mark, on_each_engine, put, put_large, puts, txn,
+use crate::support::{
+    checks, delete, encoded, error, get, list, mark, on_each_engine, on_each_engine_with, put, put_large, puts, txn,
     watch,
 };
+use std::thread;
 use syncline_server::Config;
 
 const MAX: usize = 16 << 20;
 
 fn allowed(config: &mut Config) {
     config.limits.max_entry = MAX;
-}
-
-/// The disk engine does not hold such values yet: it answers `unavailable`.
-fn on_engines_that_hold_them(change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
-    test(&Lab::new(Engine::memory(), History::default(), change));
 }
 
 fn value(bytes: usize) -> String {
@@ -45,7 +31,7 @@ fn the_default_allows_none() {
 
 #[test]
 fn what_is_allowed_is_answered_with_the_same_frame_and_can_be_got() {
-    on_engines_that_hold_them(allowed, |lab| {
+    on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for (bytes, version) in [(65_525, 1), (65_536, 2), (1_000_000, 3)] {
             let (request, stored) =
@@ -61,7 +47,7 @@ fn what_is_allowed_is_answered_with_the_same_frame_and_can_be_got() {
 
 #[test]
 fn up_to_16_mib_and_not_one_byte_more() {
-    on_engines_that_hold_them(allowed, |lab| {
+    on_each_engine_with(allowed, |lab| {
         let mut watcher = lab.server.watching("");
         let mut client = lab.server.extended();
         let largest = put_large(1, "k", &value(MAX - 1), 1);
@@ -82,7 +68,7 @@ fn up_to_16_mib_and_not_one_byte_more() {
 
 #[test]
 fn what_a_put_carries_travels_as_a_put_alone() {
-    on_engines_that_hold_them(allowed, |lab| {
+    on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for bytes in [0, 1, 65_524] {
             let text = format!(
@@ -104,7 +90,7 @@ fn what_a_put_carries_travels_as_a_put_alone() {
 #[test]
 fn a_base_connection_is_told_that_it_is_too_large_and_gets_no_broadcast_of_it() {
     for recent_log in [64 << 20, 0] {
-        on_engines_that_hold_them(
+        on_each_engine_with(
             |config| {
                 allowed(config);
                 config.recent_log = recent_log;
@@ -131,7 +117,7 @@ fn a_base_connection_is_told_that_it_is_too_large_and_gets_no_broadcast_of_it() 
 #[test]
 fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
     for recent_log in [64 << 20, 0] {
-        on_engines_that_hold_them(
+        on_each_engine_with(
             |config| {
                 allowed(config);
                 config.recent_log = recent_log;
@@ -152,7 +138,7 @@ fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
 
 #[test]
 fn a_frame_that_claims_gigabytes_is_passed_over_and_the_connection_stays() {
-    on_engines_that_hold_them(
+    on_each_engine_with(
         |config| config.limits.max_entry = 1 << 20,
         |lab| {
             let mut client = lab.server.extended();
@@ -175,7 +161,7 @@ fn a_frame_that_claims_gigabytes_is_passed_over_and_the_connection_stays() {
 
 #[test]
 fn a_key_over_the_limit_is_refused() {
-    on_engines_that_hold_them(allowed, |lab| {
+    on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         let text = "too large: key of 4097 bytes, expected at most 4096";
         client.expect(&put_large(1, &"k".repeat(4_097), &value(70_000), 1), &error(1, text));
@@ -186,7 +172,7 @@ fn a_key_over_the_limit_is_refused() {
 
 #[test]
 fn a_list_tells_of_it_as_a_putl() {
-    on_engines_that_hold_them(allowed, |lab| {
+    on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for request in [put_large(1, "b", &value(200_000), 1), put(1, "a", "v", 1)] {
             client.expect(&request, &request);
@@ -198,7 +184,7 @@ fn a_list_tells_of_it_as_a_putl() {
 
 #[test]
 fn operation_10_of_a_txn_is_a_putl() {
-    on_engines_that_hold_them(
+    on_each_engine_with(
         |config| config.limits.max_entry = 2 << 20,
         |lab| {
             let mut base = lab.server.connected();

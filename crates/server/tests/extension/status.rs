@@ -1,16 +1,7 @@
 //! STATUS: a JSON object that tells how the server is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{Client, delete, on_each_engine, on_each_engine_with, put, status};
 use serde_json::Value;
-use support::{Client, delete, on_each_engine, on_each_engine_with, put, status};
 use syncline_store::Store;
 use syncline_wire::{Message, Tag};
 

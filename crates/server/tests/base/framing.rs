@@ -1,16 +1,6 @@
 //! TCP is a stream: frames come in pieces and in heaps, and a side of the stream may end before the other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
-use support::{Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
+use crate::support::{Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use syncline_wire::{Message, Tag};
 
 /// Some of everything, and what an empty server answers.

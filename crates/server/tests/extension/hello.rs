@@ -1,20 +1,11 @@
 //! HELLO: what it is answered with, and what it changes. One sentence of the protocol a test, in raw bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
-use serde_json::Value;
-use std::time::Duration;
-use support::{
+use crate::support::{
     Lab, Watcher, all_encoded, delete, encoded, error, get, hello, list, mark, on_each_engine, on_each_engine_with,
     put, put_large, status, txn, unhex, watch,
 };
+use serde_json::Value;
+use std::time::Duration;
 use syncline_store::Store;
 use syncline_wire::{Message, Revision, Tag};
 
@@ -188,7 +179,7 @@ fn answers_to(row: &Value) -> Vec<Message> {
 
 #[test]
 fn every_vector_is_answered_as_the_protocol_demands() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../../wire/tests/vectors/extension.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/extension.json")).unwrap();
     assert!(rows.len() >= 11, "the vectors are there");
     for row in rows {
         on_each_engine(|lab| {
@@ -210,7 +201,7 @@ fn every_vector_is_answered_as_the_protocol_demands() {
 
 #[test]
 fn every_vector_before_hello_is_told_so() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../../wire/tests/vectors/extension.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/extension.json")).unwrap();
     on_each_engine(|lab| {
         let mut client = lab.server.connect();
         for row in rows.iter().filter(|row| row["kind"] != "HELLO") {
@@ -229,7 +220,8 @@ fn the_pieces_in_which_frames_come_do_not_matter() {
         let mut writer = lab.server.extended();
         writer.expect(&put(1, "a/1", "v", 1), &put(1, "a/1", "v", 1));
         let mut client = lab.server.connect();
-        let operations = [support::checks("a/1", 1), support::puts("a/2", "v", 1), support::deletes("a/1", 2)];
+        let operations =
+            [crate::support::checks("a/1", 1), crate::support::puts("a/2", "v", 1), crate::support::deletes("a/1", 2)];
         let requests = [hello(1), txn(2, [operations[0].clone(), operations[1].clone()]), delete(3, "a/1", 2)];
         for byte in all_encoded(&requests) {
             client.send_bytes(&[byte]);

@@ -1,16 +1,6 @@
 //! A thousand watchers on one server: each is sent every change under its prefix, in order.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
-use support::{Client, Watcher, delete, mark, on_each_engine, put, watch};
+use crate::support::{Client, Watcher, delete, mark, on_each_engine, put, watch};
 use syncline_wire::{Message, Revision};
 
 const WATCHERS: usize = 1_000;

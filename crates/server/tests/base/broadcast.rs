@@ -1,15 +1,6 @@
 //! Broadcasts: who is sent what was written, and as what. One sentence of the protocol a test, in raw bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
-use support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
+use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use syncline_core::{Operation, Outcome};
 use syncline_wire::{Message, Tag, Version};
 

@@ -1,18 +1,10 @@
 //! LIST: which keys, in which order, how many. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
+use crate::support::{
+    Client, Lab, all_encoded, delete, error, list, mark, on_each_engine, on_each_engine_with, put, watch,
+};
 use bytes::Bytes;
 use std::thread;
-use support::{Client, Lab, all_encoded, delete, error, list, mark, on_each_engine, on_each_engine_with, put, watch};
 use syncline_wire::{Message, Tag, Version};
 
 fn with_keys(lab: &Lab, keys: &[&str]) -> Client {
@@ -191,7 +183,11 @@ fn a_list_runs_beside_other_requests_so_that_it_delays_none() {
             let request = put(1, &format!("k/{number}"), &value, 1);
             client.expect(&request, &request);
         }
-        client.send_bytes(&all_encoded(&[list(2, "k/", "", 1_000), support::get(3, "none"), list(4, "", "", 1)]));
+        client.send_bytes(&all_encoded(&[
+            list(2, "k/", "", 1_000),
+            crate::support::get(3, "none"),
+            list(4, "", "", 1),
+        ]));
         let mut tags = Vec::new();
         while tags.last() != Some(&2) {
             match client.receive() {

@@ -1,20 +1,10 @@
 //! TXN: all or none, under one revision, and the refused one is named. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
-use std::thread;
-use support::{
+use crate::support::{
     Lab, Watcher, all_encoded, checks, delete, deletes, error, get, mark, on_each_engine, on_each_engine_with, put,
     puts, txn,
 };
+use std::thread;
 use syncline_wire::{Message, Tag};
 
 /// Expects an operation on these keys to be refused for one of them, and nothing to have changed.
@@ -275,7 +265,7 @@ fn who_watches_sees_no_transaction_in_half() {
                     let movers: Vec<_> = (0..2)
                         .map(|seed| {
                             scope.spawn(move || {
-                                let mut random = support::Random::new(seed);
+                                let mut random = crate::support::Random::new(seed);
                                 let mut mover = Watcher::of(lab.server.addr, lab.history(), "");
                                 for _ in 0..TRANSFERS {
                                     let from = random.below(ACCOUNTS as u64) as usize;

@@ -1,20 +1,11 @@
 //! MARK: barriers and heartbeats. One sentence of the protocol a test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{
+    Watcher, all_encoded, delete, encoded, error, get, mark, on_each_engine, on_each_engine_with, put, txn, watch,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-use support::{
-    Watcher, all_encoded, delete, encoded, error, get, mark, on_each_engine, on_each_engine_with, put, txn, watch,
-};
 use syncline_wire::Tag;
 
 // Barriers
@@ -231,7 +222,7 @@ fn every_mark_is_the_revision_of_what_stands_before_it() {
             assert_eq!(client.receive().tag(), Tag::BROADCAST);
             assert_eq!(client.receive(), mark(0, revision));
         }
-        writer.send(&txn(1, [support::checks("l", 7)]));
+        writer.send(&txn(1, [crate::support::checks("l", 7)]));
         assert_eq!(writer.receive(), mark(1, 4));
         client.expect(&watch(2, "l", 3), &mark(2, 4));
     });

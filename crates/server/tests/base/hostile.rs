@@ -1,19 +1,9 @@
 //! Bad input, broken connections and every bound: whatever a client does, the others are served, and so is it again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
+use crate::support::{Client, Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Instant;
-use support::{Client, Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use syncline_wire::{Message, ReadError, Tag, Version};
 
 /// One of each kind that a client can send.
@@ -38,7 +28,7 @@ fn is_served(client: &mut Client) -> bool {
 
 /// A connection for which there will be a place: the server has yet to find that others have ended.
 fn connect_until_served(addr: SocketAddr) -> Client {
-    let patience_is_over = Instant::now() + support::PATIENCE;
+    let patience_is_over = Instant::now() + crate::support::PATIENCE;
     while Instant::now() < patience_is_over {
         // Where it is closed at once, what is sent may find no reader.
         let mut client = Client::connect(addr);

@@ -1,18 +1,11 @@
 //! A watcher that was away: resume never fails, whatever has happened to the server or its store meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{
+    Engine, History, Lab, Watcher, delete, disk_options, mark, on_each_engine, put, puts, told, txn, watch,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Engine, History, Lab, Watcher, delete, disk_options, mark, on_each_engine, put, puts, told, txn, watch};
 use syncline_store::{MemoryStore, Report, Store, backup, restore};
 use syncline_wire::Message;
 use tempfile::TempDir;
@@ -116,8 +109,8 @@ fn deletions_and_transactions_are_what_they_were_after_a_restart() {
     lab.stop();
     let lab = Lab::new(Engine::on(directory.path()), history, |_| {});
     let mut client = lab.server.extended();
-    client.expect(&support::get(1, "b"), &delete(1, "b", 2));
-    client.expect(&put(2, "b", "v", 2), &support::error(2, "stale put"));
+    client.expect(&crate::support::get(1, "b"), &delete(1, "b", 2));
+    client.expect(&put(2, "b", "v", 2), &crate::support::error(2, "stale put"));
     client.send(&watch(3, "", 1));
     client.expect_all(&[delete(0, "b", 2), mark(3, 2)]);
     client.expect(&put(4, "b", "v", 3), &put(4, "b", "v", 3));
@@ -195,7 +188,7 @@ fn a_key_that_begins_anew_after_its_tombstone_was_forgotten_is_what_it_is_now() 
     let time = Arc::new(AtomicU64::new(1_000));
     let told = time.clone();
     let clock = Box::new(move || told.load(Ordering::SeqCst));
-    let engine = Engine::Memory(MemoryStore::with_clock(Duration::from_millis(10), clock).unwrap());
+    let engine = Engine::Memory(Box::new(MemoryStore::with_clock(Duration::from_millis(10), clock).unwrap()));
     let lab = Lab::new(engine, History::default(), |_| {});
     write_all(&lab, 1);
     let away = Watcher::of(lab.server.addr, lab.history(), "k/");

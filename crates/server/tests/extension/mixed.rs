@@ -1,23 +1,13 @@
 //! Base and extended connections on one server: each is told the same history in its own words.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-mod support;
-
+use crate::support::{
+    Client, Lab, Model, Random, Watcher, checks, delete, deletes, mark, on_each_engine, on_each_engine_with, put, puts,
+    told, txn, watch,
+};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use support::{
-    Client, Lab, Model, Random, Watcher, checks, delete, deletes, mark, on_each_engine, on_each_engine_with, put, puts,
-    told, txn, watch,
-};
 use syncline_core::Operation;
 use syncline_wire::{Message, Tag};
 

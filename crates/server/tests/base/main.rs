@@ -1,0 +1,19 @@
+//! The base protocol over real sockets, in raw bytes: what is answered, broadcast and refused, and what strangers may not break.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers are small")]
+
+mod broadcast;
+mod framing;
+mod hostile;
+mod order;
+mod protocol;
+mod refusals;
+mod shutdown;
+#[path = "../support/mod.rs"]
+mod support;
