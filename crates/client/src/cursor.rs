@@ -39,6 +39,8 @@ pub struct Cursor {
     prefix: Bytes,
     /// Up to where everything was told; nothing at the start of the history.
     position: Option<Position>,
+    /// The first step was told.
+    has_begun: bool,
     /// Where to connect first: where the last connection led to.
     endpoint: usize,
     state: State,
@@ -129,7 +131,7 @@ impl Cursor {
         let link = link::connect(&endpoints, 0, options.connect_timeout, false).await?;
         let endpoint = link.endpoint;
         let state = State::Connected(Box::new(Session::new(link, &prefix, since)?));
-        Ok(Self { endpoints, options, prefix, position: since, endpoint, state })
+        Ok(Self { endpoints, options, prefix, position: since, has_begun: false, endpoint, state })
     }
 
     /// Waits for the next step, or for something else worth knowing. The first step comes even where it tells nothing.
@@ -142,8 +144,8 @@ impl Cursor {
             match &mut self.state {
                 State::Connected(session) => match session.next().await {
                     Ok(step) => {
-                        let is_first = self.position.is_none_or(|position| position.store.is_none());
                         self.position = Some(step.at);
+                        let is_first = !std::mem::replace(&mut self.has_begun, true);
                         if is_first || step.is_reset || !step.changes.is_empty() {
                             return Ok(Moved::To(step));
                         }
