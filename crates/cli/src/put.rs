@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use syncline_client::{Client, PutError, Version};
-use syncline_wire::MAX_STRING_LENGTH;
+use syncline_server::Limits;
 
 pub(crate) async fn run(args: Put) -> Result<(), Failure> {
     let value = value(args.value, args.file)?;
@@ -32,7 +32,7 @@ pub(crate) async fn run(args: Put) -> Result<(), Failure> {
     })
 }
 
-/// The value to be written, of the argument, a file or stdin. Of the latter no more is read than one frame can hold, and
+/// The value to be written, of the argument, a file or stdin. Of the latter no more is read than any server takes, and
 /// one byte more, so that too much is refused as such.
 fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, Failure> {
     if let Some(argument) = argument {
@@ -42,7 +42,7 @@ fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, F
     let name = file.as_ref().map_or_else(|| "stdin".into(), |path| path.display().to_string());
     let read = |source: &mut dyn Read| {
         let mut value = Vec::new();
-        source.take(MAX_STRING_LENGTH as u64 + 1).read_to_end(&mut value).map(|_| value)
+        source.take(Limits::MAX_ENTRY as u64 + 1).read_to_end(&mut value).map(|_| value)
     };
     let value = match file {
         Some(path) => File::open(path).and_then(|mut file| read(&mut file)),
