@@ -60,6 +60,21 @@ impl Failure {
         })
     }
 
+    /// As it is, of a line of the input.
+    pub(crate) fn in_line(self, number: u64) -> Self {
+        let told = |message| format!("line {number}: {message}");
+        match self {
+            Self::NotFound(message) => Self::NotFound(told(message)),
+            Self::Usage(message) => Self::Usage(told(message)),
+            Self::Stale(message) => Self::Stale(told(message)),
+            Self::Unavailable(message) => Self::Unavailable(told(message)),
+            Self::OutcomeUnknown(message) => Self::OutcomeUnknown(told(message)),
+            Self::Damaged(message) => Self::Damaged(told(message)),
+            Self::Exec(message) => Self::Exec(told(message)),
+            Self::NobodyReads => Self::NobodyReads,
+        }
+    }
+
     /// What could not be printed.
     pub(crate) fn printing(error: &io::Error) -> Self {
         match error.kind() {

@@ -164,7 +164,7 @@ impl Importer {
                 ended = match Line::parse(&text) {
                     Ok(None) => Ok(()),
                     Ok(Some(line)) => self.write(number, line).await,
-                    Err(error) => Err(Failure::Usage(format!("line {number}: {error}"))),
+                    Err(error) => Err(Failure::Usage(error).in_line(number)),
                 };
                 if ended.is_err() {
                     break 'all;
@@ -204,7 +204,7 @@ impl Importer {
         let Some(Ok(Ended { number, line, outcome })) = self.in_flight.join_next().await else { return Ok(()) };
         self.bytes -= length(&line);
         self.keys.remove(&line.key);
-        match outcome? {
+        match outcome.map_err(|failure| failure.in_line(number))? {
             Outcome::Written => self.counts.written += 1,
             Outcome::Unchanged => self.counts.unchanged += 1,
             Outcome::Conflict(found) => {

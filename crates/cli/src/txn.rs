@@ -27,14 +27,14 @@ pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
     let operations = parse(&input).map_err(Failure::Usage)?;
     let client = Client::connect(args.servers.endpoints()).await?;
     let mut txn = client.txn();
-    for Operation { what, key, version, .. } in &operations {
+    for Operation { line, what, key, version } in &operations {
         let key = key.clone();
         txn = match (what, version) {
             (What::Check, version) => txn.check(key, version.unwrap_or(Version::ABSENT)),
             (What::Put(value), version) => txn.put(key, value.clone(), version.unwrap_or(NEW)),
             (What::Delete, Some(version)) => txn.delete(key, *version),
             (What::Delete, None) => {
-                let next = existing(&client, &key).await?.next_version();
+                let next = existing(&client, &key).await.map_err(|failure| failure.in_line(*line))?.next_version();
                 txn.delete(key, next)
             }
         };
@@ -58,11 +58,9 @@ async fn stale(client: &Client, operations: &[Operation], key: &str) -> Failure 
         let Ok(found) = Found::of(client, &operation.key).await else { break };
         if !operation.applies_to(&found) {
             let Operation { line, key, .. } = operation;
-            return Failure::Stale(format!(
-                "line {line}: stale: {} is {found}, expected {}; nothing was written",
-                shown(key),
-                operation.expected()
-            ));
+            let (key, expected) = (shown(key), operation.expected());
+            let said = format!("stale: {key} is {found}, expected {expected}; nothing was written");
+            return Failure::Stale(said).in_line(*line);
         }
     }
     // It was at fault, and no longer is.
@@ -72,7 +70,7 @@ async fn stale(client: &Client, operations: &[Operation], key: &str) -> Failure 
 /// An operation, and where it stands.
 #[derive(Debug, PartialEq, Eq)]
 struct Operation {
-    line: usize,
+    line: u64,
     what: What,
     key: Vec<u8>,
     version: Option<Version>,
@@ -120,7 +118,7 @@ impl Operation {
 fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
     let mut operations = Vec::new();
     let mut lines = HashMap::new();
-    for (number, line) in (1..).zip(input.split(|byte| *byte == b'\n')) {
+    for (number, line) in (1_u64..).zip(input.split(|byte| *byte == b'\n')) {
         let wrong = |what: &str| format!("line {number}: {what}");
         let words = shlex::bytes::split(line).ok_or_else(|| wrong("expected a closing quote, found none"))?;
         let Some((name, arguments)) = words.split_first() else { continue };
@@ -137,7 +135,7 @@ fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
     Ok(operations)
 }
 
-fn operation(line: usize, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation, String> {
+fn operation(line: u64, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation, String> {
     let wrong = |expected| Err(format!("expected {expected}, found {} words", arguments.len() + 1));
     let (what, key, version) = match (name, arguments) {
         (b"check", [key, version]) => (What::Check, key, Some(version)),
@@ -161,7 +159,7 @@ fn operation(line: usize, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operatio
 mod tests {
     use super::*;
 
-    fn parsed(line: usize, what: What, key: &[u8], version: Option<u64>) -> Operation {
+    fn parsed(line: u64, what: What, key: &[u8], version: Option<u64>) -> Operation {
         Operation { line, what, key: key.to_vec(), version: version.map(Version::new) }
     }
 
