@@ -5,7 +5,7 @@ mod support;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use support::{Process, Server, syncline};
+use support::{Process, Server, greet, syncline};
 
 #[test]
 fn put_get_and_a_watcher_that_sees_it_at_once() {
@@ -24,11 +24,11 @@ fn json_for_programs() {
     let mut watch = server.watch(&["--json"]);
     assert_eq!(server.fine(&["put", "name", "mark", "--json"]), "{\"key\":\"name\",\"version\":1}\n");
     let expected = r#"{"key":"name","value":"mark","version":1}"#;
-    assert_eq!(watch.line(), expected);
+    assert_eq!(watch.line(), r#"{"key":"name","revision":1,"value":"mark","version":1}"#);
     assert_eq!(server.fine(&["get", "name", "--json"]), format!("{expected}\n"));
     server.piped(&["put", "bin"], b"\x00\xff");
     let expected = r#"{"key":"bin","value_hex":"00ff","version":1}"#;
-    assert_eq!(watch.line(), expected);
+    assert_eq!(watch.line(), r#"{"key":"bin","revision":2,"value_hex":"00ff","version":1}"#);
     assert_eq!(server.fine(&["get", "bin", "--json"]), format!("{expected}\n"));
 }
 
@@ -73,6 +73,18 @@ fn a_value_comes_from_an_argument_a_file_or_stdin_byte_for_byte() {
 }
 
 #[test]
+fn a_value_may_be_as_large_as_the_server_allows() {
+    let large = ["--listen", "127.0.0.1:0", "--max-entry", "16MiB", "--durability", "memory"];
+    let server = Server::start_with(&large, "off");
+    let value: Vec<u8> = (0..=255).cycle().take((16 << 20) - 1).collect();
+    assert!(server.piped(&["put", "k"], &value).status.success());
+    assert!(server.run(&["get", "k"]).stdout == value);
+    let output = server.piped(&["put", "k", "--force"], &[value, vec![0; 9]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.contains("expected at most 16777216")), (Some(2), true), "{said}");
+}
+
+#[test]
 fn what_cannot_be_is_exit_code_2() {
     let server = Server::start();
     for args in [&["put"][..], &["get"], &["nonsense"], &["put", "k", "v", "--version", "one"], &["get", "k", "--nope"]]
@@ -87,7 +99,7 @@ fn what_cannot_be_is_exit_code_2() {
     let output = server.piped(&["put", "k"], &[0; 100_000]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "syncline: bad message: expected a value of at most 65535 bytes, found 65536\n");
+    assert_eq!(said, "syncline: too large: key and value of 100001 bytes together, expected at most 65525\n");
     let said = server.fails(2, &["get", &"k".repeat(4097)]);
     assert_eq!(said, "syncline: too large: key of 4097 bytes, expected at most 4096\n");
     let said = server.fails(2, &["put", "k", "v", "--version", "18446744073709551615"]);
@@ -97,13 +109,41 @@ fn what_cannot_be_is_exit_code_2() {
 #[test]
 fn where_no_server_is_it_is_exit_code_4() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    for args in [&["get", "k"][..], &["put", "k", "v"], &["watch"]] {
+    let commands: [&[&str]; 9] = [
+        &["get", "k"],
+        &["put", "k", "v"],
+        &["watch"],
+        &["watch", "--once"],
+        &["delete", "k"],
+        &["list"],
+        &["status"],
+        &["export"],
+        &["import"],
+    ];
+    for args in commands {
         let output = syncline(args).args(["--addr", &unused]).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.starts_with(&format!("syncline: can't connect to {unused}: ")), "{said}");
         assert!(said.contains("syncline serve"), "{said}");
     }
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_taken() {
+    let server = Server::start();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let fine = |command: &mut std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let both = format!("{unused},{}", server.addr);
+    fine(syncline(&["put", "k", "v"]).env("SYNCLINE_ADDR", &both));
+    fine(&mut syncline(&["get", "k", "--addr", &both]));
+    fine(&mut syncline(&["list", "--addr", &unused, "--addr", &server.addr]));
+    let mut watch = Process::start(&mut syncline(&["watch", "--addr", &both]));
+    assert_eq!(watch.error_line(), format!("watching {unused}, {} (Ctrl-C to end)", server.addr));
+    assert_eq!(watch.line(), "k = v  (version 1)");
 }
 
 #[test]
@@ -141,49 +181,12 @@ fn a_write_whose_connection_is_lost_is_exit_code_5() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let put = Process::start(&mut syncline(&["put", "k", "v", "--addr", &addr]));
-    let (mut stream, _) = listener.accept().unwrap();
+    let mut stream = greet(&listener);
     stream.read_exact(&mut [0; 17]).unwrap();
     drop(stream);
     let (status, said) = put.end();
     assert_eq!(status.code(), Some(5), "{said}");
     assert!(said.contains("the write may have been accepted or not"), "{said}");
-}
-
-#[test]
-fn a_watcher_of_a_server_that_comes_back_is_told_of_the_gap() {
-    let server = Server::start();
-    let addr = server.addr.clone();
-    let mut people = server.watch(&[]);
-    let mut program = server.watch(&["--json"]);
-    drop(server);
-    let server = Server::start_with(&["--listen", &addr], "off");
-    assert_eq!(program.line(), "{\"gap\":true}");
-    let mut said = people.error_line();
-    assert!(said.contains("connection lost"), "{said}");
-    said = people.error_line();
-    assert_eq!(said, "changes may have been missed here: read again what matters");
-    // The server may not have taken its new connection in yet: write until it has.
-    let seen = std::thread::spawn(move || program.line());
-    let mut version = 0;
-    while !seen.is_finished() {
-        version += 1;
-        assert!(version < 10_000, "it sees nothing");
-        server.fine(&["put", "k", "v", "--version", &version.to_string()]);
-    }
-    let line = seen.join().unwrap();
-    assert!(line.starts_with(r#"{"key":"k","value":"v","version":"#), "{line}");
-}
-
-#[test]
-fn a_watcher_that_nobody_reads_any_more_ends() {
-    let server = Server::start();
-    let mut watch = server.watch(&[]);
-    server.fine(&["put", "k", "1"]);
-    assert_eq!(watch.line(), "k = 1  (version 1)");
-    watch.close_stdout();
-    server.fine(&["put", "k", "2", "--force"]);
-    let (status, said) = watch.end();
-    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
 }
 
 #[test]
@@ -262,11 +265,17 @@ fn logs_hold_no_values() {
 
 #[test]
 fn help_is_there_for_every_command() {
-    for args in [&["--help"][..], &["serve", "--help"], &["get", "--help"], &["put", "--help"], &["watch", "--help"]] {
-        let output = syncline(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("Usage: syncline"), "{args:?}");
+    let commands = ["serve", "get", "put", "watch", "delete", "list", "txn", "status", "export", "import"];
+    for command in commands {
+        let output = syncline(&[command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "{command}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(&format!("Usage: syncline {command}")), "{said}");
+        let has_example = said.contains("Example") && said.contains(&format!("  syncline {command}"));
+        assert!(has_example || command == "serve", "no example in the help of {command}");
     }
     let output = syncline(&["--help"]).output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().contains("Exit codes:"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("Exit codes:"), "{said}");
+    assert!(commands.iter().all(|command| said.contains(&format!("\n  {command} "))), "{said}");
 }

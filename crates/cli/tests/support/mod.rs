@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -80,6 +81,16 @@ fn line(from: &mut impl BufRead) -> String {
     from.read_line(&mut line).unwrap();
     line.truncate(line.trim_end_matches('\n').len());
     line
+}
+
+/// Takes a connection in as a server does: reads its HELLO, and answers that.
+pub fn greet(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    // Protocol 1, no features, store and head, a heartbeat of 2 s, and the limits that servers have by default.
+    let greeting = [&[1, 0, 0, 0, 0, 0][..], &[7; 16], &[0; 8], &[0xd0, 7, 0, 0, 0, 16, 0xf5, 0xff, 0, 0]].concat();
+    stream.write_all(&[&[4, 1, 0, 40, 0], &greeting[..]].concat()).unwrap();
+    stream
 }
 
 /// A server process on a free port.

@@ -1,0 +1,187 @@
+//! `syncline delete`, `list`, `txn` and `status`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write, pipe};
+use std::net::TcpListener;
+use std::process::Stdio;
+use support::{Process, Server, greet, syncline};
+
+#[test]
+fn delete_takes_a_version_or_whatever_is_there() {
+    let server = Server::start();
+    server.fine(&["put", "k", "1"]);
+    server.fine(&["put", "k", "2", "--version", "2"]);
+    assert_eq!(server.fine(&["delete", "k"]), "k deleted  (version 3)\n");
+    let gone = "syncline: k: not found (deleted at version 3)\n";
+    assert_eq!(server.fails(1, &["get", "k"]), gone);
+    assert_eq!(server.fails(1, &["delete", "k"]), gone);
+    assert_eq!(server.fails(1, &["delete", "never"]), "syncline: never: not found\n");
+    server.fine(&["put", "k", "4", "--version", "4"]);
+    let said = server.fails(3, &["delete", "k", "--version", "4"]);
+    let expected = "syncline: stale delete: k is at version 4, so the next write has version 5, not 4\n\
+                    To delete what is there: --version 5, or no --version.\n";
+    assert_eq!(said, expected);
+    let said = server.fine(&["delete", "k", "--version", "5", "--json"]);
+    assert_eq!(said, "{\"deleted\":true,\"key\":\"k\",\"version\":5}\n");
+    let said = server.fails(3, &["put", "k", "6"]);
+    assert!(said.contains("k is deleted at version 5, so the next write has version 6, not 1"), "{said}");
+}
+
+#[test]
+fn list_has_prefixes_limits_and_a_place_to_go_on_from() {
+    let server = Server::start();
+    assert_eq!(server.fine(&["list"]), "");
+    for key in ["", "a", "b/1", "b/2", "b/3", "c"] {
+        server.fine(&["put", key, "v"]);
+    }
+    server.fine(&["delete", "c"]);
+    let keys = |args: &[&str]| server.fine(&[&["list", "--keys"], args].concat());
+    assert_eq!(keys(&[]), "\na\nb/1\nb/2\nb/3\n");
+    assert_eq!(keys(&["b/"]), "b/1\nb/2\nb/3\n");
+    assert_eq!(keys(&["b/", "--limit", "2"]), "b/1\nb/2\n");
+    assert_eq!(keys(&["b/", "--limit", "2", "--after", "b/2"]), "b/3\n");
+    assert_eq!(keys(&["--after", "a", "--limit", "1"]), "b/1\n");
+    assert_eq!(keys(&["--limit", "0"]), "");
+    assert_eq!(keys(&["--limit", "1"]), "\n", "the empty key is one");
+    assert_eq!(keys(&["--after", ""]), "a\nb/1\nb/2\nb/3\n");
+    assert_eq!(keys(&["--json", "b/1"]), "{\"key\":\"b/1\",\"version\":1}\n");
+    assert_eq!(server.fine(&["list", "b/1"]), "b/1 = v  (version 1)\n");
+    assert_eq!(server.fine(&["list", "b/1", "--json"]), "{\"key\":\"b/1\",\"value\":\"v\",\"version\":1}\n");
+}
+
+#[test]
+fn keys_and_values_are_any_bytes() {
+    let server = Server::start();
+    assert!(
+        server.piped(&["import"], b"{\"key_hex\":\"ff0a00\",\"value_hex\":\"80\",\"version\":3}\n").status.success()
+    );
+    assert_eq!(server.fine(&["list"]), "0xff0a00 = 0x80  (version 3)\n");
+    assert_eq!(server.fine(&["list", "--json"]), "{\"key_hex\":\"ff0a00\",\"value_hex\":\"80\",\"version\":3}\n");
+    assert_eq!(server.run(&["list", "--keys"]).stdout, b"\xff\x0a\0\n", "into a pipe, exactly the key");
+}
+
+#[test]
+fn more_than_a_page_is_listed_whole_and_in_order() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
+    let lines: String = (0..2500).map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"\",\"version\":1}}\n")).collect();
+    assert!(server.piped(&["import"], lines.as_bytes()).status.success());
+    let expected: String = (0..2500).map(|n| format!("k{n:05}\n")).collect();
+    assert_eq!(server.fine(&["list", "--keys"]), expected);
+    assert_eq!(server.fine(&["list", "--keys", "--limit", "1000"]).lines().count(), 1000);
+    assert_eq!(server.fine(&["list", "--keys", "--limit", "1001"]).lines().last(), Some("k01000"));
+    assert_eq!(server.fine(&["list", "--json"]), lines);
+}
+
+#[test]
+fn what_nobody_reads_to_its_end_is_no_failure() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
+    let value = "v".repeat(1000);
+    let lines: String =
+        (0..2000).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{value}\",\"version\":1}}\n")).collect();
+    assert!(server.piped(&["import"], lines.as_bytes()).status.success());
+    for command in [&["list"][..], &["list", "--json"], &["export"], &["watch", "--once"]] {
+        // Much more than a pipe holds: it is still writing when its reader has gone.
+        let mut process = Process::start(&mut server.command(command));
+        assert!(!process.line().is_empty());
+        process.close_stdout();
+        let (status, said) = process.end();
+        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{command:?}");
+    }
+}
+
+#[test]
+fn a_transaction_is_done_as_a_whole_and_tells_its_revision() {
+    let server = Server::start();
+    server.fine(&["put", "dir", "1"]);
+    server.fine(&["put", "old", "v"]);
+    let script = b"# move it\ncheck dir 1\n\nput 'new key' \"it's v\" 7  # as it was\ndelete old 2\ncheck never 0\n";
+    let output = server.piped(&["txn"], script);
+    assert_eq!(output.stdout, b"committed  (revision 3)\n", "{output:?}");
+    assert_eq!(server.fine(&["list"]), "dir = 1  (version 1)\nnew key = it's v  (version 7)\n");
+    let output = server.piped(&["txn", "--json"], b"delete dir\nput old back 3\n");
+    assert_eq!(output.stdout, b"{\"revision\":4}\n", "{output:?}");
+    assert_eq!(server.fine(&["list"]), "new key = it's v  (version 7)\nold = back  (version 3)\n");
+}
+
+#[test]
+fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
+    let server = Server::start();
+    server.fine(&["put", "here", "v"]);
+    server.fine(&["put", "gone", "v"]);
+    server.fine(&["delete", "gone"]);
+    for (script, expected) in [
+        ("check here 2", "line 2: stale: here is at version 1, expected version 2"),
+        ("check here 0", "line 2: stale: here is at version 1, expected not to be there"),
+        ("check new 1", "line 2: stale: new is not there, expected version 1"),
+        ("put here w", "line 2: stale: here is at version 1, expected a new key"),
+        ("put here w 3", "line 2: stale: here is at version 1, expected version 2"),
+        ("put gone w", "line 2: stale: gone is deleted at version 2, expected a new key"),
+        ("delete here 3", "line 2: stale: here is at version 1, expected version 2"),
+    ] {
+        let output = server.piped(&["txn"], format!("put other v\n{script}\n").as_bytes());
+        assert_eq!(output.status.code(), Some(3), "{script}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("syncline: {expected}; nothing was written\n"));
+    }
+    // To delete what is not there is seen before anything is sent.
+    let output = server.piped(&["txn"], b"put other v\ndelete gone\n");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "syncline: line 2: gone: not found (deleted at version 2)\n");
+    assert_eq!(server.fine(&["list"]), "here = v  (version 1)\n");
+}
+
+#[test]
+fn a_transaction_that_cannot_be_is_exit_code_2() {
+    let server = Server::start();
+    let many: String = (0..1025).map(|n| format!("put {n} v\n")).collect();
+    let large = format!("put k {}\n", "v".repeat(70_000));
+    for (script, expected) in [
+        ("", "expected operations on stdin, found none"),
+        ("put a b\nput c\n", "line 2: expected put KEY VALUE [VERSION], found 2 words"),
+        ("put a b\nput a c\n", "line 2: expected each key once, found a in line 1 already"),
+        (&many, "1024"),
+        (&large, "expected at most 65525"),
+        ("put k v 18446744073709551615", "version exhausted"),
+    ] {
+        let output = server.piped(&["txn"], script.as_bytes());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("syncline: ") && said.contains(expected), "{said}");
+    }
+    assert_eq!(server.fine(&["list"]), "");
+}
+
+#[test]
+fn a_transaction_whose_connection_is_lost_is_exit_code_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let mut command = syncline(&["txn", "--addr", &addr]);
+    let (reader, mut writer) = pipe().unwrap();
+    writer.write_all(b"put k v\n").unwrap();
+    drop(writer);
+    let txn = Process::start(command.stdin(Stdio::from(reader)));
+    let mut stream = greet(&listener);
+    stream.read_exact(&mut [0; 10]).unwrap();
+    drop(stream);
+    let (status, said) = txn.end();
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("all of it may have been accepted or none"), "{said}");
+}
+
+#[test]
+fn status_is_for_people_and_for_programs() {
+    let server = Server::start();
+    server.fine(&["put", "k", "v"]);
+    server.fine(&["put", "gone", "v"]);
+    server.fine(&["delete", "gone"]);
+    let said = server.fine(&["status"]);
+    let row = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{said}");
+    assert_eq!(row("head").as_deref(), Some("revision 3"), "{said}");
+    assert_eq!(row("keys").as_deref(), Some("1"), "{said}");
+    assert_eq!(row("durability").as_deref(), Some("fsync"), "{said}");
+    let json = server.fine(&["status", "--json"]);
+    assert!(json.starts_with('{') && json.ends_with("}\n") && json.contains("\"head\":3,"), "{json}");
+}

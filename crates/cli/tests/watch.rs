@@ -1,0 +1,254 @@
+//! `syncline watch`: what is there, what changes, where it goes on, and the command that it runs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use support::{Process, Server, greet, syncline};
+use tempfile::TempDir;
+
+/// The store id of a server.
+fn store(server: &Server) -> String {
+    let said = server.fine(&["watch", "--once", "--json", "--marks", "nothing starts with this"]);
+    let (_, behind) = said.split_once(r#""store":""#).unwrap();
+    behind.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn first_what_is_there_under_the_prefix_then_what_changes() {
+    let server = Server::start();
+    for (key, value) in [("b/2", "two"), ("a", "no"), ("b/1", "one"), ("c", "no")] {
+        server.fine(&["put", key, value]);
+    }
+    let mut watch = server.watch(&["b/"]);
+    assert_eq!([watch.line(), watch.line()], ["b/1 = one  (version 1)", "b/2 = two  (version 1)"]);
+    server.fine(&["put", "a", "no", "--version", "2"]);
+    server.fine(&["delete", "b/1"]);
+    assert_eq!(watch.line(), "b/1 deleted  (version 2)");
+    server.fine(&["put", "b/1", "again", "--version", "3"]);
+    assert_eq!(watch.line(), "b/1 = again  (version 3)");
+}
+
+#[test]
+fn once_tells_what_is_there_and_ends() {
+    let server = Server::start();
+    assert_eq!(server.fine(&["watch", "--once"]), "");
+    server.fine(&["put", "k", "v"]);
+    server.fine(&["put", "gone", "v"]);
+    server.fine(&["delete", "gone"]);
+    server.piped(&["put", ""], b"\xff");
+    let expected = "{\"key\":\"\",\"revision\":4,\"value_hex\":\"ff\",\"version\":1}\n\
+                    {\"key\":\"k\",\"revision\":4,\"value\":\"v\",\"version\":1}\n";
+    assert_eq!(server.fine(&["watch", "--once", "--json"]), expected);
+    assert_eq!(server.fine(&["watch", "--once"]), " = 0xff  (version 1)\nk = v  (version 1)\n");
+}
+
+#[test]
+fn since_tells_only_what_has_changed_and_what_was_deleted() {
+    let server = Server::start();
+    server.fine(&["put", "old", "v"]);
+    server.fine(&["put", "gone", "v"]);
+    server.fine(&["delete", "gone"]);
+    server.fine(&["put", "new", "v"]);
+    let store = store(&server);
+    let since = |at: &str| server.fine(&["watch", "--once", "--since", at]);
+    for prefix in [String::new(), format!("{store}:")] {
+        assert_eq!(since(&format!("{prefix}1")), "gone deleted  (version 2)\nnew = v  (version 1)\n");
+        assert_eq!(since(&format!("{prefix}3")), "new = v  (version 1)\n");
+        assert_eq!(since(&format!("{prefix}4")), "");
+    }
+    assert_eq!(
+        since("0"),
+        "new = v  (version 1)\nold = v  (version 1)\n",
+        "0 is the start, where nothing was deleted yet"
+    );
+    let mut watch = server.watch(&["--since", "3"]);
+    assert_eq!(watch.line(), "new = v  (version 1)");
+    server.fine(&["delete", "new"]);
+    assert_eq!(watch.line(), "new deleted  (version 2)");
+    let said = server.fails(2, &["watch", "--since", "yesterday"]);
+    assert!(said.contains("expected REVISION or STORE:REVISION"), "{said}");
+}
+
+#[test]
+fn where_it_cannot_go_on_everything_is_told_behind_a_line_that_says_so() {
+    let server = Server::start();
+    server.fine(&["put", "k", "v"]);
+    let store = store(&server);
+    let other = "0".repeat(32);
+    // Of another store, and of this one, but never reached.
+    for at in [format!("{other}:1"), format!("{store}:7")] {
+        let expected = format!(
+            "{{\"reset\":true,\"revision\":1,\"store\":\"{store}\"}}\n\
+             {{\"key\":\"k\",\"revision\":1,\"value\":\"v\",\"version\":1}}\n"
+        );
+        assert_eq!(server.fine(&["watch", "--once", "--json", "--since", &at]), expected);
+        let output = server.run(&["watch", "--once", "--since", &at]);
+        assert_eq!(output.stdout, b"k = v  (version 1)\n");
+        assert_eq!(output.stderr, b"what was told before is no longer so: this is all that there is\n");
+    }
+}
+
+#[test]
+fn marks_tell_where_to_go_on_and_transactions_are_told_whole() {
+    let server = Server::start();
+    let store = store(&server);
+    let mut watch = server.watch(&["--json", "--marks"]);
+    assert_eq!(watch.line(), format!(r#"{{"revision":0,"store":"{store}"}}"#));
+    assert!(server.piped(&["txn"], b"put b 2\nput a 1\n").status.success());
+    assert_eq!(watch.line(), r#"{"key":"b","revision":1,"value":"2","version":1}"#);
+    assert_eq!(watch.line(), r#"{"key":"a","revision":1,"value":"1","version":1}"#);
+    assert_eq!(watch.line(), format!(r#"{{"revision":1,"store":"{store}"}}"#));
+    let said = server.fails(2, &["watch", "--marks"]);
+    assert!(said.contains("--json"), "{said}");
+}
+
+/// A watcher that has lost its server says so, and when it is back.
+fn lost_and_back(watch: &mut Process) {
+    let said = watch.error_line();
+    assert!(said.starts_with("connection lost: ") && said.ends_with("; connecting again"), "{said}");
+    assert_eq!(watch.error_line(), "connected again; nothing is missed");
+}
+
+#[test]
+fn a_watcher_of_a_server_that_comes_back_misses_nothing_and_is_told_nothing_twice() {
+    let server = Server::start();
+    server.fine(&["put", "k", "1"]);
+    server.fine(&["put", "other", "1"]);
+    let mut watch = server.watch(&[]);
+    assert_eq!([watch.line(), watch.line()], ["k = 1  (version 1)", "other = 1  (version 1)"]);
+    let (addr, data) = (server.addr.clone(), server.data.clone());
+    server.process.signal("KILL");
+    server.process.end();
+    // What happens while it is away: nothing can be in between, for the address is another one.
+    let elsewhere = Server::start_on(&data, &["--listen", "127.0.0.1:0"], "off");
+    elsewhere.fine(&["put", "k", "2", "--version", "2"]);
+    elsewhere.fine(&["delete", "other"]);
+    elsewhere.process.signal("TERM");
+    elsewhere.process.end();
+    let server = Server::start_on(&data, &["--listen", &addr], "off");
+    lost_and_back(&mut watch);
+    assert_eq!([watch.line(), watch.line()], ["k = 2  (version 2)", "other deleted  (version 2)"]);
+    server.fine(&["put", "k", "3", "--version", "3"]);
+    assert_eq!(watch.line(), "k = 3  (version 3)");
+}
+
+#[test]
+fn a_watcher_whose_store_is_another_one_is_told_everything() {
+    let server = Server::start();
+    server.fine(&["put", "k", "1"]);
+    let mut watch = server.watch(&["--json"]);
+    assert_eq!(watch.line(), r#"{"key":"k","revision":1,"value":"1","version":1}"#);
+    let addr = server.addr.clone();
+    drop(server);
+    let fresh = Arc::new(TempDir::new().unwrap());
+    let server = Server::start_on(&fresh, &["--listen", "127.0.0.1:0"], "off");
+    server.fine(&["put", "other", "2"]);
+    server.process.signal("TERM");
+    server.process.end();
+    let server = Server::start_on(&fresh, &["--listen", &addr], "off");
+    lost_and_back(&mut watch);
+    let store = store(&server);
+    assert_eq!(watch.line(), format!(r#"{{"reset":true,"revision":1,"store":"{store}"}}"#));
+    assert_eq!(watch.line(), r#"{"key":"other","revision":1,"value":"2","version":1}"#);
+}
+
+#[test]
+fn a_server_that_goes_away_before_all_is_told_is_exit_code_4_where_it_is_to_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    for command in [&["watch", "--once"][..], &["export"]] {
+        let watch = Process::start(syncline(command).args(["--addr", &addr]));
+        // It is greeted, asks, and is told half of it.
+        let mut stream = greet(&listener);
+        stream.write_all(b"\x01\0\0\x01\0k\x01\0v\x01\0\0\0\0\0\0\0").unwrap();
+        stream.read_exact(&mut [0; 13]).unwrap();
+        drop(stream);
+        let (status, said) = watch.end();
+        assert_eq!(status.code(), Some(4), "{command:?}: {said}");
+        assert_eq!(said, "syncline: the server closed the connection\n");
+    }
+}
+
+#[test]
+fn a_watcher_that_nobody_reads_any_more_ends() {
+    let server = Server::start();
+    let mut watch = server.watch(&[]);
+    server.fine(&["put", "k", "1"]);
+    assert_eq!(watch.line(), "k = 1  (version 1)");
+    watch.close_stdout();
+    server.fine(&["put", "k", "2", "--force"]);
+    let (status, said) = watch.end();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn exec_runs_a_command_for_each_change_one_after_the_other() {
+    let server = Server::start();
+    server.fine(&["put", "k", "it's \"v\" $HOME"]);
+    let script = r#"printf '%s|%s|%s|%s|%s|' "$SYNCLINE_KEY" "$SYNCLINE_VALUE" "$SYNCLINE_VERSION" "$SYNCLINE_REVISION" \
+        "$SYNCLINE_DELETED"; echo "${SYNCLINE_VALUE-unset}|$(cat)""#;
+    let mut watch = server.watch(&["--exec", script]);
+    assert_eq!(watch.line(), r#"k|it's "v" $HOME|1|1|false|it's "v" $HOME|it's "v" $HOME"#);
+    server.fine(&["delete", "k"]);
+    assert_eq!(watch.line(), "k||2|2|true|unset|");
+    assert!(server.piped(&["txn"], b"put a 1\nput b 2\nput c 3\n").status.success());
+    assert_eq!(
+        [watch.line(), watch.line(), watch.line()].map(|line| line.split('|').next().unwrap().to_owned()),
+        ["a", "b", "c"]
+    );
+}
+
+#[test]
+fn exec_is_handed_any_bytes_of_any_length_and_need_not_read_them() {
+    let large = ["--listen", "127.0.0.1:0", "--max-entry", "1MiB", "--durability", "memory"];
+    let server = Server::start_with(&large, "off");
+    let value: Vec<u8> = (1..=255).cycle().take(60_000).collect();
+    server.piped(&["put", "binary"], &value);
+    server.piped(&["put", "zero"], b"a\0b");
+    let digest = r#"printf '%s' "$SYNCLINE_VALUE" | cksum; cksum; echo "${SYNCLINE_VALUE+set}""#;
+    let said = server.fine(&["watch", "binary", "--once", "--exec", digest]);
+    let lines: Vec<_> = said.lines().collect();
+    let [from_variable, from_stdin, "set"] = lines[..] else { panic!("{said}") };
+    assert_eq!(from_variable, from_stdin);
+    assert!(from_stdin.ends_with(" 60000"), "{said}");
+    let said = server.fine(&["watch", "zero", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; od -An -c"#]);
+    assert_eq!(said, "unset\n   a  \\0   b\n");
+    server.piped(&["put", "large"], &[b'v'; 70_000]);
+    let said = server.fine(&["watch", "large", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; wc -c"#]);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["unset", "70000"]);
+    // Nobody reads more than a pipe holds.
+    assert_eq!(server.fine(&["watch", "large", "--once", "--exec", "echo done"]), "done\n");
+    // A variable of this process is not taken for one of the change.
+    let mut watch = server.command(&["watch", "zero", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}""#]);
+    assert_eq!(watch.env("SYNCLINE_VALUE", "outer").output().unwrap().stdout, b"unset\n");
+}
+
+#[test]
+fn exec_with_json_is_handed_the_line() {
+    let server = Server::start();
+    server.fine(&["put", "k", "v"]);
+    let said = server.fine(&["watch", "--once", "--json", "--exec", "cat"]);
+    assert_eq!(said, "{\"key\":\"k\",\"revision\":1,\"value\":\"v\",\"version\":1}\n");
+}
+
+#[test]
+fn a_command_that_fails_is_told_and_counted_and_the_watch_goes_on() {
+    let server = Server::start();
+    server.fine(&["put", "bad", "v"]);
+    server.fine(&["put", "good", "v"]);
+    let script = r#"test "$SYNCLINE_KEY" = good && echo fine"#;
+    let output = server.run(&["watch", "--once", "--exec", script]);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(output.stdout, b"fine\n");
+    let expected =
+        "syncline: --exec: exit status: 1, for bad at version 1\nsyncline: --exec: 1 of 2 runs have failed\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+    let mut watch = server.watch(&["--exec", "kill -KILL $$"]);
+    let said = [watch.error_line(), watch.error_line()];
+    assert!(said.iter().all(|line| line.starts_with("syncline: --exec: signal: 9 (SIGKILL), for ")), "{said:?}");
+    server.fine(&["put", "new", "v"]);
+    assert_eq!(watch.error_line(), "syncline: --exec: signal: 9 (SIGKILL), for new at version 1");
+}
