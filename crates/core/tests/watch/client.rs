@@ -204,15 +204,15 @@ impl Client {
         self.received.extend_from_slice(&output.copy_to_bytes(count));
         loop {
             match decode(&mut self.received) {
-                Ok(Decoded::Frame(frame)) => self.receive(frame, history),
+                Ok(Decoded::Frame(frame)) => self.receive(&frame, history),
                 Ok(Decoded::Incomplete { .. }) => return count > 0,
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    fn receive(&mut self, frame: Message, history: &History) {
-        if let Message::Mark(mark) = &frame {
+    fn receive(&mut self, frame: &Message, history: &History) {
+        if let Message::Mark(mark) = frame {
             return self.receive_mark(mark.tag, mark.revision, history);
         }
         if frame.tag() == Tag::BROADCAST {
@@ -225,10 +225,10 @@ impl Client {
                 "nobody has asked for {frame}"
             );
             count(&mut self.counts, "deletions", usize::from(matches!(frame, Message::Delete(_))));
-            return apply(&mut self.held, &frame);
+            return apply(&mut self.held, frame);
         }
         let request = self.requests.get_mut(&frame.tag()).unwrap_or_else(|| panic!("nobody has asked for {frame}"));
-        let is_over = match (&request.message, &frame) {
+        let is_over = match (&request.message, frame) {
             (Message::Get(get), Message::Put(_) | Message::Delete(_)) => {
                 assert_eq!(Some(&get.key), frame.key());
                 true
@@ -247,7 +247,7 @@ impl Client {
                 count(&mut self.counts, if is_txn { "own transactions" } else { "own writes" }, 1);
                 let key = frame.key().unwrap();
                 if self.watched.iter().any(|(prefix, w)| w.since < frame.tag() && key.starts_with(prefix)) {
-                    apply(&mut self.held, &frame);
+                    apply(&mut self.held, frame);
                 }
                 !is_txn
             }
