@@ -186,11 +186,11 @@ pub(crate) struct Watch {
     pub(crate) servers: ServersArg,
 
     /// What the keys start with; all keys where it is left out
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
-    /// Only what has changed after this: REVISION, or STORE:REVISION, which is refused by no store but started afresh
-    /// by another one. `syncline status` and --marks tell both
+    /// Only what has changed after this: REVISION, or STORE:REVISION, of which --marks and `syncline status` tell both
+    /// parts. If the store is another one, everything is told
     #[arg(long, value_name = "REVISION")]
     pub(crate) since: Option<Position>,
 
@@ -252,7 +252,7 @@ pub(crate) struct List {
     pub(crate) servers: ServersArg,
 
     /// What the keys start with; all keys where it is left out
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
     /// Print only the keys: into a pipe exactly as they are, each with a newline behind it
@@ -282,6 +282,7 @@ pub(crate) struct List {
 ///
 /// VERSION is what `syncline put` and `syncline delete` take: the current one plus 1. A key may stand there once.
 /// Prints the revision that all of it has.
+#[allow(rustdoc::broken_intra_doc_links, reason = "in a help text, brackets say that something may be left out")]
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -331,7 +332,7 @@ pub(crate) struct Export {
     pub(crate) servers: ServersArg,
 
     /// What the keys start with; all keys where it is left out
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
     /// The file to write, which must not be there yet; without it, or -, they are printed
