@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use support::{Process, Server, greet, syncline};
 
@@ -144,6 +144,28 @@ fn of_several_addresses_the_first_that_answers_is_taken() {
     let mut watch = Process::start(&mut syncline(&["watch", "--addr", &both]));
     assert_eq!(watch.error_line(), format!("watching {unused}, {} (Ctrl-C to end)", server.addr));
     assert_eq!(watch.line(), "k = v  (version 1)");
+}
+
+#[test]
+fn what_a_server_of_the_base_protocol_cannot_do_is_exit_code_2() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    for args in [&["watch"][..], &["list"], &["status"], &["export"], &["delete", "k", "--version", "2"]] {
+        let command = Process::start(syncline(args).args(["--addr", &addr]));
+        let (mut first, _) = listener.accept().unwrap();
+        first.read_exact(&mut [0; 5]).unwrap();
+        first.write_all(b"\x02\x01\0\x14\0unknown message kind").unwrap();
+        let (mut second, _) = listener.accept().unwrap();
+        if args == ["list"] {
+            // The empty key, which a LIST can't tell, is asked for first.
+            second.read_exact(&mut [0; 5]).unwrap();
+            second.write_all(b"\x02\x01\0\x0d\0\"\": not found").unwrap();
+        }
+        let (status, said) = command.end();
+        let expected =
+            "syncline: expected a server that speaks the extension, found one that speaks only the base protocol\n";
+        assert_eq!((status.code(), said.as_str()), (Some(2), expected), "{args:?}");
+    }
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
     server.fine(&["put", "newer", "theirs", "--version", "2"]);
     server.fine(&["put", "other", "theirs"]);
     server.fine(&["put", "next", "v"]);
+    server.fine(&["put", "later", "v"]);
+    server.fine(&["put", "later", "v", "--version", "2"]);
     server.fine(&["put", "gone", "v"]);
     server.fine(&["delete", "gone"]);
     let lines = "{\"key\":\"same\",\"value\":\"v\",\"version\":1}\n\
@@ -80,24 +82,26 @@ fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
                  {\"key\":\"other\",\"value\":\"ours\",\"version\":1}\n\
                  {\"key\":\"next\",\"value\":\"w\",\"version\":2}\n\
                  {\"key\":\"gone\",\"value\":\"v\",\"version\":1}\n\
+                 {\"key\":\"later\",\"value\":\"v\",\"version\":1}\n\
                  {\"key\":\"new\",\"value\":\"v\",\"version\":9}";
     let (code, counts, said) = import(&server, &[], lines);
-    assert_eq!((code, counts.as_str()), (3, "2 written, 1 unchanged, 3 in conflict\n"), "{said}");
+    assert_eq!((code, counts.as_str()), (3, "2 written, 1 unchanged, 4 in conflict\n"), "{said}");
     for line in [
         "line 2: conflict: newer is at version 2, the file has version 1",
         "line 4: conflict: other is at version 1, the file has version 1",
         "line 6: conflict: gone is deleted at version 2, the file has version 1",
-        "syncline: 3 of the keys are at other versions than the file expects, and were left as they are",
+        "line 7: conflict: later is at version 2, the file has version 1",
+        "syncline: 4 of the keys are at other versions than the file expects, and were left as they are",
     ] {
         assert!(said.lines().any(|found| found == line), "{line:?} is not in {said}");
     }
-    let there = "new = v  (version 9)\nnewer = theirs  (version 2)\nnext = w  (version 2)\n\
+    let there = "later = v  (version 2)\nnew = v  (version 9)\nnewer = theirs  (version 2)\nnext = w  (version 2)\n\
                  other = theirs  (version 1)\nsame = v  (version 1)\n";
     assert_eq!(server.fine(&["list"]), there);
 
     let (code, counts, said) = import(&server, &["--force"], lines);
-    assert_eq!((code, counts.as_str(), said.as_str()), (0, "3 written, 3 unchanged, 0 in conflict\n", ""));
-    let there = "gone = v  (version 3)\nnew = v  (version 9)\nnewer = ours  (version 3)\nnext = w  (version 2)\n\
+    assert_eq!((code, counts.as_str(), said.as_str()), (0, "3 written, 4 unchanged, 0 in conflict\n", ""));
+    let there = "gone = v  (version 3)\nlater = v  (version 2)\nnew = v  (version 9)\nnewer = ours  (version 3)\nnext = w  (version 2)\n\
                  other = ours  (version 2)\nsame = v  (version 1)\n";
     assert_eq!(server.fine(&["list"]), there);
 }
@@ -123,6 +127,10 @@ fn lines_of_one_key_are_written_in_their_order_deletions_included() {
     lines += "{\"deleted\":true,\"key\":\"k\",\"version\":301}\n{\"key\":\"other\",\"value\":\"\",\"version\":1}\n";
     assert_eq!(import(&server, &[], &lines).1, "302 written, 0 unchanged, 0 in conflict\n");
     assert_eq!(server.fails(1, &["get", "k"]), "syncline: k: not found (deleted at version 301)\n");
+    // Also where each has to be written over what is there.
+    let lines: String = (1..=300).map(|n| format!("{{\"key\":\"k\",\"value\":\"{n}\",\"version\":1}}\n")).collect();
+    assert_eq!(import(&server, &["--force"], &lines).1, "300 written, 0 unchanged, 0 in conflict\n");
+    assert_eq!(server.fine(&["get", "k", "--json"]), "{\"key\":\"k\",\"value\":\"300\",\"version\":601}\n");
 }
 
 #[test]
