@@ -74,7 +74,7 @@ fn a_value_comes_from_an_argument_a_file_or_stdin_byte_for_byte() {
 
 #[test]
 fn a_value_may_be_as_large_as_the_server_allows() {
-    let large = ["--listen", "127.0.0.1:0", "--max-entry", "16MiB", "--durability", "memory"];
+    let large = ["--listen", "127.0.0.1:0", "--max-entry", "16MiB"];
     let server = Server::start_with(&large, "off");
     let value: Vec<u8> = (0..=255).cycle().take((16 << 20) - 1).collect();
     assert!(server.piped(&["put", "k"], &value).status.success());
