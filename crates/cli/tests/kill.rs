@@ -139,8 +139,8 @@ impl Watcher {
                     let store = Greeting::decode(&said.body).unwrap().store_id;
                     assert_eq!(*self.store.get_or_insert(store), store, "a kill makes no other history");
                 }
-                Message::Mark(mark) if mark.tag == barrier => {
-                    self.mark(mark.revision);
+                Message::Mark(mark) if mark.tag == watch => {
+                    self.take(Message::Mark(mark));
                     return decoder;
                 }
                 told => self.take(told),
@@ -183,7 +183,11 @@ impl Watcher {
                 expected.insert(key(writer, *number).into_bytes(), (value, known.asked));
             }
         }
-        assert!(self.held == expected, "at revision {} the watcher does not hold what the store holds", self.at);
+        let names = |state: &BTreeMap<Vec<u8>, (Vec<u8>, u64)>| -> Vec<_> {
+            state.iter().map(|(key, (_, version))| (String::from_utf8_lossy(key).into_owned(), *version)).collect()
+        };
+        assert_eq!(names(&self.held), names(&expected), "what the watcher holds at revision {}", self.at);
+        assert!(self.held == expected, "at revision {} the watcher holds other values than the store", self.at);
     }
 }
 
