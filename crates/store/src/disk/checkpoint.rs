@@ -33,7 +33,7 @@ const NAME: &str = "checkpoint-";
 const FORMAT: u32 = 1;
 
 /// How large a block becomes; one large entry may pass it. Each is synced, so that a commit never waits for much more.
-const BLOCK: usize = 1024 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 const BLOCK_HEADER: usize = 8;
 
