@@ -5,7 +5,6 @@ use crate::link::{self, Link};
 use crate::shared::Shared;
 use crate::withdrawal::Withdrawal;
 use crate::{Endpoints, Options};
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -118,12 +117,7 @@ fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -
 /// Connects again, with growing pauses, until it works; `None` where the last handle is gone.
 async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc::Receiver<Command>) -> Option<Link> {
     let options = &setup.options;
-    let pauses = ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(options.min_pause)
-        .with_max_delay(options.max_pause)
-        .without_max_times();
-    for pause in pauses.build() {
+    for pause in options.pauses() {
         sleep(pause).await;
         if commands.is_closed() {
             return None;

@@ -2,7 +2,7 @@
 
 use crate::link::{self, Link};
 use crate::{BaseOnly, ConnectError, Endpoints, Options, RequestError};
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use bytes::{Buf, Bytes, BytesMut};
 use std::time::Duration;
 use syncline_core::StoreId;
@@ -14,9 +14,6 @@ use tokio::time::{sleep, timeout};
 
 /// How much is read at once, at the least.
 const READ_SIZE: usize = 64 * 1024;
-
-/// How many heartbeats long a silence means that the connection is dead.
-const HEARTBEATS: u32 = 3;
 
 /// The tag of the WATCH. Nothing else is asked.
 const WATCH: Tag = Tag::new(1);
@@ -152,7 +149,7 @@ impl Cursor {
                     }
                     Err(Ended::Refused(error)) => return Err(error.into()),
                     Err(Ended::Lost(reason)) => {
-                        self.state = State::Away { pauses: self.pauses() };
+                        self.state = State::Away { pauses: self.options.pauses() };
                         return Ok(Moved::Lost { reason });
                     }
                 },
@@ -167,15 +164,6 @@ impl Cursor {
                 }
             }
         }
-    }
-
-    fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.options.min_pause)
-            .with_max_delay(self.options.max_pause)
-            .without_max_times()
-            .build()
     }
 }
 
@@ -206,7 +194,7 @@ impl Session {
         Message::watch(WATCH, prefix.clone(), gathering.since)
             .encode(&mut output)
             .map_err(|bad| RequestError::TooLarge { text: bad.to_string() })?;
-        let patience = Duration::from_millis(greeting.heartbeat_ms.into()) * HEARTBEATS;
+        let patience = greeting.patience();
         Ok(Self { stream: link.stream, input: link.input, output, gathering, patience, notice: None })
     }
 

@@ -1,5 +1,6 @@
 //! What a user of the client may set, and what it is where nothing is set.
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
 /// What a user of the client may set.
@@ -18,6 +19,18 @@ pub struct Options {
     /// How many changes may wait for a reader of [`Client::changes`](crate::Client::changes); it finds a
     /// [`Change::Gap`](crate::Change::Gap) where there were more.
     pub max_waiting_changes: usize,
+}
+
+impl Options {
+    /// The pauses between attempts to connect again; there is always another one.
+    pub(crate) fn pauses(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(self.min_pause)
+            .with_max_delay(self.max_pause)
+            .without_max_times()
+            .build()
+    }
 }
 
 impl Default for Options {

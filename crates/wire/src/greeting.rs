@@ -9,6 +9,7 @@
 
 use crate::Revision;
 use bytes::{Buf, BufMut, Bytes};
+use std::time::Duration;
 use thiserror::Error;
 
 /// What a server says of itself: the body of its HELLO.
@@ -45,6 +46,14 @@ impl Greeting {
     pub const PROTOCOL: u16 = 1;
     /// The bytes that it takes, at the least.
     pub const LENGTH: usize = 40;
+
+    /// How many heartbeats long a silence means that the connection is dead.
+    const HEARTBEATS: u32 = 3;
+
+    /// How long a silence of the server means that the connection is dead, for who watches something.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.into()) * Self::HEARTBEATS
+    }
 
     /// The body of the HELLO that says it.
     pub fn encode(&self) -> Bytes {

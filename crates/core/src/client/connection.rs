@@ -13,9 +13,6 @@ use syncline_wire::{
 };
 use thiserror::Error;
 
-/// How many heartbeats long a silence means that the connection is dead.
-const HEARTBEATS: u32 = 3;
-
 /// What [`Connection::handle_input`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<T> {
@@ -144,7 +141,7 @@ struct Watcher<T> {
 #[derive(Debug)]
 struct Terms {
     head: Revision,
-    heartbeat: Duration,
+    patience: Duration,
 }
 
 /// The client's side of one connection. Each request carries a token of the driver's choice, which its answer returns.
@@ -210,8 +207,7 @@ impl<T> Connection<T> {
     /// A server has answered HELLO. What an earlier connection has left goes on: replicas are told what they have missed.
     pub fn extended(greeting: &Greeting, mut replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
         let watched = replicas.connected(StoreId::new(greeting.store_id));
-        let heartbeat = Duration::from_millis(greeting.heartbeat_ms.into());
-        let terms = Some(Terms { head: greeting.head, heartbeat });
+        let terms = Some(Terms { head: greeting.head, patience: greeting.patience() });
         let mut connection = Self { terms, held, ..Self::base(replicas, Vec::new()) };
         for (prefix, since) in watched {
             let sent = connection.send(Request::Watch { prefix }, since).is_ok();
@@ -239,7 +235,7 @@ impl<T> Connection<T> {
     /// How long a silence means that the connection is dead; `None` where the server may be silent.
     pub fn patience(&self) -> Option<Duration> {
         let terms = self.terms.as_ref().filter(|_| self.follows || !self.replicas.is_empty())?;
-        Some(terms.heartbeat * HEARTBEATS)
+        Some(terms.patience)
     }
 
     /// Adds a request to the output.

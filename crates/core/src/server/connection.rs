@@ -605,9 +605,6 @@ fn told(dialect: Dialect, tag: Tag, entry: &Entry) -> Message {
             Message::error(tag, text::entry_too_large(key.len() + value.len(), Limits::MAX_PUT))
         }
         (Dialect::Extended, None) => Message::delete(tag, key.clone(), *version),
-        (Dialect::Extended, Some(value)) if is_large(key, value) => {
-            Message::put_large(tag, key.clone(), value.clone(), *version)
-        }
-        (Dialect::Base | Dialect::Extended, Some(value)) => Message::put(tag, key.clone(), value.clone(), *version),
+        (Dialect::Base | Dialect::Extended, Some(value)) => Message::write(tag, key.clone(), value.clone(), *version),
     }
 }

@@ -19,13 +19,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The version of the extension (`docs/protocol.md`, HELLO).
-    const PROTOCOL: u16 = 1;
-
     /// What HELLO is answered with.
     pub(super) fn greeting(&self, head: Revision) -> Greeting {
         Greeting {
-            protocol: Self::PROTOCOL,
+            protocol: Greeting::PROTOCOL,
             features: 0,
             store_id: self.store.bytes(),
             head,
