@@ -1,0 +1,15 @@
+//! The promises of Syncline, a checker for each, and what they are run over: a simulation of servers and clients under
+//! virtual time, and the real server under torture.
+//!
+//! ```text
+//!   simulator ──┐                            ┌──▶ Ordered
+//!               ├──▶ History ──▶ Truth ──────┼──▶ Marked
+//!   torture  ───┘    what was seen           └──▶ Linearizable …
+//! ```
+//!
+//! - [`history`]: what was seen of a run. Whoever makes one knows nothing of the checkers.
+//! - [`check`]: a function for each [`Promise`](check::Promise), which knows nothing of where a history comes from.
+
+pub mod check;
+mod frame;
+pub mod history;

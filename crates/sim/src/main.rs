@@ -1,0 +1,3 @@
+//! `syncline-sim`: runs seeds of the simulator.
+
+fn main() {}
