@@ -13,3 +13,7 @@
 pub mod check;
 mod frame;
 pub mod history;
+mod random;
+pub mod world;
+
+pub use random::Random;

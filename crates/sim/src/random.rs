@@ -1,0 +1,89 @@
+//! Random decisions from a seed: the same seed makes the same ones.
+
+/// Random decisions from a seed.
+#[derive(Clone, Debug)]
+pub struct Random(fastrand::Rng);
+
+impl Random {
+    /// The decisions of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// Decisions of their own, so that one more here changes none there.
+    pub fn fork(&mut self) -> Self {
+        Self(self.0.fork())
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0.u64(..)
+    }
+
+    /// A number below `bound`; 0 where that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.0.u64(..bound) }
+    }
+
+    /// A number from `least` to `most`.
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most.saturating_sub(least).saturating_add(1))
+    }
+
+    /// A number from `least` to `most`, of each order of magnitude equally often.
+    pub fn spread(&mut self, least: u64, most: u64) -> u64 {
+        let (least, most) = (least.max(1), most.max(1));
+        let magnitude = self.between(u64::from(least.ilog2()), u64::from(most.ilog2()));
+        let lowest = 1 << magnitude;
+        self.between(lowest, lowest.saturating_mul(2) - 1).clamp(least, most)
+    }
+
+    /// Yes, so many times of a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of these; none where there is none.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        of.get(self.0.usize(..of.len().max(1)))
+    }
+
+    /// A place, as often as its weight says.
+    pub fn weighted(&mut self, weights: &[u64]) -> usize {
+        let mut left = self.below(weights.iter().sum());
+        for (place, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return place;
+            }
+            left -= weight;
+        }
+        weights.len().saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_decides_the_same() {
+        let decide = |seed| {
+            let mut random = Random::new(seed);
+            (0..100).map(|_| random.below(1000)).collect::<Vec<_>>()
+        };
+        assert_eq!(decide(7), decide(7));
+        assert_ne!(decide(7), decide(8));
+    }
+
+    #[test]
+    fn numbers_are_within_their_bounds_and_reach_them() {
+        let mut random = Random::new(1);
+        let numbers: Vec<_> = (0..2000).map(|_| random.spread(3, 100)).collect();
+        assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&3), Some(&100)));
+        assert!(numbers.iter().filter(|number| **number < 8).count() > 400, "each order of magnitude");
+        let places: Vec<_> = (0..2000).map(|_| random.weighted(&[0, 1, 3])).collect();
+        let count = |place| places.iter().filter(|found| **found == place).count();
+        assert!(count(0) == 0 && count(1) > 300 && count(2) > 2 * count(1), "{} {}", count(1), count(2));
+        assert_eq!((random.below(0), random.between(5, 5), random.pick::<u8>(&[])), (0, 5, None));
+    }
+}
