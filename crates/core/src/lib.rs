@@ -7,6 +7,7 @@
 //! - [`server::Connection`]: the server's side of a connection: answers in the order of the requests, broadcasts in
 //!   the order of the commits.
 //! - [`client::Connection`]: the client's side: tags in flight, answers, broadcasts.
+//! - [`client::Cursor`]: the client's side of one that only follows the history, over all its connections.
 //! - [`Transaction`]: what is written together, and the rule by which it is accepted.
 //! - [`RecentLog`]: the newest part of the history, encoded once for everybody.
 

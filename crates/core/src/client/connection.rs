@@ -3,13 +3,14 @@
 
 use super::Replicas;
 use super::request::{Answer, Request, classify, refusal, state};
+use super::scope::Scope;
 use crate::{Operation, Output, StoreId};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use syncline_wire::{
-    BadMessage, Decoded, Greeting, Malformed, Mark, Message, MonotoneTags, Revision, ShortGreeting, Tag, Version,
-    decode,
+    BadMessage, Decoded, Excess, Greeting, Kind, Malformed, Mark, Message, MonotoneTags, Revision, ShortGreeting, Tag,
+    Version, decode,
 };
 use thiserror::Error;
 
@@ -74,6 +75,13 @@ pub enum ProtocolError {
     },
 }
 
+impl ProtocolError {
+    /// A frame that is larger than any answer.
+    pub(super) fn too_large(kind: Kind, tag: Tag, excess: Excess) -> Self {
+        Self::Unasked { found: format!("kind={kind} tag={tag} of {excess}") }
+    }
+}
+
 /// A request that was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused<T> {
@@ -124,9 +132,8 @@ struct InFlight<T> {
     entries: Vec<(Bytes, super::Versioned)>,
     /// How many operations of a transaction were told, checks among them, which nothing tells of.
     told: usize,
-    /// A MARK of revision 0 would say that all is to be forgotten: it asks for what came after a later one. To others it
-    /// says that the store is empty.
-    may_forget: bool,
+    /// What a WATCH is told.
+    scope: Scope,
 }
 
 /// Somebody who waits for a replica to be whole.
@@ -300,8 +307,8 @@ impl<T> Connection<T> {
         }
         let sequence = self.requested;
         self.requested += 1;
-        let may_forget = since > Revision::ZERO;
-        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0, may_forget };
+        let scope = Scope::since(since);
+        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0, scope };
         Ok(self.in_flight.entry(tag).insert_entry(in_flight).into_mut())
     }
 
@@ -317,9 +324,7 @@ impl<T> Connection<T> {
             let message = match decode(buffer)? {
                 Decoded::Frame(message) => message,
                 Decoded::Incomplete { expected } => return Ok(Event::Incomplete { expected }),
-                Decoded::TooLarge { kind, tag, excess, .. } => {
-                    return Err(ProtocolError::Unasked { found: format!("kind={kind} tag={tag} of {excess}") });
-                }
+                Decoded::TooLarge { kind, tag, excess, .. } => return Err(ProtocolError::too_large(kind, tag, excess)),
             };
             if message.tag() == Tag::BROADCAST {
                 self.handle_broadcast(&message)?;
@@ -352,8 +357,8 @@ impl<T> Connection<T> {
             return Err(ProtocolError::Unasked { found: message.to_string() });
         };
         let answer = match (&in_flight.request, message) {
-            (request, Message::Mark(Mark { revision: Revision::ZERO, .. })) if in_flight.may_forget => {
-                in_flight.may_forget = false;
+            (request, Message::Mark(mark)) if in_flight.scope.is_forgotten_at(mark.revision) => {
+                in_flight.scope = Scope::All;
                 if let Request::Watch { prefix } = request {
                     self.replicas.forget(prefix);
                 }

@@ -66,9 +66,7 @@ impl Handshake {
                     let asked = Message::hello(Self::TAG, "").to_string();
                     return Err(ProtocolError::NoAnswer { asked, found: found.to_string() });
                 }
-                Decoded::TooLarge { kind, tag, excess, .. } => {
-                    return Err(ProtocolError::Unasked { found: format!("kind={kind} tag={tag} of {excess}") });
-                }
+                Decoded::TooLarge { kind, tag, excess, .. } => return Err(ProtocolError::too_large(kind, tag, excess)),
             }
         }
     }

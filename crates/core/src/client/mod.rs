@@ -1,13 +1,18 @@
-//! The client's side: a connection, and the replicas that outlive it.
+//! The client's side: a connection, the replicas that outlive it, and a cursor that keeps none.
 
 mod connection;
+mod cursor;
 mod handshake;
+mod position;
 mod replicas;
 mod request;
+mod scope;
 mod shown;
 
 pub use connection::{Connection, Event, Lost, ProtocolError, Refused, RefusedBecause};
+pub use cursor::{Cursor, CursorEvent, KeyChange, Step};
 pub use handshake::{Handshake, Speech};
+pub use position::{NoPosition, Position};
 pub use replicas::Replicas;
 pub use request::{Answer, Request};
 pub use shown::{Difference, Keys, Shown, Versioned, View};
