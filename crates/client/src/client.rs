@@ -1,11 +1,12 @@
 //! The handle that users hold.
 
 use crate::changes::{Changes, Readers};
-use crate::connection::{self, Command, Failure, Setup};
+use crate::connection::{self, Command, Setup};
+use crate::failure::Failure;
 use crate::link;
 use crate::shared::Shared;
 use crate::withdrawal::{Withdrawal, Withdrawn};
-use crate::{BaseOnly, ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
+use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const MAX_WAITING: usize = 1024;
 /// is not known: they end with [`PutError::OutcomeUnknown`].
 ///
 /// A server that speaks only the base protocol is spoken to in that: [`get`](Client::get), [`put`](Client::put),
-/// [`update`](Client::update) and [`changes`](Client::changes) work, all else ends with [`BaseOnly`].
+/// [`update`](Client::update) and [`changes`](Client::changes) work, all else ends with [`BaseOnly`](crate::BaseOnly).
 #[derive(Clone)]
 pub struct Client {
     options: Options,
@@ -62,15 +63,9 @@ impl Client {
     /// # Errors
     /// [`GetError::NotFound`] where the key is not there, and others.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Versioned, GetError> {
-        match self.request(Request::Get { key: key.into() }).await {
-            Ok(Answer::Value(found)) => Ok(found),
-            Ok(Answer::NotFound { deleted_at }) => Err(GetError::NotFound { deleted_at }),
-            other => Err(match Self::refusal("a GET", other) {
-                RequestError::BaseOnly(base_only) => GetError::Refused { text: base_only.to_string() },
-                RequestError::TooLarge { text } => GetError::TooLarge { text },
-                RequestError::Unavailable { reason } => GetError::Unavailable { reason },
-                RequestError::Refused { text } => GetError::Refused { text },
-            }),
+        match self.request(Request::Get { key: key.into() }).await? {
+            Answer::Value(found) => Ok(found),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -93,16 +88,9 @@ impl Client {
     }
 
     async fn write(&self, request: Request) -> Result<(), PutError> {
-        match self.request(request).await {
-            Ok(Answer::Written) => Ok(()),
-            Ok(Answer::Stale) => Err(PutError::StalePut),
-            Err(Failure::Lost { reason }) => Err(PutError::OutcomeUnknown { reason }),
-            other => Err(match Self::refusal("a write", other) {
-                RequestError::BaseOnly(base_only) => PutError::BaseOnly(base_only),
-                RequestError::TooLarge { text } => PutError::TooLarge { text },
-                RequestError::Unavailable { reason } => PutError::Unavailable { reason },
-                RequestError::Refused { text } => PutError::Refused { text },
-            }),
+        match self.request(request).await? {
+            Answer::Written => Ok(()),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -117,9 +105,9 @@ impl Client {
     /// [`RequestError::BaseOnly`] where the server keeps nobody up to date, and others.
     pub async fn watch(&self, prefix: impl Into<Bytes>) -> Result<Replica, RequestError> {
         let prefix = prefix.into();
-        match self.request_within(Request::Watch { prefix: prefix.clone() }, self.options.watch_timeout).await {
-            Ok(Answer::Watched) => Ok(Replica::new(self.clone(), prefix)),
-            other => Err(Self::refusal("a WATCH", other)),
+        match self.request_within(Request::Watch { prefix: prefix.clone() }, self.options.watch_timeout).await? {
+            Answer::Watched => Ok(Replica::new(self.clone(), prefix)),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -129,9 +117,9 @@ impl Client {
     /// # Errors
     /// [`RequestError::Unavailable`] where the server does not answer in time, and others.
     pub async fn barrier(&self) -> Result<Revision, RequestError> {
-        match self.request(Request::Barrier).await {
-            Ok(Answer::Passed { revision }) => Ok(revision),
-            other => Err(Self::refusal("a barrier", other)),
+        match self.request(Request::Barrier).await? {
+            Answer::Passed { revision } => Ok(revision),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -145,9 +133,9 @@ impl Client {
         after: impl Into<Bytes>,
         limit: u32,
     ) -> Result<Vec<(Bytes, Versioned)>, RequestError> {
-        match self.request(Request::List { prefix: prefix.into(), after: after.into(), limit }).await {
-            Ok(Answer::Listed { entries }) => Ok(entries),
-            other => Err(Self::refusal("a LIST", other)),
+        match self.request(Request::List { prefix: prefix.into(), after: after.into(), limit }).await? {
+            Answer::Listed { entries } => Ok(entries),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -161,9 +149,9 @@ impl Client {
     /// # Errors
     /// [`RequestError`].
     pub async fn status(&self) -> Result<String, RequestError> {
-        match self.request(Request::Status).await {
-            Ok(Answer::Status { text }) => Ok(text),
-            other => Err(Self::refusal("a STATUS", other)),
+        match self.request(Request::Status).await? {
+            Answer::Status { text } => Ok(text),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 
@@ -178,19 +166,6 @@ impl Client {
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// What an answer that is none to `asked`, or a failure, says to somebody who wanted to know something.
-    fn refusal(asked: &str, found: Result<Answer, Failure>) -> RequestError {
-        match found {
-            Ok(Answer::TooLarge { text }) => RequestError::TooLarge { text },
-            Ok(Answer::Unavailable { reason }) => RequestError::Unavailable { reason },
-            Ok(Answer::Refused { text }) => RequestError::Refused { text },
-            Ok(other) => RequestError::Refused { text: format!("expected an answer to {asked}, found {other:?}") },
-            Err(Failure::BaseOnly) => BaseOnly.into(),
-            Err(Failure::BadMessage(bad)) => RequestError::TooLarge { text: bad.to_string() },
-            Err(Failure::NotSent { reason } | Failure::Lost { reason }) => RequestError::Unavailable { reason },
-        }
     }
 
     pub(crate) async fn request(&self, request: Request) -> Result<Answer, Failure> {

@@ -1,7 +1,8 @@
 //! The task behind a client: drives [`Connection`] over a socket, and makes a new one when that is lost.
 
 use crate::changes::{Change, Readers};
-use crate::link::{self, Link};
+use crate::failure::Failure;
+use crate::link::{self, Link, Lost};
 use crate::shared::Shared;
 use crate::withdrawal::Withdrawal;
 use crate::{Endpoints, Options};
@@ -12,7 +13,6 @@ use std::time::Duration;
 use syncline_core::client::{
     Answer, Connection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request,
 };
-use syncline_wire::BadMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -32,19 +32,6 @@ pub(crate) struct Command {
     pub(crate) request: Request,
     pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
     pub(crate) withdrawal: Withdrawal,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The request can't be encoded.
-    BadMessage(BadMessage),
-    /// The server does not know such requests.
-    BaseOnly,
-    /// It never left the client.
-    NotSent { reason: String },
-    /// It may have reached the server, or not.
-    Lost { reason: String },
 }
 
 /// What comes with a request that is in flight.
@@ -87,7 +74,7 @@ pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<
         };
         let mut session = Session { setup: &setup, connection, notice: None, is_stale: false, follows: false };
         let Err(lost) = session.serve(stream, input, &mut commands, &mut retried).await else { return };
-        let reason = session.notice.take().map_or_else(|| lost.to_string(), |text| format!("the server says: {text}"));
+        let reason = lost.reason(session.notice.take());
         warn!(endpoints = %setup.endpoints, reason, "connection lost");
         let left = session.connection.into_lost();
         (replicas, held) = give_back(left, &reason, &mut retried);
@@ -128,19 +115,6 @@ async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc
         }
     }
     None
-}
-
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error("the server closed the connection")]
-    Closed,
-    #[error("the connection failed: {0}")]
-    Io(#[from] std::io::Error),
-    #[error("the server was silent for {0:?}")]
-    Silent(Duration),
-    #[error("the server does not keep to the protocol: {0}")]
-    Protocol(#[from] ProtocolError),
 }
 
 /// One connection.

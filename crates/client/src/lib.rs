@@ -51,6 +51,7 @@ mod cursor;
 mod election;
 mod endpoints;
 mod error;
+mod failure;
 mod link;
 mod list;
 mod options;

@@ -1,11 +1,12 @@
-//! A connection to a server, and what was learned of it when it was made.
+//! A connection to a server: what was learned of it when it was made, and why it is over.
 
 use crate::{ConnectError, Endpoints};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::time::Duration;
-use syncline_core::client::{Handshake, Speech};
+use syncline_core::client::{Handshake, ProtocolError, Speech};
 use syncline_wire::Greeting;
+use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +21,26 @@ pub(crate) struct Link {
     pub(crate) greeting: Option<Greeting>,
     /// Which of the endpoints it leads to.
     pub(crate) endpoint: usize,
+}
+
+/// Why a connection is over.
+#[derive(Debug, Error)]
+pub(crate) enum Lost {
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("the server was silent for {0:?}")]
+    Silent(Duration),
+    #[error("the server does not keep to the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+}
+
+impl Lost {
+    /// What to tell people: what the server has said of the connection, if anything, tells more.
+    pub(crate) fn reason(&self, notice: Option<String>) -> String {
+        notice.map_or_else(|| self.to_string(), |text| format!("the server says: {text}"))
+    }
 }
 
 /// Connects to the first endpoint that answers, beginning with the `first`-th.

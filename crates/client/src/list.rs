@@ -1,8 +1,9 @@
 //! The keys under a prefix, page by page.
 
-use crate::{Client, GetError, RequestError};
+use crate::failure::Failure;
+use crate::{Client, RequestError};
 use bytes::Bytes;
-use syncline_core::client::Versioned;
+use syncline_core::client::{Answer, Request, Versioned};
 
 /// How many keys a page has.
 const PAGE: u32 = 1000;
@@ -35,12 +36,10 @@ impl Pages {
         let mut page = Vec::new();
         if self.after.is_none() && self.prefix.is_empty() {
             // The empty key comes before all that a LIST can tell.
-            match self.client.get("").await {
-                Ok(found) => page.push((Bytes::new(), found)),
-                Err(GetError::NotFound { .. }) => {}
-                Err(GetError::TooLarge { text }) => return Err(RequestError::TooLarge { text }),
-                Err(GetError::Unavailable { reason }) => return Err(RequestError::Unavailable { reason }),
-                Err(GetError::Refused { text }) => return Err(RequestError::Refused { text }),
+            match self.client.request(Request::Get { key: Bytes::new() }).await? {
+                Answer::Value(found) => page.push((Bytes::new(), found)),
+                Answer::NotFound { .. } => {}
+                other => return Err(Failure::Answered(other).into()),
             }
         }
         let after = self.after.clone().unwrap_or_default();

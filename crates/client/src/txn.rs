@@ -1,8 +1,8 @@
 //! Transactions: checks, puts and deletions that are accepted together, or not at all.
 
+use crate::TxnError;
 use crate::client::Client;
-use crate::connection::Failure;
-use crate::{BaseOnly, TxnError};
+use crate::failure::Failure;
 use bytes::Bytes;
 use syncline_core::Operation;
 use syncline_core::client::{Answer, Request};
@@ -61,17 +61,9 @@ impl Txn {
     /// [`TxnError::StaleKey`] names the first key that is at another version, [`TxnError::OutcomeUnknown`] where the
     /// connection was lost meanwhile, and others, which all mean that nothing was written.
     pub async fn commit(self) -> Result<Revision, TxnError> {
-        match self.client.request(Request::Txn { operations: self.operations }).await {
-            Ok(Answer::Committed { revision }) => Ok(revision),
-            Ok(Answer::StaleKey { key }) => Err(TxnError::StaleKey { key }),
-            Ok(Answer::TooLarge { text }) => Err(TxnError::TooLarge { text }),
-            Ok(Answer::Unavailable { reason }) => Err(TxnError::Unavailable { reason }),
-            Ok(Answer::Refused { text }) => Err(TxnError::Refused { text }),
-            Ok(other) => Err(TxnError::Refused { text: format!("expected an answer to a TXN, found {other:?}") }),
-            Err(Failure::BadMessage(bad)) => Err(TxnError::TooLarge { text: bad.to_string() }),
-            Err(Failure::BaseOnly) => Err(BaseOnly.into()),
-            Err(Failure::NotSent { reason }) => Err(TxnError::Unavailable { reason }),
-            Err(Failure::Lost { reason }) => Err(TxnError::OutcomeUnknown { reason }),
+        match self.client.request(Request::Txn { operations: self.operations }).await? {
+            Answer::Committed { revision } => Ok(revision),
+            other => Err(Failure::Answered(other).into()),
         }
     }
 }

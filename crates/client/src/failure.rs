@@ -1,0 +1,81 @@
+//! Why a request has not got what it asked for, and what each thing that a user does makes of that.
+
+use crate::{BaseOnly, GetError, PutError, RequestError, TxnError};
+use syncline_core::client::Answer;
+use syncline_wire::BadMessage;
+
+/// Why a request has not got what it asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It can't be encoded.
+    BadMessage(BadMessage),
+    /// The server does not know such requests.
+    BaseOnly,
+    /// It never left the client.
+    NotSent { reason: String },
+    /// It may have reached the server, or not.
+    Lost { reason: String },
+    /// The server has answered something else.
+    Answered(Answer),
+}
+
+impl From<Failure> for RequestError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::BadMessage(bad) => Self::TooLarge { text: bad.to_string() },
+            Failure::BaseOnly => BaseOnly.into(),
+            Failure::NotSent { reason } | Failure::Lost { reason } => Self::Unavailable { reason },
+            Failure::Answered(Answer::TooLarge { text }) => Self::TooLarge { text },
+            Failure::Answered(Answer::Unavailable { reason }) => Self::Unavailable { reason },
+            Failure::Answered(Answer::Refused { text }) => Self::Refused { text },
+            Failure::Answered(other) => {
+                Self::Refused { text: format!("expected an answer to what was asked, found {other:?}") }
+            }
+        }
+    }
+}
+
+impl From<Failure> for GetError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Answered(Answer::NotFound { deleted_at }) => Self::NotFound { deleted_at },
+            failure => match failure.into() {
+                // Every server knows GET.
+                RequestError::BaseOnly(base_only) => Self::Refused { text: base_only.to_string() },
+                RequestError::TooLarge { text } => Self::TooLarge { text },
+                RequestError::Unavailable { reason } => Self::Unavailable { reason },
+                RequestError::Refused { text } => Self::Refused { text },
+            },
+        }
+    }
+}
+
+impl From<Failure> for PutError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Answered(Answer::Stale) => Self::StalePut,
+            Failure::Lost { reason } => Self::OutcomeUnknown { reason },
+            failure => match failure.into() {
+                RequestError::BaseOnly(base_only) => base_only.into(),
+                RequestError::TooLarge { text } => Self::TooLarge { text },
+                RequestError::Unavailable { reason } => Self::Unavailable { reason },
+                RequestError::Refused { text } => Self::Refused { text },
+            },
+        }
+    }
+}
+
+impl From<Failure> for TxnError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Answered(Answer::StaleKey { key }) => Self::StaleKey { key },
+            Failure::Lost { reason } => Self::OutcomeUnknown { reason },
+            failure => match failure.into() {
+                RequestError::BaseOnly(base_only) => base_only.into(),
+                RequestError::TooLarge { text } => Self::TooLarge { text },
+                RequestError::Unavailable { reason } => Self::Unavailable { reason },
+                RequestError::Refused { text } => Self::Refused { text },
+            },
+        }
+    }
+}
