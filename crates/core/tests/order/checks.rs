@@ -1,7 +1,7 @@
 //! The promises, each as a function over what one client has seen, and what has happened.
 
 use crate::client::{Client, Request};
-use crate::{Counts, count};
+use crate::support::{Counts, count};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
 use syncline_core::{ConnId, Dialect, RecentLog};

@@ -8,8 +8,8 @@ use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
 use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, StoreId, Transaction};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
+use crate::support::{Counts, count};
 use crate::world::Skew;
-use crate::{Counts, count};
 
 /// How much unsent output makes a connection wait with more.
 const OUTPUT_ROOM: usize = 128 * 1024;

@@ -1,28 +1,19 @@
 //! Several connections over one store, under random schedules: whatever comes when, every request gets its answer, and
 //! all see one order of commits.
-//!
-//! `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make the search longer or another one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod checks;
 mod client;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use client::Ask;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestRunner};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use support::search;
 use syncline_core::server::Limits;
 use world::{OWN, Other, Setup, Skew, Step, World};
-
-/// How often something has occurred, so that what is checked is known to have been there.
-type Counts = BTreeMap<&'static str, usize>;
-
-fn count(counts: &mut Counts, what: &'static str, times: usize) {
-    *counts.entry(what).or_default() += times;
-}
 
 /// Mostly small, so that a case is quick; some so large that a few of them fill an output.
 fn size() -> impl Strategy<Value = usize> {
@@ -87,27 +78,7 @@ fn setup() -> impl Strategy<Value = Setup> {
 
 #[test]
 fn all_see_one_order_and_nobody_is_left_out() {
-    let total = RefCell::new(Counts::new());
-    let given = ProptestConfig::default();
-    // The same search each time, unless another one is asked for.
-    let rng_seed = if given.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { given.rng_seed };
-    let mut runner = TestRunner::new(ProptestConfig { rng_seed, failure_persistence: None, ..given });
-    let found = runner.run(&(setup(), vec(step(), 1..400)), |(setup, steps)| {
-        let mut world = World::new(setup);
-        for step in steps {
-            world.step(step);
-        }
-        world.drain();
-        let counts = world.check();
-        counts.into_iter().for_each(|(what, times)| count(&mut total.borrow_mut(), what, times));
-        Ok(())
-    });
-    if let Err(failure) = found {
-        panic!("{failure}");
-    }
-    let total = total.into_inner();
-    println!("{total:#?}");
-    for what in [
+    let expected = [
         "answers",
         "own writes",
         "broadcasts",
@@ -127,8 +98,13 @@ fn all_see_one_order_and_nobody_is_left_out() {
         "outcomes before the log was shown",
         "paused",
         "full outputs",
-    ] {
-        let times = total.get(what).copied().unwrap_or(0);
-        assert!(times >= 100, "{what}: expected at least 100, found {times}");
-    }
+    ];
+    search(&(setup(), vec(step(), 1..400)), &expected, |(setup, steps)| {
+        let mut world = World::new(setup);
+        for step in steps {
+            world.step(step);
+        }
+        world.drain();
+        world.check()
+    });
 }

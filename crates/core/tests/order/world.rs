@@ -2,7 +2,7 @@
 
 use crate::checks::{self, History};
 use crate::client::{Ask, Client, Done};
-use crate::{Counts, count};
+use crate::support::{Counts, add, count};
 use bytes::Bytes;
 use pollster::block_on;
 use std::collections::VecDeque;
@@ -277,9 +277,7 @@ impl World {
         assert_eq!(history.head(), self.store.head());
         for client in &mut self.clients {
             checks::check(client, &history, &mut self.counts);
-            for (what, times) in &client.counts {
-                count(&mut self.counts, what, *times);
-            }
+            add(&mut self.counts, &client.counts);
             client.connection.handle_end();
             assert!(client.connection.is_finished());
         }

@@ -1,8 +1,8 @@
 //! One watcher: its connection, what is on the way, and what it makes of what it is sent, as a careful client would.
 
 use crate::history::{History, State, apply};
+use crate::support::{Counts, count};
 use crate::world::Write;
-use crate::{Counts, count};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -1,27 +1,18 @@
 //! Watchers over one store, under random schedules: whatever comes when, what a watcher holds at a MARK is what the store
 //! held at that revision. They write, list, ask for barriers, fall behind, lose their connections and resume.
-//!
-//! `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make the search longer or another one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
 mod history;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use client::Ask;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestRunner};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use support::search;
 use world::{Step, World, Write};
-
-/// How often something has occurred, so that what is checked is known to have been there.
-type Counts = BTreeMap<&'static str, usize>;
-
-fn count(counts: &mut Counts, what: &'static str, times: usize) {
-    *counts.entry(what).or_default() += times;
-}
 
 /// Keys that are under several of the prefixes that are watched.
 const KEYS: [&str; 8] = ["", "a", "a/1", "a/2", "a/b/1", "a/b/2", "b", "b/1"];
@@ -82,26 +73,7 @@ fn recent_log() -> impl Strategy<Value = usize> {
 
 #[test]
 fn at_a_mark_a_watcher_holds_what_the_store_held() {
-    let total = RefCell::new(Counts::new());
-    let given = ProptestConfig::default();
-    // The same search each time, unless another one is asked for.
-    let rng_seed = if given.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { given.rng_seed };
-    let mut runner = TestRunner::new(ProptestConfig { rng_seed, failure_persistence: None, ..given });
-    let found = runner.run(&(recent_log(), vec(step(), 1..300)), |(recent_log, steps)| {
-        let mut world = World::new(recent_log);
-        for step in steps {
-            world.step(step);
-        }
-        let counts = world.finish();
-        counts.into_iter().for_each(|(what, times)| count(&mut total.borrow_mut(), what, times));
-        Ok(())
-    });
-    if let Err(failure) = found {
-        panic!("{failure}");
-    }
-    let total = total.into_inner();
-    println!("{total:#?}");
-    for what in [
+    let expected = [
         "marks",
         "marks of keys that are there",
         "watches answered",
@@ -117,8 +89,12 @@ fn at_a_mark_a_watcher_holds_what_the_store_held() {
         "heartbeats",
         "reconnections",
         "deletions",
-    ] {
-        let times = total.get(what).copied().unwrap_or(0);
-        assert!(times >= 100, "{what}: expected at least 100, found {times}");
-    }
+    ];
+    search(&(recent_log(), vec(step(), 1..300)), &expected, |(recent_log, steps)| {
+        let mut world = World::new(recent_log);
+        for step in steps {
+            world.step(step);
+        }
+        world.finish()
+    });
 }

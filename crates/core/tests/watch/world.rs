@@ -2,7 +2,7 @@
 
 use crate::client::{Ask, Client, Done, next};
 use crate::history::History;
-use crate::{Counts, count};
+use crate::support::{Counts, add};
 use bytes::Bytes;
 use pollster::block_on;
 use std::collections::{BTreeMap, VecDeque};
@@ -274,7 +274,7 @@ impl World {
         let mut counts = Counts::new();
         for client in &self.clients {
             client.assert_holds(&self.history.at(head));
-            client.counts.iter().for_each(|(what, times)| count(&mut counts, what, *times));
+            add(&mut counts, &client.counts);
         }
         counts
     }
