@@ -79,3 +79,31 @@ impl From<Failure> for TxnError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_unknown_to_writers_and_unavailable_to_readers() {
+        let lost = || Failure::Lost { reason: "cut".into() };
+        assert_eq!(PutError::from(lost()), PutError::OutcomeUnknown { reason: "cut".into() });
+        assert_eq!(TxnError::from(lost()), TxnError::OutcomeUnknown { reason: "cut".into() });
+        assert_eq!(GetError::from(lost()), GetError::Unavailable { reason: "cut".into() });
+        assert_eq!(RequestError::from(lost()), RequestError::Unavailable { reason: "cut".into() });
+    }
+
+    #[test]
+    fn what_was_not_sent_is_unavailable_to_all() {
+        let failure = || Failure::NotSent { reason: "late".into() };
+        assert_eq!(PutError::from(failure()), PutError::Unavailable { reason: "late".into() });
+        assert_eq!(TxnError::from(failure()), TxnError::Unavailable { reason: "late".into() });
+        assert_eq!(GetError::from(failure()), GetError::Unavailable { reason: "late".into() });
+    }
+
+    #[test]
+    fn an_answer_to_something_else_is_refused() {
+        let text = "expected an answer to what was asked, found Written";
+        assert_eq!(RequestError::from(Failure::Answered(Answer::Written)), RequestError::Refused { text: text.into() });
+    }
+}

@@ -427,6 +427,14 @@ fn a_server_that_cannot_tell_what_was_missed_tells_everything() {
 }
 
 #[test]
+fn a_server_says_once_that_it_cannot_tell_what_was_missed() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]).reconnect(STORE);
+    assert_eq!(rig.told(&[mark(1, 0), mark(1, 0)]), [marked(0)], "the second says that the store is empty");
+    assert_eq!(rig.told(&[mark(0, 20)]), [marked(20)]);
+    assert_eq!(rig.shown("a/"), is("20: "));
+}
+
+#[test]
 fn another_store_takes_the_place_of_the_old_one_at_once() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]).reconnect(OTHER_STORE);
     assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
