@@ -1,5 +1,6 @@
 //! A search among random schedules. It is the same each time, unless another one is asked for: `PROPTEST_CASES` and
 //! `PROPTEST_RNG_SEED` make it longer or another one.
+#![allow(clippy::print_stdout, reason = "what has occurred is worth seeing")]
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
