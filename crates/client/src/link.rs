@@ -32,8 +32,20 @@ pub(crate) enum Lost {
     Io(#[from] io::Error),
     #[error("the server was silent for {0:?}")]
     Silent(Duration),
+    #[error("{0}")]
+    NotResumed(ProtocolError),
     #[error("the server does not keep to the protocol: {0}")]
-    Protocol(#[from] ProtocolError),
+    Protocol(ProtocolError),
+}
+
+impl From<ProtocolError> for Lost {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            // The server is in trouble, and says so.
+            error @ ProtocolError::NotResumed { .. } => Self::NotResumed(error),
+            error => Self::Protocol(error),
+        }
+    }
 }
 
 impl Lost {

@@ -418,6 +418,17 @@ fn a_resume_asks_for_what_was_missed() {
 }
 
 #[test]
+fn a_server_that_is_in_trouble_when_a_replica_resumes_is_not_said_to_break_the_protocol() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]).reconnect(STORE);
+    let error = rig.try_told(&[error(1, "unavailable: disk")]).unwrap_err();
+    assert_eq!(error, ProtocolError::NotResumed { text: "unavailable: disk".into() });
+    assert_eq!(error.to_string(), "a replica can't be told what it has missed: unavailable: disk");
+    assert_eq!(rig.shown("a/"), is("10?: a/1=1"), "what it has shown stays, for the next connection");
+    let mut rig = Rig(Connection::extended(&greeting(STORE), rig.0.into_lost().replicas, Vec::new()));
+    assert_eq!(rig.sent(), [watch_frame(1, "a/", 10)]);
+}
+
+#[test]
 fn a_server_that_cannot_tell_what_was_missed_tells_everything() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]).reconnect(STORE);
     assert_eq!(rig.told(&[mark(1, 0), put(0, "a/2", "5", 5)]), []);

@@ -50,7 +50,7 @@ pub enum Event<T> {
     },
 }
 
-/// The server does not keep to the protocol. The connection is of no more use.
+/// The connection is of no more use: the server does not keep to the protocol, or can't go on with what it has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolError {
     /// The bytes are no frame.
@@ -72,6 +72,12 @@ pub enum ProtocolError {
         asked: String,
         /// The frame, as logs show it.
         found: String,
+    },
+    /// A replica that was whole can't be told what it has missed. Another connection may be.
+    #[error("a replica can't be told what it has missed: {text}")]
+    NotResumed {
+        /// Why, in the server's words.
+        text: String,
     },
 }
 
@@ -315,7 +321,7 @@ impl<T> Connection<T> {
     /// Takes frames off the front of `buffer` until one says something.
     ///
     /// # Errors
-    /// [`ProtocolError`] where the server does not keep to the protocol.
+    /// [`ProtocolError`] where the connection is of no more use.
     pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Result<Event<T>, ProtocolError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -380,6 +386,11 @@ impl<T> Connection<T> {
                 let answer_to = |watcher: Watcher<T>| Event::Answer { token: watcher.token, answer: answer.clone() };
                 self.ready.extend(refused.into_iter().map(answer_to));
                 Some(answer)
+            }
+            (Request::Watch { .. }, Message::Error(error)) => {
+                let text = readable(&error.text);
+                self.in_flight.insert(tag, in_flight);
+                return Err(ProtocolError::NotResumed { text });
             }
             (Request::List { .. }, Message::Put(_) | Message::PutLarge(_)) => {
                 if let Some((key, Some(now), _)) = state(message) {
