@@ -355,6 +355,19 @@ fn a_barrier_shows_what_was_told_before_it() {
 }
 
 #[test]
+fn a_barrier_that_was_passed_on_a_lost_connection_is_not_answered_by_another_store() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]).reconnect(STORE);
+    assert_eq!(rig.asks(Request::Barrier, 5).last(), Some(&mark(2, 0)));
+    // What is shown was told before the connection: it is not as of the barrier yet.
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12)]);
+    let Lost { unanswered, held, replicas } = rig.0.into_lost();
+    assert_eq!((unanswered, held.len()), (vec![(Request::Barrier, 5)], 0), "asked again");
+    let mut rig = Rig(Connection::extended(&greeting(OTHER_STORE), replicas, held));
+    assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
+    assert_eq!(rig.told(&[put(0, "a/1", "other", 1), mark(1, 3)]), [marked(3)], "and nothing is answered");
+}
+
+#[test]
 fn a_new_replica_is_built_beside_those_that_are_shown() {
     let mut rig = Rig::watching("a/", &[("a/1", "1")]);
     assert_eq!(rig.asks(watch("b/"), 2), [watch_frame(2, "b/", 0)]);

@@ -500,11 +500,12 @@ impl<T> Connection<T> {
             Event::Answer { token, answer } => Some((token, answer)),
             _ => None,
         });
-        Lost {
-            unanswered: unanswered.into_iter().map(|(_, request, token)| (request, token)).collect(),
-            held: answered.chain(held).collect(),
-            replicas,
-        }
+        // What a barrier has passed here says nothing of what the next connection leads to: it is asked again, there.
+        let (passed, held): (Vec<_>, Vec<_>) =
+            answered.chain(held).partition(|(_, answer)| matches!(answer, Answer::Passed { .. }));
+        let passed = passed.into_iter().map(|(token, _)| (Request::Barrier, token));
+        let unanswered = passed.chain(unanswered.into_iter().map(|(_, request, token)| (request, token))).collect();
+        Lost { unanswered, held, replicas }
     }
 }
 
