@@ -499,6 +499,17 @@ fn a_loss_while_it_was_filled_begins_anew() {
 }
 
 #[test]
+fn a_write_is_not_answered_before_it_is_shown_because_somebody_else_watches_what_is_shown_already() {
+    let mut rig = Rig::watching("a/", &[("a/b", "1")]);
+    rig.asks(Request::Put { key: "a/b".into(), value: "2".into(), version: Version::new(2) }, 5);
+    assert_eq!(rig.told(&[put(2, "a/b", "2", 2)]), []);
+    assert_eq!(rig.asks(watch("a/b"), 6), [], "it is under a/");
+    assert_eq!(rig.told(&[]), [answered(6, Answer::Watched)]);
+    assert_eq!(rig.shown("a/"), is("10: a/b=1"));
+    assert_eq!(rig.told(&[mark(0, 11)]), [marked(11), answered(5, Answer::Written)]);
+}
+
+#[test]
 fn a_write_that_was_accepted_before_the_loss_is_answered_when_it_is_shown() {
     let mut rig = Rig::watching("a/", &[]);
     rig.asks(write("a/1", "mine", 1), 5);

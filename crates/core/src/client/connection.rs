@@ -298,7 +298,7 @@ impl<T> Connection<T> {
         }
         self.watchers.push(Watcher { sequence: self.requested, prefix, token });
         self.requested += 1;
-        self.release();
+        self.answer_watchers();
         Ok(())
     }
 
@@ -471,11 +471,16 @@ impl<T> Connection<T> {
         self.release();
     }
 
-    /// Answers what waits for what is shown.
+    /// Answers what waits for what is shown, where that was told whole.
     fn release(&mut self) {
         if self.replicas.is_settled() {
             self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Answer { token, answer }));
         }
+        self.answer_watchers();
+    }
+
+    /// Answers those whose replicas are whole.
+    fn answer_watchers(&mut self) {
         let (whole, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.watchers)
             .into_iter()
             .partition(|watcher| self.replicas.is_current(&watcher.prefix));
