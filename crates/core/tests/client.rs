@@ -379,6 +379,18 @@ fn a_new_replica_is_built_beside_those_that_are_shown() {
 }
 
 #[test]
+fn what_a_client_deletes_before_it_watches_more_is_not_in_the_new_replica() {
+    let mut rig = Rig::watching("b", &[("b", "1")]);
+    rig.asks(Request::Delete { key: "b/2".into(), version: Version::new(3) }, 5);
+    assert_eq!(rig.asks(watch(""), 6), [watch_frame(3, "", 0)]);
+    // Somebody else's write is told of the old prefix before the new one begins; of the deletion, the new one tells nothing.
+    assert_eq!(rig.told(&[put(0, "b/2", "2", 2), mark(0, 12), delete(2, "b/2", 3), mark(0, 13)]).len(), 3);
+    assert_eq!(rig.shown("b"), is("13: b=1"));
+    rig.told(&[put(0, "b", "1", 1), mark(3, 13)]);
+    assert_eq!(rig.shown(""), is("13: b=1"));
+}
+
+#[test]
 fn a_narrower_prefix_needs_no_watch_of_its_own() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/b/1", "1")]);
     assert_eq!(rig.asks(watch("a/b"), 2), []);

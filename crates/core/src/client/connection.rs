@@ -292,7 +292,10 @@ impl<T> Connection<T> {
         if !self.replicas.covers(&prefix) {
             let request = Request::Watch { prefix: prefix.clone() };
             match self.send(request, Revision::ZERO).map(drop) {
-                Ok(()) => self.replicas.add(prefix.clone(), self.requested - 1),
+                Ok(()) => {
+                    self.replicas.add(prefix.clone(), self.requested - 1);
+                    self.begin_watches();
+                }
                 Err((request, because)) => return Err(Refused { request, token, because }),
             }
         }
@@ -370,7 +373,7 @@ impl<T> Connection<T> {
                 }
                 None
             }
-            (Request::Watch { prefix }, Message::Mark(mark)) => {
+            (Request::Watch { prefix }, Message::Mark(mark)) if self.replicas.has_begun(prefix) => {
                 self.replicas.told(prefix);
                 self.mark(mark.revision);
                 Some(Answer::Watched)
@@ -405,7 +408,7 @@ impl<T> Connection<T> {
             (Request::Txn { operations }, told) if let Some(next) = told_by(operations, in_flight.told, told) => {
                 in_flight.told = next;
                 if let Some((key, now, _)) = state(told) {
-                    self.replicas.change_own(key, now.as_ref(), in_flight.sequence);
+                    self.replicas.change(key, now.as_ref());
                 }
                 None
             }
@@ -440,8 +443,9 @@ impl<T> Connection<T> {
         if answer == Answer::Written
             && let Some((key, now, _)) = state(message)
         {
-            self.replicas.change_own(key, now.as_ref(), in_flight.sequence);
+            self.replicas.change(key, now.as_ref());
         }
+        self.begin_watches();
         let Some(token) = in_flight.token else { return Ok(()) };
         let waits = match &answer {
             Answer::Passed { .. } => !self.replicas.is_settled(),
@@ -456,6 +460,15 @@ impl<T> Connection<T> {
             self.ready.push_back(Event::Answer { token, answer });
         }
         Ok(())
+    }
+
+    /// A WATCH begins when everything before it is answered, but for what runs beside: those that have are told from here on.
+    fn begin_watches(&mut self) {
+        if self.replicas.awaits_begin() {
+            let before = self.in_flight.values().filter(|in_flight| !in_flight.request.runs_beside());
+            let oldest = before.map(|in_flight| in_flight.sequence).min();
+            self.replicas.begin(oldest.unwrap_or(u64::MAX));
+        }
     }
 
     fn no_answer(&mut self, tag: Tag, in_flight: InFlight<T>, found: &Message) -> ProtocolError {

@@ -22,10 +22,10 @@ pub struct Replicas {
 /// One watched prefix; narrower ones share its keys.
 ///
 /// ```text
-///        WATCH                MARK of the WATCH            a MARK that is not before what is shown
-///  Away ───────▶ Filling ──────────────────────▶ Told ──────────────────────────────────────────▶ Current
-///    ▲              │                              │                                                 │
-///    └──────────────┴────────── connection lost ───┴─────────────────────────────────────────────────┘
+///       WATCH          it begins           MARK of the WATCH       a MARK that is not before what is shown
+///  Away ──────▶ Asked ───────────▶ Filling ─────────────────▶ Told ──────────────────────────────────────▶ Current
+///    ▲            │                   │                         │                                             │
+///    └────────────┴───────────────────┴──── connection lost ────┴─────────────────────────────────────────────┘
 /// ```
 #[derive(Debug)]
 struct Root {
@@ -33,15 +33,18 @@ struct Root {
     /// What is shown, as of the last MARK; nothing where it was never whole.
     view: Option<View>,
     stage: Stage,
-    /// Its WATCH, as the connection counts requests: the answers to writes that were asked before are no part of what it
-    /// tells.
-    asked: u64,
 }
 
 #[derive(Debug)]
 enum Stage {
     /// There is no connection.
     Away,
+    /// A WATCH was sent, but the server answers what was asked before it. What it tells until it has is told of other
+    /// prefixes, or is the client's own, and may be overtaken before the WATCH begins: then nobody would say so.
+    Asked {
+        /// The WATCH, as the connection counts requests.
+        sequence: u64,
+    },
     /// The server tells what was missed. `next` holds all that it has told.
     Filling { next: Map },
     /// All that was missed was told; but a MARK before what is shown would take readers back in time.
@@ -99,7 +102,7 @@ impl Replicas {
         let watched = self.roots.iter_mut().map(|root| {
             let known = root.view.as_ref().filter(|view| view.store == store);
             let next = known.map_or_else(Map::new, |view| view.keys.clone());
-            (root.stage, root.asked) = (Stage::Filling { next }, 0);
+            root.stage = Stage::Filling { next };
             (root.prefix.clone(), known.map_or(Revision::ZERO, |view| view.revision))
         });
         watched.collect()
@@ -111,8 +114,28 @@ impl Replicas {
     }
 
     /// A prefix that none covers is watched by this request.
-    pub(super) fn add(&mut self, prefix: Bytes, asked: u64) {
-        self.roots.push(Root { prefix, view: None, stage: Stage::Filling { next: Map::new() }, asked });
+    pub(super) fn add(&mut self, prefix: Bytes, sequence: u64) {
+        self.roots.push(Root { prefix, view: None, stage: Stage::Asked { sequence } });
+    }
+
+    /// Whether some WATCH has not begun.
+    pub(super) fn awaits_begin(&self) -> bool {
+        self.roots.iter().any(|root| matches!(root.stage, Stage::Asked { .. }))
+    }
+
+    /// Whether what is told of this very prefix is kept.
+    pub(super) fn has_begun(&self, prefix: &[u8]) -> bool {
+        let is_asked = |root: &Root| root.prefix == prefix && matches!(root.stage, Stage::Asked { .. });
+        !self.roots.iter().any(is_asked)
+    }
+
+    /// Everything is answered that was asked before this request: the server has begun with all WATCHes before it.
+    pub(super) fn begin(&mut self, oldest: u64) {
+        for root in &mut self.roots {
+            if matches!(root.stage, Stage::Asked { sequence } if sequence < oldest) {
+                root.stage = Stage::Filling { next: Map::new() };
+            }
+        }
     }
 
     /// A prefix that was never whole is not watched after all.
@@ -141,18 +164,10 @@ impl Replicas {
         }
     }
 
-    /// Somebody else has given a key this state; `None`: it was deleted.
+    /// A key has got this state; `None`: it was deleted.
     pub(super) fn change(&mut self, key: &Bytes, now: Option<&Versioned>) {
-        self.change_since(key, now, u64::MAX);
-    }
-
-    /// So has this client, by this request.
-    pub(super) fn change_own(&mut self, key: &Bytes, now: Option<&Versioned>, request: u64) {
-        self.change_since(key, now, request);
-    }
-
-    fn change_since(&mut self, key: &Bytes, now: Option<&Versioned>, request: u64) {
-        let is_told = |root: &&mut Root| key.starts_with(&root.prefix) && root.asked <= request;
+        let is_told =
+            |root: &&mut Root| key.starts_with(&root.prefix) && !matches!(root.stage, Stage::Away | Stage::Asked { .. });
         let mut roots = self.roots.iter_mut().filter(is_told).peekable();
         if roots.peek().is_none() {
             return;
@@ -160,7 +175,7 @@ impl Replicas {
         let (key, now) = kept(key, now);
         for root in roots {
             match &mut root.stage {
-                Stage::Away => {}
+                Stage::Away | Stage::Asked { .. } => {}
                 Stage::Filling { next } | Stage::Told { next } => apply(next, key.clone(), now.clone()),
                 Stage::Current { gathered } => gathered.push((key.clone(), now.clone())),
             }

@@ -69,6 +69,11 @@ impl Request {
         matches!(self, Self::Get { .. } | Self::Put { .. } | Self::Follow)
     }
 
+    /// Whether its answer comes in pieces, beside those to other requests.
+    pub(super) const fn runs_beside(&self) -> bool {
+        matches!(self, Self::Watch { .. } | Self::Follow | Self::List { .. })
+    }
+
     /// Its frame. `since` is from where on a WATCH asks; to a server that speaks only the base protocol every write is a PUT.
     pub(super) fn message(&self, tag: Tag, since: Revision, is_base: bool) -> Message {
         match self.clone() {
