@@ -388,8 +388,10 @@ impl Connection {
     }
 
     fn give_up_scan(&mut self, reason: &str) {
-        if let Some(tag) = self.scans.give_up() {
-            self.timeline.push(&Message::error(tag, text::unavailable(reason)));
+        let Some((tag, watched)) = self.scans.give_up() else { return };
+        self.timeline.push(&Message::error(tag, text::unavailable(reason)));
+        if let Some(prefix) = watched {
+            self.timeline.unwatch(&prefix);
         }
     }
 

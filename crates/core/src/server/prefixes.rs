@@ -1,46 +1,75 @@
 //! The prefixes that a connection watches.
 
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
 
-/// A set of prefixes, none of which is the prefix of another: what is under one of them is under no other.
+/// The prefixes that a connection watches.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Prefixes(BTreeSet<Bytes>);
+pub(super) struct Prefixes {
+    /// All of them, and how many WATCHes each has.
+    watched: BTreeMap<Bytes, usize>,
+    /// Those that are under no other of them: none of these is the prefix of another.
+    widest: BTreeSet<Bytes>,
+}
 
 impl Prefixes {
     /// Adds what is under a prefix.
     pub(super) fn insert(&mut self, prefix: Bytes) {
+        *self.watched.entry(prefix.clone()).or_default() += 1;
         if !self.covers(&prefix) {
-            self.0.retain(|other| !other.starts_with(&prefix));
-            self.0.insert(prefix);
+            self.widest.retain(|other| !other.starts_with(&prefix));
+            self.widest.insert(prefix);
+        }
+    }
+
+    /// Takes back one [`insert`](Self::insert).
+    pub(super) fn remove(&mut self, prefix: &[u8]) {
+        if let Some(watches) = self.watched.get_mut(prefix) {
+            *watches -= 1;
+            if *watches == 0 {
+                self.watched.remove(prefix);
+            }
+        }
+        self.widest.clear();
+        // In the order of bytes, each comes before those that are under it.
+        for prefix in self.watched.keys() {
+            if !covers(&self.widest, prefix) {
+                self.widest.insert(prefix.clone());
+            }
         }
     }
 
     /// Whether a key is under one of them.
-    ///
-    /// Of the prefixes up to the key in the order of bytes only the last can be one of its: between a prefix of the key
-    /// and the key there are only strings that begin with that prefix, and so none of this set.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
-        let last = self.0.range::<[u8], _>((Unbounded, Included(key))).next_back();
-        last.is_some_and(|prefix| key.starts_with(prefix))
+        covers(&self.widest, key)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.watched.is_empty()
     }
 
+    /// How many different ones there are.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.watched.len()
     }
 
     /// A prefix of everything that is under them: the only one, or the empty one.
     pub(super) fn common(&self) -> Bytes {
-        match self.0.first() {
-            Some(only) if self.0.len() == 1 => only.clone(),
+        match self.widest.first() {
+            Some(only) if self.widest.len() == 1 => only.clone(),
             _ => Bytes::new(),
         }
     }
+}
+
+/// Whether a key is under one of a set of prefixes, none of which is the prefix of another.
+///
+/// Of the prefixes up to the key in the order of bytes only the last can be one of its: between a prefix of the key and the
+/// key there are only strings that begin with that prefix, and so none of this set.
+fn covers(widest: &BTreeSet<Bytes>, key: &[u8]) -> bool {
+    let last = widest.range::<[u8], _>((Unbounded, Included(key))).next_back();
+    last.is_some_and(|prefix| key.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -54,7 +83,7 @@ mod tests {
         let mut prefixes = Prefixes::default();
         for (prefix, length) in [("a/b", 1), ("a/c", 2), ("a/b/c", 2), ("b", 3), ("a/", 2), ("a/b", 2), ("", 1)] {
             prefixes.insert(prefix.into());
-            assert_eq!(prefixes.len(), length, "{prefix:?}");
+            assert_eq!(prefixes.widest.len(), length, "{prefix:?}");
         }
         assert!(prefixes.covers(b""));
     }
@@ -75,9 +104,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list(all in vec(string(), 0..8), key in string()) {
+        fn agrees_with_a_list(mut all in vec(string(), 0..8), removed in 0..4usize, key in string()) {
             let mut prefixes = Prefixes::default();
             all.iter().for_each(|prefix| prefixes.insert(prefix.clone().into()));
+            for _ in 0..removed.min(all.len()) {
+                prefixes.remove(&all.remove(all.len() / 2));
+            }
             prop_assert_eq!(prefixes.covers(&key), all.iter().any(|prefix| key.starts_with(prefix)));
             prop_assert_eq!(prefixes.is_empty(), all.is_empty());
             prop_assert!(!prefixes.covers(&key) || key.starts_with(&prefixes.common()));

@@ -192,9 +192,10 @@ impl Scans {
         }
     }
 
-    /// The store is in trouble: the one that has asked gets no answer. Tells its tag.
-    pub(super) fn give_up(&mut self) -> Option<Tag> {
-        self.0.pop_front().map(|scan| scan.tag)
+    /// The store is in trouble: the one that has asked gets no answer. Tells its tag, and of a WATCH the prefix.
+    pub(super) fn give_up(&mut self) -> Option<(Tag, Option<Bytes>)> {
+        let Scan { tag, prefix, purpose, .. } = self.0.pop_front()?;
+        Some((tag, matches!(purpose, Purpose::Watch { .. }).then_some(prefix)))
     }
 
     /// The revision at which the page that waits may be sent.

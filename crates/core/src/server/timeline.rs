@@ -114,6 +114,13 @@ impl Timeline {
         }
     }
 
+    /// A WATCH of this prefix is refused after all.
+    pub(super) fn unwatch(&mut self, prefix: &[u8]) {
+        if let Follows::Watched(prefixes) = &mut self.follows {
+            prefixes.remove(prefix);
+        }
+    }
+
     pub(super) fn watched(&self) -> usize {
         match &self.follows {
             Follows::Everything => 0,

@@ -180,6 +180,20 @@ fn a_store_in_trouble_is_told_to_the_one_who_asks_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_watch_that_was_refused_tells_nothing_afterwards() {
+    let mut history = History::new();
+    let mut peer = Peer::watching("a/", &history);
+    peer.send(&[watch(3, "", 0)]);
+    assert_eq!(peer.shown(&history), []);
+    assert_eq!(peer.effects(), [all_keys("", None)]);
+    peer.connection.handle_keys(Err("engine away".into()));
+    history.put(OTHER, "b", "1", 1);
+    history.put(OTHER, "a/1", "1", 1);
+    let told = peer.shown(&history);
+    assert_eq!(told, [error(3, "unavailable: engine away"), put(0, "a/1", "1", 1), mark(0, 12)], "of a/ only");
+}
+
+#[test]
 fn a_list_is_answered_with_its_tag_up_to_its_limit() {
     let history = History::new();
     let mut peer = Peer::extended(&history);
