@@ -1,7 +1,7 @@
 //! A replica: the keys under a prefix, kept up to date by the server, and read without asking it.
 
 use crate::shared::Shared;
-use crate::{Client, RequestError, Updates};
+use crate::{Client, Position, RequestError, Updates};
 use bytes::Bytes;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ pub(crate) type At = Option<(StoreId, Revision)>;
 /// How far what a replica shows may be behind the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staleness {
-    /// The time since the server last said up to where everything was told. What it shows is no older than that, as far as
-    /// the server knew.
+    /// The time since a MARK came, which says up to where everything was told. What is shown is older than that by no more
+    /// than the MARK was on its way: on the network, and in buffers where it can't be read as fast as it is sent. After a
+    /// [`barrier`](Client::barrier), what is shown is not older than the barrier, whatever was on its way.
     pub since_mark: Duration,
     /// Whether the server keeps it up to date. If not, the connection is lost, or what was missed is not all told yet.
     pub is_current: bool,
@@ -202,6 +203,16 @@ impl Snapshot {
     /// As of when it is.
     pub fn revision(&self) -> Revision {
         self.view().map_or(Revision::ZERO, View::revision)
+    }
+
+    /// As of when it is, and in whose history.
+    pub fn position(&self) -> Option<Position> {
+        self.view().map(|view| Position { store: Some(view.store()), revision: view.revision() })
+    }
+
+    /// Whether the server kept the replica up to date when this was taken.
+    pub fn is_current(&self) -> bool {
+        self.view().is_some_and(View::is_current)
     }
 
     pub(crate) fn at(&self) -> At {

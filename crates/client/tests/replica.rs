@@ -56,6 +56,10 @@ async fn whoever_was_answered_finds_the_write_in_the_replica() {
     assert_eq!(keys(&replica.snapshot()), BTreeMap::from([("a/1".into(), "again".into())]));
     assert!(replica.revision() >= revision);
     assert_eq!(replica.get("b"), None, "it is not under the prefix");
+    let (snapshot, status) = (replica.snapshot(), client.status().await.unwrap());
+    let position = snapshot.position().unwrap();
+    assert_eq!((position.revision, snapshot.is_current()), (snapshot.revision(), true));
+    assert!(status.contains(&position.store.unwrap().to_string()), "{status}");
 }
 
 #[tokio::test]

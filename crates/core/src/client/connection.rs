@@ -484,7 +484,7 @@ impl<T> Connection<T> {
         self.release();
     }
 
-    /// Answers what waits for what is shown, where that was told whole.
+    /// Answers what waits for what is shown.
     fn release(&mut self) {
         if self.replicas.is_settled() {
             self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Answer { token, answer }));

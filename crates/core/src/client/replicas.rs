@@ -166,8 +166,9 @@ impl Replicas {
 
     /// A key has got this state; `None`: it was deleted.
     pub(super) fn change(&mut self, key: &Bytes, now: Option<&Versioned>) {
-        let is_told =
-            |root: &&mut Root| key.starts_with(&root.prefix) && !matches!(root.stage, Stage::Away | Stage::Asked { .. });
+        let is_told = |root: &&mut Root| {
+            key.starts_with(&root.prefix) && !matches!(root.stage, Stage::Away | Stage::Asked { .. })
+        };
         let mut roots = self.roots.iter_mut().filter(is_told).peekable();
         if roots.peek().is_none() {
             return;
