@@ -20,7 +20,11 @@ impl From<&Message> for Frame {
         let tag = message.tag().get();
         match message {
             Message::Get(get) => Self::Get { tag, key: key(&get.key) },
-            Message::Put(put) => Self::Write { tag, write: write(&put.key, Some(&put.value), put.version) },
+            // What holds nothing was deleted: so base connections are told. No value of a run is empty.
+            Message::Put(put) => {
+                let value = Some(&put.value).filter(|value| !value.is_empty());
+                Self::Write { tag, write: write(&put.key, value, put.version) }
+            }
             Message::PutLarge(put) => Self::Write { tag, write: write(&put.key, Some(&put.value), put.version) },
             Message::Delete(delete) => Self::Write { tag, write: write(&delete.key, None, delete.version) },
             Message::Error(error) => Self::Error { tag, text: String::from_utf8_lossy(&error.text).into_owned() },

@@ -25,7 +25,7 @@ pub struct Moment {
 }
 
 /// The number in a value, which no other value of the run has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp(pub u64);
 
 impl Stamp {
@@ -252,6 +252,18 @@ pub struct Gauge {
     pub samples: u64,
 }
 
+impl Gauge {
+    /// Takes in what was found elsewhere. Bounds may differ: what counts is by how much one was passed, or nearly so.
+    pub(crate) fn take(&mut self, other: &Self) {
+        let excess = |gauge: &Self| i128::from(gauge.highest) - i128::from(gauge.bound);
+        let samples = self.samples + other.samples;
+        if excess(other) > excess(self) {
+            *self = other.clone();
+        }
+        self.samples = samples;
+    }
+}
+
 /// What was seen of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -278,15 +290,11 @@ pub struct History {
 impl History {
     /// Notes how much of something bounded there is.
     pub fn gauge(&mut self, name: &str, at: Moment, found: u64, bound: u64) {
+        let found = Gauge { bound, highest: found, at, samples: 1 };
         if let Some(gauge) = self.gauges.get_mut(name) {
-            gauge.samples += 1;
-            // Bounds may differ from one to the next: what counts is by how much one was passed.
-            let excess = |found: u64, bound: u64| i128::from(found) - i128::from(bound);
-            if excess(found, bound) > excess(gauge.highest, gauge.bound) {
-                (gauge.highest, gauge.bound, gauge.at) = (found, bound, at);
-            }
+            gauge.take(&found);
         } else {
-            self.gauges.insert(name.to_owned(), Gauge { bound, highest: found, at, samples: 1 });
+            self.gauges.insert(name.to_owned(), found);
         }
     }
 

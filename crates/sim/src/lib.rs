@@ -8,12 +8,13 @@
 //! ```
 //!
 //! - [`history`]: what was seen of a run. Whoever makes one knows nothing of the checkers.
+//! - [`show`]: a history for people, around what was found.
 //! - [`check`]: a function for each [`Promise`](check::Promise), which knows nothing of where a history comes from.
 
 pub mod check;
 mod frame;
 pub mod history;
 mod random;
-pub mod world;
+pub mod show;
 
 pub use random::Random;

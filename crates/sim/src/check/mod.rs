@@ -1,5 +1,38 @@
 //! The promises, and a checker for each.
 
+mod atomic;
+mod bounded;
+mod cursor;
+mod durable;
+mod infer;
+mod linearizable;
+mod marked;
+mod monotonic;
+mod ordered;
+mod read_your_writes;
+mod reader;
+mod register;
+mod reliable;
+mod resumable;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod truth;
+mod unique;
+
+pub use atomic::atomic;
+pub use bounded::bounded;
+pub use durable::durable;
+pub use linearizable::linearizable;
+pub use marked::marked;
+pub use monotonic::monotonic;
+pub use ordered::ordered;
+pub use read_your_writes::read_your_writes;
+pub use reliable::reliable;
+pub use resumable::resumable;
+pub use truth::Truth;
+pub(crate) use truth::shown;
+pub use unique::unique;
+
 use crate::history::{History, Moment};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,6 +64,23 @@ pub enum Promise {
     Durable,
 }
 
+impl Promise {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Ordered,
+        Self::Unique,
+        Self::Atomic,
+        Self::Reliable,
+        Self::Resumable,
+        Self::Marked,
+        Self::Bounded,
+        Self::ReadYourWrites,
+        Self::Monotonic,
+        Self::Linearizable,
+        Self::Durable,
+    ];
+}
+
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -59,8 +109,56 @@ impl fmt::Display for Promise {
     }
 }
 
+/// How many broken promises a report tells of: what comes after the first ones follows from them.
+const MAX_VIOLATIONS: usize = 20;
+
+type Checker = fn(&History, &Truth) -> Report;
+
+const CHECKERS: [(Promise, Checker); 11] = [
+    (Promise::Ordered, ordered),
+    (Promise::Unique, unique),
+    (Promise::Atomic, atomic),
+    (Promise::Reliable, reliable),
+    (Promise::Resumable, resumable),
+    (Promise::Marked, marked),
+    (Promise::Bounded, bounded),
+    (Promise::ReadYourWrites, read_your_writes),
+    (Promise::Monotonic, monotonic),
+    (Promise::Linearizable, linearizable),
+    (Promise::Durable, durable),
+];
+
 /// Runs every checker over a history.
 pub fn check(history: &History) -> Vec<Report> {
-    let _ = history;
-    Vec::new()
+    let truth = Truth::of(history);
+    let mut reports: Vec<Report> = CHECKERS.iter().map(|(_, checker)| checker(history, &truth)).collect();
+    for violation in truth.contradictions() {
+        for report in reports.iter_mut().filter(|report| report.promise == violation.promise) {
+            if report.violations.len() < MAX_VIOLATIONS {
+                report.violations.push(violation.clone());
+            }
+        }
+    }
+    reports
+}
+
+/// A report in the making.
+struct Findings(Report);
+
+impl Findings {
+    fn new(promise: Promise) -> Self {
+        Self(Report { promise, compared: 0, violations: Vec::new() })
+    }
+
+    /// One thing was compared. Where it is not as it must be, `text` says what was expected and what was found.
+    fn expect(&mut self, holds: bool, at: Moment, text: impl FnOnce() -> String) {
+        self.0.compared += 1;
+        if !holds && self.0.violations.len() < MAX_VIOLATIONS {
+            self.0.violations.push(Violation { promise: self.0.promise, text: text(), at });
+        }
+    }
+
+    fn report(self) -> Report {
+        self.0
+    }
 }

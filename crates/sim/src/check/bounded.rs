@@ -1,0 +1,16 @@
+//! Bounded: everything that could grow, and every silence, has a bound that holds.
+
+use super::{Findings, Promise, Report, Truth};
+use crate::history::History;
+
+/// Of each gauge, the most that there was is at most its bound.
+pub fn bounded(history: &History, _: &Truth) -> Report {
+    let mut findings = Findings::new(Promise::Bounded);
+    for (name, gauge) in &history.gauges {
+        findings.expect(gauge.highest <= gauge.bound, gauge.at, || {
+            let (bound, highest, samples) = (gauge.bound, gauge.highest, gauge.samples);
+            format!("{name}: expected at most {bound}, found {highest} ({samples} samples)")
+        });
+    }
+    findings.report()
+}

@@ -1,0 +1,83 @@
+//! Durable: what was accepted stays, whatever crashes.
+
+use super::read_your_writes::{accepted, each_read, is_since};
+use super::truth::{Held, KeyId, Truth, shown, shown_held};
+use super::{Findings, Promise, Report};
+use crate::history::{History, Moment, Outcome};
+
+/// - Whatever was answered to be accepted is in the history of the store, where that is known, at the revision that was
+///   told.
+/// - The last GET or LIST of each key finds it at the version of each write that was answered before it was asked, or at a
+///   later one. That holds for a store that was restored from a backup too, as far as the backup goes.
+pub fn durable(history: &History, truth: &Truth) -> Report {
+    let mut findings = Findings::new(Promise::Durable);
+    if truth.is_exact() {
+        in_the_history(history, truth, &mut findings);
+    }
+    at_the_end(history, truth, &mut findings);
+    findings.report()
+}
+
+fn in_the_history(history: &History, truth: &Truth, findings: &mut Findings) {
+    for operation in &history.operations {
+        for write in accepted(operation) {
+            let Some(key) = truth.id(&write.key) else { continue };
+            let found = |store| truth.find(store, key, write.state.version).filter(|known| known.state == write.state);
+            let known = operation.store.map_or_else(|| (0..truth.stores()).find_map(found), found);
+            let (client, key, state) = (operation.client, &write.key, shown(&write.state));
+            findings.expect(known.is_some(), operation.ended_at, || {
+                format!("client {client}: {key:?}: was answered that {state} was accepted: expected it in the history, found nothing")
+            });
+            if let (Some(known), Outcome::Committed { revision }) = (known, &operation.outcome) {
+                findings.expect(known.after < *revision && *revision <= known.through, operation.ended_at, || {
+                    let through = known.through;
+                    format!(
+                        "client {client}: {key:?}, {state}: expected revision {through}, found {revision} in the answer"
+                    )
+                });
+            }
+        }
+    }
+}
+
+fn at_the_end(history: &History, truth: &Truth, findings: &mut Findings) {
+    let by_key = vec![None; truth.keys().len()];
+    let mut last: Vec<Vec<Option<(Moment, Held)>>> = vec![by_key; truth.stores()];
+    let place = |last: &mut Vec<Vec<Option<(Moment, Held)>>>, store: usize, key: KeyId, found: (Moment, Held)| {
+        if let Some(place) = last.get_mut(store).and_then(|keys| keys.get_mut(key))
+            && place.is_none_or(|(at, _)| at < found.0)
+        {
+            *place = Some(found);
+        }
+    };
+    for operation in &history.operations {
+        if let Some(store) = operation.store {
+            each_read(operation, truth, |key, held| place(&mut last, store, key, (operation.asked_at, held)));
+        }
+    }
+    let mut expect = |store: usize, key: KeyId, version: u64, answered_at: Option<Moment>, who: &str| {
+        let Some((asked_at, held)) = last.get(store).and_then(|keys| keys.get(key)).copied().flatten() else { return };
+        if answered_at.is_none_or(|answered_at| answered_at < asked_at) {
+            findings.expect(is_since(truth, store, key, held, version), asked_at, || {
+                let (key, found) = (truth.key(key), shown_held(held));
+                format!("the last look at {key:?} in store {store}: expected version {version} ({who}) or a later one, found {found}")
+            });
+        }
+    };
+    for operation in &history.operations {
+        let Some(store) = operation.store else { continue };
+        for write in accepted(operation) {
+            if let Some(key) = truth.id(&write.key) {
+                expect(store, key, write.state.version, Some(operation.ended_at), "accepted");
+            }
+        }
+    }
+    for (store, told) in history.stores.iter().enumerate() {
+        let Some((_, through)) = told.restored else { continue };
+        for key in 0..truth.keys().len() {
+            if let Some(known) = truth.certain_at(store, key, through) {
+                expect(store, key, known.state.version, None, "in the backup");
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Ordered: what a connection is told comes in the order of the commits.
+
+use super::reader::{Mark, Reader, Request, Seen};
+use super::truth::{KeyId, Truth, shown};
+use super::{Findings, Promise, Report};
+use crate::history::{Frame, History, Moment, State, Transcript};
+use std::collections::BTreeMap;
+
+/// On each connection:
+///
+/// - broadcasts and the answers to own writes that were accepted come in the order of their revisions, those of one
+///   transaction in any. What may come from the pages of a WATCH that is being answered is left aside;
+/// - what is told before a MARK is not after its revision; what is told behind it, on a connection that watches, is;
+/// - the answer to a GET comes after the broadcast of what it tells, and `stale put` after the broadcast of what made the
+///   write stale, where the client knew the version before it when it asked;
+/// - a LIST goes by key;
+/// - who has said HELLO is told of nothing but what it watches;
+/// - every frame with a tag answers something that was asked, and every state that is told, somebody has written.
+pub fn ordered(history: &History, truth: &Truth) -> Report {
+    let mut findings = Findings::new(Promise::Ordered);
+    for transcript in &history.transcripts {
+        Order::new(truth, transcript).check(transcript, &mut findings);
+    }
+    findings.report()
+}
+
+struct Order<'a> {
+    truth: &'a Truth,
+    store: usize,
+    /// The latest of what was told is not before this revision.
+    told: u64,
+    /// What that was.
+    latest: Option<(KeyId, State)>,
+    /// The revision of the last MARK, on a connection that watches.
+    marked: u64,
+    /// By key: the version that the client was told of.
+    known: Vec<u64>,
+    /// By key: versions up to this one are not broadcast any more, for an answer has told of them.
+    answered: Vec<u64>,
+    /// By the tag of a write: whether the client knew the version before it.
+    informed: BTreeMap<u16, bool>,
+    /// By the tag of a LIST: the key that it told last.
+    listed: BTreeMap<u16, KeyId>,
+}
+
+impl<'a> Order<'a> {
+    fn new(truth: &'a Truth, transcript: &Transcript) -> Self {
+        let by_key = vec![0; truth.keys().len()];
+        Self {
+            truth,
+            store: transcript.store,
+            told: 0,
+            latest: None,
+            marked: 0,
+            known: by_key.clone(),
+            answered: by_key,
+            informed: BTreeMap::new(),
+            listed: BTreeMap::new(),
+        }
+    }
+
+    fn check(mut self, transcript: &'a Transcript, findings: &mut Findings) {
+        let mut reader = Reader::new(transcript, self.truth);
+        while let Some((at, seen)) = reader.next() {
+            match seen {
+                Seen::Sent(Frame::Write { tag, write }) => {
+                    let known = self.truth.id(&write.key).and_then(|key| self.known.get(key));
+                    let is_informed = known.is_some_and(|known| *known > 0 && *known + 1 >= write.state.version);
+                    self.informed.insert(*tag, is_informed);
+                }
+                Seen::Told { key, state, is_own } => self.told(&reader, at, (key, state, is_own), findings),
+                Seen::Got { key, state: Some(state) } => {
+                    self.expect_written(&reader, at, (key, state), findings);
+                    raise(&mut self.known, key, state.version);
+                    raise(&mut self.answered, key, state.version);
+                }
+                Seen::Stale { asked: Request { frame: Frame::Write { tag, write }, .. } } => {
+                    if self.informed.get(tag) == Some(&true)
+                        && let Some(key) = self.truth.id(&write.key)
+                    {
+                        raise(&mut self.answered, key, write.state.version);
+                    }
+                }
+                Seen::Listed { tag, key, state } => {
+                    self.expect_written(&reader, at, (key, state), findings);
+                    let before = self.listed.insert(tag, key);
+                    findings.expect(before.is_none_or(|before| before < key), at, || {
+                        let (before, found) = (self.truth.key(before.unwrap_or_default()), self.truth.key(key));
+                        format!("{}: LIST {tag}: expected a key after {before:?}, found {found:?}", reader.who())
+                    });
+                }
+                Seen::Mark { revision, of } => self.marked(&reader, at, (revision, of), findings),
+                Seen::Unasked(frame) => findings.expect(false, at, || {
+                    format!("{}: expected an answer to what was asked, found {frame:?}", reader.who())
+                }),
+                _ => {}
+            }
+            if let Some(Request { frame: Frame::List { tag, .. }, .. }) = reader.answered() {
+                self.listed.remove(tag);
+            }
+        }
+    }
+
+    fn told(
+        &mut self,
+        reader: &Reader<'_>,
+        at: Moment,
+        (key, state, is_own): (KeyId, State, bool),
+        findings: &mut Findings,
+    ) {
+        self.expect_written(reader, at, (key, state), findings);
+        findings.expect(is_own || reader.has_asked_for(key), at, || {
+            let (who, key, found) = (reader.who(), self.truth.key(key), shown(&state));
+            format!("{who}: expected only what it watches, found {key:?}, {found}")
+        });
+        let Some(known) = self.truth.find(self.store, key, state.version) else { return };
+        let name = || (reader.who(), self.truth.key(key), shown(&state));
+        if is_own || !reader.is_paged(key) {
+            let (through, marked) = (known.through, self.marked);
+            findings.expect(through >= self.told, at, || {
+                let (who, key, found) = name();
+                let (told, latest) = (self.told, self.latest());
+                format!("{who}: {latest} was told, of revision {told}: expected nothing before it, found {key:?}, {found}, of {through}")
+            });
+            findings.expect(marked == 0 || through > marked, at, || {
+                let (who, key, found) = name();
+                format!(
+                    "{who}: behind the MARK of {marked}: expected what came later, found {key:?}, {found}, of {through}"
+                )
+            });
+        }
+        if !is_own && !reader.is_paged(key) {
+            let answered = self.answered.get(key).copied().unwrap_or_default();
+            findings.expect(answered < state.version, at, || {
+                let (who, key, found) = name();
+                format!("{who}: {key:?}: an answer has told of version {answered}: expected later ones, found {found}")
+            });
+        }
+        raise(&mut self.known, key, state.version);
+        if known.after >= self.told {
+            (self.told, self.latest) = (known.after + 1, Some((key, state)));
+        }
+    }
+
+    fn latest(&self) -> String {
+        self.latest.map_or_else(String::new, |(key, state)| format!("{:?}, {}", self.truth.key(key), shown(&state)))
+    }
+
+    fn marked(&mut self, reader: &Reader<'_>, at: Moment, (revision, of): (u64, Mark<'_>), findings: &mut Findings) {
+        if of == Mark::Txn {
+            return;
+        }
+        findings.expect(self.told <= revision, at, || {
+            let (who, told, latest) = (reader.who(), self.told, self.latest());
+            format!("{who}: {latest} was told: expected a MARK of {told} or later, found {revision}")
+        });
+        if reader.watches.iter().any(|watch| watch.is_answered) {
+            self.marked = revision.max(self.marked);
+        }
+    }
+
+    fn expect_written(&self, reader: &Reader<'_>, at: Moment, (key, state): (KeyId, State), findings: &mut Findings) {
+        let known = self.truth.find(self.store, key, state.version);
+        findings.expect(known.is_some_and(|known| known.state == state), at, || {
+            let expected = known.map_or_else(|| "what somebody has written".into(), |known| shown(&known.state));
+            let (who, key, found) = (reader.who(), self.truth.key(key), shown(&state));
+            format!("{who}: {key:?}: expected {expected}, found {found}")
+        });
+    }
+}
+
+fn raise(by_key: &mut [u64], key: KeyId, version: u64) {
+    if let Some(known) = by_key.get_mut(key) {
+        *known = version.max(*known);
+    }
+}

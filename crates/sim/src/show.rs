@@ -1,0 +1,383 @@
+//! A history for people: what led to a violation, a line for each thing that happened.
+//!
+//! ```text
+//!      2.000310  client 3            asked   PUT "a/1" version 4 (#19)
+//!      2.000350  store 0             commit  7: "a/1" version 4 (#19)
+//!      2.000360  connection 2 of 2   ◀       PUT "a/1" version 4 (#19)
+//!      2.000370  connection 2 of 2   ◀       MARK 7
+//! ```
+
+use crate::check::{Violation, shown};
+use crate::history::{
+    Asked, Commit, Direction, Frame, History, Moment, Operation, Outcome, Sight, Step, Transcript, Write,
+};
+use std::collections::BTreeSet;
+use std::io;
+
+/// The longest line, in characters: what is longer is clipped.
+const COLUMNS: usize = 160;
+
+/// How many lines stand before a violation, and how many behind it.
+const BEFORE: usize = 60;
+const BEHIND: usize = 15;
+
+/// What of a history is shown: nothing given, everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// What is about one of these keys.
+    pub keys: BTreeSet<String>,
+    /// What this client has done and seen.
+    pub client: Option<u64>,
+    /// What went over this connection.
+    pub connection: Option<u64>,
+}
+
+/// Shows what led to a violation: what happened to the keys that it names, what went over its connection, what its client
+/// has seen, and the faults meanwhile.
+///
+/// # Errors
+/// Those of `out`.
+pub fn show(history: &History, violation: &Violation, out: &mut dyn io::Write) -> io::Result<()> {
+    let filter = about(history, violation);
+    let lines = lines(history, &filter);
+    let place = lines.partition_point(|line| line.at.order <= violation.at.order);
+    let (from, to) = (place.saturating_sub(BEFORE), lines.len().min(place.saturating_add(BEHIND)));
+    if from > 0 {
+        writeln!(out, "… {from} lines before")?;
+    }
+    for line in lines.get(from..place).unwrap_or_default() {
+        line.write(out)?;
+    }
+    let text = format!("{} is broken: {}", violation.promise, violation.text);
+    let characters: Vec<char> = text.chars().collect();
+    for part in characters.chunks(COLUMNS - 4) {
+        writeln!(out, ">>> {}", part.iter().collect::<String>())?;
+    }
+    for line in lines.get(place..to).unwrap_or_default() {
+        line.write(out)?;
+    }
+    if to < lines.len() {
+        writeln!(out, "… {} lines behind", lines.len() - to)?;
+    }
+    Ok(())
+}
+
+/// Shows what a filter leaves of a history, at most the last `max_lines` of it.
+///
+/// # Errors
+/// Those of `out`.
+pub fn show_all(history: &History, filter: &Filter, max_lines: usize, out: &mut dyn io::Write) -> io::Result<()> {
+    let lines = lines(history, filter);
+    let from = lines.len().saturating_sub(max_lines);
+    if from > 0 {
+        writeln!(out, "… {from} lines before")?;
+    }
+    lines.get(from..).unwrap_or_default().iter().try_for_each(|line| line.write(out))
+}
+
+/// What a violation is about: the keys that it names, and whose frame, sight, step or operation it was found at.
+fn about(history: &History, violation: &Violation) -> Filter {
+    let mut keys = BTreeSet::new();
+    let mut note = |key: &str| {
+        if !keys.contains(key) && violation.text.contains(&format!("{key:?}")) {
+            keys.insert(key.to_owned());
+        }
+    };
+    history.commits.iter().flat_map(|commit| &commit.writes).for_each(|write| note(&write.key));
+    for operation in &history.operations {
+        asked_keys(&operation.asked).for_each(&mut note);
+    }
+    for (_, _, frame) in history.transcripts.iter().flat_map(|transcript| &transcript.frames) {
+        frame_keys(frame).for_each(&mut note);
+    }
+    let is_here = |at: &Moment| at.order == violation.at.order;
+    let transcript = history.transcripts.iter().find(|transcript| transcript.frames.iter().any(|(at, ..)| is_here(at)));
+    let sight = history.sights.iter().find(|sight| is_here(&sight.at)).map(|sight| sight.client);
+    let step = history.steps.iter().find(|step| is_here(&step.at)).map(|step| step.client);
+    let client = transcript.map(|transcript| transcript.client).or(sight).or(step);
+    Filter { keys, client, connection: transcript.map(|transcript| transcript.connection) }
+}
+
+struct Line {
+    at: Moment,
+    who: String,
+    what: String,
+}
+
+impl Line {
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let Self { at, who, what } = self;
+        let (seconds, micros) = (at.micros / 1_000_000, at.micros % 1_000_000);
+        let line = format!("{seconds:>6}.{micros:06}  {who:<24} {what}");
+        if line.chars().count() <= COLUMNS {
+            return writeln!(out, "{line}");
+        }
+        writeln!(out, "{}…", line.chars().take(COLUMNS - 1).collect::<String>())
+    }
+}
+
+/// What a filter leaves, in the order of time.
+fn lines(history: &History, filter: &Filter) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (at, text) in &history.notes {
+        lines.push(Line { at: *at, who: "fault".into(), what: text.clone() });
+    }
+    for store in &history.stores {
+        let restored = store.restored.map(|(parent, through)| format!(", restored: store {parent} up to {through}"));
+        let what = format!("served, id {}{}", store.id, restored.unwrap_or_default());
+        lines.push(Line { at: store.since, who: "store".into(), what });
+    }
+    lines.extend(history.commits.iter().filter_map(|commit| of_commit(commit, filter)));
+    for operation in &history.operations {
+        of_operation(operation, filter, &mut lines);
+    }
+    for transcript in &history.transcripts {
+        of_transcript(transcript, filter, &mut lines);
+    }
+    lines.extend(history.sights.iter().filter_map(|sight| of_sight(sight, filter)));
+    lines.extend(history.steps.iter().filter_map(|step| of_step(step, filter)));
+    lines.sort_by_key(|line| line.at);
+    lines
+}
+
+impl Filter {
+    fn has_key(&self, key: &str) -> bool {
+        self.keys.is_empty() || self.keys.contains(key)
+    }
+
+    /// Whether only what is about a client or connection is shown.
+    fn is_of_somebody(&self) -> bool {
+        self.keys.is_empty() && (self.client.is_some() || self.connection.is_some())
+    }
+
+    fn has_client(&self, client: u64) -> bool {
+        self.client.is_none_or(|wanted| wanted == client)
+    }
+}
+
+fn of_commit(commit: &Commit, filter: &Filter) -> Option<Line> {
+    if filter.is_of_somebody() || !commit.writes.iter().any(|write| filter.has_key(&write.key)) {
+        return None;
+    }
+    let what = format!("commit  {}: {}", commit.revision, shown_writes(&commit.writes));
+    Some(Line { at: commit.at, who: format!("store {}", commit.store), what })
+}
+
+fn of_operation(operation: &Operation, filter: &Filter, lines: &mut Vec<Line>) {
+    let Operation { client, asked_at, asked, ended_at, outcome, store } = operation;
+    // What others have done to a key is of interest too.
+    let is_wanted = if filter.keys.is_empty() {
+        filter.connection.is_none() && filter.has_client(*client)
+    } else {
+        asked_keys(asked).any(|key| filter.keys.contains(key))
+            || matches!(asked, Asked::List { prefix, .. } if filter.keys.iter().any(|key| key.starts_with(&**prefix)))
+    };
+    if !is_wanted {
+        return;
+    }
+    let (who, asked) = (format!("client {client}"), shown_asked(asked));
+    lines.push(Line { at: *asked_at, who: who.clone(), what: format!("asked   {asked}") });
+    let store = store.map_or_else(|| "some store".into(), |store| format!("store {store}"));
+    let what = format!("ended   {asked}: {} ({store})", shown_outcome(outcome, filter));
+    lines.push(Line { at: *ended_at, who, what });
+}
+
+fn of_transcript(transcript: &Transcript, filter: &Filter, lines: &mut Vec<Line>) {
+    let is_wanted = match filter.connection {
+        Some(connection) => connection == transcript.connection,
+        None => filter.has_client(transcript.client),
+    };
+    if !is_wanted {
+        return;
+    }
+    let who = format!("connection {} of {}", transcript.connection, transcript.client);
+    for (at, direction, frame) in &transcript.frames {
+        // What is about no key is about all of its connection.
+        let mut keys = frame_keys(frame).peekable();
+        let is_about = match keys.peek() {
+            Some(_) => keys.any(|key| filter.has_key(key)),
+            None => filter.keys.is_empty() || filter.connection.is_some(),
+        };
+        if !is_about {
+            continue;
+        }
+        let arrow = match direction {
+            Direction::Sent => '▶',
+            Direction::Received => '◀',
+        };
+        lines.push(Line { at: *at, who: who.clone(), what: format!("{arrow}       {}", shown_frame(frame)) });
+    }
+}
+
+fn of_sight(sight: &Sight, filter: &Filter) -> Option<Line> {
+    let is_about = |key: &String| key.starts_with(&*sight.prefix);
+    let is_wanted = filter.connection.is_none() && filter.has_client(sight.client);
+    if !is_wanted || !(filter.keys.is_empty() || filter.keys.iter().any(is_about)) {
+        return None;
+    }
+    let keys = sight.keys.iter().filter(|(key, _)| filter.has_key(key));
+    let keys: Vec<String> = keys.map(|(key, state)| format!("{key:?} {}", shown(state))).collect();
+    let keys = if keys.is_empty() { "nothing of it".into() } else { keys.join(", ") };
+    let age = if sight.is_current { "" } else { ", not current" };
+    let what = format!("sees    {:?} at {} of store {}{age}: {keys}", sight.prefix, sight.revision, sight.store);
+    Some(Line { at: sight.at, who: format!("client {}", sight.client), what })
+}
+
+fn of_step(step: &Step, filter: &Filter) -> Option<Line> {
+    let is_about = |key: &String| key.starts_with(&*step.prefix);
+    let is_wanted = filter.connection.is_none() && filter.has_client(step.client);
+    if !is_wanted || !(filter.keys.is_empty() || filter.keys.iter().any(is_about)) {
+        return None;
+    }
+    let changes = step.changes.iter().filter(|write| filter.has_key(&write.key)).map(shown_write);
+    let changes = changes.collect::<Vec<_>>().join(", ");
+    let reset = if step.is_reset { ", forget" } else { "" };
+    let what = format!("step    {:?} to {} of store {}{reset}: {changes}", step.prefix, step.revision, step.store);
+    Some(Line { at: step.at, who: format!("cursor of {}", step.client), what })
+}
+
+fn asked_keys(asked: &Asked) -> impl Iterator<Item = &str> {
+    let (one, checks, writes) = match asked {
+        Asked::Get { key } => (Some(key), &[][..], &[][..]),
+        Asked::Write(write) => (Some(&write.key), &[][..], &[][..]),
+        Asked::Txn { checks, writes } => (None, checks.as_slice(), writes.as_slice()),
+        Asked::List { .. } | Asked::Barrier => (None, &[][..], &[][..]),
+    };
+    let checks = checks.iter().map(|(key, _)| key);
+    one.into_iter().chain(checks).chain(writes.iter().map(|write| &write.key)).map(|key| &**key)
+}
+
+fn frame_keys(frame: &Frame) -> impl Iterator<Item = &str> {
+    let (one, checks, writes) = match frame {
+        Frame::Get { key, .. } => (Some(key), &[][..], &[][..]),
+        Frame::Write { write, .. } => (Some(&write.key), &[][..], &[][..]),
+        Frame::Txn { checks, writes, .. } => (None, checks.as_slice(), writes.as_slice()),
+        _ => (None, &[][..], &[][..]),
+    };
+    let checks = checks.iter().map(|(key, _)| key);
+    one.into_iter().chain(checks).chain(writes.iter().map(|write| &write.key)).map(|key| &**key)
+}
+
+fn shown_write(write: &Write) -> String {
+    format!("{:?} {}", write.key, shown(&write.state))
+}
+
+fn shown_writes(writes: &[Write]) -> String {
+    writes.iter().map(shown_write).collect::<Vec<_>>().join(", ")
+}
+
+fn shown_txn(checks: &[(crate::history::Key, u64)], writes: &[Write]) -> String {
+    let checks: String = checks.iter().map(|(key, version)| format!(" CHECK {key:?} {version},")).collect();
+    format!("TXN{checks} {}", shown_writes(writes))
+}
+
+fn shown_asked(asked: &Asked) -> String {
+    match asked {
+        Asked::Get { key } => format!("GET {key:?}"),
+        Asked::Write(write) => format!("write {}", shown_write(write)),
+        Asked::Txn { checks, writes } => shown_txn(checks, writes),
+        Asked::List { prefix, after, limit } => format!("LIST {prefix:?} after {after:?}, at most {limit}"),
+        Asked::Barrier => "barrier".into(),
+    }
+}
+
+fn shown_outcome(outcome: &Outcome, filter: &Filter) -> String {
+    match outcome {
+        Outcome::Found(state) => shown(state),
+        Outcome::NotFound { deleted_at: None } => "not found".into(),
+        Outcome::NotFound { deleted_at: Some(version) } => format!("deleted at version {version}"),
+        Outcome::Written => "accepted".into(),
+        Outcome::Committed { revision } => format!("accepted as {revision}"),
+        Outcome::Stale { key } => format!("stale: {key:?}"),
+        Outcome::Listed { entries } => {
+            let told = entries.iter().filter(|entry| filter.has_key(&entry.key)).map(shown_write);
+            format!("{} keys: {}", entries.len(), told.collect::<Vec<_>>().join(", "))
+        }
+        Outcome::Passed { revision } => format!("passed at {revision}"),
+        Outcome::Refused => "refused".into(),
+        Outcome::Unknown => "unknown".into(),
+    }
+}
+
+fn shown_frame(frame: &Frame) -> String {
+    let tagged = |tag: &u16| if *tag == 0 { String::new() } else { format!(" [{tag}]") };
+    match frame {
+        Frame::Get { tag, key } => format!("GET{} {key:?}", tagged(tag)),
+        Frame::Write { tag, write } => {
+            let kind = if write.state.value.is_some() { "PUT" } else { "DELETE" };
+            format!("{kind}{} {}", tagged(tag), shown_write(write))
+        }
+        Frame::Error { tag, text } => format!("ERROR{} {text}", tagged(tag)),
+        Frame::Hello { tag, server: None } => format!("HELLO{}", tagged(tag)),
+        Frame::Hello { tag, server: Some((id, head)) } => format!("HELLO{} store {id}, head {head}", tagged(tag)),
+        Frame::Watch { tag, prefix, since } => format!("WATCH{} {prefix:?} since {since}", tagged(tag)),
+        Frame::Mark { tag, revision } => format!("MARK{} {revision}", tagged(tag)),
+        Frame::List { tag, prefix, after, limit } => {
+            format!("LIST{} {prefix:?} after {after:?}, at most {limit}", tagged(tag))
+        }
+        Frame::Txn { tag, checks, writes } => format!("{}{}", shown_txn(checks, writes), tagged(tag)),
+        Frame::Other { tag, kind } => format!("{kind}{}", tagged(tag)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Promise;
+    use crate::check::tests::good;
+
+    fn shown_as_text(violation: &Violation) -> String {
+        let mut out = Vec::new();
+        show(&good().history, violation, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn violation(order: u64, text: &str) -> Violation {
+        Violation { promise: Promise::Marked, text: text.into(), at: Moment { order, micros: order * 10 } }
+    }
+
+    #[test]
+    fn a_violation_stands_among_what_is_about_its_key_and_connection() {
+        let history = good().history;
+        let (at, ..) = history.transcripts[1].frames[9];
+        let text = shown_as_text(&violation(at.order, "\"a/1\": expected version 2, found nothing"));
+        let place = text.lines().position(|line| line.starts_with(">>> Marked is broken: \"a/1\"")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[place - 1].contains("connection 2 of 2"), "{text}");
+        assert!(lines[..place].iter().any(|line| line.contains("asked   write \"a/1\"")), "{text}");
+        assert!(lines[..place].iter().any(|line| line.contains("▶       WATCH [3] \"a/\"")), "{text}");
+        assert!(lines[..place].iter().any(|line| line.contains("commit  1: \"a/1\"")), "{text}");
+        assert!(!text.contains("connection 1 of 1") && !text.contains("write \"a/2\""), "{text}");
+    }
+
+    #[test]
+    fn lines_are_clipped_and_bounded() {
+        let mut history = good().history;
+        let at = Moment { order: 100, micros: 1 };
+        history.notes.extend(std::iter::repeat_n((at, "ä".repeat(500)), 200));
+        let mut out = Vec::new();
+        show(&history, &violation(100, &"x".repeat(500)), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().count() < BEFORE + BEHIND + 10, "{text}");
+        assert!(text.starts_with("… "), "{text}");
+    }
+
+    #[test]
+    fn a_filter_leaves_what_it_names() {
+        let shown = |filter: &Filter| {
+            let mut out = Vec::new();
+            show_all(&good().history, filter, 1000, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let all = shown(&Filter::default());
+        let key = shown(&Filter { keys: ["b/2".to_owned()].into(), ..Filter::default() });
+        let client = shown(&Filter { client: Some(4), ..Filter::default() });
+        let connection = shown(&Filter { connection: Some(1), ..Filter::default() });
+        assert!(all.contains("connection 3 of 5") && all.contains("cursor of 4") && all.contains("restored: store 0"));
+        assert!(key.contains("commit  5: \"a/1\" version 4 (#8), \"b/2\" version 1 (#9)"), "{key}");
+        assert!(!key.contains("GET") && !key.contains("MARK"), "{key}");
+        assert!(client.contains("cursor of 4") && !client.contains("client 3"), "{client}");
+        assert!(connection.contains("connection 1 of 1") && !connection.contains("connection 2"), "{connection}");
+    }
+}
