@@ -15,6 +15,10 @@ pub mod check;
 mod frame;
 pub mod history;
 mod random;
+pub mod seeds;
 pub mod show;
+mod summary;
+pub mod world;
 
 pub use random::Random;
+pub use summary::Summary;

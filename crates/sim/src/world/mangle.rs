@@ -1,0 +1,86 @@
+//! For wrong variants: changes what a server sends, frame by frame.
+
+use super::socket::Context;
+use super::wrong::Wrong;
+use crate::frame;
+use crate::history::Write;
+use bytes::{Bytes, BytesMut};
+use syncline_wire::{Decoded, Message, Revision, Tag, decode};
+
+/// Changes what a server sends, frame by frame.
+pub(super) struct Mangler {
+    wrong: Wrong,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+impl Mangler {
+    /// For those variants that need one.
+    pub(super) fn new(wrong: Wrong) -> Option<Self> {
+        matches!(wrong, Wrong::MarkTooEarly | Wrong::OwnWriteOutOfOrder | Wrong::HalfATransaction).then(|| Self {
+            wrong,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Takes what the server sends.
+    pub(super) fn take(&mut self, bytes: &[u8], context: &mut Context) {
+        self.input.extend_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Ok(Decoded::Frame(message)) = decode(&mut self.input) {
+            frames.push(message);
+        }
+        for place in 1..frames.len() {
+            let [before, after] = frames.get(place - 1..=place).unwrap_or_default() else { continue };
+            let is_told = |message: &Message| matches!(message, Message::Put(_) | Message::Delete(_));
+            let is_told_of_another = |message: &Message| is_told(message) && message.tag() == Tag::BROADCAST;
+            let is_swapped = match self.wrong {
+                Wrong::MarkTooEarly => {
+                    is_told_of_another(before)
+                        && matches!(after, Message::Mark(mark) if mark.tag == Tag::BROADCAST)
+                        && context.random.chance(10)
+                }
+                Wrong::OwnWriteOutOfOrder => {
+                    is_told(before) && before.tag() != Tag::BROADCAST && is_told_of_another(after)
+                }
+                _ => false,
+            };
+            if is_swapped {
+                frames.swap(place - 1, place);
+            }
+        }
+        for (place, message) in frames.iter().enumerate() {
+            let encoded = message.encode(&mut self.output);
+            debug_assert!(encoded.is_ok(), "it was a frame before");
+            if let (Wrong::HalfATransaction, Some(next)) = (self.wrong, frames.get(place + 1))
+                && let Some(revision) = together(message, next, context)
+            {
+                let encoded = Message::mark(Tag::BROADCAST, revision).encode(&mut self.output);
+                debug_assert!(encoded.is_ok(), "a MARK can be encoded");
+            }
+        }
+    }
+
+    /// At most so much of what is to be sent.
+    pub(super) fn give(&mut self, most: usize) -> Bytes {
+        self.output.split_to(most.min(self.output.len())).freeze()
+    }
+}
+
+/// The revision of the transaction that has made both of two broadcasts.
+fn together(one: &Message, other: &Message, context: &Context) -> Option<Revision> {
+    let write = |message: &Message| -> Option<Write> {
+        let is_broadcast = message.tag() == Tag::BROADCAST;
+        let (key, version) = (message.key().filter(|_| is_broadcast)?, message.version()?);
+        Some(frame::write(key, message.value(), version))
+    };
+    let (one, other) = (write(one)?, write(other)?);
+    let commits = &context.record.history.commits;
+    let commit = commits.iter().rfind(|commit| commit.writes.contains(&one) && commit.writes.contains(&other))?;
+    Some(Revision::new(commit.revision))
+}
