@@ -18,6 +18,7 @@ mod random;
 pub mod seeds;
 pub mod show;
 mod summary;
+pub mod torture;
 pub mod world;
 
 pub use random::Random;

@@ -1,0 +1,175 @@
+//! `syncline-torture`: the real server under torture, and what was kept of a run that has failed.
+#![allow(clippy::print_stderr, reason = "it is a command")]
+
+use clap::{Args, Parser, Subcommand};
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use syncline_sim::check::check;
+use syncline_sim::seeds::fresh_seed;
+use syncline_sim::show::{Filter, show_all};
+use syncline_sim::torture::{Options, Trouble, load_history, run, table};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Tortures the real server: kills, stops, cuts, full disks; and checks what everybody saw.
+///
+/// What is decided at random follows from the seed, but time is real: the same seed makes a similar run, not the same.
+#[derive(Parser)]
+#[command(name = "syncline-torture", args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a history that was kept, again
+    Check {
+        /// The directory that has it
+        directory: PathBuf,
+    },
+    /// Print a history that was kept, or a part of it, a line for each thing that happened
+    Show(Show),
+}
+
+#[derive(Args)]
+struct Show {
+    /// The directory that has it
+    directory: PathBuf,
+
+    /// What is about this key; may be given more than once
+    #[arg(long)]
+    key: Vec<String>,
+
+    /// What this client has done and seen
+    #[arg(long)]
+    client: Option<u64>,
+
+    /// What went over this connection
+    #[arg(long)]
+    connection: Option<u64>,
+
+    /// The last so many
+    #[arg(long, default_value_t = 1000)]
+    lines: usize,
+}
+
+#[derive(Args)]
+struct Run {
+    /// How long to go on, in rounds of about a minute
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+
+    /// Another seed makes another run; a random one where it is left out
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// How many clients ask and write
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(2..=64))]
+    clients: u8,
+
+    /// How long the load of a round lasts
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "50s")]
+    round: Duration,
+
+    /// Give the server a network namespace of its own, and pull its cable (needs root)
+    #[arg(long)]
+    netns: bool,
+
+    /// Where to keep what has failed
+    #[arg(long, value_name = "DIR", default_value = "syncline-torture")]
+    keep: PathBuf,
+
+    /// The server's binary; beside this one where it is left out
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+}
+
+/// Prints a line. Whoever reads no further has seen enough.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = match arguments.command {
+        Some(Command::Check { directory }) => check_again(&directory),
+        Some(Command::Show(show)) => show_again(show),
+        None => torture(arguments.run),
+    };
+    ended.unwrap_or_else(|trouble| {
+        eprintln!("syncline-torture: {trouble}");
+        ExitCode::from(2)
+    })
+}
+
+fn torture(run: Run) -> Result<ExitCode, Trouble> {
+    let system = Path::new("this process");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(Trouble::because("start a runtime in", system))?.block_on(async {
+        let terminated = signal(SignalKind::terminate()).map_err(Trouble::because("hear the signals of", system));
+        let mut terminated = terminated?;
+        // All that was started is ended where it is dropped.
+        tokio::select! {
+            ended = play(run) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+            _ = terminated.recv() => Ok(ExitCode::from(143)),
+        }
+    })
+}
+
+async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
+    let server = arguments.server.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("syncline")));
+    let server = server.filter(|server| server.is_file()).ok_or_else(|| Trouble::Unexpected {
+        expected: "the server's binary beside this one (cargo build -p syncline), or --server PATH",
+        found: "none".into(),
+    })?;
+    let seed = arguments.seed.unwrap_or_else(fresh_seed);
+    say(format_args!("seed {seed}: the decisions follow from it, but time is real, so another run is only similar"));
+    let started = std::time::Instant::now();
+    let options = Options {
+        server,
+        seed,
+        clients: arguments.clients.into(),
+        round: arguments.round,
+        minutes: Duration::from_secs(arguments.minutes * 60),
+        netns: arguments.netns,
+        keep: arguments.keep,
+    };
+    let run = run(&options, |line| say(format_args!("{line}"))).await?;
+    say(format_args!("\n{}\n{:.0?}", table(&run), started.elapsed()));
+    let Some(failure) = run.failure else { return Ok(ExitCode::SUCCESS) };
+    let directory = failure.directory.display();
+    eprintln!("\nFAILED\n{}", failure.text);
+    eprintln!("look at it:");
+    eprintln!("  syncline-torture check {directory}");
+    eprintln!("  syncline-torture show {directory} --key KEY --client N --connection N");
+    eprintln!("  syncline check {directory}/data");
+    eprintln!("  less {directory}/server.log");
+    Ok(ExitCode::from(1))
+}
+
+fn check_again(directory: &Path) -> Result<ExitCode, Trouble> {
+    let reports = check(&load_history(directory)?);
+    let mut is_fine = true;
+    for report in reports {
+        say(format_args!("{}: {} compared, {} broken", report.promise, report.compared, report.violations.len()));
+        for violation in report.violations {
+            is_fine = false;
+            say(format_args!("  moment {}: {}", violation.at.order, violation.text));
+        }
+    }
+    Ok(ExitCode::from(u8::from(!is_fine)))
+}
+
+fn show_again(show: Show) -> Result<ExitCode, Trouble> {
+    let history = load_history(&show.directory)?;
+    let filter = Filter { keys: show.key.into_iter().collect(), client: show.client, connection: show.connection };
+    // Whoever reads no further has seen enough.
+    let _ = show_all(&history, &filter, show.lines, &mut io::stdout().lock());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! What the data directory of a round is on: a directory, or a disk so small that it can be filled.
+//!
+//! Small disks are mounted in a mount namespace of their own, which a process holds that ends with this one, however that
+//! ends: nothing is left to be unmounted, and nobody else sees them.
+
+use super::Trouble;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Room for some files of the log: 32 MiB each.
+const SIZE: &str = "192M";
+
+/// How much is written at once to fill a disk.
+const PIECE: usize = 256 * 1024;
+
+/// The file that fills it.
+const FILLER: &str = "filler";
+
+/// What a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A directory of the disk that there is.
+    Directory,
+    /// A small tmpfs.
+    Tmpfs,
+    /// A small ext4 in a file.
+    Ext4,
+}
+
+impl Kind {
+    /// Each in its turn.
+    pub(super) const fn of_round(number: u64) -> Self {
+        match number % 3 {
+            1 => Self::Tmpfs,
+            2 => Self::Directory,
+            _ => Self::Ext4,
+        }
+    }
+}
+
+/// Where the data of a round is.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) root: PathBuf,
+    /// Has the namespace; ends when its stdin does.
+    holder: Option<Child>,
+}
+
+impl Disk {
+    /// Mounts a disk at a directory. Where the machine does not allow that, the answer is why, and a disk that can't be
+    /// filled.
+    pub(super) async fn new(kind: Kind, at: &Path) -> Result<(Self, Option<String>), Trouble> {
+        fs::create_dir_all(at).map_err(Trouble::because("make", at))?;
+        let plain = |why| (Self { root: at.to_owned(), holder: None }, why);
+        let mount = match kind {
+            Kind::Directory => return Ok(plain(None)),
+            Kind::Tmpfs => format!("mount -t tmpfs -o size={SIZE} none \"$1\""),
+            // The image has no name once it is mounted; its loop device ends with the mount.
+            Kind::Ext4 => format!(
+                "image=$(mktemp); trap 'rm -f \"$image\"' EXIT; truncate -s {SIZE} \"$image\"; mkfs.ext4 -q -m 0 \"$image\"; \
+                 mount -o loop \"$image\" \"$1\"; rm \"$image\"; trap - EXIT"
+            ),
+        };
+        let script = format!("set -e; {mount}; echo mounted; exec cat >/dev/null");
+        let holder = Command::new("unshare")
+            .args(["--user", "--map-root-user"].iter().filter(|_| !is_root()))
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .arg(at)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut holder = match holder {
+            Ok(holder) => holder,
+            Err(error) => return Ok(plain(Some(format!("no unshare: {error}")))),
+        };
+        let first = match holder.stdout.take() {
+            Some(stdout) => BufReader::new(stdout).lines().next_line().await.ok().flatten(),
+            None => None,
+        };
+        if first.as_deref() == Some("mounted") {
+            let inside = at.strip_prefix("/").unwrap_or(at);
+            let root = Path::new("/proc").join(holder.id().unwrap_or_default().to_string()).join("root").join(inside);
+            return Ok((Self { root, holder: Some(holder) }, None));
+        }
+        let output = holder.wait_with_output().await.map_err(Trouble::because("wait for", Path::new("unshare")))?;
+        Ok(plain(Some(String::from_utf8_lossy(&output.stderr).trim().to_owned())))
+    }
+
+    /// Whether it may be filled.
+    pub(super) const fn is_small(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    /// Fills it to the last byte.
+    pub(super) fn fill(&self) -> Result<(), Trouble> {
+        let path = self.root.join(FILLER);
+        let filled = File::create(&path).and_then(|mut file| {
+            let piece = vec![1; PIECE];
+            loop {
+                match file.write(&piece) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        filled.map_err(Trouble::because("fill", &path))
+    }
+
+    /// Makes room again.
+    pub(super) fn free(&self) -> Result<(), Trouble> {
+        let path = self.root.join(FILLER);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+        .map_err(Trouble::because("remove", &path))
+    }
+}
+
+fn is_root() -> bool {
+    std::process::Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}
+
+/// Copies a directory, for people to look at.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copied = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &copied)?;
+        } else {
+            fs::copy(entry.path(), &copied)?;
+        }
+    }
+    Ok(())
+}
