@@ -158,7 +158,7 @@ impl Plan {
             }
         }
         let fault_pause = random.spread(200 * MILLISECOND, 60 * SECOND) * if busy { 1 } else { 30 };
-        Self {
+        let mut plan = Self {
             fronts: if random.chance(25) { 2 } else { 1 },
             replicas: usize_of(random.between(1, 5)),
             // A base connection is told nothing of what no PUT can carry.
@@ -187,7 +187,13 @@ impl Plan {
             page: random.chance(50).then(|| usize_of(random.spread(1, 1000))),
             faults_every: (fault_pause / 4, fault_pause * 4),
             faults,
+        };
+        if plan.large > 0 {
+            // A large value takes two seconds at the most, or else nothing would ever settle.
+            let least = plan.largest as u64 * plan.latency / (2 * SECOND);
+            plan.window = plan.window.max(usize_of(least));
         }
+        plan
     }
 }
 
