@@ -13,14 +13,15 @@ use crate::history::{Asked, History, Key, Moment, Operation, Outcome, State, Wri
 ///   nothing is said here.
 /// - What is of an unknown outcome takes effect at any time after it was asked, or never. What nobody has asked, as far as
 ///   the operations tell, but has happened, is taken for such a write.
-/// - What was answered as refused or stale has written nothing.
+/// - What was answered as refused or stale has written nothing: where the commits are known, each deletion is by somebody
+///   who was answered otherwise, or not at all.
 /// - A deleted key may be forgotten at any time; then a write of any version fits.
 /// - Of an operation of which is not known which store has answered it, a write may have taken effect in each that was
 ///   served meanwhile, and a value was read in the one that had it.
 pub fn linearizable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Linearizable);
     let mut projected = Projected::of(history, truth);
-    projected.add_what_nobody_asked(history, truth);
+    projected.add_what_nobody_asked(history, truth, &mut findings);
     for (store, keys) in projected.0.iter().enumerate() {
         for (key, operations) in keys.iter().enumerate() {
             let (ops, sources): (Vec<Op>, Vec<Option<&Operation>>) = operations.iter().copied().unzip();
@@ -114,7 +115,7 @@ impl<'a> Projected<'a> {
         }
     }
 
-    fn add_what_nobody_asked(&mut self, history: &History, truth: &Truth) {
+    fn add_what_nobody_asked(&mut self, history: &History, truth: &Truth, findings: &mut Findings) {
         for (store, keys) in self.0.iter_mut().enumerate() {
             let inherited =
                 history.stores.get(store).and_then(|store| store.restored).map_or(0, |(_, through)| through);
@@ -126,6 +127,13 @@ impl<'a> Projected<'a> {
                 let asked: std::collections::BTreeSet<_> = asked.collect();
                 for known in truth.writes(store, key).iter().filter(|known| known.through > inherited) {
                     if !asked.contains(&(known.state.version, known.state.value)) {
+                        // Whoever was refused is among those who did not. A value is told apart from others all the same.
+                        findings.expect(!truth.is_exact() || known.state.value.is_some(), known.at, || {
+                            let (key, found) = (truth.key(key), shown(&known.state));
+                            format!(
+                                "{key:?} in store {store}: expected somebody who may have written it, found {found}"
+                            )
+                        });
                         operations.push((Op { asked: 0, answered: None, did: Did::Wrote(known.state) }, None));
                     }
                 }

@@ -63,7 +63,8 @@ impl Client {
             Purpose::BarrierThenRead { place, read, prefix } => {
                 let is_passed = matches!(outcome, Outcome::Passed { .. });
                 context.record.end(*place, store, outcome);
-                let sight = self.shown.get(prefix).filter(|sight| is_passed && sight.is_current);
+                // All that is shown is current when a barrier is passed: so it counts, whatever it says of itself.
+                let sight = self.shown.get(prefix).filter(|_| is_passed);
                 let entries = sight.map(|sight| {
                     // As LIST has it: strictly after the empty key.
                     let entries = sight.keys.iter().filter(|(key, _)| !key.is_empty());
