@@ -373,7 +373,10 @@ impl Client {
                 }
                 Link::Following { input, .. } => match self.cursor.handle_input(input) {
                     Ok(CursorEvent::Incomplete { .. }) => true,
-                    Ok(CursorEvent::Notice { .. }) => false,
+                    Ok(CursorEvent::Notice { text }) => {
+                        noticed(&text, context);
+                        false
+                    }
                     Ok(CursorEvent::Refused { .. }) => return Err(()),
                     Ok(CursorEvent::Step(step)) => {
                         self.stepped(&step, context);
@@ -446,7 +449,7 @@ impl Client {
             Ok(Said::Change { key, version, .. }) => {
                 self.known.insert(frame::key(&key), Known::At(version.get()));
             }
-            Ok(Said::Notice { .. }) => {}
+            Ok(Said::Notice { text }) => noticed(&text, context),
             Ok(Said::Answer { token, answer }) => {
                 if context.is_wrong(Wrong::AnsweredBeforeShown) {
                     self.tell(token, answer, context);
@@ -496,6 +499,9 @@ impl Client {
                 }
                 (self.replicas, self.held) = (replicas, held);
                 let shown = self.replicas.shown();
+                let views = self.watched.iter().filter_map(|prefix| shown.view(prefix.as_bytes()));
+                let current = views.filter(|view| view.is_current()).count();
+                context.record.gauge("replicas that say that they are current, without a connection", current, 0);
                 self.look(&shown, context);
                 self.is_stale = false;
             }
@@ -510,6 +516,13 @@ impl Client {
             Link::Talking { connection, .. } => connection.output().has_remaining(),
             Link::Following { .. } => self.cursor.output().has_remaining(),
         }
+    }
+}
+
+/// The server says something of the connection. Whatever else there may be to be said: the store loses track of nothing.
+fn noticed(text: &str, context: &mut Context) {
+    if text.contains("lost track") {
+        complain(text, context);
     }
 }
 
