@@ -15,6 +15,7 @@ use crate::history::{Asked, History, Key, Moment, Operation, Outcome, State, Wri
 ///   the operations tell, but has happened, is taken for such a write.
 /// - What was answered as refused or stale has written nothing: where the commits are known, each deletion is by somebody
 ///   who was answered otherwise, or not at all.
+/// - A LIST tells no more keys than were asked for.
 /// - A deleted key may be forgotten at any time; then a write of any version fits.
 /// - Of an operation of which is not known which store has answered it, a write may have taken effect in each that was
 ///   served meanwhile, and a value was read in the one that had it.
@@ -53,7 +54,20 @@ pub fn linearizable(history: &History, truth: &Truth) -> Report {
         }
     }
     nothing_that_was_denied_has_happened(history, truth, &mut findings);
+    no_list_is_too_long(history, &mut findings);
     findings.report()
+}
+
+fn no_list_is_too_long(history: &History, findings: &mut Findings) {
+    for operation in &history.operations {
+        if let (Asked::List { limit, .. }, Outcome::Listed { entries }) = (&operation.asked, &operation.outcome) {
+            let is_within = usize::try_from(*limit).is_ok_and(|limit| entries.len() <= limit);
+            findings.expect(is_within, operation.ended_at, || {
+                let (client, found) = (operation.client, entries.len());
+                format!("a LIST of client {client}: expected at most {limit} keys, found {found}")
+            });
+        }
+    }
 }
 
 fn nothing_that_was_denied_has_happened(history: &History, truth: &Truth, findings: &mut Findings) {
