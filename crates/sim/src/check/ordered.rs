@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 /// - what is told before a MARK is not after its revision; what is told behind it, on a connection that watches, is;
 /// - the answer to a GET comes after the broadcast of what it tells, and `stale put` after the broadcast of what made the
 ///   write stale, where the client knew the version before it when it asked;
+/// - answers come in the order of the requests, but for those to WATCHes and LISTs, which run beside;
 /// - a LIST goes by key;
 /// - who has said HELLO is told of nothing but what it watches;
 /// - every frame with a tag answers something that was asked, and every state that is told, somebody has written.
@@ -61,7 +62,17 @@ impl<'a> Order<'a> {
 
     fn check(mut self, transcript: &'a Transcript, findings: &mut Findings) {
         let mut reader = Reader::new(transcript, self.truth);
+        let mut last = 0;
         while let Some((at, seen)) = reader.next() {
+            if let Some(Request { frame, sequence, .. }) = reader.answered()
+                && !matches!(frame, Frame::Watch { .. } | Frame::List { .. })
+            {
+                findings.expect(last < sequence, at, || {
+                    let who = reader.who();
+                    format!("{who}: expected answers in the order of the requests, found request {sequence} answered after {last}")
+                });
+                last = sequence;
+            }
             match seen {
                 Seen::Sent(Frame::Write { tag, write }) => {
                     let known = self.truth.id(&write.key).and_then(|key| self.known.get(key));
