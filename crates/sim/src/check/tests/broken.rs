@@ -73,6 +73,21 @@ fn ordered_a_value_before_its_broadcast() {
 }
 
 #[test]
+fn ordered_answers_that_change_places() {
+    let not_found = |tag| Frame::Error { tag, text: "\"never\": not found".into() };
+    for (first, second, is_broken) in [(21, 22, false), (22, 21, true)] {
+        let mut build = watched();
+        build.sent(0, Frame::Get { tag: 21, key: "never".into() });
+        build.sent(0, Frame::Get { tag: 22, key: "never".into() });
+        build.received(0, not_found(first));
+        build.received(0, not_found(second));
+        let reports = check(&build.history);
+        let ordered = reports.iter().find(|report| report.promise == Promise::Ordered).unwrap();
+        assert_eq!(!ordered.violations.is_empty(), is_broken, "{:?}", ordered.violations);
+    }
+}
+
+#[test]
 fn ordered_stale_before_what_made_it_stale() {
     let mut build = watched();
     build.put(3, "a/1");
