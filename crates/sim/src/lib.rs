@@ -23,3 +23,9 @@ pub mod world;
 
 pub use random::Random;
 pub use summary::Summary;
+
+/// Prints a line. Whoever reads no further has seen enough.
+pub fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -2,11 +2,10 @@
 #![allow(clippy::print_stderr, reason = "a command line talks")]
 
 use clap::Parser;
-use std::fmt;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use syncline_sim::history::History;
+use syncline_sim::say;
 use syncline_sim::seeds::{Broken, Seeds, fresh_seed, run_all};
 use syncline_sim::show::show;
 use syncline_sim::world::{Variation, Wrong, run};
@@ -57,11 +56,6 @@ const JUDGED: u64 = 100;
 
 const BROKEN: u8 = 1;
 const TOO_LITTLE: u8 = 3;
-
-/// Prints a line. Whoever reads no further has seen enough.
-fn say(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{text}");
-}
 
 fn main() -> ExitCode {
     let Args { seed, seeds, steps, jobs, wrong, clients, history } = Args::parse();

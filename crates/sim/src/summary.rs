@@ -53,23 +53,17 @@ const LOAD: [(&str, u64); 24] = [
 impl Summary {
     /// Adds a run, and what the checkers have found in it.
     pub fn add(&mut self, micros: u64, steps: u64, history: &History, reports: &[Report]) {
-        self.runs += 1;
-        self.micros += micros;
-        self.steps += steps;
-        let mut count = |name: &str, times: usize| *self.counts.entry(name.to_owned()).or_default() += times as u64;
-        count("operations", history.operations.len());
-        count("commits", history.commits.len());
-        count("sights", history.sights.len());
-        for (name, times) in &history.counts {
-            *self.counts.entry(name.clone()).or_default() += times;
+        let mut counts = history.counts.clone();
+        let seen = [
+            ("operations", history.operations.len()),
+            ("commits", history.commits.len()),
+            ("sights", history.sights.len()),
+        ];
+        for (name, times) in seen {
+            *counts.entry(name.to_owned()).or_default() += times as u64;
         }
-        for report in reports {
-            *self.compared.entry(report.promise).or_default() += report.compared;
-        }
-        for (name, gauge) in &history.gauges {
-            let worst = self.gauges.entry(name.clone()).or_insert_with(|| gauge.clone());
-            worst.take(gauge);
-        }
+        let compared = reports.iter().map(|report| (report.promise, report.compared)).collect();
+        self.join(Self { runs: 1, micros, steps, counts, compared, gauges: history.gauges.clone() });
     }
 
     /// Adds what other runs have shown.

@@ -2,12 +2,12 @@
 #![allow(clippy::print_stderr, reason = "it is a command")]
 
 use clap::{Args, Parser, Subcommand};
-use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use syncline_sim::check::check;
+use syncline_sim::say;
 use syncline_sim::seeds::fresh_seed;
 use syncline_sim::show::{Filter, show_all};
 use syncline_sim::torture::{Options, Trouble, load_history, run, table};
@@ -87,11 +87,6 @@ struct Run {
     /// The server's binary; beside this one where it is left out
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-}
-
-/// Prints a line. Whoever reads no further has seen enough.
-fn say(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn main() -> ExitCode {

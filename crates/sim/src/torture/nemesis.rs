@@ -154,10 +154,7 @@ impl Nemesis {
 
     /// Ends the server in order, and has its data looked at.
     pub(super) async fn end(&mut self) -> Result<(), Trouble> {
-        self.load.proxy.lead_to(None);
-        if let Some(server) = self.server.take() {
-            server.terminate().await?;
-        }
+        self.terminate().await?;
         self.launch.run(&[OsStr::new("check"), self.data().as_os_str()]).await.map(drop)
     }
 
@@ -199,20 +196,12 @@ impl Nemesis {
             load.recorder.note(name);
         };
         match fault {
-            Fault::Kill => {
-                note("kill -9");
-                self.kill().await?;
-                self.start(None).await
-            }
+            Fault::Kill => self.kill_and_start(note).await,
             Fault::KillTwice => {
-                note("kill -9");
-                self.kill().await?;
-                self.start(None).await?;
+                self.kill_and_start(note).await?;
                 let soon = self.millis(1, 200);
                 self.watch_for(soon).await?;
-                note("kill -9");
-                self.kill().await?;
-                self.start(None).await
+                self.kill_and_start(note).await
             }
             Fault::KillInStart => {
                 note("kill -9");
@@ -227,10 +216,7 @@ impl Nemesis {
             Fault::Stop => self.stop(note).await,
             Fault::Restart => {
                 note("restarts");
-                self.load.proxy.lead_to(None);
-                if let Some(server) = self.server.take() {
-                    server.terminate().await?;
-                }
+                self.terminate().await?;
                 self.start(None).await
             }
             Fault::Part => {
@@ -305,6 +291,21 @@ impl Nemesis {
         }
     }
 
+    /// Ends the server in order, if there is one.
+    async fn terminate(&mut self) -> Result<(), Trouble> {
+        self.load.proxy.lead_to(None);
+        match self.server.take() {
+            Some(server) => server.terminate().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn kill_and_start(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+        note("kill -9");
+        self.kill().await?;
+        self.start(None).await
+    }
+
     async fn stop(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
         let Some(server) = &self.server else { return Ok(()) };
         note("SIGSTOP");
@@ -312,9 +313,7 @@ impl Nemesis {
         let long = self.millis(50, 4000);
         sleep(long).await;
         if self.random.chance(20) {
-            note("kill -9");
-            self.kill().await?;
-            return self.start(None).await;
+            return self.kill_and_start(note).await;
         }
         match &self.server {
             Some(server) => server.signal("CONT").await,
@@ -329,9 +328,7 @@ impl Nemesis {
         let flooded = client::flood(&self.load, self.random.fork(), FULL).await;
         if flooded && self.random.chance(30) {
             // It must start on a full disk, too.
-            note("kill -9");
-            self.kill().await?;
-            self.start(None).await?;
+            self.kill_and_start(note).await?;
         }
         let long = self.millis(50, 1000);
         let watched = self.watch_for(long).await;
@@ -362,10 +359,7 @@ impl Nemesis {
         if self.random.chance(50) {
             self.kill().await?;
         } else {
-            self.load.proxy.lead_to(None);
-            if let Some(server) = self.server.take() {
-                server.terminate().await?;
-            }
+            self.terminate().await?;
         }
         self.load.recorder.end(self.store);
         let old = self.data();

@@ -151,7 +151,7 @@ impl Engine {
         self.syncing.is_none() && self.waiting.is_empty()
     }
 
-    /// The batch reaches the disk, as far as that is well. `fails` says that the sync fails.
+    /// The batch reaches the disk, as far as that is well.
     pub(super) fn commit(&mut self, transactions: Vec<Transaction>, record: &mut Record) -> Vec<Outcome> {
         let refused = |reason: &str| Outcome::Unavailable { reason: reason.into() };
         match self.disk {

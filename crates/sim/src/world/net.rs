@@ -123,9 +123,8 @@ impl Net {
         if batch.submissions.is_empty() {
             front.is_committing = false;
         } else if context.is_wrong(Wrong::AcknowledgedBeforeSynced) {
-            let of = batch.submissions.clone();
             let empty = Batch { front: batch.front, incarnation: batch.incarnation, submissions: Vec::new() };
-            self.finish(Batch { submissions: of, ..batch }, false, context);
+            self.finish(batch, false, context);
             self.engine.submit(empty, &mut context.agenda, &mut context.random);
         } else {
             self.engine.submit(batch, &mut context.agenda, &mut context.random);

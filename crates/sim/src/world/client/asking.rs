@@ -79,11 +79,7 @@ impl Client {
 
     /// Who was answered looks for what was written.
     fn look_again(&mut self, request: &Request, context: &mut Context) {
-        let wrote: Vec<_> = match request {
-            Request::Put { key, .. } | Request::Delete { key, .. } => vec![key],
-            Request::Txn { operations } => operations.iter().map(Operation::key).collect(),
-            _ => return,
-        };
+        let wrote = keys_of_write(request);
         for prefix in &self.watched {
             if wrote.iter().any(|key| key.starts_with(prefix.as_bytes()))
                 && let Some(sight) = self.shown.get_mut(prefix)
@@ -141,17 +137,8 @@ impl Client {
     }
 
     pub(super) fn forget(&mut self, request: &Request) {
-        let mut forget = |key: &Bytes| self.known.remove(&frame::key(key));
-        match request {
-            Request::Put { key, .. } | Request::Delete { key, .. } => {
-                forget(key);
-            }
-            Request::Txn { operations } => {
-                for operation in operations {
-                    forget(operation.key());
-                }
-            }
-            _ => {}
+        for key in keys_of_write(request) {
+            self.known.remove(&frame::key(key));
         }
     }
 
@@ -205,6 +192,15 @@ impl Client {
     /// What readers see of a prefix.
     pub(in crate::world) fn shown(&self, prefix: &Key) -> Option<&Sight> {
         self.shown.get(prefix)
+    }
+}
+
+/// The keys of a write; of a transaction, also those that it checks.
+fn keys_of_write(request: &Request) -> Vec<&Bytes> {
+    match request {
+        Request::Put { key, .. } | Request::Delete { key, .. } => vec![key],
+        Request::Txn { operations } => operations.iter().map(Operation::key).collect(),
+        _ => Vec::new(),
     }
 }
 
