@@ -50,17 +50,24 @@ impl From<Failure> for GetError {
     }
 }
 
+/// What is said of a write of which it is known that nothing came of it: the errors of all writes have the same variants.
+macro_rules! refusal_of_a_write {
+    ($failure:expr) => {
+        match RequestError::from($failure) {
+            RequestError::BaseOnly(base_only) => base_only.into(),
+            RequestError::TooLarge { text } => Self::TooLarge { text },
+            RequestError::Unavailable { reason } => Self::Unavailable { reason },
+            RequestError::Refused { text } => Self::Refused { text },
+        }
+    };
+}
+
 impl From<Failure> for PutError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Answered(Answer::Stale) => Self::StalePut,
             Failure::Lost { reason } => Self::OutcomeUnknown { reason },
-            failure => match failure.into() {
-                RequestError::BaseOnly(base_only) => base_only.into(),
-                RequestError::TooLarge { text } => Self::TooLarge { text },
-                RequestError::Unavailable { reason } => Self::Unavailable { reason },
-                RequestError::Refused { text } => Self::Refused { text },
-            },
+            failure => refusal_of_a_write!(failure),
         }
     }
 }
@@ -70,12 +77,7 @@ impl From<Failure> for TxnError {
         match failure {
             Failure::Answered(Answer::StaleKey { key }) => Self::StaleKey { key },
             Failure::Lost { reason } => Self::OutcomeUnknown { reason },
-            failure => match failure.into() {
-                RequestError::BaseOnly(base_only) => base_only.into(),
-                RequestError::TooLarge { text } => Self::TooLarge { text },
-                RequestError::Unavailable { reason } => Self::Unavailable { reason },
-                RequestError::Refused { text } => Self::Refused { text },
-            },
+            failure => refusal_of_a_write!(failure),
         }
     }
 }
