@@ -1,8 +1,8 @@
 //! PUTL: values that a PUT can't carry, where the operator allows them. One sentence of the protocol a test.
 
 use crate::support::{
-    checks, delete, encoded, error, get, list, mark, on_each_engine, on_each_engine_with, put, put_large, puts, txn,
-    watch,
+    Lab, checks, delete, encoded, error, get, list, mark, on_each_engine, on_each_engine_with, put, put_large, puts,
+    txn, watch,
 };
 use std::thread;
 use syncline_server::Config;
@@ -11,6 +11,19 @@ const MAX: usize = 16 << 20;
 
 fn allowed(config: &mut Config) {
     config.limits.max_entry = MAX;
+}
+
+/// Runs a test for readers that follow the recent log, and for such as the store tells everything.
+fn near_and_behind_the_log(test: impl Fn(&Lab)) {
+    for recent_log in [64 << 20, 0] {
+        on_each_engine_with(
+            |config| {
+                allowed(config);
+                config.recent_log = recent_log;
+            },
+            &test,
+        );
+    }
 }
 
 fn value(bytes: usize) -> String {
@@ -89,51 +102,35 @@ fn what_a_put_carries_travels_as_a_put_alone() {
 
 #[test]
 fn a_base_connection_is_told_that_it_is_too_large_and_gets_no_broadcast_of_it() {
-    for recent_log in [64 << 20, 0] {
-        on_each_engine_with(
-            |config| {
-                allowed(config);
-                config.recent_log = recent_log;
-            },
-            |lab| {
-                let mut base = lab.server.connected();
-                let mut client = lab.server.extended();
-                client.expect(&put(1, "k", "small", 1), &put(1, "k", "small", 1));
-                assert_eq!(base.receive(), put(0, "k", "small", 1));
-                let large = put_large(1, "k", &value(70_000), 2);
-                client.expect(&large, &large);
-                client.expect(&put(1, "l", "other", 1), &put(1, "l", "other", 1));
-                assert_eq!(base.receive(), put(0, "l", "other", 1));
-                let text = "too large: key and value of 70001 bytes together, expected at most 65525";
-                base.expect(&get(2, "k"), &error(2, text));
-                base.expect_silence();
-                client.expect(&delete(3, "k", 3), &delete(3, "k", 3));
-                assert_eq!(base.receive(), put(0, "k", "", 3), "from then on it is told again");
-            },
-        );
-    }
+    near_and_behind_the_log(|lab| {
+        let mut base = lab.server.connected();
+        let mut client = lab.server.extended();
+        client.expect(&put(1, "k", "small", 1), &put(1, "k", "small", 1));
+        assert_eq!(base.receive(), put(0, "k", "small", 1));
+        let large = put_large(1, "k", &value(70_000), 2);
+        client.expect(&large, &large);
+        client.expect(&put(1, "l", "other", 1), &put(1, "l", "other", 1));
+        assert_eq!(base.receive(), put(0, "l", "other", 1));
+        let text = "too large: key and value of 70001 bytes together, expected at most 65525";
+        base.expect(&get(2, "k"), &error(2, text));
+        base.expect_silence();
+        client.expect(&delete(3, "k", 3), &delete(3, "k", 3));
+        assert_eq!(base.receive(), put(0, "k", "", 3), "from then on it is told again");
+    });
 }
 
 #[test]
 fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
-    for recent_log in [64 << 20, 0] {
-        on_each_engine_with(
-            |config| {
-                allowed(config);
-                config.recent_log = recent_log;
-            },
-            |lab| {
-                let mut early = lab.server.watching("k");
-                let mut client = lab.server.extended();
-                let request = put_large(1, "k", &value(300_000), 1);
-                client.expect(&request, &request);
-                early.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(0, 1)]);
-                let mut late = lab.server.extended();
-                late.send(&watch(2, "", 0));
-                late.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(2, 1)]);
-            },
-        );
-    }
+    near_and_behind_the_log(|lab| {
+        let mut early = lab.server.watching("k");
+        let mut client = lab.server.extended();
+        let request = put_large(1, "k", &value(300_000), 1);
+        client.expect(&request, &request);
+        early.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(0, 1)]);
+        let mut late = lab.server.extended();
+        late.send(&watch(2, "", 0));
+        late.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(2, 1)]);
+    });
 }
 
 #[test]
