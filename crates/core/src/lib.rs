@@ -8,6 +8,7 @@
 //!   the order of the commits.
 //! - [`client::Connection`]: the client's side: tags in flight, answers, broadcasts.
 //! - [`client::Cursor`]: the client's side of one that only follows the history, over all its connections.
+//! - [`Rights`]: what somebody may read and write.
 //! - [`Transaction`]: what is written together, and the rule by which it is accepted.
 //! - [`RecentLog`]: the newest part of the history, encoded once for everybody.
 
@@ -16,6 +17,8 @@ mod entry;
 mod id;
 mod log;
 mod output;
+mod prefix_set;
+mod rights;
 pub mod server;
 mod stretch;
 mod text;
@@ -25,5 +28,6 @@ pub use entry::{Entry, KeyPage, Page, PageError};
 pub use id::{ConnId, StoreId};
 pub use log::{RecentLog, Unread};
 pub use output::Output;
+pub use rights::Rights;
 pub use stretch::{Committed, Dialect, Stretch, StretchBuilder};
 pub use transaction::{Operation, Outcome, Transaction};

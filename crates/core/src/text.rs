@@ -21,6 +21,8 @@ pub(crate) const UNKNOWN_KIND: &str = "unknown message kind";
 pub(crate) const TOO_LARGE: &str = "too large: ";
 /// What the text starts with where the store or the server can't, for now.
 pub(crate) const UNAVAILABLE: &str = "unavailable: ";
+/// What the text starts with where a right is missing.
+pub(crate) const NOT_PERMITTED: &str = "not permitted: ";
 /// What stands before the version in the text of a GET that found a tombstone.
 const DELETED_AT: &str = "deleted at version ";
 
@@ -96,6 +98,26 @@ pub(crate) fn twice_in_a_transaction(key: &[u8]) -> Bytes {
 /// A WATCH on a connection that watches enough.
 pub(crate) fn too_many_watches() -> Bytes {
     format!("{TOO_LARGE}expected at most {} prefixes watched on one connection", Limits::MAX_WATCHES).into()
+}
+
+/// A key that somebody may not read, whether it is there or not.
+pub(crate) fn no_right_to_read(key: &[u8]) -> Bytes {
+    format!("{NOT_PERMITTED}expected the right to read {}", Quoted(key)).into()
+}
+
+/// A prefix under which somebody may not read every key that there could be.
+pub(crate) fn no_right_to_read_all(prefix: &[u8]) -> Bytes {
+    format!("{NOT_PERMITTED}expected the right to read everything under {}", Quoted(prefix)).into()
+}
+
+/// A key that somebody may not write, whether it is there or not.
+pub(crate) fn no_right_to_write(key: &[u8]) -> Bytes {
+    format!("{NOT_PERMITTED}expected the right to write {}", Quoted(key)).into()
+}
+
+/// What only an admin may do.
+pub(crate) fn no_admin() -> Bytes {
+    format!("{NOT_PERMITTED}expected the rights of an admin").into()
 }
 
 /// The store or the server can't, for now. A reason that is longer than people read is clipped.

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use syncline_core::server::{Connection, Effect, Input, Terms, unavailable};
+use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
 use syncline_core::{PageError, Transaction};
 use syncline_store::{ChangedError, Store};
 use syncline_wire::{Message, Tag};
@@ -53,7 +53,7 @@ where
     S: Store,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = Connection::new(registration.mailbox.id, service.terms);
+    let connection = Connection::new(registration.mailbox.id, service.terms, Access::open());
     let mut driver = Driver {
         service,
         registration,
@@ -186,7 +186,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     self.connection.handle_status(status);
                 }
                 // Asked for by `Access::Password` only, which nothing sets yet: nobody is let in unchecked.
-                Effect::Verify { .. } => self.connection.handle_verdict(false),
+                Effect::Verify { .. } => self.connection.handle_verdict(None),
             }
         }
         acted

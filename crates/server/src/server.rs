@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use syncline_core::ConnId;
-use syncline_core::server::{Access, LimitError, Terms};
+use syncline_core::server::{LimitError, Terms};
 use syncline_store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -99,7 +99,7 @@ impl<S: Store> Server<S> {
         let local_addr = listener.local_addr().map_err(listen)?;
 
         let hub = Hub::follow(&store, config.recent_log);
-        let terms = Terms { access: Access::Open, limits, store: store.id(), heartbeat: config.heartbeat };
+        let terms = Terms { limits, store: store.id(), heartbeat: config.heartbeat };
         let queue = CommitQueue::new(config.max_queue);
         let service = Arc::new(Service { store, queue, terms, started: Instant::now() });
 

@@ -28,7 +28,7 @@ pub enum Decoded {
         /// Where they are there, it may turn out to be longer.
         expected: usize,
     },
-    /// The beginning of a TXN or PUTL that is larger than is taken. The buffer is as it was; the connection can go on
+    /// The beginning of a frame that is larger than is taken. The buffer is as it was; the connection can go on
     /// behind that frame.
     TooLarge {
         /// What the frame is.
@@ -78,9 +78,32 @@ pub fn decode_within(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded,
     decode_other(kind, tag, buffer, max_frame)
 }
 
+/// Takes the next frame off the front of `buffer`, of whatever kind, if it has at most `max_frame` bytes: for frames of
+/// somebody whom one does not want to give much room. All others are [`Decoded::TooLarge`].
+///
+/// # Errors
+/// As [`decode_within`].
+pub fn decode_bounded(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, Malformed> {
+    if let Some(&[kind, low, high]) = buffer.first_chunk::<HEADER_LENGTH>()
+        && let Some(kind) = Kind::from_byte(kind)
+    {
+        let tag = Tag::new(u16::from_le_bytes([low, high]));
+        let walk = Walk::new(kind, tag);
+        match walk.measure(buffer, max_frame)? {
+            Measured::Whole { .. } => {}
+            Measured::Incomplete { expected } => return Ok(Decoded::Incomplete { expected }),
+            Measured::TooLarge(excess) => {
+                return Ok(Decoded::TooLarge { kind, tag, excess, skip: Skip::new(walk) });
+            }
+        }
+    }
+    decode_within(buffer, max_frame)
+}
+
 #[inline(never)]
 fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, Malformed> {
-    if let Some(walk) = Walk::new(kind, tag) {
+    if matches!(kind, Kind::Txn | Kind::PutLarge) {
+        let walk = Walk::new(kind, tag);
         return Ok(match walk.measure(buffer, max_frame)? {
             Measured::Whole { length } => {
                 let frame = buffer.split_to(length);
@@ -103,7 +126,7 @@ fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -
         Kind::Watch => Watch::decode(tag, buffer).map(Message::Watch),
         Kind::Mark => Mark::decode(tag, buffer).map(Message::Mark),
         Kind::List => List::decode(tag, buffer).map(Message::List),
-        // The first two have had their walk.
+        // The first two were taken above.
         Kind::Txn | Kind::PutLarge | Kind::Status => Status::decode(tag, buffer).map(Message::Status),
     }))
 }
@@ -119,6 +142,8 @@ fn decoded(frame: Result<Message, usize>) -> Decoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Revision, Version};
+    use bytes::Bytes;
 
     #[test]
     fn a_key_shares_the_memory_of_the_buffer() {
@@ -166,6 +191,47 @@ mod tests {
         assert_eq!(found.unwrap_err().to_string(), text);
         let Ok(Decoded::TooLarge { mut skip, .. }) = decode_within(&mut buffer, 20) else { panic!("not too large") };
         assert_eq!(skip.skip(&mut buffer), Err(Malformed::UnknownOperation { operation: 2, tag: Tag::new(7) }));
+    }
+
+    #[test]
+    fn every_kind_has_a_length_that_is_known_before_it_is_there() {
+        let tag = Tag::new(7);
+        let (key, value) = (|| Bytes::from(vec![b'k'; 300]), || Bytes::from(vec![b'v'; 500]));
+        let version = Version::new(9);
+        let frames = [
+            Message::get(tag, key()),
+            Message::put(tag, key(), value(), version),
+            Message::error(tag, value()),
+            Message::auth(tag, value()),
+            Message::hello(tag, value()),
+            Message::delete(tag, key(), version),
+            Message::watch(tag, key(), Revision::new(9)),
+            Message::mark(tag, Revision::new(9)),
+            Message::list(tag, key(), value(), 9),
+            Message::status(tag, value()),
+        ];
+        for message in frames {
+            let mut whole = BytesMut::new();
+            message.encode(&mut whole).unwrap();
+            let length = whole.len();
+            for there in 0..length {
+                let mut front = BytesMut::from(&whole[..there]);
+                match decode_bounded(&mut front, length) {
+                    Ok(Decoded::Incomplete { expected }) => {
+                        assert!(there < expected && expected <= length, "{message}")
+                    }
+                    other => panic!("{there} bytes of {message}: {other:?}"),
+                }
+            }
+            assert_eq!(decode_bounded(&mut whole.clone(), length), Ok(Decoded::Frame(message.clone())));
+            let mut behind = whole.clone();
+            behind.extend_from_slice(b"behind");
+            let Ok(Decoded::TooLarge { kind, mut skip, .. }) = decode_bounded(&mut behind, length - 1) else {
+                panic!("{message} is longer than that")
+            };
+            assert_eq!((kind, skip.skip(&mut behind)), (message.kind(), Ok(true)));
+            assert_eq!(behind, "behind", "{message}");
+        }
     }
 
     #[test]

@@ -49,7 +49,9 @@ mod walk;
 mod watch;
 
 pub use auth::{Auth, Password};
-pub use decode::{Decoded, HEADER_LENGTH, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, decode, decode_within};
+pub use decode::{
+    Decoded, HEADER_LENGTH, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, decode, decode_bounded, decode_within,
+};
 pub use delete::Delete;
 pub use error::Error;
 pub use get::Get;

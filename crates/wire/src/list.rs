@@ -12,7 +12,7 @@ use crate::{BadMessage, Kind, Tag, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The bytes that a limit takes.
-const LIMIT_BYTES: usize = 4;
+pub(crate) const LIMIT_BYTES: usize = 4;
 
 /// Asks for the keys under a prefix, in order. Answered with a PUT for each, and then a MARK, all of the same tag.
 #[derive(Clone, Debug, PartialEq, Eq)]

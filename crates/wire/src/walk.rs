@@ -1,10 +1,11 @@
-//! The way through the frames that may be larger than one would hold: where their parts end, without their bytes.
+//! The way through frames that may be larger than one would hold: where their parts end, without their bytes.
 //!
-//! TXN and PUTL claim up to gigabytes. A [`Walk`] goes from part to part by the lengths that stand between them, so that
+//! TXN and PUTL claim up to gigabytes, and from a stranger even a PUT may be more than one takes. A [`Walk`] goes from part to part by the lengths that stand between them, so that
 //! how long a frame is, is known before it is there; and with [`Skip`] one that is too large passes through a small
 //! buffer.
 
 use crate::decode::HEADER_LENGTH;
+use crate::list::LIMIT_BYTES;
 use crate::number::NUMBER_BYTES;
 use crate::txn::COUNT_BYTES;
 use crate::{BadMessage, Kind, Malformed, Tag, Txn, string};
@@ -66,6 +67,8 @@ impl OperationKind {
 ///                 Value ────────┘
 ///
 ///  PUTL: Key ──▶ Value ──▶ the end
+///
+///  all others: Strings ──▶ the end
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -73,10 +76,19 @@ enum Part {
     Count,
     /// Header and key.
     Key,
+    /// After `head` bytes, one of as many strings; behind the last of them, `tail` bytes.
+    Strings { head: usize, count: usize, tail: usize },
     /// An operation: its kind, its key, and its version where it has no value.
     Operation,
     /// A value and its version.
     Value { length_bytes: usize },
+}
+
+impl Part {
+    /// All of a frame that is a header, so many strings, and a tail.
+    const fn strings(count: usize, tail: usize) -> Self {
+        Self::Strings { head: HEADER_LENGTH, count, tail }
+    }
 }
 
 /// A way through a frame. The same from the front as often as one likes.
@@ -99,14 +111,18 @@ enum Step {
 }
 
 impl Walk {
-    /// A way through a frame of this kind; nothing for the kinds whose length is bounded by their format.
-    pub(crate) const fn new(kind: Kind, tag: Tag) -> Option<Self> {
+    /// A way through a frame of this kind.
+    pub(crate) const fn new(kind: Kind, tag: Tag) -> Self {
         let next = match kind {
             Kind::Txn => Part::Count,
             Kind::PutLarge => Part::Key,
-            _ => return None,
+            Kind::Get | Kind::Error | Kind::Auth | Kind::Hello | Kind::Status => Part::strings(1, 0),
+            Kind::Put => Part::strings(2, NUMBER_BYTES),
+            Kind::Delete | Kind::Watch => Part::strings(1, NUMBER_BYTES),
+            Kind::Mark => Part::strings(0, NUMBER_BYTES),
+            Kind::List => Part::strings(2, LIMIT_BYTES),
         };
-        Some(Self { tag, next, operations: 0 })
+        Self { tag, next, operations: 0 }
     }
 
     /// Goes on by one part, of which `front` is what is there.
@@ -121,6 +137,20 @@ impl Walk {
                 self.next = Part::Value { length_bytes: VALUE_LENGTH_BYTES };
                 string::ONLY_OVERHEAD + length
             })),
+            Part::Strings { head, count, tail } => {
+                let string = match count {
+                    0 => Some(0),
+                    _ => u16_at(front, head).map(|length| string::LENGTH_BYTES + length),
+                };
+                short(string.map(|string| {
+                    let (next, length) = match count {
+                        0 | 1 => (Part::Operation, head + string + tail),
+                        _ => (Part::Strings { head: 0, count: count - 1, tail }, head + string),
+                    };
+                    self.next = next;
+                    length
+                }))
+            }
             Part::Operation if self.operations == 0 => Step::End,
             Part::Operation => {
                 let Some(byte) = front.first() else { return Ok(Step::Short) };
@@ -158,6 +188,7 @@ impl Walk {
             + match self.next {
                 Part::Count => HEADER_LENGTH + COUNT_BYTES,
                 Part::Key => string::ONLY_OVERHEAD + VALUE_LENGTH_BYTES + NUMBER_BYTES,
+                Part::Strings { head, count, tail } => head + count * string::LENGTH_BYTES + tail,
                 Part::Operation => 0,
                 Part::Value { length_bytes } => length_bytes + NUMBER_BYTES,
             }
@@ -262,7 +293,7 @@ mod tests {
     #[test]
     fn a_skip_holds_next_to_nothing() {
         // A PUTL of 4 GiB less 1, whose bytes come in pieces.
-        let mut skip = Skip::new(Walk::new(Kind::PutLarge, Tag::new(1)).unwrap());
+        let mut skip = Skip::new(Walk::new(Kind::PutLarge, Tag::new(1)));
         let mut buffer = BytesMut::from(&b"\x0a\x01\x00\x01\x00k\xff\xff\xff\xff"[..]);
         assert_eq!(skip.skip(&mut buffer), Ok(false));
         let mut left = u64::from(u32::MAX) + 8;

@@ -2,18 +2,25 @@
 
 use super::requests::{Answer, AtFront, Read, Reply, Request, Requests, Start};
 use super::scan::{Scan, Scans, Wanted};
-use super::session::{Authorized, Session};
+use super::session::{Access, MAX_GUESSES, Session};
 use super::timeline::{Behind, OUTPUT_ROOM, Timeline};
 use super::write::{Write, check_key};
 use super::{Limits, Terms};
 use crate::stretch::{Dialect, is_large};
-use crate::{ConnId, Entry, KeyPage, Outcome, Output, Page, PageError, RecentLog, Transaction, text};
+use crate::{ConnId, Entry, KeyPage, Outcome, Output, Page, PageError, RecentLog, Rights, Transaction, text};
 use bytes::{Bytes, BytesMut};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use syncline_wire::{
-    Auth, Decoded, Get, Kind, List, Malformed, Mark, Message, Password, Revision, Skip, Tag, decode_within,
+    Auth, Decoded, Get, Kind, List, Malformed, Message, Password, Revision, Skip, Tag, decode_bounded, decode_within,
 };
+
+/// The longest frame that is taken of somebody who has not shown who they are: an AUTH whose name and password have 1 KiB
+/// together. All else is passed over as it comes.
+const MAX_AUTH_FRAME: usize = 5 + 1024;
+
+/// The bytes of answers that may wait for somebody who has not shown who they are.
+const MAX_UNSENT_TO_STRANGERS: usize = 2048;
 
 /// What a [`Connection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
 /// asked for; reads are also done in that order, so that a later one is never older.
@@ -131,11 +138,11 @@ enum Asked {
 
 impl Connection {
     /// A connection has come in.
-    pub fn new(id: ConnId, terms: Terms) -> Self {
+    pub fn new(id: ConnId, terms: Terms, access: Access) -> Self {
         Self {
             id,
             terms,
-            session: Session::new(terms.access),
+            session: Session::new(access),
             hello: false,
             skip: None,
             requests: Requests::default(),
@@ -165,6 +172,14 @@ impl Connection {
     /// Whether it watches something, and so is to be told when [time has passed](Self::handle_beat).
     pub fn is_watching(&self) -> bool {
         self.timeline.is_watching()
+    }
+
+    /// What it may do; `None`: it has not shown yet who it is.
+    pub fn rights(&self) -> Option<&Arc<Rights>> {
+        match &self.session {
+            Session::Open(authorized) => Some(authorized.rights()),
+            Session::Stranger { .. } | Session::Verifying { .. } => None,
+        }
     }
 
     /// Whether it waits for the log to grow: if not, it need not be shown it before something else has happened.
@@ -203,7 +218,11 @@ impl Connection {
                 }
                 continue;
             }
-            match decode_within(buffer, self.terms.limits.max_frame()) {
+            let decoded = match self.session {
+                Session::Open(_) => decode_within(buffer, self.terms.limits.max_frame()),
+                Session::Stranger { .. } | Session::Verifying { .. } => decode_bounded(buffer, MAX_AUTH_FRAME),
+            };
+            match decoded {
                 Ok(Decoded::Frame(message)) => self.handle_message(message),
                 Ok(Decoded::Incomplete { expected }) => return Input::Wanted { expected },
                 Ok(Decoded::TooLarge { kind, tag, excess, skip }) => {
@@ -211,7 +230,8 @@ impl Connection {
                     let text = match self.session {
                         Session::Open(_) if self.hello => text::frame_too_large(kind, excess),
                         Session::Open(_) => text::before_hello(kind),
-                        Session::Stranger | Session::Verifying => text::BAD_MESSAGE_TYPE.into(),
+                        _ if kind == Kind::Auth => text::frame_too_large(kind, excess),
+                        Session::Stranger { .. } | Session::Verifying { .. } => text::BAD_MESSAGE_TYPE.into(),
                     };
                     self.answer_now(Message::error(tag, text));
                 }
@@ -301,17 +321,25 @@ impl Connection {
         })
     }
 
-    /// Whether the password of [`Effect::Verify`] is right.
-    pub fn handle_verdict(&mut self, right: bool) {
-        let Session::Verifying = self.session else {
+    /// What the password of [`Effect::Verify`] gives the right to; `None`: it is wrong. After [`MAX_GUESSES`] wrong ones the
+    /// connection ends.
+    pub fn handle_verdict(&mut self, verdict: Option<Arc<Rights>>) {
+        if self.was_abandoned() {
+            return;
+        }
+        let Session::Verifying { guesses } = self.session else {
             return debug_assert!(false, "a verdict on what was not asked");
         };
-        self.session = if right { Session::verified() } else { Session::Stranger };
+        let right = verdict.is_some();
+        self.session = Session::judged(guesses, verdict);
         self.requests.answer(|request| match request {
             Request::Auth(Auth { tag, .. }) if right => Ok(Answer::now(Message::auth(tag, ""))),
             Request::Auth(Auth { tag, .. }) => Ok(Answer::now(Message::error(tag, text::BAD_PASSWORD))),
             other => Err(other),
         });
+        if matches!(self.session, Session::Stranger { guesses } if guesses >= MAX_GUESSES) {
+            self.closing = true;
+        }
     }
 
     /// What became of the earliest undecided [`Effect::Commit`]. Where that is not known, the connection is abandoned: no
@@ -414,8 +442,8 @@ impl Connection {
     /// Sends what may be sent: changes that the log holds, and answers in their places. An authorized connection
     /// follows the log from the first call on; nothing that it asks is done before.
     pub fn handle_log(&mut self, log: &RecentLog) {
-        if matches!(self.session, Session::Open(_)) {
-            self.timeline.begin(log.head());
+        if let Session::Open(authorized) = &self.session {
+            self.timeline.begin(authorized, log.head());
             self.timeline.skip_to(log.head());
         }
         loop {
@@ -520,66 +548,70 @@ impl Connection {
 
     fn handle_message(&mut self, message: Message) {
         match self.session {
-            Session::Open(authorized) => {
-                if let Err(refusal) = self.handle_request(authorized, message) {
-                    self.answer_now(refusal);
+            Session::Open(_) => {
+                let tag = message.tag();
+                if let Err(text) = self.handle_request(message) {
+                    self.answer_now(Message::error(tag, text));
                 }
             }
-            Session::Stranger => match message {
+            Session::Stranger { guesses } => match message {
                 Message::Auth(auth) => {
-                    self.session = Session::Verifying;
+                    self.session = Session::Verifying { guesses };
                     self.requests.push_auth(auth);
                 }
                 other => self.answer_now(Message::error(other.tag(), text::BAD_MESSAGE_TYPE)),
             },
-            Session::Verifying => debug_assert!(false, "nothing is read meanwhile"),
+            Session::Verifying { .. } => debug_assert!(false, "nothing is read meanwhile"),
         }
     }
 
     /// # Errors
-    /// The answer that refuses it.
-    fn handle_request(&mut self, authorized: Authorized, message: Message) -> Result<(), Message> {
+    /// The text that refuses it.
+    fn handle_request(&mut self, message: Message) -> Result<(), Bytes> {
+        let is_hello = matches!(message, Message::Hello(_));
+        let request = self.request(message)?;
+        let Session::Open(authorized) = &self.session else { return Err(text::BAD_MESSAGE_TYPE.into()) };
+        let granted = authorized.grant(request)?;
+        self.hello |= is_hello;
+        self.requests.push_granted(granted);
+        Ok(())
+    }
+
+    /// What a message asks for, within the limits.
+    ///
+    /// # Errors
+    /// The text that refuses what the protocol or the limits don't allow.
+    fn request(&self, message: Message) -> Result<Request, Bytes> {
         let (tag, kind) = (message.tag(), message.kind());
-        let refused = |text: Bytes| Message::error(tag, text);
         let limits = &self.terms.limits;
         let is_base = matches!(kind, Kind::Get | Kind::Put | Kind::Error | Kind::Auth);
-        match message {
-            Message::Hello(_) if !self.hello => {
-                self.hello = true;
-                self.requests.push_at_front(authorized, AtFront::Hello(tag));
-            }
-            _ if !is_base && !self.hello => return Err(refused(text::before_hello(kind))),
+        Ok(match message {
+            Message::Hello(_) if !self.hello => Request::AtFront(AtFront::Hello(tag)),
+            _ if !is_base && !self.hello => return Err(text::before_hello(kind)),
             Message::Get(get) => {
-                check_key(&get.key, limits).map_err(refused)?;
-                self.requests.push_get(authorized, get);
+                check_key(&get.key, limits)?;
+                Request::get(get)
             }
-            Message::Put(put) => self.requests.push_write(authorized, Write::put(put, limits).map_err(refused)?),
-            Message::PutLarge(put) => {
-                self.requests.push_write(authorized, Write::put_large(put, limits).map_err(refused)?);
-            }
-            Message::Delete(delete) => {
-                self.requests.push_write(authorized, Write::delete(delete, limits).map_err(refused)?);
-            }
-            Message::Txn(txn) => self.requests.push_write(authorized, Write::txn(txn, limits).map_err(refused)?),
+            Message::Put(put) => Request::Write(Write::put(put, limits)?),
+            Message::PutLarge(put) => Request::Write(Write::put_large(put, limits)?),
+            Message::Delete(delete) => Request::Write(Write::delete(delete, limits)?),
+            Message::Txn(txn) => Request::Write(Write::txn(txn, limits)?),
             Message::Watch(watch) => {
-                check_key(&watch.prefix, limits).map_err(refused)?;
+                check_key(&watch.prefix, limits)?;
                 if self.timeline.watched() + self.requests.watches() >= Limits::MAX_WATCHES {
-                    return Err(refused(text::too_many_watches()));
+                    return Err(text::too_many_watches());
                 }
-                self.requests.push_at_front(authorized, AtFront::Watch(watch));
+                Request::watch(watch)
             }
             Message::List(list) => {
-                check_key(&list.prefix, limits).map_err(refused)?;
-                check_key(&list.after, limits).map_err(refused)?;
-                self.requests.push_at_front(authorized, AtFront::List(list));
+                check_key(&list.prefix, limits)?;
+                check_key(&list.after, limits)?;
+                Request::list(list)
             }
-            Message::Mark(Mark { .. }) => self.requests.push_at_front(authorized, AtFront::Barrier(tag, None)),
-            Message::Status(_) => self.requests.push_status(authorized, tag),
-            Message::Hello(_) | Message::Error(_) | Message::Auth(_) => {
-                return Err(refused(text::cannot_be_applied(kind)));
-            }
-        }
-        Ok(())
+            Message::Mark(_) => Request::AtFront(AtFront::Barrier(tag, None)),
+            Message::Status(_) => Request::Read(Read::Status(tag)),
+            Message::Hello(_) | Message::Error(_) | Message::Auth(_) => return Err(text::cannot_be_applied(kind)),
+        })
     }
 
     fn answer_now(&mut self, message: Message) {
@@ -587,9 +619,14 @@ impl Connection {
     }
 
     fn takes_requests(&self) -> bool {
-        self.requests.len() + self.scans.len() < self.terms.limits.max_requests
-            && self.requests.bytes() + self.timeline.unsent() < self.terms.limits.max_unsent
-            && !matches!(self.session, Session::Verifying)
+        let limits = &self.terms.limits;
+        let max_unsent = match self.session {
+            Session::Open(_) => limits.max_unsent,
+            Session::Stranger { .. } => limits.max_unsent.min(MAX_UNSENT_TO_STRANGERS),
+            Session::Verifying { .. } => return false,
+        };
+        self.requests.len() + self.scans.len() < limits.max_requests
+            && self.requests.bytes() + self.timeline.unsent() < max_unsent
     }
 
     /// Whether its requests were, so that nobody waits for what comes for them.

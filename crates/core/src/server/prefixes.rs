@@ -1,75 +1,54 @@
-//! The prefixes that a connection watches.
+//! The prefixes of what a connection is sent.
 
+use crate::prefix_set::PrefixSet;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Included, Unbounded};
+use std::collections::BTreeMap;
 
-/// The prefixes that a connection watches.
+/// The prefixes of what a connection is sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prefixes {
-    /// All of them, and how many WATCHes each has.
-    watched: BTreeMap<Bytes, usize>,
-    /// Those that are under no other of them: none of these is the prefix of another.
-    widest: BTreeSet<Bytes>,
+    /// All of them, and how often each was added.
+    added: BTreeMap<Bytes, usize>,
+    /// What they cover together.
+    widest: PrefixSet,
 }
 
 impl Prefixes {
     /// Adds what is under a prefix.
     pub(super) fn insert(&mut self, prefix: Bytes) {
-        *self.watched.entry(prefix.clone()).or_default() += 1;
-        if !self.covers(&prefix) {
-            self.widest.retain(|other| !other.starts_with(&prefix));
-            self.widest.insert(prefix);
-        }
+        *self.added.entry(prefix.clone()).or_default() += 1;
+        self.widest.insert(prefix);
     }
 
     /// Takes back one [`insert`](Self::insert).
     pub(super) fn remove(&mut self, prefix: &[u8]) {
-        if let Some(watches) = self.watched.get_mut(prefix) {
-            *watches -= 1;
-            if *watches == 0 {
-                self.watched.remove(prefix);
+        if let Some(times) = self.added.get_mut(prefix) {
+            *times -= 1;
+            if *times == 0 {
+                self.added.remove(prefix);
             }
         }
-        self.widest.clear();
-        // In the order of bytes, each comes before those that are under it.
-        for prefix in self.watched.keys() {
-            if !covers(&self.widest, prefix) {
-                self.widest.insert(prefix.clone());
-            }
-        }
+        self.widest = self.added.keys().cloned().collect();
     }
 
     /// Whether a key is under one of them.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
-        covers(&self.widest, key)
+        self.widest.covers(key)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.watched.is_empty()
+        self.added.is_empty()
     }
 
     /// How many different ones there are.
     pub(super) fn len(&self) -> usize {
-        self.watched.len()
+        self.added.len()
     }
 
     /// A prefix of everything that is under them: the only one, or the empty one.
     pub(super) fn common(&self) -> Bytes {
-        match self.widest.first() {
-            Some(only) if self.widest.len() == 1 => only.clone(),
-            _ => Bytes::new(),
-        }
+        self.widest.common()
     }
-}
-
-/// Whether a key is under one of a set of prefixes, none of which is the prefix of another.
-///
-/// Of the prefixes up to the key in the order of bytes only the last can be one of its: between a prefix of the key and the
-/// key there are only strings that begin with that prefix, and so none of this set.
-fn covers(widest: &BTreeSet<Bytes>, key: &[u8]) -> bool {
-    let last = widest.range::<[u8], _>((Unbounded, Included(key))).next_back();
-    last.is_some_and(|prefix| key.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -83,7 +62,7 @@ mod tests {
         let mut prefixes = Prefixes::default();
         for (prefix, length) in [("a/b", 1), ("a/c", 2), ("a/b/c", 2), ("b", 3), ("a/", 2), ("a/b", 2), ("", 1)] {
             prefixes.insert(prefix.into());
-            assert_eq!(prefixes.widest.len(), length, "{prefix:?}");
+            assert_eq!(prefixes.widest.iter().count(), length, "{prefix:?}");
         }
         assert!(prefixes.covers(b""));
     }

@@ -12,7 +12,7 @@
 //! soon as it comes, wherever it stands.)
 
 use super::Limits;
-use super::session::Authorized;
+use super::session::Granted;
 use super::write::{Write, copied};
 use crate::Operation;
 use bytes::Bytes;
@@ -86,6 +86,21 @@ pub(super) enum AtFront {
 }
 
 impl Request {
+    /// A GET that shares no memory with what it was read from.
+    pub(super) fn get(Get { tag, key }: Get) -> Self {
+        Self::Read(Read::Get(Get { tag, key: copied(&key) }))
+    }
+
+    /// A WATCH that shares no memory with what it was read from.
+    pub(super) fn watch(Watch { tag, prefix, since }: Watch) -> Self {
+        Self::AtFront(AtFront::Watch(Watch { tag, prefix: copied(&prefix), since }))
+    }
+
+    /// A LIST that shares no memory with what it was read from.
+    pub(super) fn list(List { tag, prefix, after, limit }: List) -> Self {
+        Self::AtFront(AtFront::List(List { tag, prefix: copied(&prefix), after: copied(&after), limit }))
+    }
+
     /// What it counts as until it is answered.
     fn bytes(&self) -> usize {
         match self {
@@ -156,32 +171,9 @@ impl Requests {
         self.reading > 0
     }
 
-    /// A write has come, of one who may write.
-    pub(super) fn push_write(&mut self, _: Authorized, write: Write) {
-        self.push(Request::Write(write));
-    }
-
-    /// A GET has come, of one who may read.
-    pub(super) fn push_get(&mut self, _: Authorized, Get { tag, key }: Get) {
-        self.push(Request::Read(Read::Get(Get { tag, key: copied(&key) })));
-    }
-
-    /// A STATUS has come, of one who may read.
-    pub(super) fn push_status(&mut self, _: Authorized, tag: Tag) {
-        self.push(Request::Read(Read::Status(tag)));
-    }
-
-    /// Something has come that waits for its turn, of one who may read.
-    pub(super) fn push_at_front(&mut self, _: Authorized, request: AtFront) {
-        self.push(Request::AtFront(match request {
-            AtFront::Watch(Watch { tag, prefix, since }) => {
-                AtFront::Watch(Watch { tag, prefix: copied(&prefix), since })
-            }
-            AtFront::List(List { tag, prefix, after, limit }) => {
-                AtFront::List(List { tag, prefix: copied(&prefix), after: copied(&after), limit })
-            }
-            other => other,
-        }));
+    /// A request has come, of one who may make it.
+    pub(super) fn push_granted(&mut self, request: Granted<Request>) {
+        self.push(request.take());
     }
 
     /// A password has come. Nothing else may come before its verdict.

@@ -1,6 +1,6 @@
 //! What a server grants all of its connections, and tells them of itself.
 
-use super::{Access, Limits};
+use super::Limits;
 use crate::StoreId;
 use std::time::Duration;
 use syncline_wire::{Greeting, Revision};
@@ -8,8 +8,6 @@ use syncline_wire::{Greeting, Revision};
 /// What a server grants all of its connections, and tells them of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// What it demands before it serves them.
-    pub access: Access,
     /// What one of them may ask for; [`validated`](Limits::validated).
     pub limits: Limits,
     /// Which history it serves.

@@ -7,6 +7,7 @@
 //! page was read, the *horizon*.
 
 use super::prefixes::Prefixes;
+use super::session::Authorized;
 use super::write::Write;
 use crate::stretch::{Dialect, Frames};
 use crate::{ConnId, Entry, Output, RecentLog};
@@ -18,15 +19,6 @@ use syncline_wire::{BadMessage, Message, Revision, Tag};
 /// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
 pub(super) const OUTPUT_ROOM: usize = 128 * 1024;
 
-/// Which writes of others a connection is sent.
-#[derive(Debug)]
-enum Follows {
-    /// All: it has not said HELLO.
-    Everything,
-    /// Those under the prefixes that it watches.
-    Watched(Prefixes),
-}
-
 /// What a connection is sent of the history.
 #[derive(Debug)]
 pub(super) struct Timeline {
@@ -34,7 +26,10 @@ pub(super) struct Timeline {
     output: Output,
     /// All that it follows was sent up to here; `None`: it follows nothing yet.
     position: Option<Revision>,
-    follows: Follows,
+    /// As which kind of client it is spoken to: extended since its HELLO.
+    dialect: Dialect,
+    /// Which writes of others it is sent: before its HELLO, whatever it may read; then, what it watches.
+    follows: Prefixes,
     /// The head at which the last page was read that it has caught up with.
     horizon: Revision,
     /// Something was sent that no MARK stands behind yet.
@@ -61,7 +56,8 @@ impl Timeline {
             id,
             output: Output::new(),
             position: None,
-            follows: Follows::Everything,
+            dialect: Dialect::Base,
+            follows: Prefixes::default(),
             horizon: Revision::ZERO,
             unmarked: false,
             owed: Vec::new(),
@@ -81,9 +77,12 @@ impl Timeline {
         self.unsent() < OUTPUT_ROOM
     }
 
-    /// Follows the history from here on, where it does not yet.
-    pub(super) fn begin(&mut self, head: Revision) {
-        self.position.get_or_insert(head);
+    /// Follows from here on what they may read, where it does not yet.
+    pub(super) fn begin(&mut self, authorized: &Authorized, head: Revision) {
+        if self.position.is_none() {
+            authorized.rights().readable().for_each(|prefix| self.follows.insert(prefix.clone()));
+            self.position = Some(head);
+        }
     }
 
     pub(super) const fn has_begun(&self) -> bool {
@@ -96,7 +95,7 @@ impl Timeline {
 
     /// The connection has said HELLO: from here on it is sent only what it asks for.
     pub(super) fn greet(&mut self, head: Revision) {
-        self.follows = Follows::Watched(Prefixes::default());
+        (self.dialect, self.follows) = (Dialect::Extended, Prefixes::default());
         self.position = Some(self.position().max(head));
     }
 
@@ -109,22 +108,20 @@ impl Timeline {
 
     /// From the position on, it is also sent what changes under this prefix.
     pub(super) fn watch(&mut self, prefix: Bytes) {
-        if let Follows::Watched(prefixes) = &mut self.follows {
-            prefixes.insert(prefix);
-        }
+        debug_assert!(self.dialect == Dialect::Extended, "WATCH comes after HELLO");
+        self.follows.insert(prefix);
     }
 
     /// A WATCH of this prefix is refused after all.
     pub(super) fn unwatch(&mut self, prefix: &[u8]) {
-        if let Follows::Watched(prefixes) = &mut self.follows {
-            prefixes.remove(prefix);
-        }
+        self.follows.remove(prefix);
     }
 
+    /// How many prefixes it watches.
     pub(super) fn watched(&self) -> usize {
-        match &self.follows {
-            Follows::Everything => 0,
-            Follows::Watched(prefixes) => prefixes.len(),
+        match self.dialect {
+            Dialect::Base => 0,
+            Dialect::Extended => self.follows.len(),
         }
     }
 
@@ -133,25 +130,16 @@ impl Timeline {
     }
 
     pub(super) fn follows_anything(&self) -> bool {
-        match &self.follows {
-            Follows::Everything => self.has_begun(),
-            Follows::Watched(prefixes) => !prefixes.is_empty(),
-        }
+        !self.follows.is_empty()
     }
 
     pub(super) const fn dialect(&self) -> Dialect {
-        match self.follows {
-            Follows::Everything => Dialect::Base,
-            Follows::Watched(_) => Dialect::Extended,
-        }
+        self.dialect
     }
 
     /// A prefix of all that it follows.
     pub(super) fn common_prefix(&self) -> Bytes {
-        match &self.follows {
-            Follows::Everything => Bytes::new(),
-            Follows::Watched(prefixes) => prefixes.common(),
-        }
+        self.follows.common()
     }
 
     /// Adds a frame that tells of no change.
@@ -195,12 +183,7 @@ impl Timeline {
         let Self { id, output, position, follows, unmarked, .. } = self;
         for part in log.after(stands).ok_or(Behind)? {
             let mut run = Run { frames: part.all_frames(dialect), writes: 0..0 };
-            let filter = match follows {
-                Follows::Everything => None,
-                Follows::Watched(prefixes) => {
-                    Some(&*prefixes).filter(|prefixes| !prefixes.covers(run.frames.common_prefix()))
-                }
-            };
+            let filter = Some(&*follows).filter(|follows| !follows.covers(run.frames.common_prefix()));
             for (commit, committed) in part.commits().iter().enumerate() {
                 if until.is_some_and(|until| committed.revision > until) {
                     *unmarked |= run.send(output);
@@ -237,11 +220,7 @@ impl Timeline {
     /// Sends the state of a key as of a later revision than the position, if it is one of those that are followed.
     /// Everything in between was sent, or is overtaken.
     pub(super) fn catch_up_with(&mut self, entry: &Entry, is_own: bool) {
-        let is_followed = match &self.follows {
-            Follows::Everything => true,
-            Follows::Watched(prefixes) => prefixes.covers(&entry.key),
-        };
-        if is_followed && !is_own {
+        if self.follows.covers(&entry.key) && !is_own {
             self.push_entry(Tag::BROADCAST, entry);
             self.unmarked = true;
         }
@@ -302,7 +281,7 @@ impl Timeline {
     /// Owes and follows nothing any more.
     pub(super) fn abandon(&mut self) {
         self.owed.clear();
-        self.follows = Follows::Watched(Prefixes::default());
+        self.follows = Prefixes::default();
     }
 
     pub(super) fn owes(&self) -> usize {

@@ -1,11 +1,18 @@
 //! Who is let in, and what they are told before.
 
 use crate::support::{ALL_TAKEN, History, OTHER, Peer, auth, broadcast, error, get, put, read};
+use std::sync::Arc;
+use syncline_core::Rights;
 use syncline_core::server::{Access, Effect, Input, Limits};
 use syncline_wire::Password;
 
 fn verify(password: &'static str) -> Effect {
     Effect::Verify { password: Password::new(password) }
+}
+
+/// The verdict on a right password, of somebody who may do everything.
+fn all() -> Option<Arc<Rights>> {
+    Some(Arc::new(Rights::all()))
 }
 
 fn stranger() -> Peer {
@@ -19,7 +26,7 @@ fn the_right_password_lets_in() {
     assert_eq!(peer.send(&[auth(3, "secret")]), Input::Paused);
     assert_eq!(peer.effects(), [verify("secret")]);
     assert_eq!(peer.shown(&history), []);
-    peer.connection.handle_verdict(true);
+    peer.connection.handle_verdict(all());
     assert_eq!(peer.shown(&history), [auth(3, "")]);
     assert_eq!(peer.send(&[get(4, "a")]), ALL_TAKEN);
     assert_eq!(peer.effects(), [read("a")]);
@@ -31,12 +38,12 @@ fn a_wrong_password_is_sent_away_and_may_try_again() {
     let mut peer = stranger();
     peer.send(&[auth(3, "wrong"), get(4, "a"), auth(5, "secret")]);
     assert_eq!(peer.effects(), [verify("wrong")]);
-    peer.connection.handle_verdict(false);
+    peer.connection.handle_verdict(None);
     assert_eq!(peer.go_on(), Input::Paused);
     assert_eq!(peer.effects(), [verify("secret")]);
     let expected = [error(3, "go away, bad password"), error(4, "go away, bad message type")];
     assert_eq!(peer.shown(&history), expected);
-    peer.connection.handle_verdict(true);
+    peer.connection.handle_verdict(all());
     assert_eq!(peer.shown(&history), [auth(5, "")]);
 }
 
@@ -61,7 +68,7 @@ fn requests_behind_an_auth_wait_for_the_verdict() {
     assert_eq!(peer.effects(), [verify("secret")]);
     assert_eq!(peer.go_on(), Input::Paused);
     assert_eq!(peer.effects(), []);
-    peer.connection.handle_verdict(true);
+    peer.connection.handle_verdict(all());
     assert_eq!(peer.go_on(), ALL_TAKEN);
     assert_eq!(peer.shown(&history), [auth(1, "")]);
     assert_eq!(peer.effects(), [read("a")]);
@@ -89,12 +96,12 @@ fn nothing_is_broadcast_before_authorization() {
     assert_eq!(peer.effects(), [verify("wrong")]);
     history.put(OTHER, "key", "2", 2);
     assert_eq!(peer.shown(&history), [], "a password is being checked");
-    peer.connection.handle_verdict(false);
+    peer.connection.handle_verdict(None);
     history.put(OTHER, "key", "3", 3);
     assert_eq!(peer.shown(&history), [error(1, "go away, bad password")]);
     peer.send(&[auth(2, "secret")]);
     assert_eq!(peer.effects(), [verify("secret")]);
-    peer.connection.handle_verdict(true);
+    peer.connection.handle_verdict(all());
     assert_eq!(peer.shown(&history), [auth(2, "")], "what came before is not made up for");
     history.put(OTHER, "key", "4", 4);
     assert_eq!(peer.shown(&history), [broadcast("key", "4", 4)]);
@@ -119,7 +126,7 @@ fn an_auth_is_answered_though_its_client_has_ended_its_side() {
     peer.connection.handle_end();
     assert_eq!(peer.effects(), [verify("secret")]);
     assert!(!peer.connection.is_finished(), "an answer is owed");
-    peer.connection.handle_verdict(true);
+    peer.connection.handle_verdict(all());
     assert_eq!(peer.shown(&history), [auth(1, "")]);
     assert!(peer.connection.is_finished());
 }
@@ -133,7 +140,7 @@ fn the_reason_for_closing_comes_after_the_verdict() {
     peer.connection.close("shutting down");
     let mut told = peer.shown(&history);
     assert!(!peer.connection.is_finished(), "an answer is owed");
-    peer.connection.handle_verdict(false);
+    peer.connection.handle_verdict(None);
     told.extend(peer.shown(&history));
     assert_eq!(told, [error(1, "go away, bad password"), error(0, "unavailable: shutting down")]);
     assert!(peer.connection.is_finished());

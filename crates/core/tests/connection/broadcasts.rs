@@ -31,7 +31,7 @@ fn what_was_committed_before_the_connection_came_is_not_broadcast() {
 #[test]
 fn what_changes_before_the_log_is_first_shown_is_not_missed() {
     let mut history = History::new();
-    let mut peer = Peer::new(Access::Open, Limits::default());
+    let mut peer = Peer::new(Access::open(), Limits::default());
     peer.send(&[get(1, "key")]);
     assert_eq!(peer.effects(), [], "a value told now would not be kept up to date");
     let revision = history.put(OTHER, "key", "new", 2);

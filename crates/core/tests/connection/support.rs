@@ -193,7 +193,7 @@ impl Peer {
 
     /// The same, under other limits.
     pub(crate) fn within(limits: Limits, history: &History) -> Self {
-        let mut peer = Self::new(Access::Open, limits);
+        let mut peer = Self::new(Access::open(), limits);
         peer.connection.handle_log(&history.log);
         peer
     }
@@ -201,12 +201,11 @@ impl Peer {
     /// One that was shown no log yet.
     pub(crate) fn new(access: Access, limits: Limits) -> Self {
         let terms = Terms {
-            access,
             limits: limits.validated().unwrap(),
             store: StoreId::new(*b"the test's store"),
             heartbeat: Duration::from_secs(2),
         };
-        let connection = Connection::new(ME.unwrap(), terms);
+        let connection = Connection::new(ME.unwrap(), terms, access);
         Self { connection, input: BytesMut::new(), received: BytesMut::new() }
     }
 

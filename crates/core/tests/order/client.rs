@@ -3,9 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::Duration;
 use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
-use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, StoreId, Transaction};
+use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Rights, StoreId, Transaction};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
 use crate::support::{Counts, count};
@@ -114,15 +115,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(id: u64, access: Access, limits: Limits) -> Self {
+        let is_open = access != Access::Password;
         let mut client = Self {
             connection: Connection::new(
                 ConnId::new(id),
                 Terms {
-                    access,
                     limits: limits.validated().unwrap(),
                     store: StoreId::new([0; 16]),
                     heartbeat: Duration::from_secs(2),
                 },
+                access,
             ),
             limits,
             outgoing: BytesMut::new(),
@@ -136,12 +138,12 @@ impl Client {
             looked_at: 0,
             answered: 0,
             joined: None,
-            is_open: access == Access::Open,
+            is_open,
             shown: Revision::ZERO,
             has_caught_up: false,
             counts: Counts::new(),
         };
-        if access == Access::Password {
+        if !is_open {
             client.ask(|tag| Message::auth(tag, "secret"));
         }
         client
@@ -192,7 +194,7 @@ impl Client {
             Done::Verdict => {
                 let request = self.decide();
                 request.answer = Some(Message::auth(request.message.tag(), ""));
-                self.connection.handle_verdict(true);
+                self.connection.handle_verdict(Some(Arc::new(Rights::all())));
                 self.is_open = true;
             }
             Done::Outcome(outcome) => {

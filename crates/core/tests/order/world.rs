@@ -105,8 +105,8 @@ impl World {
             logs.recent.append(stretch.clone());
             logs.whole.append(stretch);
         }));
-        let access = [Access::Open, Access::Open, Access::Password, Access::Open];
-        let clients = access.iter().zip(1..).map(|(access, id)| Client::new(id, *access, setup.limits)).collect();
+        let access = [Access::open(), Access::open(), Access::Password, Access::open()];
+        let clients = access.into_iter().zip(1..).map(|(access, id)| Client::new(id, access, setup.limits)).collect();
         Self { store, logs, clients, queue: VecDeque::new(), values: 0, counts: Counts::new() }
     }
 

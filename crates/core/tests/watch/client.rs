@@ -74,13 +74,8 @@ pub(crate) struct Client {
 }
 
 fn connect(id: u64) -> Connection {
-    let terms = Terms {
-        access: Access::Open,
-        limits: Limits::default(),
-        store: StoreId::new([7; 16]),
-        heartbeat: Duration::from_secs(2),
-    };
-    Connection::new(ConnId::new(id), terms)
+    let terms = Terms { limits: Limits::default(), store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
+    Connection::new(ConnId::new(id), terms, Access::open())
 }
 
 impl Client {

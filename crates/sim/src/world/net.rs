@@ -8,7 +8,7 @@ use super::plan::{Fault, usize_of};
 use super::socket::{Context, Socket, half};
 use super::wrong::Wrong;
 use std::collections::BTreeMap;
-use syncline_core::server::{Access, Terms};
+use syncline_core::server::Terms;
 use syncline_core::{Outcome, StretchBuilder};
 use syncline_wire::Revision;
 
@@ -40,12 +40,7 @@ impl Net {
         let mut open =
             places.filter(|place| self.fronts.get(*place).is_some_and(|front| front.is_up && !front.is_shutting_down));
         let place = open.next()?;
-        let terms = Terms {
-            access: Access::Open,
-            limits: context.plan.limits,
-            store: self.engine.id(),
-            heartbeat: context.plan.heartbeat,
-        };
+        let terms = Terms { limits: context.plan.limits, store: self.engine.id(), heartbeat: context.plan.heartbeat };
         self.last_socket += 1;
         let conn = self.fronts.get_mut(place)?.next_conn();
         let mut socket = Socket::new(self.last_socket, client, place, conn, terms, context);

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use syncline_core::server::{Connection, Effect, Input, Terms};
+use syncline_core::server::{Access, Connection, Effect, Input, Terms};
 use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, Transaction};
 use syncline_wire::Revision;
 
@@ -125,7 +125,7 @@ pub(super) struct Task {
 impl Socket {
     pub(super) fn new(id: u64, client: usize, front: usize, conn: ConnId, terms: Terms, context: &Context) -> Self {
         let task = Task {
-            connection: Connection::new(conn, terms),
+            connection: Connection::new(conn, terms, Access::open()),
             input: BytesMut::new(),
             wanted: Input::Wanted { expected: 0 },
             turned_away: None,
@@ -312,7 +312,7 @@ impl Task {
                 }
                 // Asked for by `Access::Password` only.
                 Effect::Verify { .. } => {
-                    self.connection.handle_verdict(false);
+                    self.connection.handle_verdict(None);
                     continue;
                 }
                 Effect::Read { key } => Read::Entry(key),
