@@ -1,10 +1,11 @@
 //! Who is let in, and what they are told before.
 
 use crate::support::{ALL_TAKEN, History, OTHER, Peer, auth, broadcast, error, get, put, read};
+use bytes::Buf;
 use std::sync::Arc;
 use syncline_core::Rights;
 use syncline_core::server::{Access, Effect, Input, Limits};
-use syncline_wire::Password;
+use syncline_wire::{Message, Password, Tag};
 
 fn verify(password: &'static str) -> Effect {
     Effect::Verify { password: Password::new(password) }
@@ -144,4 +145,75 @@ fn the_reason_for_closing_comes_after_the_verdict() {
     told.extend(peer.shown(&history));
     assert_eq!(told, [error(1, "go away, bad password"), error(0, "unavailable: shutting down")]);
     assert!(peer.connection.is_finished());
+}
+
+#[test]
+fn the_third_wrong_password_is_the_last() {
+    let history = History::new();
+    let mut peer = stranger();
+    for tag in 1..=3 {
+        peer.send(&[auth(tag, "wrong")]);
+        assert_eq!(peer.effects(), [verify("wrong")]);
+        peer.connection.handle_verdict(None);
+        assert_eq!(peer.shown(&history), [error(tag, "go away, bad password")]);
+        assert_eq!(peer.connection.is_finished(), tag == 3);
+    }
+    assert_eq!(peer.send(&[auth(4, "secret")]), Input::Closed);
+    assert_eq!(peer.effects(), []);
+}
+
+#[test]
+fn a_large_frame_of_a_stranger_is_passed_over_as_it_comes() {
+    let history = History::new();
+    let mut peer = stranger();
+    let large = "v".repeat(60_000);
+    for (tag, message) in (1..).zip([put(1, "a", large.clone(), 1), error(2, large.clone())]) {
+        let mut frame = Vec::new();
+        message.encode(&mut frame).unwrap();
+        for piece in frame.chunks(1000) {
+            assert!(
+                matches!(peer.send_bytes(piece), Input::Wanted { expected } if expected <= 1100),
+                "no room is made"
+            );
+        }
+        assert_eq!(peer.shown(&history), [error(tag, "go away, bad message type")]);
+    }
+    let mut frame = Vec::new();
+    Message::auth(Tag::new(3), "p".repeat(1025)).encode(&mut frame).unwrap();
+    peer.send_bytes(&frame);
+    assert_eq!(peer.effects(), []);
+    assert_eq!(peer.shown(&history), [error(3, "too large: AUTH of 1030 bytes, expected at most 1029")]);
+    let longest = Box::leak("p".repeat(1024).into_boxed_str());
+    peer.send(&[auth(4, longest)]);
+    assert_eq!(peer.effects(), [verify(longest)], "and then it can still show who it is");
+}
+
+#[test]
+fn a_stranger_who_takes_no_answers_is_not_read_from_for_long() {
+    let history = History::new();
+    let mut peer = stranger();
+    let mut frame = Vec::new();
+    get(1, "a").encode(&mut frame).unwrap();
+    let mut sent = 0;
+    while peer.send_bytes(&frame) == ALL_TAKEN {
+        sent += 1;
+        peer.connection.handle_log(&history.log);
+        assert!(sent < 100, "it is read from on and on");
+    }
+    assert!(peer.connection.output().remaining() <= 2048 + 100);
+    assert_eq!(peer.shown(&history).len(), sent + 1);
+    assert_eq!(peer.go_on(), ALL_TAKEN, "it has taken them");
+}
+
+#[test]
+fn a_verdict_that_comes_after_the_end_lets_nobody_in() {
+    let history = History::new();
+    let mut peer = stranger();
+    peer.send(&[auth(1, "secret")]);
+    assert_eq!(peer.effects(), [verify("secret")]);
+    peer.connection.abandon("not authorized in time");
+    peer.connection.handle_verdict(all());
+    assert_eq!(peer.shown(&history), [error(0, "unavailable: not authorized in time")]);
+    assert!(peer.connection.is_finished());
+    assert_eq!(peer.connection.rights(), None);
 }

@@ -9,6 +9,7 @@ mod ending;
 mod extension;
 mod limits;
 mod marks;
+mod rights;
 mod scans;
 mod support;
 mod transactions;
