@@ -15,7 +15,8 @@ Exit codes:
   4  unavailable: the server can't be reached, or can't do it for now; nothing was written
   5  the outcome is unknown: the connection was lost while the write was in flight
   6  the data directory is damaged, or not one; nothing was changed
-  7  a command that --exec has run has failed";
+  7  a command that --exec has run has failed
+  8  not permitted: a right is missing, or the password is wrong or missing; nothing was written";
 
 /// Why a command has failed.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) enum Failure {
     OutcomeUnknown(String),
     Damaged(String),
     Exec(String),
+    NotPermitted(String),
     /// Nobody reads what is printed any more, as after `| head`: no failure, only the end.
     NobodyReads,
 }
@@ -41,7 +43,8 @@ impl Failure {
             | Self::Unavailable(message)
             | Self::OutcomeUnknown(message)
             | Self::Damaged(message)
-            | Self::Exec(message) => Some(message),
+            | Self::Exec(message)
+            | Self::NotPermitted(message) => Some(message),
             Self::NobodyReads => None,
         }
     }
@@ -57,6 +60,7 @@ impl Failure {
             Self::OutcomeUnknown(_) => 5,
             Self::Damaged(_) => 6,
             Self::Exec(_) => 7,
+            Self::NotPermitted(_) => 8,
         })
     }
 
@@ -71,6 +75,7 @@ impl Failure {
             Self::OutcomeUnknown(message) => Self::OutcomeUnknown(told(message)),
             Self::Damaged(message) => Self::Damaged(told(message)),
             Self::Exec(message) => Self::Exec(told(message)),
+            Self::NotPermitted(message) => Self::NotPermitted(told(message)),
             Self::NobodyReads => Self::NobodyReads,
         }
     }
@@ -86,6 +91,9 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
+        if matches!(error, ConnectError::BadPassword { .. } | ConnectError::PasswordRequired { .. }) {
+            return Self::NotPermitted(error.to_string());
+        }
         Self::Unavailable(format!(
             "{error}\nIs a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR says where it is."
         ))
@@ -98,6 +106,7 @@ impl From<GetError> for Failure {
         match error {
             GetError::NotFound { .. } => Self::NotFound(message),
             GetError::TooLarge { .. } | GetError::Refused { .. } => Self::Usage(message),
+            GetError::NotPermitted { .. } => Self::NotPermitted(message),
             GetError::Unavailable { .. } => Self::Unavailable(message),
         }
     }
@@ -110,6 +119,7 @@ impl From<PutError> for Failure {
             PutError::StalePut => Self::Stale(message),
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
             PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
+            PutError::NotPermitted { .. } => Self::NotPermitted(message),
             PutError::Unavailable { .. } => Self::Unavailable(message),
         }
     }
@@ -122,6 +132,7 @@ impl From<RequestError> for Failure {
             RequestError::BaseOnly(_) | RequestError::TooLarge { .. } | RequestError::Refused { .. } => {
                 Self::Usage(message)
             }
+            RequestError::NotPermitted { .. } => Self::NotPermitted(message),
             RequestError::Unavailable { .. } => Self::Unavailable(message),
         }
     }
@@ -143,6 +154,7 @@ impl From<TxnError> for Failure {
             TxnError::StaleKey { .. } => Self::Stale(message),
             TxnError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
             TxnError::BaseOnly(_) | TxnError::TooLarge { .. } | TxnError::Refused { .. } => Self::Usage(message),
+            TxnError::NotPermitted { .. } => Self::NotPermitted(message),
             TxnError::Unavailable { .. } => Self::Unavailable(message),
         }
     }

@@ -32,6 +32,18 @@ pub enum ConnectError {
         /// In the server's words.
         text: String,
     },
+    /// The server serves only those who show a password, or a certificate.
+    #[error("{address} requires a password, and none is set")]
+    PasswordRequired {
+        /// The address.
+        address: String,
+    },
+    /// The password is wrong, or nobody has that name.
+    #[error("{address} refuses: the name or the password is wrong")]
+    BadPassword {
+        /// The address.
+        address: String,
+    },
     /// Something answers that is no Syncline server.
     #[error("{address} is no Syncline server: {reason}")]
     NoServer {
@@ -61,6 +73,12 @@ pub enum RequestError {
     TooLarge {
         /// Which limit, with what was expected and found.
         text: String,
+    },
+    /// Who asks has no right to it.
+    #[error("not permitted: {missing}")]
+    NotPermitted {
+        /// The right that is missing, in the server's words.
+        missing: String,
     },
     /// No answer was to be had in time, or the server can't tell for now.
     #[error("unavailable: {reason}")]
@@ -101,6 +119,12 @@ pub enum TxnError {
         /// Which limit, with what was expected and found.
         text: String,
     },
+    /// Nothing was written: who asks has no right to it.
+    #[error("not permitted: {missing}")]
+    NotPermitted {
+        /// The right that is missing, in the server's words.
+        missing: String,
+    },
     /// Nothing was written: the server could not be reached in time, or can't write for now.
     #[error("unavailable: {reason}")]
     Unavailable {
@@ -129,6 +153,12 @@ pub enum GetError {
     TooLarge {
         /// Which limit, with what was expected and found.
         text: String,
+    },
+    /// Who asks has no right to it.
+    #[error("not permitted: {missing}")]
+    NotPermitted {
+        /// The right that is missing, in the server's words.
+        missing: String,
     },
     /// No answer was to be had in time, or the server can't tell for now.
     #[error("unavailable: {reason}")]
@@ -165,6 +195,12 @@ pub enum PutError {
     TooLarge {
         /// Which limit, with what was expected and found.
         text: String,
+    },
+    /// Nothing was written: who asks has no right to it.
+    #[error("not permitted: {missing}")]
+    NotPermitted {
+        /// The right that is missing, in the server's words.
+        missing: String,
     },
     /// Nothing was written: the server could not be reached in time, or can't write for now.
     #[error("unavailable: {reason}")]

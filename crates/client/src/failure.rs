@@ -26,6 +26,7 @@ impl From<Failure> for RequestError {
             Failure::BaseOnly => BaseOnly.into(),
             Failure::NotSent { reason } | Failure::Lost { reason } => Self::Unavailable { reason },
             Failure::Answered(Answer::TooLarge { text }) => Self::TooLarge { text },
+            Failure::Answered(Answer::NotPermitted { missing }) => Self::NotPermitted { missing },
             Failure::Answered(Answer::Unavailable { reason }) => Self::Unavailable { reason },
             Failure::Answered(Answer::Refused { text }) => Self::Refused { text },
             Failure::Answered(other) => {
@@ -43,6 +44,7 @@ impl From<Failure> for GetError {
                 // Every server knows GET.
                 RequestError::BaseOnly(base_only) => Self::Refused { text: base_only.to_string() },
                 RequestError::TooLarge { text } => Self::TooLarge { text },
+                RequestError::NotPermitted { missing } => Self::NotPermitted { missing },
                 RequestError::Unavailable { reason } => Self::Unavailable { reason },
                 RequestError::Refused { text } => Self::Refused { text },
             },
@@ -56,6 +58,7 @@ macro_rules! refusal_of_a_write {
         match RequestError::from($failure) {
             RequestError::BaseOnly(base_only) => base_only.into(),
             RequestError::TooLarge { text } => Self::TooLarge { text },
+            RequestError::NotPermitted { missing } => Self::NotPermitted { missing },
             RequestError::Unavailable { reason } => Self::Unavailable { reason },
             RequestError::Refused { text } => Self::Refused { text },
         }

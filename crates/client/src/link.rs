@@ -83,23 +83,25 @@ async fn greet(address: &str, base_only: bool) -> Result<(TcpStream, BytesMut, O
     let failed = |source| ConnectError::Io { address: address.into(), source };
     let mut stream = open(address).await.map_err(failed)?;
     let mut input = BytesMut::new();
-    if base_only {
-        return Ok((stream, input, None));
-    }
-    let mut handshake = Handshake::new();
-    while handshake.output().has_remaining() {
-        stream.write_buf(handshake.output()).await.map_err(failed)?;
-    }
+    let handshake = if base_only { Handshake::base(None) } else { Handshake::new(None) };
+    let mut handshake =
+        handshake.map_err(|bad| ConnectError::NoServer { address: address.into(), reason: bad.to_string() })?;
     loop {
+        while handshake.output().has_remaining() {
+            stream.write_buf(handshake.output()).await.map_err(failed)?;
+        }
         let speech = handshake
             .handle_input(&mut input)
             .map_err(|error| ConnectError::NoServer { address: address.into(), reason: error.to_string() })?;
         match speech {
             Some(Speech::Extended(greeting)) => return Ok((stream, input, Some(greeting))),
+            Some(Speech::Base) if base_only => return Ok((stream, input, None)),
             Some(Speech::Base) => {
                 debug!(address, "the server speaks only the base protocol");
                 return Ok((open(address).await.map_err(failed)?, BytesMut::new(), None));
             }
+            Some(Speech::PasswordRequired) => return Err(ConnectError::PasswordRequired { address: address.into() }),
+            Some(Speech::BadPassword) => return Err(ConnectError::BadPassword { address: address.into() }),
             Some(Speech::Refused { text }) => return Err(ConnectError::Refused { address: address.into(), text }),
             None => {}
         }

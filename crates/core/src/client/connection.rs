@@ -631,6 +631,11 @@ mod tests {
             Answer::NotFound { deleted_at: Some(Version::new(7)) }
         );
         assert_eq!(answer(put(1), "unavailable: disk full"), Answer::Unavailable { reason: "disk full".into() });
+        let missing = "expected the right to read \"a\"".to_owned();
+        assert_eq!(
+            answer(get("a"), "not permitted: expected the right to read \"a\""),
+            Answer::NotPermitted { missing }
+        );
         assert_eq!(answer(get("a"), "too large: key"), Answer::TooLarge { text: "too large: key".into() });
         assert_eq!(answer(put(1), "version exhausted"), Answer::Refused { text: "version exhausted".into() });
         assert_eq!(answer(get("a"), "stale put"), Answer::Refused { text: "stale put".into() });

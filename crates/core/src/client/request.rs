@@ -145,6 +145,11 @@ pub enum Answer {
         /// Which, in the server's words.
         text: String,
     },
+    /// Nothing was done: who asked has no right to it.
+    NotPermitted {
+        /// The right that is missing, in the server's words.
+        missing: String,
+    },
     /// Nothing was done: the server can't, for now.
     Unavailable {
         /// Why, in the server's words.
@@ -204,9 +209,13 @@ pub(super) fn refusal(request: &Request, Error { text, .. }: &Error) -> Answer {
         }
         _ => {}
     }
-    match text.strip_prefix(text::UNAVAILABLE.as_bytes()) {
-        Some(reason) => Answer::Unavailable { reason: readable(reason) },
-        None if text.starts_with(text::TOO_LARGE.as_bytes()) => Answer::TooLarge { text: readable(text) },
-        None => Answer::Refused { text: readable(text) },
+    if let Some(reason) = text.strip_prefix(text::UNAVAILABLE.as_bytes()) {
+        Answer::Unavailable { reason: readable(reason) }
+    } else if let Some(missing) = text.strip_prefix(text::NOT_PERMITTED.as_bytes()) {
+        Answer::NotPermitted { missing: readable(missing) }
+    } else if text.starts_with(text::TOO_LARGE.as_bytes()) {
+        Answer::TooLarge { text: readable(text) }
+    } else {
+        Answer::Refused { text: readable(text) }
     }
 }

@@ -235,8 +235,10 @@ fn outcome(request: &Request, answer: Answer) -> Outcome {
         }
         // Of a WATCH nothing is to be known but that.
         Answer::Watched => Outcome::Listed { entries: Vec::new() },
-        Answer::Status { .. } | Answer::TooLarge { .. } | Answer::Unavailable { .. } | Answer::Refused { .. } => {
-            Outcome::Refused
-        }
+        Answer::Status { .. }
+        | Answer::TooLarge { .. }
+        | Answer::NotPermitted { .. }
+        | Answer::Unavailable { .. }
+        | Answer::Refused { .. } => Outcome::Refused,
     }
 }

@@ -264,7 +264,10 @@ impl Client {
                     }
                 } else {
                     let (input, since) = (BytesMut::new(), context.now());
-                    Link::Greeting { socket, handshake: Handshake::new(), input, since }
+                    let Ok(handshake) = Handshake::new(None) else {
+                        return complain("a HELLO that can't be encoded", context);
+                    };
+                    Link::Greeting { socket, handshake, input, since }
                 };
             }
         }
