@@ -7,18 +7,19 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use syncline_wire::Version;
+use syncline_wire::{Hidden, Version};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 /// Something that happened to the store, as far as this client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub enum Change {
     /// Somebody else's write was accepted.
     Put {
         /// Which key.
         key: Bytes,
         /// What it holds now; empty where it was deleted.
+        #[debug("{:?}", Hidden(value))]
         value: Bytes,
         /// The version of that.
         version: Version,

@@ -27,10 +27,10 @@ pub struct Counter {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CounterError {
     /// The key holds something else.
-    #[error("expected a number in decimal, found {found}")]
+    #[error("expected a number in decimal, found {found} bytes that are none")]
     NoNumber {
-        /// What it holds.
-        found: String,
+        /// How many bytes it holds.
+        found: usize,
     },
     /// The sum is more than an `i64` holds. Nothing was written.
     #[error("{found} and {added} together are more than a counter can hold")]
@@ -84,6 +84,6 @@ impl Counter {
 
 fn number(value: Option<&Bytes>) -> Result<i64, CounterError> {
     let Some(value) = value else { return Ok(0) };
-    let text = String::from_utf8_lossy(value);
-    text.parse().map_err(|_| CounterError::NoNumber { found: text.into_owned() })
+    let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    number.ok_or(CounterError::NoNumber { found: value.len() })
 }

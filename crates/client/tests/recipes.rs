@@ -38,7 +38,7 @@ async fn a_counter_that_cannot_count_is_left_alone() {
     assert_eq!(counter.add(i64::MAX).await, Ok(i64::MAX));
     assert_eq!(counter.add(1).await, Err(CounterError::Overflow { found: i64::MAX, added: 1 }));
     client.put("counter", "many", Version::new(2)).await.unwrap();
-    let no_number = CounterError::NoNumber { found: "many".into() };
+    let no_number = CounterError::NoNumber { found: 4 };
     assert_eq!((counter.add(1).await, counter.get().await), (Err(no_number.clone()), Err(no_number)));
     assert_eq!(client.get("counter").await.unwrap().value, "many");
 }

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_wire::{Revision, Version};
+use syncline_wire::{Hidden, Revision, Version};
 
 /// The latest state of a key that is there, or was: its tombstone is not forgotten yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Which key.
     pub key: Bytes,
     /// What it holds; `None` where it was deleted.
+    #[debug("{:?}", value.as_deref().map(Hidden))]
     pub value: Option<Bytes>,
     /// The version of the value, or of the deletion.
     pub version: Version,

@@ -3,19 +3,21 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use syncline_wire::{BadMessage, Message};
+use syncline_wire::{BadMessage, Hidden, Message};
 
 /// Shared bytes of up to this length are cheaper to copy than to keep apart.
 const COPIED: usize = 512;
 
 /// Bytes to be written, in order. Read it as a [`Buf`].
-#[derive(Debug, Default)]
+#[derive(derive_more::Debug, Default)]
 pub struct Output {
     /// What comes first.
+    #[debug(skip)]
     shared: VecDeque<Bytes>,
     /// The bytes in `shared`.
     shared_bytes: usize,
     /// What comes then.
+    #[debug("{:?}", Hidden(gathered))]
     gathered: BytesMut,
 }
 

@@ -5,7 +5,7 @@ use crate::{ConnId, Operation, Transaction};
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
 use std::sync::Arc;
-use syncline_wire::{BadMessage, Delete, Put, PutLarge, Revision, Tag, Version};
+use syncline_wire::{BadMessage, Delete, Hidden, Put, PutLarge, Revision, Tag, Version};
 
 /// In which frames a connection is told what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,9 @@ pub struct Committed {
 }
 
 /// The frames of writes, one after the other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, derive_more::Debug, Default)]
 pub(crate) struct Frames {
+    #[debug("{:?}", Hidden(bytes))]
     bytes: Bytes,
     /// Where the frame of each write ends; a write that has none ends where the one before it does.
     ends: Arc<[usize]>,
@@ -163,8 +164,9 @@ pub struct StretchBuilder {
     base: Option<Gathered>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, derive_more::Debug, Default)]
 struct Gathered {
+    #[debug("{:?}", Hidden(bytes))]
     bytes: BytesMut,
     ends: Vec<usize>,
     /// What all keys so far begin with; `None` before the first.

@@ -3,10 +3,10 @@
 use crate::ConnId;
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_wire::{Revision, Version};
+use syncline_wire::{Hidden, Revision, Version};
 
 /// One step of a [`Transaction`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub enum Operation {
     /// The key is at exactly this version (0: it is not there). Nothing is written.
     Check {
@@ -20,6 +20,7 @@ pub enum Operation {
         /// Which key.
         key: Bytes,
         /// What it holds then.
+        #[debug("{:?}", Hidden(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,

@@ -218,7 +218,7 @@ mod tests {
                 let mut front = BytesMut::from(&whole[..there]);
                 match decode_bounded(&mut front, length) {
                     Ok(Decoded::Incomplete { expected }) => {
-                        assert!(there < expected && expected <= length, "{message}")
+                        assert!(there < expected && expected <= length, "{message}");
                     }
                     other => panic!("{there} bytes of {message}: {other:?}"),
                 }

@@ -1,8 +1,8 @@
 //! Any frame.
 
 use crate::{
-    Auth, BadMessage, Delete, Error, Get, Hello, Kind, List, Mark, NotABroadcast, Password, Printable, Put, PutLarge,
-    Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
+    Auth, BadMessage, Delete, Error, Get, Hello, Hidden, Kind, List, Mark, NotABroadcast, Password, Printable, Put,
+    PutLarge, Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
 };
 use bytes::{BufMut, Bytes};
 use std::fmt;
@@ -238,13 +238,38 @@ impl Message {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f, |value, f| write!(f, "{}", Printable::new(value, Self::SHOWN)))
+    }
+}
+
+/// A [`Message`] for logs and errors.
+struct Redacted<'a>(&'a Message);
+
+impl fmt::Display for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show(f, |value, f| write!(f, "{:?}", Hidden(value)))
+    }
+}
+
+impl Message {
+    /// The message as it is [displayed](fmt::Display), but of a value only how long it is: for logs and errors.
+    pub fn redacted(&self) -> impl fmt::Display {
+        Redacted(self)
+    }
+
+    fn show(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        show_value: impl FnOnce(&[u8], &mut fmt::Formatter<'_>) -> fmt::Result,
+    ) -> fmt::Result {
         write!(f, "kind={} tag={}", self.kind(), self.tag())?;
         let clipped = |bytes| Printable::new(bytes, Self::SHOWN);
         if let Some(key) = self.key() {
             write!(f, " key={}", clipped(key))?;
         }
         if let Some(value) = self.value() {
-            write!(f, " value={}", clipped(value))?;
+            f.write_str(" value=")?;
+            show_value(value, f)?;
         }
         if let Some(version) = self.version() {
             write!(f, " version={version}")?;
@@ -312,6 +337,10 @@ mod tests {
     fn displayed_for_people() {
         let shown = |message: Message| message.to_string();
         assert_eq!(shown(put(b"name", b"mark")), "kind=PUT tag=43 key=name value=mark version=666");
+        assert_eq!(
+            put(b"name", b"mark").redacted().to_string(),
+            "kind=PUT tag=43 key=name value=(4 bytes) version=666"
+        );
         assert_eq!(shown(put(b"0123456789", b"")), "kind=PUT tag=43 key=0123456789 value= version=666");
         assert_eq!(shown(put(b"0123456789a", b"\x00\xff")), "kind=PUT tag=43 key=0123456789… value=0x00ff version=666");
         assert_eq!(shown(Message::get(Tag::new(42), "name")), "kind=GET tag=42 key=name");

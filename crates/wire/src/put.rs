@@ -9,17 +9,18 @@
 
 use crate::decode::HEADER_LENGTH;
 use crate::number::{self, NUMBER_BYTES};
-use crate::{BadMessage, Kind, Tag, Version, string};
+use crate::{BadMessage, Hidden, Kind, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Writes a key, or tells its value: a request, its answer, the answer of a GET, or a broadcast.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct Put {
     /// Which request this is or answers; [`Tag::BROADCAST`] where it answers none.
     pub tag: Tag,
     /// Which key is written.
     pub key: Bytes,
     /// What it holds then.
+    #[debug("{:?}", Hidden(value))]
     pub value: Bytes,
     /// The version that the value will have, or has.
     pub version: Version,

@@ -11,18 +11,19 @@
 use crate::decode::HEADER_LENGTH;
 use crate::number::NUMBER_BYTES;
 use crate::walk::{self, VALUE_LENGTH_BYTES};
-use crate::{BadMessage, Kind, Tag, Version, string};
+use crate::{BadMessage, Hidden, Kind, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// A PUT whose key and value together exceed [`Put::MAX_ENTRY`](crate::Put::MAX_ENTRY). What does not is sent as a PUT, so
 /// that there is one encoding for it; see [`Message::write`](crate::Message::write).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct PutLarge {
     /// Which request this is or answers; [`Tag::BROADCAST`] where it answers none.
     pub tag: Tag,
     /// Which key is written.
     pub key: Bytes,
     /// What it holds then.
+    #[debug("{:?}", Hidden(value))]
     pub value: Bytes,
     /// The version that the value will have, or has.
     pub version: Version,

@@ -16,7 +16,7 @@
 use crate::decode::HEADER_LENGTH;
 use crate::number::NUMBER_BYTES;
 use crate::walk::{self, OPERATION_HEAD_BYTES, OperationKind, VALUE_LENGTH_BYTES};
-use crate::{BadMessage, Kind, Put, Tag, Version, string};
+use crate::{BadMessage, Hidden, Kind, Put, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The bytes that the number of operations takes.
@@ -33,7 +33,7 @@ pub struct Txn {
 }
 
 /// One step of a [`Txn`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub enum TxnOperation {
     /// The key is at exactly this version (0: it is not there). Nothing is written.
     Check {
@@ -47,6 +47,7 @@ pub enum TxnOperation {
         /// Which key.
         key: Bytes,
         /// What it holds then.
+        #[debug("{:?}", Hidden(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,

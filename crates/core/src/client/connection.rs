@@ -9,13 +9,13 @@ use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use syncline_wire::{
-    BadMessage, Decoded, Excess, Greeting, Kind, Malformed, Mark, Message, MonotoneTags, Revision, ShortGreeting, Tag,
-    Version, decode,
+    BadMessage, Decoded, Excess, Greeting, Hidden, Kind, Malformed, Mark, Message, MonotoneTags, Revision,
+    ShortGreeting, Tag, Version, decode,
 };
 use thiserror::Error;
 
 /// What [`Connection::handle_input`] found.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(derive_more::Debug, PartialEq, Eq)]
 pub enum Event<T> {
     /// The answer to a request.
     Answer {
@@ -29,6 +29,7 @@ pub enum Event<T> {
         /// Which key.
         key: Bytes,
         /// What it holds; empty where it was deleted.
+        #[debug("{:?}", Hidden(value))]
         value: Bytes,
         /// The version of that.
         version: Version,
@@ -355,7 +356,7 @@ impl<T> Connection<T> {
         match message {
             Message::Mark(Mark { revision, .. }) => self.mark(*revision),
             Message::Error(error) => self.ready.push_back(Event::Notice { text: readable(&error.text) }),
-            other => return Err(ProtocolError::Unasked { found: other.to_string() }),
+            other => return Err(ProtocolError::Unasked { found: other.redacted().to_string() }),
         }
         Ok(())
     }
@@ -363,7 +364,7 @@ impl<T> Connection<T> {
     fn handle_answer(&mut self, message: &Message) -> Result<(), ProtocolError> {
         let tag = message.tag();
         let Some(mut in_flight) = self.in_flight.remove(&tag) else {
-            return Err(ProtocolError::Unasked { found: message.to_string() });
+            return Err(ProtocolError::Unasked { found: message.redacted().to_string() });
         };
         let answer = match (&in_flight.request, message) {
             (request, Message::Mark(mark)) if in_flight.scope.is_forgotten_at(mark.revision) => {
@@ -472,9 +473,9 @@ impl<T> Connection<T> {
     }
 
     fn no_answer(&mut self, tag: Tag, in_flight: InFlight<T>, found: &Message) -> ProtocolError {
-        let asked = in_flight.request.message(tag, Revision::ZERO, self.terms.is_none()).to_string();
+        let asked = in_flight.request.message(tag, Revision::ZERO, self.terms.is_none()).redacted().to_string();
         self.in_flight.insert(tag, in_flight);
-        ProtocolError::NoAnswer { asked, found: found.to_string() }
+        ProtocolError::NoAnswer { asked, found: found.redacted().to_string() }
     }
 
     /// All replicas may show what they were told.
@@ -655,7 +656,10 @@ mod tests {
             Message::get(Tag::new(1), "k"),
         ] {
             let error = connection.handle_input(&mut input(std::slice::from_ref(&wrong))).unwrap_err();
-            let expected = format!("expected an answer to kind=PUT tag=1 key=k value=v version=7, found {wrong}");
+            let expected = format!(
+                "expected an answer to kind=PUT tag=1 key=k value=(1 bytes) version=7, found {}",
+                wrong.redacted()
+            );
             assert_eq!(error.to_string(), expected);
         }
         assert_eq!(connection.into_lost().unanswered, [(put(7), ())], "still unanswered");

@@ -8,7 +8,7 @@ use crate::{Output, StoreId};
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use syncline_wire::{
-    BadMessage, Decoded, Delete, Greeting, Mark, Message, Put, PutLarge, Revision, Tag, Version, decode,
+    BadMessage, Decoded, Delete, Greeting, Hidden, Mark, Message, Put, PutLarge, Revision, Tag, Version, decode,
 };
 
 /// The tag of the WATCH. Nothing else is asked.
@@ -49,11 +49,12 @@ pub struct Step {
 }
 
 /// A key that was written or deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct KeyChange {
     /// Which key.
     pub key: Bytes,
     /// What it holds; `None`: it was deleted.
+    #[debug("{:?}", value.as_deref().map(Hidden))]
     pub value: Option<Bytes>,
     /// The version of that, or of its deletion.
     pub version: Version,
@@ -170,7 +171,7 @@ impl Cursor {
                 Decoded::TooLarge { kind, tag, excess, .. } => return Err(ProtocolError::too_large(kind, tag, excess)),
             };
             let Some(session) = &mut self.session else {
-                return Err(ProtocolError::Unasked { found: message.to_string() });
+                return Err(ProtocolError::Unasked { found: message.redacted().to_string() });
             };
             match message {
                 Message::Error(error) if error.tag == Tag::BROADCAST => {
@@ -228,9 +229,9 @@ impl Session {
             // What was told so far is not all of it.
             (Message::Mark(Mark { tag: Tag::BROADCAST, .. }), Some(_)) => Ok(None),
             (other, Some(asked)) if other.tag() == WATCH => {
-                Err(ProtocolError::NoAnswer { asked: asked.watch.to_string(), found: other.to_string() })
+                Err(ProtocolError::NoAnswer { asked: asked.watch.to_string(), found: other.redacted().to_string() })
             }
-            (other, _) => Err(ProtocolError::Unasked { found: other.to_string() }),
+            (other, _) => Err(ProtocolError::Unasked { found: other.redacted().to_string() }),
         }
     }
 
@@ -403,7 +404,7 @@ mod tests {
         assert!(cursor.output().is_empty(), "what was not written belongs to the lost connection");
         assert_eq!((cursor.patience(), cursor.position()), (None, Some(at(Some(STORE), 5))));
         let found = events(&mut cursor, &[put("b", 1)]).unwrap_err();
-        assert_eq!(found, ProtocolError::Unasked { found: put("b", 1).to_string() });
+        assert_eq!(found, ProtocolError::Unasked { found: put("b", 1).redacted().to_string() });
         cursor.connected(&greeting(STORE)).unwrap();
         assert_eq!(since(&mut cursor), 5);
         assert_eq!(steps(&mut cursor, &[put("b", 1), mark(WATCH, 6)]), [("B1".into(), 6, false)]);
@@ -433,10 +434,10 @@ mod tests {
     fn what_is_no_answer_to_a_watch_is_an_error() {
         let asked = "kind=WATCH tag=1 prefix= since=0";
         for message in [Message::get(WATCH, "k"), Message::put(WATCH, "k", "v", Version::new(1))] {
-            let expected = ProtocolError::NoAnswer { asked: asked.into(), found: message.to_string() };
+            let expected = ProtocolError::NoAnswer { asked: asked.into(), found: message.redacted().to_string() };
             assert_eq!(events(&mut connected(None), &[message]), Err(expected));
         }
-        let unasked = |message: Message| Err(ProtocolError::Unasked { found: message.to_string() });
+        let unasked = |message: Message| Err(ProtocolError::Unasked { found: message.redacted().to_string() });
         for message in [mark(Tag::new(2), 1), Message::error(Tag::new(2), "no"), Message::get(Tag::BROADCAST, "k")] {
             assert_eq!(events(&mut connected(None), std::slice::from_ref(&message)), unasked(message));
         }

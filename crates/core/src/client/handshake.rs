@@ -118,7 +118,7 @@ impl Handshake {
                 }
                 found => {
                     let asked = format!("kind={asked} tag={}", Self::TAG);
-                    return Err(ProtocolError::NoAnswer { asked, found: found.to_string() });
+                    return Err(ProtocolError::NoAnswer { asked, found: found.redacted().to_string() });
                 }
             }
         }

@@ -4,10 +4,12 @@ use super::Versioned;
 use super::connection::readable;
 use crate::{Operation, text};
 use bytes::Bytes;
-use syncline_wire::{Delete, Error, Mark, Message, Put, PutLarge, Revision, Status, Tag, TxnOperation, Version};
+use syncline_wire::{
+    Delete, Error, Hidden, Mark, Message, Put, PutLarge, Revision, Status, Tag, TxnOperation, Version,
+};
 
 /// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub enum Request {
     /// The latest value of a key.
     Get {
@@ -19,6 +21,7 @@ pub enum Request {
         /// Which key.
         key: Bytes,
         /// What it holds then.
+        #[debug("{:?}", Hidden(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,

@@ -21,7 +21,7 @@
 
 use bytes::{Buf, BufMut};
 use syncline_core::{Operation, Transaction};
-use syncline_wire::{Revision, Version};
+use syncline_wire::{Hidden, Revision, Version};
 
 /// The bytes before the transactions.
 pub(crate) const HEADER: usize = 52;
@@ -75,8 +75,9 @@ impl Header {
 }
 
 /// Gathers accepted transactions, and makes a record of them. Its buffer is used again.
-#[derive(Debug, Default)]
+#[derive(derive_more::Debug, Default)]
 pub(crate) struct Encoder {
+    #[debug("{:?}", Hidden(bytes))]
     bytes: Vec<u8>,
     count: u32,
 }
@@ -212,9 +213,10 @@ pub(crate) fn find_all(seal: Seal, bytes: &[u8], from: usize) -> impl Iterator<I
 }
 
 /// One write of a transaction, as a record holds it: a put, or a deletion where there is no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, derive_more::Debug, PartialEq, Eq)]
 pub(crate) struct Write<'a> {
     pub(crate) key: &'a [u8],
+    #[debug("{:?}", value.map(Hidden))]
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) version: Version,
 }

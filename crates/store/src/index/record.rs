@@ -15,7 +15,8 @@ struct Head {
 }
 
 /// The state of a key at some revision. Cheap to share, and never changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("{:?}", _0.header.header)]
 pub(crate) struct Record(ThinArc<Head, u8>);
 
 impl Record {

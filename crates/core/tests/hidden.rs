@@ -1,0 +1,131 @@
+//! No `Debug` shows a value or a password: what it shows ends up in logs, panics and reports of errors.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::BytesMut;
+use std::fmt::Debug;
+use std::time::Duration;
+use syncline_core::client::{self, Handshake, Replicas, Request, Versioned};
+use syncline_core::server::{Access, Connection, Effect, Limits, Terms};
+use syncline_core::{
+    ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, StretchBuilder, Transaction,
+};
+use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, TxnOperation, Version, decode};
+
+const SECRET: &str = "s3cr3t";
+
+/// That nothing shows it: as it is, or as the numbers of its bytes.
+#[track_caller]
+fn hides(shown: &impl Debug) {
+    for text in [format!("{shown:?}"), format!("{shown:#?}").split_whitespace().collect()] {
+        let numbers = |separator| SECRET.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(separator);
+        assert!(!text.contains(SECRET), "{text}");
+        assert!(!text.contains(&numbers(", ")) && !text.contains(&numbers(",")), "{text}");
+    }
+}
+
+const VERSION: Version = Version::new(1);
+
+fn operation() -> Operation {
+    Operation::Put { key: "k".into(), value: SECRET.into(), version: VERSION }
+}
+
+fn transaction() -> Transaction {
+    Transaction { origin: None, operations: vec![operation()] }
+}
+
+fn entry() -> Entry {
+    Entry { key: "k".into(), value: Some(SECRET.into()), version: VERSION, revision: Revision::new(1) }
+}
+
+/// A log of one transaction.
+fn log() -> RecentLog {
+    let mut builder = StretchBuilder::default();
+    builder.push(Revision::new(1), &transaction());
+    hides(&builder);
+    let stretch = builder.finish();
+    hides(&stretch);
+    let mut log = RecentLog::new(Revision::ZERO, usize::MAX);
+    log.append(stretch);
+    log
+}
+
+#[test]
+fn messages_hide_values_and_passwords() {
+    let put = TxnOperation::Put { key: "k".into(), value: SECRET.into(), version: VERSION };
+    for message in [
+        Message::put(Tag::new(1), "k", SECRET, VERSION),
+        Message::auth(Tag::new(1), SECRET),
+        Message::PutLarge(PutLarge { tag: Tag::new(1), key: "k".into(), value: SECRET.into(), version: VERSION }),
+        Message::Txn(Txn { tag: Tag::new(1), operations: vec![put] }),
+    ] {
+        hides(&message);
+        assert!(!message.redacted().to_string().contains(SECRET), "{}", message.redacted());
+        let mut frame = BytesMut::new();
+        message.encode(&mut frame).unwrap();
+        hides(&decode(&mut frame));
+    }
+}
+
+#[test]
+fn what_is_stored_and_told_hides_values() {
+    hides(&transaction());
+    hides(&entry());
+    hides(&Page { entries: vec![entry()], through: Revision::new(1), head: Revision::new(1) });
+    hides(&KeyPage { entries: vec![entry()], next: None, head: Revision::new(1) });
+    hides(&log());
+    hides(&log().after(Revision::ZERO).unwrap().collect::<Vec<_>>());
+    hides(&Effect::Commit { transaction: transaction() });
+    hides(&Effect::Verify { password: Password::new(SECRET) });
+    let versioned = Versioned { value: SECRET.into(), version: VERSION };
+    hides(&client::Answer::Value(versioned.clone()));
+    hides(&client::Answer::Listed { entries: vec![("k".into(), versioned)] });
+    hides(&Request::Put { key: "k".into(), value: SECRET.into(), version: VERSION });
+}
+
+#[test]
+fn a_connection_of_a_server_hides_what_it_holds() {
+    let limits = Limits::default();
+    let terms = Terms { limits, store: StoreId::new([0; 16]), heartbeat: Duration::from_secs(1) };
+    let mut input = BytesMut::new();
+    let mut take = |connection: &mut Connection, message: &Message| {
+        message.encode(&mut input).unwrap();
+        connection.handle_input(&mut input);
+    };
+    let mut connection = Connection::new(ConnId::new(1), terms, Access::open());
+    connection.handle_log(&RecentLog::new(Revision::ZERO, 0));
+    take(&mut connection, &Message::put(Tag::new(1), "k", SECRET, VERSION));
+    hides(&connection);
+    hides(&connection.poll_effect());
+    connection.handle_outcome(Outcome::Accepted { revision: Revision::new(2) });
+    hides(&connection);
+    // A broadcast and the answer, which wait to be written.
+    connection.handle_log(&log());
+    assert!(!connection.output().is_empty());
+    hides(&connection);
+    let mut stranger = Connection::new(ConnId::new(2), terms, Access::Password);
+    take(&mut stranger, &Message::auth(Tag::new(1), SECRET));
+    hides(&stranger);
+    hides(&stranger.poll_effect());
+    hides(&stranger);
+}
+
+#[test]
+fn a_connection_of_a_client_hides_what_it_holds() {
+    let mut handshake = Handshake::new(Some(&Password::new(SECRET))).unwrap();
+    assert!(!handshake.output().is_empty());
+    hides(&handshake);
+    let mut connection = client::Connection::base(Replicas::new(), Vec::new());
+    let put = Request::Put { key: "k".into(), value: SECRET.into(), version: VERSION };
+    connection.request(put, ()).unwrap();
+    hides(&connection);
+    let mut broadcast = BytesMut::new();
+    Message::put(Tag::BROADCAST, "other", SECRET, VERSION).encode(&mut broadcast).unwrap();
+    hides(&connection.handle_input(&mut broadcast));
+    // An answer to nothing that was asked.
+    Message::put(Tag::new(9), "k", SECRET, VERSION).encode(&mut broadcast).unwrap();
+    let error = connection.handle_input(&mut broadcast).unwrap_err();
+    hides(&error);
+    assert!(!error.to_string().contains(SECRET), "{error}");
+    hides(&connection.into_lost());
+    hides(&Output::new());
+}
