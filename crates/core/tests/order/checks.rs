@@ -4,7 +4,7 @@ use crate::client::{Client, Request};
 use crate::support::{Counts, count};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
-use syncline_core::{ConnId, Dialect, RecentLog};
+use syncline_core::{ConnId, Dialect, RecentLog, Rights};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
 /// One write of one key.
@@ -25,14 +25,17 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// What a log holds that has forgotten nothing.
-    pub(crate) fn of(log: &RecentLog) -> Self {
+    /// What a log holds that has forgotten nothing, as far as somebody may read it.
+    pub(crate) fn of(log: &RecentLog, rights: &Rights) -> Self {
         let mut writes = Vec::new();
         for unread in log.after(Revision::ZERO).unwrap() {
             for (place, committed) in unread.commits().iter().enumerate() {
                 let mut frames = BytesMut::from(unread.frames(Dialect::Base, place..place + 1).as_ref());
                 while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut frames) {
                     let (revision, origin) = (committed.revision, committed.origin);
+                    if !rights.may_read(&put.key) {
+                        continue;
+                    }
                     writes.push(Write { revision, origin, key: put.key, value: put.value, version: put.version });
                 }
                 assert!(frames.is_empty());
@@ -45,14 +48,11 @@ impl History {
         Self { writes, by_key }
     }
 
-    pub(crate) fn head(&self) -> Revision {
-        self.writes.last().map_or(Revision::ZERO, |write| write.revision)
-    }
-
     /// The write that a frame tells of: the values are unique, and so are the versions of a key.
     fn find(&self, message: &Message) -> usize {
         let Message::Put(put) = message else { panic!("no write: {message}") };
-        let place = self.by_key[&put.key][&put.version];
+        let versions = self.by_key.get(&put.key).unwrap_or_else(|| panic!("nothing that it may read: {message}"));
+        let place = versions[&put.version];
         assert!(self.writes[place].value == put.value, "a value that was never written: {message}");
         place
     }
@@ -96,6 +96,7 @@ pub(crate) fn check(client: &Client, history: &History, counts: &mut Counts) {
             count(counts, "values", usize::from(request.read.is_some()));
             continue;
         };
+        count(counts, "not permitted", usize::from(error.text.starts_with(b"not permitted")));
         let is_absent = request.read == Some(Version::ABSENT);
         count(counts, "not found", usize::from(is_absent));
         count(counts, "deleted", usize::from(!is_absent && error.text.ends_with(b"not found")));

@@ -156,8 +156,23 @@ impl Client {
         let mut request = Request::new(message);
         if request.message.version() == Some(Version::MAX) {
             request.answer = Some(Message::error(request.message.tag(), "version exhausted"));
+        } else if let Some(missing) = self.missing(&request.message) {
+            let text = format!("not permitted: expected the right to {missing}");
+            request.answer = Some(Message::error(request.message.tag(), text));
         }
         self.requests.push(request);
+    }
+
+    /// The right that it does not have to what it asks for.
+    fn missing(&self, message: &Message) -> Option<String> {
+        // Whoever still has to show a password may do everything then.
+        let rights = self.connection.rights()?;
+        let shown = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+        match message {
+            Message::Get(get) if !rights.may_read(&get.key) => Some(format!("read \"{}\"", shown(&get.key))),
+            Message::Put(put) if !rights.may_write(&put.key) => Some(format!("write \"{}\"", shown(&put.key))),
+            _ => None,
+        }
     }
 
     /// Bytes arrive; answers whether the connection has taken any.

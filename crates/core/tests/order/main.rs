@@ -48,7 +48,7 @@ fn other() -> impl Strategy<Value = Other> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let client = || 0..4usize;
+    let client = || 0..5usize;
     // Some do little at a time, and some all that there is.
     let amount = || prop_oneof![1 => 1..4usize, 1 => Just(usize::MAX)];
     let bytes = || prop_oneof![1 => 1..40usize, 1 => 1000..100_000usize, 2 => Just(usize::MAX)];
@@ -89,6 +89,7 @@ fn all_see_one_order_and_nobody_is_left_out() {
         "refused at once",
         "stale",
         "stale, overtaken by others",
+        "not permitted",
         "pages",
         "own answers merged into pages",
         "writes skipped",

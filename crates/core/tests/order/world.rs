@@ -8,7 +8,7 @@ use pollster::block_on;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use syncline_core::server::{Access, Effect, Limits};
-use syncline_core::{Operation, Outcome, RecentLog, Transaction};
+use syncline_core::{Operation, Outcome, RecentLog, Rights, Transaction};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Message, Revision, Version};
 
@@ -73,6 +73,14 @@ const STALLED: usize = 3;
 /// The number of the key that a client shares with no other, so that many of its writes are accepted.
 pub(crate) const OWN: usize = 10;
 
+/// What one may do who may not do everything: of the keys that connections meet at, it reads every other one, and writes
+/// one.
+fn some() -> Arc<Rights> {
+    let own = format!("key{}", OWN + 4);
+    let read = ["key0", "key2", "key4", &own].map(|prefix| Bytes::from(prefix.to_owned()));
+    Arc::new(Rights::new(read, ["key0".into(), own.into()]))
+}
+
 struct Logs {
     recent: RecentLog,
     /// What everything is checked against.
@@ -105,7 +113,7 @@ impl World {
             logs.recent.append(stretch.clone());
             logs.whole.append(stretch);
         }));
-        let access = [Access::open(), Access::open(), Access::Password, Access::open()];
+        let access = [Access::open(), Access::open(), Access::Password, Access::open(), Access::Granted(some())];
         let clients = access.into_iter().zip(1..).map(|(access, id)| Client::new(id, access, setup.limits)).collect();
         Self { store, logs, clients, queue: VecDeque::new(), values: 0, counts: Counts::new() }
     }
@@ -273,9 +281,10 @@ impl World {
 
     /// Checks what all have seen against what has happened.
     pub(crate) fn check(mut self) -> Counts {
-        let history = History::of(&self.logs.lock().unwrap().whole);
-        assert_eq!(history.head(), self.store.head());
+        let whole = &self.logs.lock().unwrap().whole;
+        assert_eq!(whole.head(), self.store.head());
         for client in &mut self.clients {
+            let history = History::of(whole, client.connection.rights().unwrap());
             checks::check(client, &history, &mut self.counts);
             add(&mut self.counts, &client.counts);
             client.connection.handle_end();
