@@ -34,7 +34,8 @@ impl Dialect {
             (Self::Extended, Some(value)) if is_large(key, value) => {
                 PutLarge::encode_parts(out, tag, key, value, version)
             }
-            (Self::Base, Some(value)) if is_large(key, value) => Ok(()),
+            // The key alone may be too long.
+            (Self::Base, value) if is_large(key, value.unwrap_or_default()) => Ok(()),
             (Self::Base | Self::Extended, value) => {
                 Put::encode_parts(out, tag, key, value.unwrap_or_default(), version)
             }
@@ -335,6 +336,16 @@ mod tests {
             assert_eq!(keys(&frames(&stretch, Dialect::Base, 0..3)), expected, "{length}");
             assert_eq!(keys(&frames(&stretch, Dialect::Base, 1..2)), expected.replace(['a', 'b'], ""), "{length}");
             assert_eq!(keys(&frames(&stretch, Dialect::Extended, 0..3)), "akb", "{length}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_whose_key_alone_kills_old_decoders_is_left_out_for_base_connections() {
+        for (length, expected) in [(65_525, 1), (65_526, 0), (65_535, 0)] {
+            let delete = Operation::Delete { key: vec![b'k'; length].into(), version: Version::new(1) };
+            let stretch = stretch(&[(1, vec![delete])]);
+            assert_eq!(decoded(&frames(&stretch, Dialect::Base, 0..1)).len(), expected, "{length}");
+            assert_eq!(decoded(&frames(&stretch, Dialect::Extended, 0..1)).len(), 1, "{length}");
         }
     }
 }
