@@ -23,6 +23,8 @@ pub(crate) const TOO_LARGE: &str = "too large: ";
 pub(crate) const UNAVAILABLE: &str = "unavailable: ";
 /// What the text starts with where a right is missing.
 pub(crate) const NOT_PERMITTED: &str = "not permitted: ";
+/// What the text ends in where a server that speaks TLS only hears something else.
+pub(crate) const TLS_ONLY: &str = "this server speaks TLS only, expected a TLS handshake";
 /// What stands before the version in the text of a GET that found a tombstone.
 const DELETED_AT: &str = "deleted at version ";
 

@@ -1,10 +1,11 @@
 //! What an operator may set, and what it is where nothing is set.
 
+use crate::Tls;
 use std::time::Duration;
 use syncline_core::server::Limits;
 
 /// What an operator may set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen: `HOST:PORT`. Port 0 takes any that is free.
     pub listen: String,
@@ -20,6 +21,10 @@ pub struct Config {
     /// How often somebody who watches hears from the server at the least: three times as long a silence means that the
     /// connection is dead.
     pub heartbeat: Duration,
+    /// What TLS is spoken with; then nothing else is spoken on that port. Without it, no TLS is.
+    pub tls: Option<Tls>,
+    /// How long a stranger may take for the TLS handshake and for showing who it is, in all.
+    pub authorize_within: Duration,
 }
 
 impl Config {
@@ -28,8 +33,8 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Loopback only, 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a heartbeat of
-    /// 2 s.
+    /// Loopback only, without TLS; 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a heartbeat of 2 s,
+    /// 10 s for strangers.
     fn default() -> Self {
         Self {
             listen: format!("127.0.0.1:{}", Self::DEFAULT_PORT),
@@ -38,6 +43,8 @@ impl Default for Config {
             max_queue: 16 * 1024 * 1024,
             recent_log: 64 * 1024 * 1024,
             heartbeat: Duration::from_secs(2),
+            tls: None,
+            authorize_within: Duration::from_secs(10),
         }
     }
 }

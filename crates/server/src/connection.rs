@@ -6,12 +6,13 @@ use crate::status;
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
 use syncline_core::{PageError, Transaction};
 use syncline_store::{ChangedError, Store};
+use syncline_tls::HANDSHAKE;
 use syncline_wire::{Message, Tag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
@@ -44,20 +45,34 @@ pub(crate) struct Service<S> {
     pub(crate) started: Instant,
 }
 
+/// What is known of a client that was let in.
+pub(crate) struct Guest<'a> {
+    pub(crate) access: Access,
+    /// Called where the first byte is that of TLS, which should not be.
+    pub(crate) speaks_tls: Option<&'a (dyn Fn() + Sync)>,
+}
+
 /// Serves one connection until either side ends it.
 ///
 /// # Errors
 /// What the socket says when it fails.
-pub(crate) async fn serve<S, IO>(service: &Service<S>, registration: Registration, socket: IO) -> io::Result<()>
+pub(crate) async fn serve<S, IO>(
+    service: &Service<S>,
+    registration: Registration,
+    socket: IO,
+    guest: Guest<'_>,
+) -> io::Result<()>
 where
     S: Store,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = Connection::new(registration.mailbox.id, service.terms, Access::open());
+    let connection = Connection::new(registration.mailbox.id, service.terms, guest.access);
     let mut driver = Driver {
         service,
         registration,
         socket,
+        is_flushed: true,
+        speaks_tls: guest.speaks_tls,
         connection,
         input: BytesMut::new(),
         wanted: Input::Wanted { expected: 0 },
@@ -75,7 +90,7 @@ where
         if !abandoned {
             driver.settle().await;
         }
-        if driver.connection.is_finished() {
+        if driver.connection.is_finished() && driver.is_flushed {
             break;
         }
         if driver.wanted == Input::Closed && !driver.ended {
@@ -103,6 +118,10 @@ struct Driver<'a, S, IO> {
     service: &'a Service<S>,
     registration: Registration,
     socket: IO,
+    /// Whether all that was written has left: bytes may wait within TLS.
+    is_flushed: bool,
+    /// What is to be called where the first byte is that of TLS; `None` once it is known that it is not.
+    speaks_tls: Option<&'a (dyn Fn() + Sync)>,
     connection: Connection,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
@@ -213,6 +232,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if written? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.is_flushed = false;
             happened = true;
         }
         if let Some(room) = self.room_to_read() {
@@ -222,8 +242,19 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     self.ended = true;
                     self.connection.handle_end();
                 }
+                if let Some(speaks_tls) = self.speaks_tls.take()
+                    && self.input.first() == Some(&HANDSHAKE)
+                {
+                    speaks_tls();
+                }
                 happened = true;
             }
+        }
+        // Always: TLS has things to say of its own, too, of what was read.
+        if let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(context) {
+            flushed?;
+            happened |= !self.is_flushed;
+            self.is_flushed = true;
         }
         if let Some(beat) = &mut self.beat
             && beat.poll_tick(context).is_ready()
@@ -250,7 +281,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 }
 
 /// Ends a connection to which everything was said, so that the peer gets to read it.
-async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let farewell = async {
         socket.shutdown().await?;
         let mut unread = BytesMut::with_capacity(READ_SIZE);

@@ -28,10 +28,16 @@ mod bell;
 mod committer;
 mod config;
 mod connection;
+mod door;
 mod hub;
 mod server;
 mod status;
+mod throttle;
+mod tls;
 
 pub use config::Config;
+pub use door::{Handle, PlainServer};
 pub use server::{BindError, ServeError, Server};
 pub use syncline_core::server::{LimitError, Limits};
+pub use syncline_tls::{Identity, Pem, PemError};
+pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};

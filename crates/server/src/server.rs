@@ -2,7 +2,8 @@
 
 use crate::Config;
 use crate::committer::{self, CommitQueue};
-use crate::connection::{Service, refuse, serve};
+use crate::connection::Service;
+use crate::door::{Door, Handle};
 use crate::hub::Hub;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
@@ -70,6 +71,7 @@ pub struct Server<S> {
     local_addr: SocketAddr,
     max_connections: usize,
     hub: Arc<Hub>,
+    door: Arc<Door>,
     service: Arc<Service<S>>,
     /// Resolves when the committer's thread has ended; to an error where it died.
     committer: oneshot::Receiver<()>,
@@ -115,12 +117,18 @@ impl<S: Store> Server<S> {
             .map_err(BindError::Thread)?;
         let ends_committer = EndsCommitter(service.clone());
         let max_connections = config.max_connections;
-        Ok(Self { listener, local_addr, max_connections, hub, service, committer, ends_committer })
+        let door = Door::new(config.tls, config.authorize_within);
+        Ok(Self { listener, local_addr, max_connections, hub, door, service, committer, ends_committer })
     }
 
     /// Where it listens.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// A hold on the server, for while it serves.
+    pub fn handle(&self) -> Handle {
+        self.door.handle()
     }
 
     /// Serves until `shutdown` resolves; then takes in no more connections, decides on what was asked, tells every
@@ -151,14 +159,15 @@ impl<S: Store> Server<S> {
                         if connections.len() < self.max_connections {
                             debug!(%id, %peer, "connected");
                             let registration = self.hub.register(id);
-                            let service = self.service.clone();
+                            let (service, door) = (self.service.clone(), self.door.clone());
                             connections.spawn(async move {
-                                let ended = serve(&service, registration, socket).await;
+                                let ended = door.admit(&service, registration, socket, peer).await;
                                 (id, ended)
                             });
                         } else if refusals.len() < MAX_REFUSALS {
-                            warn!(%id, %peer, max_connections = self.max_connections, "too many connections");
-                            refusals.spawn(async move { (id, refuse(socket, "too many connections").await) });
+                            self.door.complain(peer, format_args!("there are {} connections", self.max_connections));
+                            let door = self.door.clone();
+                            refusals.spawn(async move { (id, door.refuse(socket, "too many connections").await) });
                         }
                     }
                 },

@@ -18,6 +18,8 @@ pub enum Speech {
     Base,
     /// The extension.
     Extended(Greeting),
+    /// TLS, and nothing else.
+    TlsOnly,
     /// Not before it was shown a password.
     PasswordRequired,
     /// Not with this password.
@@ -113,6 +115,7 @@ impl Handshake {
                         unknown if unknown == text::UNKNOWN_KIND.as_bytes() => Speech::Base,
                         required if required == text::BAD_MESSAGE_TYPE.as_bytes() => Speech::PasswordRequired,
                         bad if bad == text::BAD_PASSWORD.as_bytes() => Speech::BadPassword,
+                        tls if tls == text::unavailable(text::TLS_ONLY) => Speech::TlsOnly,
                         other => Speech::Refused { text: readable(other) },
                     }));
                 }
@@ -219,6 +222,8 @@ mod tests {
         assert_eq!(said(&[]), Ok(None));
         assert_eq!(said(&[broadcast, hello]), Ok(Some(Speech::Extended(GREETING))));
         assert_eq!(said(&[Message::error(Handshake::TAG, "unknown message kind")]), Ok(Some(Speech::Base)));
+        let tls_only = Message::error(Tag::BROADCAST, crate::server::unavailable(crate::server::TLS_ONLY));
+        assert_eq!(said(&[tls_only]), Ok(Some(Speech::TlsOnly)));
         let text = "unavailable: too many connections";
         assert_eq!(said(&[Message::error(Tag::BROADCAST, text)]), Ok(Some(Speech::Refused { text: text.into() })));
     }

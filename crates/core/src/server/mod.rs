@@ -15,6 +15,9 @@ pub use limits::{LimitError, Limits};
 pub use session::Access;
 pub use terms::Terms;
 
+/// Why a server that speaks TLS only turns somebody away who speaks something else: for [`unavailable`].
+pub const TLS_ONLY: &str = crate::text::TLS_ONLY;
+
 /// What a connection is told that has no place, or that the server can't serve: the text of an ERROR.
 pub fn unavailable(reason: &str) -> bytes::Bytes {
     crate::text::unavailable(reason)

@@ -1,0 +1,157 @@
+//! The door of a server: what happens between an accepted socket and a connection that is served.
+
+use crate::connection::{self, Guest, Service};
+use crate::hub::Registration;
+use crate::throttle::Throttle;
+use crate::tls::{self, NoTls, Tls, TlsSocket};
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use syncline_core::server::{Access, TLS_ONLY};
+use syncline_store::Store;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+
+/// How long somebody for whom there is no place may take for the handshake after which that is told.
+const REFUSAL: Duration = Duration::from_secs(2);
+
+/// Lets connections in.
+pub(crate) struct Door {
+    /// What new connections are met with; `None`: this server speaks no TLS, now and later.
+    tls: Option<ArcSwap<ServerConfig>>,
+    /// How long a stranger may take until it is known who it is.
+    authorize_within: Duration,
+    complaints: Throttle,
+}
+
+/// A hold on a server that serves.
+#[derive(Clone)]
+pub struct Handle(Arc<Door>);
+
+/// A server that was started without TLS can't be given any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected a server that was started with TLS, found one without: its clients would be cut off; start it anew")]
+pub struct PlainServer;
+
+impl Handle {
+    /// Meets new connections with this from now on. Those that there are stay as they are.
+    ///
+    /// # Errors
+    /// [`PlainServer`] where the server was started without TLS.
+    pub fn set_tls(&self, tls: Tls) -> Result<(), PlainServer> {
+        self.0.tls.as_ref().ok_or(PlainServer)?.store(tls.into_config());
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    pub(crate) fn new(tls: Option<Tls>, authorize_within: Duration) -> Arc<Self> {
+        let tls = tls.map(|tls| ArcSwap::new(tls.into_config()));
+        Arc::new(Self { tls, authorize_within, complaints: Throttle::new(Instant::now()) })
+    }
+
+    pub(crate) fn handle(self: &Arc<Self>) -> Handle {
+        Handle(self.clone())
+    }
+
+    /// Learns who a client is, and serves it.
+    ///
+    /// # Errors
+    /// What the socket says when it fails.
+    pub(crate) async fn admit<S: Store>(
+        &self,
+        service: &Service<S>,
+        registration: Registration,
+        socket: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + self.authorize_within;
+        let Some(tls) = &self.tls else {
+            let speaks_tls = || self.complain(peer, "the client speaks TLS, and this server does not (--tls-cert)");
+            let guest = Guest { access: Access::open(), speaks_tls: Some(&speaks_tls) };
+            return connection::serve(service, registration, socket, guest).await;
+        };
+        let shut_down = poll_fn(|context| {
+            // Listened to first, so that no ring between the two is missed.
+            registration.mailbox.bell.heard(context);
+            if registration.hub.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let handshake = tokio::select! {
+            handshake = timeout_at(deadline, tls::accept(tls.load_full(), socket)) => handshake,
+            () = shut_down => return Ok(()),
+        };
+        match handshake {
+            Ok(Ok(socket)) => {
+                let guest = Guest { access: self.access(&socket), speaks_tls: None };
+                connection::serve(service, registration, socket, guest).await
+            }
+            Ok(Err(no_tls)) => self.turn_away(no_tls, peer).await,
+            Err(_) => {
+                self.complain(peer, format_args!("no TLS handshake within {:?}", self.authorize_within));
+                Ok(())
+            }
+        }
+    }
+
+    /// What a client may do whose handshake is done: the one place where that is chosen. A certificate that was demanded
+    /// has been verified by now, or there would be no handshake.
+    fn access(&self, socket: &TlsSocket) -> Access {
+        let (_, session) = socket.get_ref();
+        let names = tls::names(session);
+        debug!(?names, version = ?session.protocol_version(), "speaks TLS");
+        Access::open()
+    }
+
+    /// Tells a client for which there is no place, within bounds.
+    ///
+    /// # Errors
+    /// What the socket says when it fails.
+    pub(crate) async fn refuse(&self, socket: TcpStream, reason: &str) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return connection::refuse(socket, reason).await };
+        match timeout(REFUSAL.min(self.authorize_within), tls::accept(tls.load_full(), socket)).await {
+            Ok(Ok(socket)) => connection::refuse(socket, reason).await,
+            // It gets no word of it, as if there were no room for one more refusal.
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends a connection that speaks no TLS, or has failed to.
+    async fn turn_away(&self, no_tls: NoTls, peer: SocketAddr) -> io::Result<()> {
+        match no_tls {
+            // Whoever only looks whether the port is open: nothing to tell people.
+            NoTls::Gone => Ok(()),
+            NoTls::Plain(socket) => {
+                self.complain(peer, "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)");
+                // Programs that speak in frames can read this; no others are harmed by it.
+                connection::refuse(socket, TLS_ONLY).await
+            }
+            NoTls::Failed(socket, error) => {
+                self.complain(peer, tls::Reason(&error));
+                // The alert is on its way; closing on what the client has sent behind would throw it away.
+                connection::linger(socket).await
+            }
+        }
+    }
+
+    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
+    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl std::fmt::Display) {
+        match self.complaints.admit(Instant::now()) {
+            Some(0) => warn!(%peer, "not let in: {reason}"),
+            Some(left_out) => warn!(%peer, left_out, "not let in: {reason}"),
+            None => debug!(%peer, "not let in: {reason}"),
+        }
+    }
+}
