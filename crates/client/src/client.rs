@@ -5,6 +5,7 @@ use crate::connection::{self, Command, Setup};
 use crate::failure::Failure;
 use crate::link;
 use crate::shared::Shared;
+use crate::socket::Dialer;
 use crate::withdrawal::{Withdrawal, Withdrawn};
 use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;
@@ -29,14 +30,15 @@ const MAX_WAITING: usize = 1024;
 /// [`update`](Client::update) and [`changes`](Client::changes) work, all else ends with [`BaseOnly`](crate::BaseOnly).
 #[derive(Clone)]
 pub struct Client {
-    options: Options,
+    options: Arc<Options>,
     commands: mpsc::Sender<Command>,
     readers: Readers,
     shared: Arc<Shared>,
 }
 
 impl Client {
-    /// Connects to a server at `HOST:PORT`, or to the first that answers of several. Must be called within a tokio runtime.
+    /// Connects to a server at an [`Endpoint`](crate::Endpoint), or to the first that answers of several. Must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// [`ConnectError`] where the first attempt fails, with each of them. Later, a lost connection is made again by itself.
@@ -50,10 +52,13 @@ impl Client {
     /// As [`Client::connect`].
     pub async fn connect_with(endpoints: impl Into<Endpoints>, options: Options) -> Result<Self, ConnectError> {
         let endpoints = endpoints.into();
-        let link = link::connect(&endpoints, 0, options.connect_timeout, false).await?;
+        let options = Arc::new(options);
+        let dialer = Dialer::new(&endpoints, &options.tls)?;
+        let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
         let (commands, received) = mpsc::channel(MAX_WAITING);
         let (readers, shared) = (Readers::default(), Arc::new(Shared::new()));
-        let setup = Setup { endpoints, options, readers: readers.clone(), shared: shared.clone() };
+        let setup =
+            Setup { endpoints, dialer, options: options.clone(), readers: readers.clone(), shared: shared.clone() };
         tokio::spawn(connection::run(setup, link, received));
         Ok(Self { options, commands, readers, shared })
     }

@@ -5,17 +5,18 @@ use crate::failure::Failure;
 use crate::link::{self, Link, Lost};
 use crate::shared::Shared;
 use crate::withdrawal::Withdrawal;
-use crate::{Endpoints, Options};
+use crate::{Dialer, Endpoints, Options, Socket};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use syncline_core::Output;
 use syncline_core::client::{
     Answer, Connection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 /// How much is read at once, at the least.
@@ -26,6 +27,9 @@ const MAX_UNSENT: usize = 256 * 1024;
 
 /// How many requests are in flight at once: the tags that there are, less those that the connection takes for itself.
 const MAX_IN_FLIGHT: usize = 60_000;
+
+/// How long a server gets to take the end of a connection.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A request, and who waits for its answer.
 pub(crate) struct Command {
@@ -56,7 +60,8 @@ impl Token {
 /// What a client's task needs to know.
 pub(crate) struct Setup {
     pub(crate) endpoints: Endpoints,
-    pub(crate) options: Options,
+    pub(crate) dialer: Dialer,
+    pub(crate) options: Arc<Options>,
     pub(crate) readers: Readers,
     pub(crate) shared: Arc<Shared>,
 }
@@ -109,7 +114,7 @@ async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc
         if commands.is_closed() {
             return None;
         }
-        if let Ok(link) = link::connect(&setup.endpoints, first, options.connect_timeout, base_only).await {
+        if let Ok(link) = link::connect(&setup.dialer, first, options.connect_timeout, base_only).await {
             debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
             return Some(link);
         }
@@ -133,12 +138,13 @@ impl Session<'_> {
     /// Serves commands until the last handle is gone; first of all those that an earlier connection has lost.
     async fn serve(
         &mut self,
-        mut stream: tokio::net::TcpStream,
+        mut stream: Socket,
         mut input: BytesMut,
         commands: &mut mpsc::Receiver<Command>,
         retried: &mut VecDeque<Command>,
     ) -> Result<(), Lost> {
-        let (mut reader, mut writer) = stream.split();
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let mut is_flushed = true;
         let mut silence = Silence::default();
         loop {
             // First of all, so that own writes that come behind it are not told.
@@ -159,22 +165,23 @@ impl Session<'_> {
                     }
                     silence.broken();
                 }
-                written = writer.write_buf(self.connection.output()), if has_output => {
-                    if written? == 0 {
-                        return Err(Lost::Closed);
-                    }
+                written = write_on(&mut writer, self.connection.output(), &mut is_flushed), if has_output || !is_flushed => {
+                    written?;
                 }
                 command = commands.recv(), if has_room => match command {
                     Some(command) => {
                         self.follow();
                         self.start(command);
                     }
-                    None => return Ok(()),
+                    None => break,
                 },
                 () = self.setup.shared.asked_to_follow() => {}
                 patience = silence.too_long() => return Err(Lost::Silent(patience)),
             }
         }
+        // The server is told that nothing was cut off, where it takes that.
+        let _ = timeout(FAREWELL, stream.shutdown()).await;
+        Ok(())
     }
 
     fn has_room(&mut self) -> bool {
@@ -235,6 +242,27 @@ impl Session<'_> {
             self.setup.shared.show(self.connection.replicas().shown());
         }
     }
+}
+
+/// Writes some, and flushes it where that was all. May be cancelled: `is_flushed` says whether all has left, for bytes may
+/// wait within TLS.
+async fn write_on(
+    writer: &mut (impl AsyncWrite + Unpin),
+    output: &mut Output,
+    is_flushed: &mut bool,
+) -> Result<(), Lost> {
+    if output.has_remaining() {
+        if writer.write_buf(output).await? == 0 {
+            return Err(Lost::Closed);
+        }
+        *is_flushed = false;
+        if output.has_remaining() {
+            return Ok(());
+        }
+    }
+    writer.flush().await?;
+    *is_flushed = true;
+    Ok(())
 }
 
 /// How long nothing has come, where something should.

@@ -3,13 +3,12 @@
 
 use crate::failure::Failure;
 use crate::link::{self, Link, Lost};
-use crate::{BaseOnly, ConnectError, Endpoints, Options, RequestError};
+use crate::{BaseOnly, ConnectError, Dialer, Endpoints, Options, RequestError, Socket};
 use backon::ExponentialBackoff;
 use bytes::{Buf, Bytes, BytesMut};
 use syncline_core::client::{self, CursorEvent, Position, Step};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// How much is read at once, at the least.
@@ -28,7 +27,7 @@ const READ_SIZE: usize = 64 * 1024;
 ///   ([`Step::is_reset`]), and tells everything.
 #[derive(Debug)]
 pub struct Cursor {
-    endpoints: Endpoints,
+    dialer: Dialer,
     options: Options,
     cursor: client::Cursor,
     /// Where to connect first: where the last connection led to.
@@ -50,8 +49,10 @@ enum State {
 /// One connection.
 #[derive(Debug)]
 struct Session {
-    stream: TcpStream,
+    stream: Socket,
     input: BytesMut,
+    /// Whether all that was written has left: bytes may wait within TLS.
+    is_flushed: bool,
     /// What the server has said of the connection itself.
     notice: Option<String>,
 }
@@ -94,12 +95,12 @@ impl Cursor {
         since: Option<Position>,
         options: Options,
     ) -> Result<Self, CursorError> {
-        let endpoints = endpoints.into();
+        let dialer = Dialer::new(&endpoints.into(), &options.tls)?;
         let mut cursor = client::Cursor::new(prefix, since);
-        let link = link::connect(&endpoints, 0, options.connect_timeout, false).await?;
+        let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
         let endpoint = link.endpoint;
         let state = State::Connected(Session::new(link, &mut cursor)?);
-        Ok(Self { endpoints, options, cursor, endpoint, state })
+        Ok(Self { dialer, options, cursor, endpoint, state })
     }
 
     /// Waits for the next step, or for something else worth knowing. The first step comes even where it tells nothing.
@@ -122,7 +123,7 @@ impl Cursor {
                 State::Away { pauses } => {
                     sleep(pauses.next().unwrap_or(self.options.max_pause)).await;
                     let within = self.options.connect_timeout;
-                    if let Ok(link) = link::connect(&self.endpoints, self.endpoint, within, false).await {
+                    if let Ok(link) = link::connect(&self.dialer, self.endpoint, within, false).await {
                         self.endpoint = link.endpoint;
                         self.state = State::Connected(Session::new(link, &mut self.cursor)?);
                         return Ok(Moved::Back);
@@ -137,7 +138,7 @@ impl Session {
     fn new(link: Link, cursor: &mut client::Cursor) -> Result<Self, RequestError> {
         let greeting = link.greeting.ok_or(BaseOnly)?;
         cursor.connected(&greeting).map_err(Failure::BadMessage)?;
-        Ok(Self { stream: link.stream, input: link.input, notice: None })
+        Ok(Self { stream: link.stream, input: link.input, is_flushed: true, notice: None })
     }
 
     async fn next(&mut self, cursor: &mut client::Cursor) -> Result<Result<Step, RequestError>, Lost> {
@@ -153,6 +154,11 @@ impl Session {
             }
             while cursor.output().has_remaining() {
                 self.stream.write_buf(cursor.output()).await?;
+                self.is_flushed = false;
+            }
+            if !self.is_flushed {
+                self.stream.flush().await?;
+                self.is_flushed = true;
             }
             self.input.reserve(READ_SIZE);
             let patience = cursor.patience().unwrap_or_default();

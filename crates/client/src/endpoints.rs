@@ -1,22 +1,155 @@
-//! Where servers are.
+//! Where servers are, and whether TLS is spoken there.
 
-/// The addresses of servers of one store, each `HOST:PORT`, of which a client is connected to one at a time. Made of one
-/// address, or of several.
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+const PLAIN: &str = "syncline";
+const TLS: &str = "synclines";
+
+/// Where a server is, and whether TLS is spoken there: `HOST:PORT` or `syncline://HOST:PORT` (plain), or
+/// `synclines://HOST:PORT` (TLS). IPv6 addresses stand in brackets.
+///
+/// ```
+/// use syncline_client::Endpoint;
+/// let endpoint: Endpoint = "synclines://[::1]:6660".parse()?;
+/// assert!(endpoint.is_tls());
+/// assert_eq!((endpoint.host(), endpoint.port()), ("::1", 6660));
+/// # Ok::<_, syncline_client::EndpointError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+    is_tls: bool,
+}
+
+impl Endpoint {
+    /// The name or address of the host, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether TLS is spoken there; then nothing else is.
+    pub const fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+}
+
+/// This does not say where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EndpointError {
+    /// Another scheme than Syncline's.
+    #[error("{endpoint}: expected the scheme syncline:// or, for TLS, synclines://, found {scheme}://")]
+    Scheme {
+        /// All of it.
+        endpoint: String,
+        /// The scheme.
+        scheme: String,
+    },
+    /// There is no port.
+    #[error("{endpoint}: expected HOST:PORT, found no port; servers listen on 6660 where nothing else is said")]
+    NoPort {
+        /// All of it.
+        endpoint: String,
+    },
+    /// The port can't be.
+    #[error("{endpoint}: expected a port from 1 to 65535, found {port:?}")]
+    Port {
+        /// All of it.
+        endpoint: String,
+        /// The port.
+        port: String,
+    },
+    /// The host can't be.
+    #[error(
+        "{endpoint}: expected the name or address of a host, found {host:?}; IPv6 addresses stand in brackets: [::1]"
+    )]
+    Host {
+        /// All of it.
+        endpoint: String,
+        /// The host.
+        host: String,
+    },
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(endpoint: &str) -> Result<Self, EndpointError> {
+        let all = || endpoint.to_owned();
+        let (is_tls, rest) = match endpoint.split_once("://") {
+            None => (false, endpoint),
+            Some((PLAIN, rest)) => (false, rest),
+            Some((TLS, rest)) => (true, rest),
+            Some((scheme, _)) => return Err(EndpointError::Scheme { endpoint: all(), scheme: scheme.into() }),
+        };
+        let bracketed = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let (host, port) = match bracketed {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+        };
+        let is_host = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let is_address = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '%') || c.is_ascii_alphanumeric();
+        let is_fine = if bracketed.is_some() {
+            host.contains(':') && host.chars().all(is_address)
+        } else {
+            host.chars().all(is_host)
+        };
+        if host.is_empty() || !is_fine {
+            return Err(EndpointError::Host { endpoint: all(), host: host.into() });
+        }
+        let port = port.ok_or_else(|| EndpointError::NoPort { endpoint: all() })?;
+        match port.parse() {
+            Ok(port @ 1..) => Ok(Self { host: host.into(), port, is_tls }),
+            _ => Err(EndpointError::Port { endpoint: all(), port: port.into() }),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_tls {
+            write!(f, "{TLS}://")?;
+        }
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.to_string()
+    }
+}
+
+/// The servers of one store, each an [`Endpoint`], of which a client is connected to one at a time. Made of one, or of
+/// several.
 ///
 /// ```
 /// use syncline_client::Endpoints;
 /// let one: Endpoints = "127.0.0.1:6660".into();
-/// let two: Endpoints = ["a.example:6660", "b.example:6660"].into();
-/// assert_eq!((one.to_string(), two.to_string()), ("127.0.0.1:6660".into(), "a.example:6660, b.example:6660".into()));
+/// let two: Endpoints = ["synclines://a.example:6660", "synclines://b.example:6660"].into();
+/// assert_eq!(one.to_string(), "127.0.0.1:6660");
+/// assert_eq!(two.to_string(), "synclines://a.example:6660, synclines://b.example:6660");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints(Vec<String>);
 
 impl Endpoints {
-    /// All of them once, from the `first`-th on, each with its number.
-    pub(crate) fn round(&self, first: usize) -> impl Iterator<Item = (usize, &str)> {
-        let all = || self.0.iter().map(String::as_str).enumerate();
-        all().skip(first).chain(all().take(first))
+    /// All of them, each understood.
+    ///
+    /// # Errors
+    /// [`EndpointError`] of the first that does not say where a server is.
+    pub fn parsed(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        self.0.iter().map(|endpoint| endpoint.parse()).collect()
     }
 }
 
@@ -50,8 +183,8 @@ impl<A: Into<String>, const N: usize> From<[A; N]> for Endpoints {
     }
 }
 
-impl std::fmt::Display for Endpoints {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(", "))
     }
 }
@@ -60,10 +193,48 @@ impl std::fmt::Display for Endpoints {
 mod tests {
     use super::*;
 
+    fn parsed(endpoint: &str) -> Result<Endpoint, EndpointError> {
+        endpoint.parse()
+    }
+
     #[test]
-    fn a_round_begins_anywhere_and_has_each_once() {
-        let endpoints = Endpoints::from(["a", "b", "c"]);
-        let round = |first| endpoints.round(first).map(|(_, address)| address).collect::<String>();
-        assert_eq!([round(0), round(1), round(2), round(3)], ["abc", "bca", "cab", "abc"]);
+    fn an_endpoint_says_where_and_whether_by_tls() {
+        for (endpoint, host, port, is_tls, shown) in [
+            ("a.example:6660", "a.example", 6660, false, "a.example:6660"),
+            ("syncline://a_b-c:1", "a_b-c", 1, false, "a_b-c:1"),
+            ("synclines://127.0.0.1:65535", "127.0.0.1", 65535, true, "synclines://127.0.0.1:65535"),
+            ("synclines://[::1]:6660", "::1", 6660, true, "synclines://[::1]:6660"),
+            ("[fe80::1%eth0]:6660", "fe80::1%eth0", 6660, false, "[fe80::1%eth0]:6660"),
+        ] {
+            let found = parsed(endpoint).unwrap();
+            assert_eq!((found.host(), found.port(), found.is_tls()), (host, port, is_tls), "{endpoint}");
+            assert_eq!(found.to_string(), shown);
+            assert_eq!(parsed(shown), Ok(found), "what is shown is understood");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_told_with_what_was_expected() {
+        for (endpoint, expected) in [
+            ("https://a:1", "expected the scheme syncline:// or, for TLS, synclines://, found https://"),
+            (
+                "tls:a:1",
+                "expected the name or address of a host, found \"tls:a\"; IPv6 addresses stand in brackets: [::1]",
+            ),
+            ("::1:6660", "expected the name or address of a host, found \"::1\"; IPv6"),
+            ("a.example", "expected HOST:PORT, found no port; servers listen on 6660 where nothing else is said"),
+            ("synclines://a.example", "expected HOST:PORT, found no port"),
+            ("[::1]", "expected HOST:PORT, found no port"),
+            ("[a]:1", "expected the name or address of a host, found \"a\""),
+            (":6660", "expected the name or address of a host, found \"\""),
+            ("", "expected the name or address of a host, found \"\""),
+            ("a:0", "expected a port from 1 to 65535, found \"0\""),
+            ("a:65536", "expected a port from 1 to 65535, found \"65536\""),
+            ("a:6660/", "expected a port from 1 to 65535, found \"6660/\""),
+            ("user@a:1", "expected the name or address of a host, found \"user@a\""),
+        ] {
+            let error = parsed(endpoint).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{endpoint}: {expected}")), "{endpoint}: {error}");
+        }
     }
 }

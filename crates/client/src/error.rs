@@ -1,7 +1,9 @@
 //! What can go wrong, one type for each thing that a user does.
 
+use crate::{EndpointError, TlsProblem};
 use std::io;
 use std::time::Duration;
+use syncline_tls::PemError;
 use syncline_wire::Version;
 use thiserror::Error;
 
@@ -15,6 +17,23 @@ pub enum ConnectError {
         address: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// TLS, or the lack of it, stands between the client and the server.
+    #[error("can't connect to {address}: {problem}")]
+    Tls {
+        /// The address.
+        address: String,
+        /// What was expected and found, and what to do.
+        problem: TlsProblem,
+    },
+    /// A certificate or key that this client was told of can't be used.
+    #[error("can't speak TLS: {0}")]
+    Pem(#[from] PemError),
+    /// The system trusts nobody, as far as can be told.
+    #[error("can't speak TLS: expected CAs that the system trusts, found none: {reason}; name the CA of the server")]
+    NoRoots {
+        /// Why not.
+        reason: String,
     },
     /// The server took too long.
     #[error("can't connect to {address}: no answer within {timeout:?}")]
@@ -52,6 +71,9 @@ pub enum ConnectError {
         /// What was expected and found.
         reason: String,
     },
+    /// This does not say where a server is.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// There is no address to connect to.
     #[error("expected at least one address to connect to, found none")]
     NoEndpoint,

@@ -1,10 +1,11 @@
 //! What a user of the client may set, and what it is where nothing is set.
 
+use crate::Tls;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
 /// What a user of the client may set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
@@ -19,6 +20,8 @@ pub struct Options {
     /// How many changes may wait for a reader of [`Client::changes`](crate::Client::changes); it finds a
     /// [`Change::Gap`](crate::Change::Gap) where there were more.
     pub max_waiting_changes: usize,
+    /// How TLS is spoken, to the endpoints that ask for it.
+    pub tls: Tls,
 }
 
 impl Options {
@@ -34,7 +37,8 @@ impl Options {
 }
 
 impl Default for Options {
-    /// 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096 waiting changes.
+    /// 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096 waiting changes,
+    /// the CAs that the system trusts.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -43,6 +47,7 @@ impl Default for Options {
             min_pause: Duration::from_millis(50),
             max_pause: Duration::from_secs(5),
             max_waiting_changes: 4096,
+            tls: Tls::default(),
         }
     }
 }
