@@ -1,12 +1,13 @@
 //! The command line, flag by flag: the help texts come from here.
 
 use crate::failure::EXIT_CODES;
+use crate::servers::ServersArg;
 use crate::size::Size;
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use syncline_client::{Endpoints, Position};
+use syncline_client::Position;
 use syncline_server::{Config, Limits};
 
 /// A versioned key-value server that keeps every client up to date.
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Restore(Restore),
     Check(Check),
     Bench(Bench),
+    Cert(Cert),
 }
 
 /// Run a server.
@@ -51,6 +53,18 @@ pub(crate) struct Serve {
     /// The directory that the data is kept in; made where it is not there
     #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
+
+    /// Speak TLS, and nothing else on this port: the server's certificate, in PEM, with those behind it that lead to its CA
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = TLS)]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Turn away clients that show no certificate which one of these CAs has signed
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// What an acknowledged write survives
     #[arg(long, value_enum, default_value_t = Durability::Fsync)]
@@ -91,8 +105,13 @@ pub(crate) struct Serve {
     /// How often a watcher hears from the server at the least; silent for three times as long, the connection is dead
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s", help_heading = LIMITS)]
     pub(crate) heartbeat: Duration,
+
+    /// How long a stranger may take for the TLS handshake and for showing who it is, in all
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", help_heading = LIMITS)]
+    pub(crate) authorize_within: Duration,
 }
 
+const TLS: &str = "TLS";
 const LIMITS: &str = "Limits";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -412,7 +431,7 @@ pub(crate) struct Check {
 #[derive(Clone, clap::Args)]
 pub(crate) struct Bench {
     #[command(flatten)]
-    pub(crate) server: ServerArg,
+    pub(crate) servers: ServersArg,
 
     /// What to do
     #[arg(value_enum)]
@@ -467,22 +486,30 @@ pub(crate) enum Workload {
     Snapshot,
 }
 
-#[derive(Clone, clap::Args)]
-pub(crate) struct ServerArg {
-    /// The server
-    #[arg(long, env = "SYNCLINE_ADDR", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
-    pub(crate) addr: String,
-}
+/// Make certificates to try TLS with: a CA, a server's certificate, and a client's.
+///
+/// Writes ca.pem, ca-key.pem, server.pem, server-key.pem and, with --client, NAME.pem and NAME-key.pem; overwrites nothing.
+/// Where the directory holds a CA already, it signs with that. The keys are for whoever runs this, and for nobody else.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline cert --host localhost
+  syncline cert --host db.example --host 10.0.0.7 --client backup --dir /etc/syncline
+  syncline cert --client reports --dir /etc/syncline")]
+pub(crate) struct Cert {
+    /// A name or address by which clients reach the server; localhost stands for 127.0.0.1 and ::1 too
+    #[arg(long = "host", value_name = "HOST", required_unless_present = "client")]
+    pub(crate) hosts: Vec<String>,
 
-#[derive(Clone, clap::Args)]
-pub(crate) struct ServersArg {
-    /// The server; where several serve the same store, all of them, of which the first that answers is taken
-    #[arg(long = "addr", env = "SYNCLINE_ADDR", value_name = "HOST:PORT", value_delimiter = ',', default_values_t = [Config::default().listen])]
-    addresses: Vec<String>,
-}
+    /// Make a certificate for a client of this name too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: Option<String>,
 
-impl ServersArg {
-    pub(crate) fn endpoints(self) -> Endpoints {
-        self.addresses.into()
-    }
+    /// Where to write them; made where it is not there
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    pub(crate) dir: PathBuf,
+
+    /// For how many days the certificates are valid; the CA is for ten years, or as long
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
 }

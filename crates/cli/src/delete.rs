@@ -10,7 +10,7 @@ use syncline_client::{Client, GetError, PutError, Version};
 const MAX_ATTEMPTS: usize = 256;
 
 pub(crate) async fn run(args: Delete) -> Result<(), Failure> {
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let key = args.key.into_encoded_bytes();
     let version = match args.version.map(Version::new) {
         None => whatever_is_there(&client, &key).await?,

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use syncline_client::{Cursor, KeyChange, Moved, Options, Step};
+use syncline_client::{KeyChange, Moved, Step};
 
 pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     let prefix = args.prefix.into_encoded_bytes();
-    let mut cursor = Cursor::open(args.servers.endpoints(), prefix, None, Options::default()).await?;
+    let mut cursor = args.servers.cursor(prefix, None).await?;
     // The first step: all keys, as of one revision.
     let step = match cursor.next().await? {
         Moved::To(step) => step,

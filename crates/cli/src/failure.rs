@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TxnError, UpdateError};
+use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsProblem, TxnError, UpdateError};
 use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
@@ -17,6 +17,10 @@ Exit codes:
   6  the data directory is damaged, or not one; nothing was changed
   7  a command that --exec has run has failed
   8  not permitted: a right is missing, or the password is wrong or missing; nothing was written";
+
+/// Where passwords come from.
+const PASSWORD_HINT: &str =
+    "--password-file or SYNCLINE_PASSWORD_FILE names a file that holds it; --user or SYNCLINE_USER says who asks.";
 
 /// Why a command has failed.
 #[derive(Debug)]
@@ -91,12 +95,22 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        if matches!(error, ConnectError::BadPassword { .. } | ConnectError::PasswordRequired { .. }) {
-            return Self::NotPermitted(error.to_string());
-        }
-        Self::Unavailable(format!(
-            "{error}\nIs a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR says where it is."
-        ))
+        let hint = match &error {
+            ConnectError::Endpoint(_) | ConnectError::Pem(_) => return Self::Usage(error.to_string()),
+            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsProblem::UnknownCa { .. }, .. } => {
+                "--tls-ca or SYNCLINE_TLS_CA names a file with the CA."
+            }
+            ConnectError::Tls { problem: TlsProblem::CertificateDemanded, .. } => {
+                "--tls-cert and --tls-key, or SYNCLINE_TLS_CERT and SYNCLINE_TLS_KEY, name the files."
+            }
+            ConnectError::Tls { .. } => return Self::Unavailable(error.to_string()),
+            ConnectError::BadPassword { .. } => return Self::NotPermitted(error.to_string()),
+            ConnectError::PasswordRequired { .. } => {
+                return Self::NotPermitted(format!("{error}\n{PASSWORD_HINT}"));
+            }
+            _ => "Is a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR says where it is.",
+        };
+        Self::Unavailable(format!("{error}\n{hint}"))
     }
 }
 

@@ -4,10 +4,10 @@ use crate::args::Get;
 use crate::failure::Failure;
 use crate::output::{Json, print, print_line, shown};
 use std::io::{self, IsTerminal};
-use syncline_client::{Client, GetError, Versioned};
+use syncline_client::{GetError, Versioned};
 
 pub(crate) async fn run(args: Get) -> Result<(), Failure> {
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let key = args.key.into_encoded_bytes();
     let Versioned { value, version } = client.get(key.clone()).await.map_err(|error| match error {
         GetError::NotFound { .. } => Failure::NotFound(format!("{}: {error}", shown(&key))),

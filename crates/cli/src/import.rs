@@ -38,7 +38,7 @@ const MAX_ATTEMPTS: usize = 256;
 const MAX_TOLD: u64 = 20;
 
 pub(crate) async fn run(args: Import) -> Result<(), Failure> {
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let (lines, total) = open(args.file)?;
     let mut importer = Importer::new(client, args.force);
     let ended = importer.import(lines, total).await;

@@ -5,13 +5,13 @@ use crate::failure::Failure;
 use crate::output::{Json, Printer, entry, shown};
 use bytes::Bytes;
 use std::io::{self, IsTerminal};
-use syncline_client::{Client, GetError, Versioned};
+use syncline_client::{GetError, Versioned};
 
 /// How many keys are asked for at once.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(args: List) -> Result<(), Failure> {
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let is_terminal = io::stdout().is_terminal();
     let mut printer = Printer::stdout();
     let mut tell = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {

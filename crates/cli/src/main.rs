@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod cert;
 mod data;
 mod delete;
 mod exec;
@@ -17,6 +18,7 @@ mod output;
 mod progress;
 mod put;
 mod serve;
+mod servers;
 mod size;
 mod stale;
 mod status;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
                 Command::Restore(restore) => data::restore(&restore),
                 Command::Check(check) => data::check(&check),
                 Command::Bench(bench) => bench::run(bench).await,
+                Command::Cert(cert) => cert::run(&cert),
             }
         }),
     };

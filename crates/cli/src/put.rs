@@ -8,12 +8,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
-use syncline_client::{Client, PutError, Version};
+use syncline_client::{PutError, Version};
 use syncline_server::Limits;
 
 pub(crate) async fn run(args: Put) -> Result<(), Failure> {
     let value = value(args.value, args.file)?;
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let key = args.key.into_encoded_bytes();
     let version = if args.force {
         client.update(key.clone(), |_| value.clone()).await?.version

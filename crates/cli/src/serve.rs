@@ -4,7 +4,7 @@ use crate::args::{Durability, Serve};
 use crate::failure::Failure;
 use crate::output::print_line;
 use std::io;
-use syncline_server::{BindError, Config, Limits, Server};
+use syncline_server::{BindError, ClientCertificates, Config, Identity, Limits, Pem, Server, Tls, TlsFiles};
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
 
 /// Serves a store until a signal ends it.
 async fn serve(args: &Serve, store: impl Store) -> Result<(), Failure> {
-    let config = config(args);
+    let config = config(args)?;
     let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
     allow_files(config.max_connections);
     let server = Server::bind(config, store).await.map_err(|error| match error {
@@ -45,8 +45,8 @@ async fn serve(args: &Serve, store: impl Store) -> Result<(), Failure> {
     server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
-fn config(args: &Serve) -> Config {
-    Config {
+fn config(args: &Serve) -> Result<Config, Failure> {
+    Ok(Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
         limits: Limits {
@@ -58,7 +58,22 @@ fn config(args: &Serve) -> Config {
         max_queue: args.max_queue.0,
         recent_log: args.recent_log.0,
         heartbeat: args.heartbeat,
-    }
+        tls: tls_files(args)
+            .map(|files| Tls::load(&files))
+            .transpose()
+            .map_err(|error| Failure::Usage(error.to_string()))?,
+        authorize_within: args.authorize_within,
+    })
+}
+
+/// Where the certificates are; `None`: no TLS is to be spoken.
+fn tls_files(args: &Serve) -> Option<TlsFiles> {
+    let (certificate, key) = args.tls_cert.as_ref().zip(args.tls_key.as_ref())?;
+    let clients = match &args.tls_client_ca {
+        None => ClientCertificates::None,
+        Some(ca) => ClientCertificates::Demanded(Pem::file(ca)),
+    };
+    Some(TlsFiles { identity: Identity::files(certificate, key), clients })
 }
 
 /// Allows this process as many files as it has connections, as far as the system lets it.

@@ -6,10 +6,9 @@ use crate::output::print_line;
 use bytesize::ByteSize;
 use serde_json::{Map, Value};
 use std::time::Duration;
-use syncline_client::Client;
 
 pub(crate) async fn run(args: Status) -> Result<(), Failure> {
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let told = client.status().await?;
     if args.json {
         return print_line(&told);

@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
     let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::Usage(format!("can't read the operations from stdin: {error}")))?;
     let operations = parse(&input).map_err(Failure::Usage)?;
-    let client = Client::connect(args.servers.endpoints()).await?;
+    let client = args.servers.connect().await?;
     let mut txn = client.txn();
     for Operation { line, what, key, version } in &operations {
         let key = key.clone();

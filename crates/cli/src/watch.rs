@@ -6,12 +6,12 @@ use crate::failure::Failure;
 use crate::output::{Json, Printer, deletion, entry, note};
 use serde_json::json;
 use std::io::Stdout;
-use syncline_client::{Cursor, KeyChange, Moved, Options, Position, Step};
+use syncline_client::{KeyChange, Moved, Position, Step};
 
 pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
     let endpoints = args.servers.endpoints();
     let prefix = args.prefix.into_encoded_bytes();
-    let mut cursor = Cursor::open(endpoints.clone(), prefix, args.since, Options::default()).await?;
+    let mut cursor = args.servers.cursor(prefix, args.since).await?;
     let exec = args.exec.map(|command| Exec::new(command, args.json));
     let mut teller = Teller { is_json: args.json, has_marks: args.marks, exec, printer: Printer::stdout() };
     let mut is_first = true;

@@ -2,17 +2,20 @@
 
 use crate::failure::Failure;
 use bytes::{Buf, BytesMut};
+use syncline_client::{ConnectError, Dialer, Socket};
 use syncline_wire::{Decoded, Message, Tag, decode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
 /// How much is read at once, at the least.
 const READ_SIZE: usize = 64 * 1024;
 
 /// A connection, with what it is to write and what it has read.
 pub(crate) struct Link {
-    stream: TcpStream,
+    reader: ReadHalf<Socket>,
+    writer: WriteHalf<Socket>,
     output: BytesMut,
+    /// Whether all that was written has left: bytes may wait within TLS.
+    is_flushed: bool,
     input: BytesMut,
 }
 
@@ -21,8 +24,8 @@ pub(crate) const FIRST: Tag = Tag::new(1);
 
 impl Link {
     /// Connects, and says HELLO, unless `base` asks for a connection as old programs make it.
-    pub(crate) async fn open(addr: &str, base: bool) -> Result<Self, Failure> {
-        let mut link = Self::connect(addr).await?;
+    pub(crate) async fn open(dialer: &Dialer, base: bool) -> Result<Self, Failure> {
+        let mut link = Self::connect(dialer).await?;
         if !base {
             link.send(&Message::hello(FIRST, ""))?;
             let said = link.answer().await?;
@@ -33,11 +36,10 @@ impl Link {
         Ok(link)
     }
 
-    async fn connect(addr: &str) -> Result<Self, Failure> {
-        let failed = |error| Failure::Unavailable(format!("can't connect to {addr}: {error}"));
-        let stream = TcpStream::connect(addr).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(Self { stream, output: BytesMut::new(), input: BytesMut::new() })
+    async fn connect(dialer: &Dialer) -> Result<Self, Failure> {
+        let endpoint = dialer.endpoints().first().ok_or(ConnectError::NoEndpoint)?;
+        let (reader, writer) = split(dialer.dial(endpoint).await?);
+        Ok(Self { reader, writer, output: BytesMut::new(), is_flushed: true, input: BytesMut::new() })
     }
 
     /// Adds a request to what is to be written.
@@ -61,14 +63,15 @@ impl Link {
     pub(crate) async fn turn(&mut self) -> Result<(), Failure> {
         let lost = |error| Failure::Unavailable(format!("the connection was lost: {error}"));
         self.input.reserve(READ_SIZE);
-        let has_output = self.output.has_remaining();
-        let (mut reader, mut writer) = self.stream.split();
+        let has_output = self.output.has_remaining() || !self.is_flushed;
         tokio::select! {
-            read = reader.read_buf(&mut self.input) => match read.map_err(lost)? {
+            read = self.reader.read_buf(&mut self.input) => match read.map_err(lost)? {
                 0 => Err(Failure::Unavailable("the server has closed the connection".into())),
                 _ => Ok(()),
             },
-            written = writer.write_buf(&mut self.output), if has_output => written.map(|_| ()).map_err(lost),
+            written = write_on(&mut self.writer, &mut self.output, &mut self.is_flushed), if has_output => {
+                written.map_err(lost)
+            }
         }
     }
 
@@ -91,4 +94,21 @@ impl Link {
             }
         }
     }
+}
+
+/// Writes some, and flushes it where that was all. May be cancelled.
+async fn write_on(
+    writer: &mut (impl AsyncWrite + Unpin),
+    output: &mut BytesMut,
+    is_flushed: &mut bool,
+) -> std::io::Result<()> {
+    if output.has_remaining() {
+        writer.write_buf(output).await?;
+        *is_flushed = false;
+    }
+    if !output.has_remaining() {
+        writer.flush().await?;
+        *is_flushed = true;
+    }
+    Ok(())
 }

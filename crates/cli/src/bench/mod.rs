@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::output::print_line;
 use hdrhistogram::Histogram;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one connection, or all of them, have measured.
@@ -44,11 +45,12 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
     if args.value_size.0 < workload::STAMP {
         return Err(Failure::Usage(format!("--value-size: expected at least 8 bytes, found {}", args.value_size)));
     }
+    let dialer = Arc::new(args.servers.dialer()?);
     let (measured, took) = match args.workload {
-        Workload::Put => workload::put(&args).await?,
-        Workload::Get => workload::get(&args).await?,
-        Workload::Fanout => workload::fanout(&args).await?,
-        Workload::Snapshot => workload::snapshot(&args).await?,
+        Workload::Put => workload::put(&args, &dialer).await?,
+        Workload::Get => workload::get(&args, &dialer).await?,
+        Workload::Fanout => workload::fanout(&args, &dialer).await?,
+        Workload::Snapshot => workload::snapshot(&args, &dialer).await?,
     };
     let (name, unit) = match args.workload {
         Workload::Put => ("put", "puts"),

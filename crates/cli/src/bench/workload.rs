@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use syncline_client::Dialer;
 use syncline_wire::{Message, Revision, Tag, Version};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -112,14 +113,14 @@ fn unexpected(message: &Message) -> Failure {
 }
 
 /// Compare-and-swap: each connection writes its own keys, beside watchers that read nothing meanwhile.
-pub(crate) async fn put(args: &Bench) -> Result<(Measured, Duration), Failure> {
+pub(crate) async fn put(args: &Bench, dialer: &Arc<Dialer>) -> Result<(Measured, Duration), Failure> {
     let mut stalled = Vec::new();
     for _ in 0..args.stalled {
-        let mut link = Link::open(&args.server.addr, false).await?;
+        let mut link = Link::open(dialer, false).await?;
         follow(&mut link, PREFIX).await?;
         stalled.push(link);
     }
-    let (mut measured, took) = put_alone(args).await?;
+    let (mut measured, took) = put_alone(args, dialer).await?;
     for mut link in stalled {
         measured.woken += wake(&mut link).await?;
     }
@@ -139,13 +140,13 @@ async fn wake(link: &mut Link) -> Result<u64, Failure> {
     }
 }
 
-async fn put_alone(args: &Bench) -> Result<(Measured, Duration), Failure> {
+async fn put_alone(args: &Bench, dialer: &Arc<Dialer>) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
     on_every_connection(args, |args, connection| {
-        let value = value.clone();
+        let (value, dialer) = (value.clone(), dialer.clone());
         async move {
             let mut keys = Keys::of(&args, connection, args.connections);
-            let mut link = Link::open(&args.server.addr, args.base).await?;
+            let mut link = Link::open(&dialer, args.base).await?;
             keys.learn(&mut link).await?;
             let mut place = 0;
             let next = move |tag| {
@@ -159,17 +160,20 @@ async fn put_alone(args: &Bench) -> Result<(Measured, Duration), Failure> {
 }
 
 /// Reads of random keys.
-pub(crate) async fn get(args: &Bench) -> Result<(Measured, Duration), Failure> {
+pub(crate) async fn get(args: &Bench, dialer: &Arc<Dialer>) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
     let mut keys = Keys::of(args, 0, 1);
-    let mut link = Link::open(&args.server.addr, args.base).await?;
+    let mut link = Link::open(dialer, args.base).await?;
     keys.learn(&mut link).await?;
     keys.fill(&mut link, &value).await?;
-    on_every_connection(args, |args, connection| async move {
-        let link = Link::open(&args.server.addr, args.base).await?;
-        let mut random = Random::new(connection);
-        let next = move |tag| Message::get(tag, key(random.below(args.keys)));
-        Ok((link, next))
+    on_every_connection(args, |args, connection| {
+        let dialer = dialer.clone();
+        async move {
+            let link = Link::open(&dialer, args.base).await?;
+            let mut random = Random::new(connection);
+            let next = move |tag| Message::get(tag, key(random.below(args.keys)));
+            Ok((link, next))
+        }
     })
     .await
 }
@@ -254,15 +258,15 @@ async fn follow(link: &mut Link, prefix: &'static str) -> Result<(), Failure> {
 }
 
 /// Everything that is there, to each connection, as to a client that has just come.
-pub(crate) async fn snapshot(args: &Bench) -> Result<(Measured, Duration), Failure> {
+pub(crate) async fn snapshot(args: &Bench, dialer: &Arc<Dialer>) -> Result<(Measured, Duration), Failure> {
     let value = Bytes::from(vec![b'v'; args.value_size.0]);
     let mut keys = Keys::of(args, 0, 1);
-    let mut link = Link::open(&args.server.addr, false).await?;
+    let mut link = Link::open(dialer, false).await?;
     keys.learn(&mut link).await?;
     keys.fill(&mut link, &value).await?;
     let mut links = Vec::new();
     for _ in 0..args.connections {
-        links.push(Link::open(&args.server.addr, false).await?);
+        links.push(Link::open(dialer, false).await?);
     }
     let started = Instant::now();
     let mut running = JoinSet::new();
@@ -284,16 +288,16 @@ pub(crate) async fn snapshot(args: &Bench) -> Result<(Measured, Duration), Failu
 }
 
 /// One connection writes, the others measure how long it takes until they are sent it.
-pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure> {
+pub(crate) async fn fanout(args: &Bench, dialer: &Arc<Dialer>) -> Result<(Measured, Duration), Failure> {
     let epoch = Instant::now();
     let mut keys = Keys::of(args, 0, 1);
-    let mut writer = Link::open(&args.server.addr, args.base).await?;
+    let mut writer = Link::open(dialer, args.base).await?;
     keys.learn(&mut writer).await?;
     let ready = Arc::new(Barrier::new(usize::try_from(args.connections).unwrap_or(usize::MAX).saturating_add(1)));
     let last = Bytes::from_static(b"syncline-bench/last");
     let mut watching = JoinSet::new();
     for _ in 0..args.connections {
-        let mut link = Link::open(&args.server.addr, args.base).await?;
+        let mut link = Link::open(dialer, args.base).await?;
         if args.base {
             // Once this is answered, the server has taken the connection in.
             link.send(&Message::get(FIRST, last.clone()))?;
@@ -323,7 +327,7 @@ pub(crate) async fn fanout(args: &Bench) -> Result<(Measured, Duration), Failure
     })
     .await?;
     // The end, for the watchers: the next version of a key of its own.
-    let mut link = Link::open(&args.server.addr, args.base).await?;
+    let mut link = Link::open(dialer, args.base).await?;
     link.send(&Message::get(FIRST, last.clone()))?;
     let version = match link.answer().await? {
         Message::Put(put) => put.version.next().unwrap_or(Version::MAX),
