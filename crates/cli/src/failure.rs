@@ -96,7 +96,10 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let hint = match &error {
-            ConnectError::Endpoint(_) | ConnectError::Pem(_) => return Self::Usage(error.to_string()),
+            ConnectError::Endpoint(_)
+            | ConnectError::Pem(_)
+            | ConnectError::Password(_)
+            | ConnectError::PasswordWithoutTls { .. } => return Self::Usage(error.to_string()),
             ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsProblem::UnknownCa { .. }, .. } => {
                 "--tls-ca or SYNCLINE_TLS_CA names a file with the CA."
             }

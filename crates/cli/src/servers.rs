@@ -1,8 +1,13 @@
 //! Where the servers are, and how a command connects to them: the one place where any does.
 
 use crate::failure::Failure;
-use std::path::PathBuf;
-use syncline_client::{Client, Cursor, Dialer, Endpoint, Endpoints, Identity, Options, Pem, Position, Tls};
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use syncline_client::{Client, Cursor, Dialer, Endpoint, Endpoints, Identity, Options, Password, Pem, Position, Tls};
 
 #[derive(Clone, clap::Args)]
 pub(crate) struct ServersArg {
@@ -22,6 +27,41 @@ pub(crate) struct ServersArg {
     /// The key of that certificate, in PEM
     #[arg(long, env = "SYNCLINE_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     tls_key: Option<PathBuf>,
+
+    /// Who asks, where the server knows users
+    #[arg(long, env = "SYNCLINE_USER", value_name = "NAME", help_heading = "Password")]
+    user: Option<String>,
+
+    /// A file that holds the password, which is sent over TLS only. Without it, SYNCLINE_PASSWORD may hold it; there is no
+    /// flag for the password itself, for everybody on this machine sees the command lines of all processes
+    #[arg(long, env = "SYNCLINE_PASSWORD_FILE", value_name = "FILE", help_heading = "Password")]
+    password_file: Option<PathBuf>,
+}
+
+/// The environment variable that may hold the password.
+const PASSWORD: &str = "SYNCLINE_PASSWORD";
+
+/// The largest file that a password is read from.
+const MAX_PASSWORD_FILE: u64 = 64 * 1024;
+
+/// The password that a file holds; the newline that editors put behind it is no part of it.
+fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut secret = Vec::new();
+    let read = File::open(file).and_then(|open| open.take(MAX_PASSWORD_FILE + 1).read_to_end(&mut secret));
+    let unread = |why: &dyn Display| Failure::Usage(format!("can't read a password from {}: {why}", file.display()));
+    if read.map_err(|error| unread(&error))? as u64 > MAX_PASSWORD_FILE {
+        return Err(unread(&format_args!("expected at most {MAX_PASSWORD_FILE} bytes")));
+    }
+    if secret.ends_with(b"\n") {
+        secret.pop();
+        if secret.ends_with(b"\r") {
+            secret.pop();
+        }
+    }
+    if secret.is_empty() {
+        return Err(unread(&"it is empty"));
+    }
+    Ok(secret)
 }
 
 /// Where servers listen by default.
@@ -34,21 +74,35 @@ impl ServersArg {
 
     /// A client of the servers.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect_with(self.endpoints(), self.options()).await?)
+        Ok(Client::connect_with(self.endpoints(), self.options()?).await?)
     }
 
     /// A cursor on what they hold.
     pub(crate) async fn cursor(&self, prefix: Vec<u8>, since: Option<Position>) -> Result<Cursor, Failure> {
-        Ok(Cursor::open(self.endpoints(), prefix, since, self.options()).await?)
+        Ok(Cursor::open(self.endpoints(), prefix, since, self.options()?).await?)
     }
 
     /// For who speaks the protocol alone: sockets, and where they lead to.
     pub(crate) fn dialer(&self) -> Result<Dialer, Failure> {
-        Ok(Dialer::new(&self.endpoints(), &self.tls())?)
+        Ok(Dialer::new(&self.endpoints(), &self.options()?)?)
     }
 
-    fn options(&self) -> Options {
-        Options { tls: self.tls(), ..Options::default() }
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(Options { tls: self.tls(), password: self.password()?, ..Options::default() })
+    }
+
+    fn password(&self) -> Result<Option<Password>, Failure> {
+        let secret = match &self.password_file {
+            Some(file) => Some(read_password(file)?),
+            None => std::env::var_os(PASSWORD).map(OsString::into_vec),
+        };
+        match (&self.user, secret) {
+            (None, secret) => Ok(secret.map(Password::new)),
+            (Some(name), Some(secret)) => Ok(Some(Password::of_user(name, &secret))),
+            (Some(name), None) => Err(Failure::Usage(format!(
+                "expected the password of {name}, found none: --password-file or SYNCLINE_PASSWORD_FILE names a file that holds it, or {PASSWORD} does"
+            ))),
+        }
     }
 
     fn tls(&self) -> Tls {

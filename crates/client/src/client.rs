@@ -53,7 +53,7 @@ impl Client {
     pub async fn connect_with(endpoints: impl Into<Endpoints>, options: Options) -> Result<Self, ConnectError> {
         let endpoints = endpoints.into();
         let options = Arc::new(options);
-        let dialer = Dialer::new(&endpoints, &options.tls)?;
+        let dialer = Dialer::new(&endpoints, &options)?;
         let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
         let (commands, received) = mpsc::channel(MAX_WAITING);
         let (readers, shared) = (Readers::default(), Arc::new(Shared::new()));

@@ -95,7 +95,7 @@ impl Cursor {
         since: Option<Position>,
         options: Options,
     ) -> Result<Self, CursorError> {
-        let dialer = Dialer::new(&endpoints.into(), &options.tls)?;
+        let dialer = Dialer::new(&endpoints.into(), &options)?;
         let mut cursor = client::Cursor::new(prefix, since);
         let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
         let endpoint = link.endpoint;

@@ -4,7 +4,7 @@ use crate::{EndpointError, TlsProblem};
 use std::io;
 use std::time::Duration;
 use syncline_tls::PemError;
-use syncline_wire::Version;
+use syncline_wire::{BadMessage, Version};
 use thiserror::Error;
 
 /// No connection could be made.
@@ -51,6 +51,15 @@ pub enum ConnectError {
         /// In the server's words.
         text: String,
     },
+    /// A password is set, and would travel without TLS: it was not sent.
+    #[error("{address}: expected TLS, for a password is set, and those travel over TLS only; synclines:// speaks it")]
+    PasswordWithoutTls {
+        /// The address.
+        address: String,
+    },
+    /// The password is longer than a server takes. It was not sent.
+    #[error("can't show the password: {0}")]
+    Password(#[from] BadMessage),
     /// The server serves only those who show a password, or a certificate.
     #[error("{address} requires a password, and none is set")]
     PasswordRequired {

@@ -77,8 +77,10 @@ pub(crate) async fn connect(
 ) -> Result<Link, ConnectError> {
     let mut failed = ConnectError::NoEndpoint;
     for (number, endpoint) in dialer.round(first) {
-        match timeout(within, greet(dialer, endpoint, base_only)).await {
-            Ok(Ok((stream, input, greeting))) => return Ok(Link { stream, input, greeting, endpoint: number }),
+        match timeout(within, dialer.greet(endpoint, base_only)).await {
+            Ok(Ok(Greeted { socket: stream, input, greeting })) => {
+                return Ok(Link { stream, input, greeting, endpoint: number });
+            }
             Ok(Err(error)) => failed = error,
             Err(_) => failed = ConnectError::Timeout { address: endpoint.to_string(), timeout: within },
         }
@@ -87,52 +89,61 @@ pub(crate) async fn connect(
     Err(failed)
 }
 
-/// Connects once, and asks the server how it speaks; if that is the base protocol, it is connected to again, for it closes
-/// the connection on which it was asked.
-async fn greet(
-    dialer: &Dialer,
-    endpoint: &Endpoint,
-    base_only: bool,
-) -> Result<(Socket, BytesMut, Option<Greeting>), ConnectError> {
-    let failed = |source| dialer.told(endpoint, source);
-    let mut stream = dialer.dial(endpoint).await?;
-    let mut input = BytesMut::new();
-    let handshake = if base_only { Handshake::base(None) } else { Handshake::new(None) };
-    let no_server = |reason| ConnectError::NoServer { address: endpoint.to_string(), reason };
-    let mut handshake = handshake.map_err(|bad| no_server(bad.to_string()))?;
-    loop {
-        let asked = async {
-            while handshake.output().has_remaining() {
-                stream.write_buf(handshake.output()).await?;
+/// A connection on which it is known how the server speaks.
+#[derive(Debug)]
+pub struct Greeted {
+    /// The connection.
+    pub socket: Socket,
+    /// What was read behind the greeting.
+    pub input: BytesMut,
+    /// None: the server speaks only the base protocol, or no more was wanted.
+    pub greeting: Option<Greeting>,
+}
+
+impl Dialer {
+    /// Connects to one of its endpoints, shows the password where there is one, and asks the server how it speaks. If that
+    /// is the base protocol, it is connected to again, for it closes the connection on which it was asked; with
+    /// `base_only` it is not asked.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn greet(&self, endpoint: &Endpoint, base_only: bool) -> Result<Greeted, ConnectError> {
+        let address = || endpoint.to_string();
+        let failed = |source| self.told(endpoint, source);
+        let mut socket = self.dial(endpoint).await?;
+        let mut input = BytesMut::new();
+        let password = self.password();
+        let mut handshake = if base_only { Handshake::base(password) } else { Handshake::new(password) }?;
+        loop {
+            let asked = async {
+                while handshake.output().has_remaining() {
+                    socket.write_buf(handshake.output()).await?;
+                }
+                socket.flush().await
+            };
+            // Who is turned away may find that out by writing; why it is, only by reading.
+            let asked = asked.await;
+            let speech = handshake.handle_input(&mut input).map_err(|error| match input.first() {
+                Some(&ALERT) if !endpoint.is_tls() => Self::tls_only(endpoint),
+                _ => ConnectError::NoServer { address: address(), reason: error.to_string() },
+            })?;
+            match speech {
+                Some(Speech::Extended(greeting)) => return Ok(Greeted { socket, input, greeting: Some(greeting) }),
+                Some(Speech::Base) if base_only => return Ok(Greeted { socket, input, greeting: None }),
+                Some(Speech::Base) => {
+                    debug!(%endpoint, "the server speaks only the base protocol");
+                    return Box::pin(self.greet(endpoint, true)).await;
+                }
+                Some(Speech::TlsOnly) => return Err(Self::tls_only(endpoint)),
+                Some(Speech::PasswordRequired) => return Err(ConnectError::PasswordRequired { address: address() }),
+                Some(Speech::BadPassword) => return Err(ConnectError::BadPassword { address: address() }),
+                Some(Speech::Refused { text }) => return Err(ConnectError::Refused { address: address(), text }),
+                None => {}
             }
-            stream.flush().await
-        };
-        // Who is turned away may find that out by writing; why it is, only by reading.
-        let asked = asked.await;
-        let speech = handshake.handle_input(&mut input).map_err(|error| match input.first() {
-            Some(&ALERT) if !endpoint.is_tls() => Dialer::tls_only(endpoint),
-            _ => no_server(error.to_string()),
-        })?;
-        match speech {
-            Some(Speech::Extended(greeting)) => return Ok((stream, input, Some(greeting))),
-            Some(Speech::Base) if base_only => return Ok((stream, input, None)),
-            Some(Speech::Base) => {
-                debug!(%endpoint, "the server speaks only the base protocol");
-                return Box::pin(greet(dialer, endpoint, true)).await;
+            if socket.read_buf(&mut input).await.map_err(failed)? == 0 {
+                asked.map_err(failed)?;
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
             }
-            Some(Speech::TlsOnly) => return Err(Dialer::tls_only(endpoint)),
-            Some(Speech::PasswordRequired) => {
-                return Err(ConnectError::PasswordRequired { address: endpoint.to_string() });
-            }
-            Some(Speech::BadPassword) => return Err(ConnectError::BadPassword { address: endpoint.to_string() }),
-            Some(Speech::Refused { text }) => {
-                return Err(ConnectError::Refused { address: endpoint.to_string(), text });
-            }
-            None => {}
-        }
-        if stream.read_buf(&mut input).await.map_err(failed)? == 0 {
-            asked.map_err(failed)?;
-            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a user of the client may set, and what it is where nothing is set.
 
-use crate::Tls;
+use crate::{Password, Tls};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ pub struct Options {
     pub max_waiting_changes: usize,
     /// How TLS is spoken, to the endpoints that ask for it.
     pub tls: Tls,
+    /// What is shown to a server that demands it: the password, or, where it knows users, `name:password`
+    /// ([`Password::of_user`]). It is sent over TLS only.
+    pub password: Option<Password>,
 }
 
 impl Options {
@@ -38,7 +41,7 @@ impl Options {
 
 impl Default for Options {
     /// 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096 waiting changes,
-    /// the CAs that the system trusts.
+    /// the CAs that the system trusts, no password.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -48,6 +51,7 @@ impl Default for Options {
             max_pause: Duration::from_secs(5),
             max_waiting_changes: 4096,
             tls: Tls::default(),
+            password: None,
         }
     }
 }

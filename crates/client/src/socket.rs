@@ -1,7 +1,7 @@
 //! A stream of bytes to a server, plain or within TLS, and how it is made.
 
 use crate::tls::Speaker;
-use crate::{ConnectError, Endpoint, Endpoints, Tls, TlsProblem};
+use crate::{ConnectError, Endpoint, Endpoints, Options, Password, TlsProblem};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -26,17 +26,25 @@ pub struct Dialer {
     endpoints: Vec<Endpoint>,
     /// `None`: none of the endpoints asks for TLS.
     speaker: Option<Speaker>,
+    /// What is shown to those who demand it. Where there is one, all endpoints ask for TLS.
+    password: Option<Password>,
 }
 
 impl Dialer {
     /// Reads what TLS needs, where an endpoint asks for it.
     ///
     /// # Errors
-    /// [`ConnectError`] where an endpoint is none, or a file is not what it should be.
-    pub fn new(endpoints: &Endpoints, tls: &Tls) -> Result<Self, ConnectError> {
+    /// [`ConnectError`] where an endpoint is none, a file is not what it should be, or a password would travel without
+    /// TLS.
+    pub fn new(endpoints: &Endpoints, options: &Options) -> Result<Self, ConnectError> {
         let endpoints = endpoints.parsed()?;
-        let speaker = endpoints.iter().any(Endpoint::is_tls).then(|| Speaker::new(tls)).transpose()?;
-        Ok(Self { endpoints, speaker })
+        if options.password.is_some()
+            && let Some(plain) = endpoints.iter().find(|endpoint| !endpoint.is_tls())
+        {
+            return Err(ConnectError::PasswordWithoutTls { address: plain.to_string() });
+        }
+        let speaker = endpoints.iter().any(Endpoint::is_tls).then(|| Speaker::new(&options.tls)).transpose()?;
+        Ok(Self { endpoints, speaker, password: options.password.clone() })
     }
 
     /// Where it leads to.
@@ -50,11 +58,16 @@ impl Dialer {
         all().skip(first).chain(all().take(first))
     }
 
+    /// What is shown to those who demand it.
+    pub(crate) const fn password(&self) -> Option<&Password> {
+        self.password.as_ref()
+    }
+
     /// Connects to one of its endpoints, and does the handshake where that asks for TLS.
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn dial(&self, endpoint: &Endpoint) -> Result<Socket, ConnectError> {
+    pub(crate) async fn dial(&self, endpoint: &Endpoint) -> Result<Socket, ConnectError> {
         let dialed = async {
             let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
             stream.set_nodelay(true)?;

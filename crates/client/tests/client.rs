@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use support::TestServer;
 use syncline_client::{
-    BaseOnly, Change, Client, GetError, Options, PutError, RequestError, TxnError, UpdateError, Version, Versioned,
+    BaseOnly, Change, Client, GetError, Options, Password, PutError, RequestError, TxnError, UpdateError, Version,
+    Versioned,
 };
 use syncline_store::MemoryStore;
 use syncline_wire::{Decoded, Greeting, Message, Revision, Tag, decode};
@@ -382,4 +383,24 @@ async fn a_server_that_turns_a_client_away_is_quoted() {
     let (client, ()) = tokio::join!(Client::connect(&addr), refuse("SSH-2.0"));
     let expected = format!("{addr} is no Syncline server: unknown message kind 83: expected 0 (GET) to 11 (STATUS)");
     assert_eq!(client.err().unwrap().to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_password_is_never_sent_without_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let options = Options { password: Some(Password::of_user("tony", b"s3cr3t")), ..Options::default() };
+    // Also where only one of several endpoints would let it out.
+    let endpoints = [format!("synclines://{address}"), format!("syncline://{address}")];
+    let error = Client::connect_with(endpoints, options).await.err().unwrap();
+    let expected = format!(
+        "{address}: expected TLS, for a password is set, and those travel over TLS only; synclines:// speaks it"
+    );
+    assert_eq!(error.to_string(), expected);
+    assert!(nobody_has_come(&listener).await, "somebody has connected");
+}
+
+/// Whether nobody has connected.
+async fn nobody_has_come(listener: &TcpListener) -> bool {
+    std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context).is_pending())).await
 }

@@ -30,6 +30,16 @@ impl Password {
         Self(password.into())
     }
 
+    /// The password of somebody who has a name, as servers that know users expect it: `name:password`.
+    ///
+    /// ```
+    /// use syncline_wire::Password;
+    /// assert_eq!(Password::of_user("tony", b"s3cr3t").expose(), "tony:s3cr3t");
+    /// ```
+    pub fn of_user(name: &str, password: &[u8]) -> Self {
+        Self([name.as_bytes(), b":", password].concat().into())
+    }
+
     /// The bytes, for the one who checks or sends them.
     pub const fn expose(&self) -> &Bytes {
         &self.0

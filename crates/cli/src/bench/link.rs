@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use bytes::{Buf, BytesMut};
-use syncline_client::{ConnectError, Dialer, Socket};
+use syncline_client::{ConnectError, Dialer, Greeted, Socket};
 use syncline_wire::{Decoded, Message, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
@@ -25,21 +25,14 @@ pub(crate) const FIRST: Tag = Tag::new(1);
 impl Link {
     /// Connects, and says HELLO, unless `base` asks for a connection as old programs make it.
     pub(crate) async fn open(dialer: &Dialer, base: bool) -> Result<Self, Failure> {
-        let mut link = Self::connect(dialer).await?;
-        if !base {
-            link.send(&Message::hello(FIRST, ""))?;
-            let said = link.answer().await?;
-            if !matches!(said, Message::Hello(_)) {
-                return Err(Failure::Unavailable(format!("expected the answer to HELLO, found {said}; try --base")));
-            }
-        }
-        Ok(link)
-    }
-
-    async fn connect(dialer: &Dialer) -> Result<Self, Failure> {
         let endpoint = dialer.endpoints().first().ok_or(ConnectError::NoEndpoint)?;
-        let (reader, writer) = split(dialer.dial(endpoint).await?);
-        Ok(Self { reader, writer, output: BytesMut::new(), is_flushed: true, input: BytesMut::new() })
+        let Greeted { socket, input, greeting } = dialer.greet(endpoint, base).await?;
+        if !base && greeting.is_none() {
+            let text = format!("expected a server that knows HELLO, found at {endpoint} one that does not; try --base");
+            return Err(Failure::Unavailable(text));
+        }
+        let (reader, writer) = split(socket);
+        Ok(Self { reader, writer, output: BytesMut::new(), is_flushed: true, input })
     }
 
     /// Adds a request to what is to be written.
