@@ -109,7 +109,9 @@ impl Handshake {
                     return Ok(Some(Speech::Extended(Greeting::decode(&hello.body)?)));
                 }
                 // It needs none.
-                Message::Error(error) if error.text == text::cannot_be_applied(Kind::Auth) => self.greet(),
+                Message::Error(error) if asked == Kind::Auth && error.text == text::cannot_be_applied(Kind::Auth) => {
+                    self.greet();
+                }
                 Message::Error(error) => {
                     return Ok(Some(match error.text.as_ref() {
                         unknown if unknown == text::UNKNOWN_KIND.as_bytes() => Speech::Base,
@@ -235,5 +237,16 @@ mod tests {
         let error = said(&[Message::auth(Handshake::TAG, "")]).unwrap_err();
         let expected = "expected an answer to kind=HELLO tag=1, found kind=AUTH tag=1 password=none";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_server_that_says_again_and_again_that_it_needs_no_password_is_asked_once() {
+        let mut handshake = Handshake::new(None).unwrap();
+        let asked = handshake.output().remaining();
+        let mut buffer = BytesMut::new();
+        let needless = Message::error(Handshake::TAG, text::cannot_be_applied(Kind::Auth));
+        (0..3).for_each(|_| needless.encode(&mut buffer).unwrap());
+        assert!(matches!(handshake.handle_input(&mut buffer), Ok(Some(Speech::Refused { .. }))));
+        assert_eq!(handshake.output().remaining(), asked);
     }
 }
