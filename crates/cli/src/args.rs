@@ -2,7 +2,8 @@
 
 use crate::failure::EXIT_CODES;
 use crate::servers::ServersArg;
-use crate::size::Size;
+use crate::settings::Settings;
+use crate::size::{Size, count};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,8 +45,28 @@ pub(crate) enum Command {
 ///
 /// Prints `listening on HOST:PORT` once clients can connect, and logs to stderr (RUST_LOG=debug says more). Ctrl-C or
 /// SIGTERM ends it in order.
+///
+/// What a flag says may stand in a file too (--config), under the same name. A flag wins over its environment variable, that
+/// over the file, the file over the default.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline serve --listen 0.0.0.0:6660 --data /var/lib/syncline
+  syncline serve --config syncline.toml
+  syncline serve --config syncline.toml --check-config")]
 pub(crate) struct Serve {
+    /// A file with any of the flags below: TOML, as in `max-connections = 20000`
+    #[arg(long, env = "SYNCLINE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Check everything that can be without opening the data or the port, print what would be in force, and end
+    #[arg(long)]
+    pub(crate) check_config: bool,
+
+    /// Where each of the others got its value
+    #[arg(skip)]
+    pub(crate) settings: Settings,
+
     /// Where to listen; port 0 takes any that is free
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
     pub(crate) listen: String,
@@ -83,11 +104,11 @@ pub(crate) struct Serve {
     pub(crate) max_entry: Size,
 
     /// The most connections; more are refused
-    #[arg(long, value_name = "N", default_value_t = Config::default().max_connections, help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
     pub(crate) max_connections: usize,
 
     /// The most requests in flight per connection; at it, the connection is not read from
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
     pub(crate) max_requests: usize,
 
     /// The most bytes in flight per connection, answers not sent yet included; at it, it is not read from

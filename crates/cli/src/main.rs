@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod cert;
+mod config_file;
 mod data;
 mod delete;
 mod exec;
@@ -19,14 +20,14 @@ mod progress;
 mod put;
 mod serve;
 mod servers;
+mod settings;
 mod size;
 mod stale;
 mod status;
 mod txn;
 mod watch;
 
-use args::{Args, Command};
-use clap::Parser;
+use args::Command;
 use failure::Failure;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -35,7 +36,10 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match settings::parse_args(std::env::args_os()) {
+        Ok(args) => args,
+        Err(failure) => return fail(&failure),
+    };
     let (mut runtime, default_level) = match args.command {
         Command::Serve(_) => (Builder::new_multi_thread(), LevelFilter::INFO),
         Command::Bench(_) => (Builder::new_multi_thread(), LevelFilter::WARN),
@@ -71,12 +75,15 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(message) = failure.message() {
-                // Where even this can't be said, the exit code has to do.
-                let _ = writeln!(std::io::stderr(), "syncline: {message}");
-            }
-            failure.exit_code()
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+/// Tells people why, and programs by the exit code.
+fn fail(failure: &Failure) -> ExitCode {
+    if let Some(message) = failure.message() {
+        // Where even this can't be said, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "syncline: {message}");
+    }
+    failure.exit_code()
 }

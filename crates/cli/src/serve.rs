@@ -2,9 +2,11 @@
 
 use crate::args::{Durability, Serve};
 use crate::failure::Failure;
-use crate::output::print_line;
+use crate::output::{print, print_line};
 use std::io;
-use syncline_server::{BindError, ClientCertificates, Config, Identity, Limits, Pem, Server, Tls, TlsFiles};
+use syncline_server::{
+    BindError, ClientCertificates, Config, Identity, LimitError, Limits, Pem, Server, Tls, TlsFiles,
+};
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -13,13 +15,17 @@ use tracing::{info, warn};
 const OTHER_FILES: u64 = 64;
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+    let config = checked(&args)?;
+    if args.check_config {
+        return print(format!("# fine; this would be in force:\n{}", args.settings).as_bytes());
+    }
     let durability = match args.durability {
         Durability::Fsync => store::Durability::Fsync,
         Durability::Os => store::Durability::Os,
         Durability::Memory => {
             let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
             warn!("durability is memory: everything is lost when this process ends");
-            return serve(&args, store).await;
+            return serve(config, store).await;
         }
     };
     let options = DiskOptions { durability, tombstones: args.tombstones, ..DiskOptions::default() };
@@ -29,12 +35,11 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
         store::Durability::Os => "an acknowledged write survives a killed process, not a power cut",
     };
     info!(data = %args.data.display(), store = %store.id(), "{promise}");
-    serve(&args, store).await
+    serve(config, store).await
 }
 
 /// Serves a store until a signal ends it.
-async fn serve(args: &Serve, store: impl Store) -> Result<(), Failure> {
-    let config = config(args)?;
+async fn serve(config: Config, store: impl Store) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
     allow_files(config.max_connections);
     let server = Server::bind(config, store).await.map_err(|error| match error {
@@ -45,16 +50,32 @@ async fn serve(args: &Serve, store: impl Store) -> Result<(), Failure> {
     server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
-fn config(args: &Serve) -> Result<Config, Failure> {
+/// What the server is told to do, as far as it can be checked without opening the data or the port. Whatever else is read
+/// before that is read here.
+fn checked(args: &Serve) -> Result<Config, Failure> {
+    let limits = Limits {
+        max_key: args.max_key.0,
+        max_entry: args.max_entry.0,
+        max_requests: args.max_requests,
+        max_unsent: args.max_unsent.0,
+    };
+    let limits = limits.validated().map_err(|error| {
+        let flag = match error {
+            LimitError::MaxKey(_) => "max-key",
+            LimitError::MaxEntry(_) => "max-entry",
+            LimitError::MaxRequests => "max-requests",
+            LimitError::MaxUnsent => "max-unsent",
+        };
+        args.settings.wrong(flag, &error)
+    })?;
+    let address = args.listen.rsplit_once(':');
+    if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+        return Err(args.settings.wrong("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
+    }
     Ok(Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
-        limits: Limits {
-            max_key: args.max_key.0,
-            max_entry: args.max_entry.0,
-            max_requests: args.max_requests,
-            max_unsent: args.max_unsent.0,
-        },
+        limits,
         max_queue: args.max_queue.0,
         recent_log: args.recent_log.0,
         heartbeat: args.heartbeat,

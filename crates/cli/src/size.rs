@@ -1,4 +1,4 @@
-//! Sizes, as people write them: `65525`, `4KiB`, `64MiB`.
+//! Sizes, as people write them: `65525`, `4KiB`, `64MiB`; and counts.
 
 use bytesize::ByteSize;
 use std::fmt;
@@ -29,6 +29,14 @@ impl fmt::Display for Size {
     }
 }
 
+/// How many of something.
+///
+/// # Errors
+/// What was expected and found, where it is no number, or one that is too large.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("expected a whole number, at most {}, found {text}", usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +55,15 @@ mod tests {
         for text in ["", "many", "-1", "4 elephants"] {
             let expected = format!("expected a size like 65525, 4KiB or 64MiB, found {text}");
             assert_eq!(text.parse::<Size>(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_count_is_told_what_is() {
+        assert_eq!(count("20000"), Ok(20_000));
+        for text in ["", "many", "-1", "1.5", "18446744073709551616"] {
+            let expected = format!("expected a whole number, at most 18446744073709551615, found {text}");
+            assert_eq!(count(text), Err(expected));
         }
     }
 }

@@ -13,7 +13,7 @@ pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 /// The binary with these arguments, without anything that the environment may say.
 pub fn syncline(args: &[&str]) -> Command {
     let mut command = Command::new(SYNCLINE);
-    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA", "RUST_LOG"] {
+    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA", "SYNCLINE_CONFIG", "RUST_LOG"] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());
