@@ -10,7 +10,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  fine
   1  the key is not there
-  2  the command line, a key or a value can't be
+  2  the command line, the configuration, a key or a value can't be
   3  stale: the version is not the current one plus 1; nothing was written (import: of the keys in conflict)
   4  unavailable: the server can't be reached, or can't do it for now; nothing was written
   5  the outcome is unknown: the connection was lost while the write was in flight

@@ -83,7 +83,8 @@ impl Drop for Terminal {
 
 /// Whether a command goes on until it is ended.
 fn goes_on(command: &str) -> bool {
-    command.starts_with("syncline serve") || command.starts_with("syncline watch") && !command.contains("--once")
+    command.starts_with("syncline serve") && !command.contains("--config")
+        || command.starts_with("syncline watch") && !command.contains("--once")
 }
 
 /// Whether this is what is documented, where `…` stands for anything.
