@@ -2,11 +2,13 @@
 """A client of Syncline's base protocol in plain Python, and what it gets to see.
 
     python3 examples/base_client.py 127.0.0.1:6660
+    python3 examples/base_client.py synclines://localhost:6660 certs/ca.pem
 
 Everything that a program in another language needs is in `Client`; docs/protocol.md tells the rest.
 """
 
 import socket
+import ssl
 import struct
 import sys
 
@@ -16,8 +18,10 @@ GET, PUT, ERROR, AUTH = range(4)
 class Client:
     """One connection. Requests are answered in order; broadcasts (tag 0) may stand anywhere between the answers."""
 
-    def __init__(self, host, port):
+    def __init__(self, host, port, tls=None):
         self.socket = socket.create_connection((host, port), timeout=60)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.stream = self.socket.makefile("rb")
         self.broadcasts = []
         self.tag = 0
@@ -73,9 +77,10 @@ class Client:
         return received
 
 
-def main(address):
-    host, port = address.rsplit(":", 1)
-    writer, watcher = Client(host, int(port)), Client(host, int(port))
+def main(address, ca=None):
+    tls = ssl.create_default_context(cafile=ca) if address.startswith("synclines://") else None
+    host, port = address.split("://")[-1].rsplit(":", 1)
+    writer, watcher = Client(host, int(port), tls), Client(host, int(port), tls)
 
     assert watcher.get(b"language") is None
     assert writer.put(b"language", b"", 1)
@@ -90,7 +95,7 @@ def main(address):
     print("another connection was sent both, in order")
 
     # The same, byte for byte: the worked example of the protocol.
-    raw = socket.create_connection((host, int(port)), timeout=60)
+    raw = Client(host, int(port), tls).socket
     example = bytes.fromhex("01 0700 0400 6e616d65 0400 746f6e79 0100000000000000")
     raw.sendall(example)
     assert raw.makefile("rb").read(len(example)) == example
@@ -99,4 +104,4 @@ def main(address):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:6660")
+    main(*(sys.argv[1:] or ["127.0.0.1:6660"]))

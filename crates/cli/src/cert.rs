@@ -98,10 +98,12 @@ impl Files<'_> {
             let signing = KeyPair::from_pem(&read(&key)?).map_err(of_it(&key))?;
             return Issuer::from_ca_cert_pem(&read(&certificate)?, signing).map_err(of_it(&certificate));
         }
-        let mut params = params(days.max(CA_DAYS), "Syncline CA")?;
+        let signing = KeyPair::generate().map_err(|error| unmade(&error))?;
+        // By its name, a certificate says which CA has signed it: no two have the same.
+        let id: String = signing.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut params = params(days.max(CA_DAYS), &format!("Syncline CA {id}"))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let signing = KeyPair::generate().map_err(|error| unmade(&error))?;
         let made = params.self_signed(&signing).map_err(|error| unmade(&error))?;
         self.write("ca", &made.pem(), &signing)?;
         Ok(Issuer::new(params, signing))

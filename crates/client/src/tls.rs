@@ -83,7 +83,9 @@ pub enum TlsProblem {
 fn what_to_do(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateExpired => "renew it",
-        AlertDescription::UnknownCA => "one is needed that is signed by a CA which the server knows",
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            "one is needed that is signed by a CA which the server knows"
+        }
         _ => "ask the operator which certificates it accepts",
     }
 }
@@ -160,7 +162,10 @@ impl Speaker {
 
     fn bad_certificate(&self, error: &CertificateError) -> TlsProblem {
         match error {
-            CertificateError::UnknownIssuer => TlsProblem::UnknownCa { trusted: self.trusted.clone() },
+            // The second: a CA of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsProblem::UnknownCa { trusted: self.trusted.clone() }
+            }
             CertificateError::ExpiredContext { time, not_after } => {
                 TlsProblem::NotValidNow { found: format!("one until {}, now is {}", date(*not_after), date(*time)) }
             }

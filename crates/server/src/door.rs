@@ -5,7 +5,6 @@ use crate::hub::Registration;
 use crate::throttle::Throttle;
 use crate::tls::{self, NoTls, Tls, TlsSocket};
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +24,7 @@ const REFUSAL: Duration = Duration::from_secs(2);
 /// Lets connections in.
 pub(crate) struct Door {
     /// What new connections are met with; `None`: this server speaks no TLS, now and later.
-    tls: Option<ArcSwap<ServerConfig>>,
+    tls: Option<ArcSwap<Tls>>,
     /// How long a stranger may take until it is known who it is.
     authorize_within: Duration,
     complaints: Throttle,
@@ -46,7 +45,7 @@ impl Handle {
     /// # Errors
     /// [`PlainServer`] where the server was started without TLS.
     pub fn set_tls(&self, tls: Tls) -> Result<(), PlainServer> {
-        self.0.tls.as_ref().ok_or(PlainServer)?.store(tls.into_config());
+        self.0.tls.as_ref().ok_or(PlainServer)?.store(Arc::new(tls));
         Ok(())
     }
 }
@@ -59,7 +58,7 @@ impl std::fmt::Debug for Handle {
 
 impl Door {
     pub(crate) fn new(tls: Option<Tls>, authorize_within: Duration) -> Arc<Self> {
-        let tls = tls.map(|tls| ArcSwap::new(tls.into_config()));
+        let tls = tls.map(|tls| ArcSwap::from_pointee(tls));
         Arc::new(Self { tls, authorize_within, complaints: Throttle::new(Instant::now()) })
     }
 
@@ -79,7 +78,7 @@ impl Door {
         peer: SocketAddr,
     ) -> io::Result<()> {
         let deadline = Instant::now() + self.authorize_within;
-        let Some(tls) = &self.tls else {
+        let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
             let speaks_tls = || self.complain(peer, "the client speaks TLS, and this server does not (--tls-cert)");
             let guest = Guest { access: Access::open(), speaks_tls: Some(&speaks_tls) };
             return connection::serve(service, registration, socket, guest).await;
@@ -90,12 +89,12 @@ impl Door {
             if registration.hub.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
         });
         let handshake = tokio::select! {
-            handshake = timeout_at(deadline, tls::accept(tls.load_full(), socket)) => handshake,
+            handshake = timeout_at(deadline, tls::accept(tls.config(), socket)) => handshake,
             () = shut_down => return Ok(()),
         };
         match handshake {
             Ok(Ok(socket)) => {
-                let guest = Guest { access: self.access(&socket), speaks_tls: None };
+                let guest = Guest { access: access(&tls, &socket), speaks_tls: None };
                 connection::serve(service, registration, socket, guest).await
             }
             Ok(Err(no_tls)) => self.turn_away(no_tls, peer).await,
@@ -106,22 +105,15 @@ impl Door {
         }
     }
 
-    /// What a client may do whose handshake is done: the one place where that is chosen. A certificate that was demanded
-    /// has been verified by now, or there would be no handshake.
-    fn access(&self, socket: &TlsSocket) -> Access {
-        let (_, session) = socket.get_ref();
-        let names = tls::names(session);
-        debug!(?names, version = ?session.protocol_version(), "speaks TLS");
-        Access::open()
-    }
-
     /// Tells a client for which there is no place, within bounds.
     ///
     /// # Errors
     /// What the socket says when it fails.
     pub(crate) async fn refuse(&self, socket: TcpStream, reason: &str) -> io::Result<()> {
-        let Some(tls) = &self.tls else { return connection::refuse(socket, reason).await };
-        match timeout(REFUSAL.min(self.authorize_within), tls::accept(tls.load_full(), socket)).await {
+        let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
+            return connection::refuse(socket, reason).await;
+        };
+        match timeout(REFUSAL.min(self.authorize_within), tls::accept(tls.config(), socket)).await {
             Ok(Ok(socket)) => connection::refuse(socket, reason).await,
             // It gets no word of it, as if there were no room for one more refusal.
             Ok(Err(_)) | Err(_) => Ok(()),
@@ -154,4 +146,16 @@ impl Door {
             None => debug!(%peer, "not let in: {reason}"),
         }
     }
+}
+
+/// What a client may do whose handshake is done: the one place where that is chosen. What it has shown was verified in the
+/// handshake, and where a certificate is demanded, there is no handshake without.
+fn access(tls: &Tls, socket: &TlsSocket) -> Access {
+    let (_, session) = socket.get_ref();
+    let names = tls::names(session);
+    debug!(?names, version = ?session.protocol_version(), "speaks TLS");
+    if tls.asks_clients() && session.peer_certificates().is_none() {
+        return Access::Password;
+    }
+    Access::open()
 }

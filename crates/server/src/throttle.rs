@@ -51,7 +51,7 @@ mod tests {
         let throttle = Throttle::new(start);
         let flood = |at| (0..1000).filter_map(|_| throttle.admit(at)).collect::<Vec<_>>();
         assert_eq!(flood(start), [0; 10]);
-        assert_eq!(flood(start + WINDOW / 2), [0; 0]);
+        assert!(flood(start + WINDOW / 2).is_empty());
         assert_eq!(flood(start + WINDOW), [&[1990][..], &[0; 9]].concat());
         assert_eq!(flood(start + WINDOW * 3), [&[990][..], &[0; 9]].concat());
     }

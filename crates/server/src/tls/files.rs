@@ -38,6 +38,7 @@ pub enum ClientCertificates {
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
+    asks_clients: bool,
 }
 
 /// The files of a TLS server can't be used.
@@ -87,11 +88,16 @@ impl Tls {
         // Made anew with each load: whoever was let in by an earlier client CA is looked at again.
         config.ticketer = Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), asks_clients: cas.is_some() })
     }
 
-    pub(crate) fn into_config(self) -> Arc<ServerConfig> {
-        self.config
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+
+    /// Whether clients show certificates: then one that shows none has proved nothing.
+    pub(crate) const fn asks_clients(&self) -> bool {
+        self.asks_clients
     }
 }
 

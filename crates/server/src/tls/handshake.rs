@@ -60,7 +60,8 @@ impl fmt::Display for Reason<'_> {
             };
         };
         match error {
-            Error::AlertReceived(AlertDescription::UnknownCA) => f.write_str(
+            // The second: a CA of the same name.
+            Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => f.write_str(
                 "the client does not trust this server's certificate: it must know the CA that has signed it (--tls-ca)",
             ),
             Error::AlertReceived(AlertDescription::CertificateExpired) => {
@@ -80,7 +81,7 @@ impl fmt::Display for Reason<'_> {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. },
             ) => write!(f, "the client's certificate is not valid at this time: {error}"),
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 f.write_str("the client's certificate is not signed by a CA that this server knows (--tls-client-ca)")
             }
             Error::InvalidCertificate(error) => write!(f, "the client's certificate can't be accepted: {error}"),

@@ -7,6 +7,7 @@ mod history;
 mod memory;
 mod random;
 mod store;
+mod tls;
 mod watcher;
 
 pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with};
@@ -15,6 +16,7 @@ pub use history::{History, Model};
 pub use memory::{MIB, Memory};
 pub use random::Random;
 pub use store::{TestStore, Written};
+pub use tls::{Ca, TlsClient};
 pub use watcher::Watcher;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -22,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
-use syncline_server::{Config, ServeError, Server};
+use syncline_server::{Config, Handle, ServeError, Server};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoder, Greeting, Hello, Message, ReadError, Tag, Version};
 use tokio::runtime::Runtime;
@@ -34,6 +36,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server on a free port; shut down when it is dropped.
 pub struct TestServer {
     pub addr: SocketAddr,
+    pub handle: Handle,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
@@ -50,19 +53,28 @@ impl TestServer {
     pub fn on(store: impl Store, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: "127.0.0.1:0".into(), ..Config::default() };
         change(&mut config);
+        let is_relayed = tls::is_wanted_by_all() && config.tls.is_none();
+        if is_relayed {
+            config.tls = Some(tls::of_relays());
+        }
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::bind(config, store)).unwrap();
-        let addr = server.local_addr();
+        let handle = server.handle();
+        let relay = is_relayed.then(|| runtime.block_on(tls::Relay::to(server.local_addr())));
+        let addr = relay.as_ref().map_or(server.local_addr(), |relay| relay.addr);
         let (shutdown, asked) = oneshot::channel();
         let run = async {
             server
                 .run(async {
                     let _ = asked.await;
+                    if let Some(relay) = relay {
+                        relay.close().await;
+                    }
                 })
                 .await
         };
         let thread = std::thread::spawn(move || runtime.block_on(run));
-        Self { addr, shutdown: Some(shutdown), thread: Some(thread) }
+        Self { addr, handle, shutdown: Some(shutdown), thread: Some(thread) }
     }
 
     /// Asks it to shut down, without waiting.
