@@ -13,8 +13,10 @@ pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 /// The binary with these arguments, without anything that the environment may say.
 pub fn syncline(args: &[&str]) -> Command {
     let mut command = Command::new(SYNCLINE);
-    for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA", "SYNCLINE_CONFIG", "RUST_LOG"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name == "RUST_LOG" || name.as_encoded_bytes().starts_with(b"SYNCLINE_") {
+            command.env_remove(name);
+        }
     }
     command.args(args).stdin(Stdio::null());
     command
