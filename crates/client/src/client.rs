@@ -179,7 +179,10 @@ impl Client {
 
     async fn request_within(&self, request: Request, within: Duration) -> Result<Answer, Failure> {
         let deadline = Instant::now() + within;
-        let too_late = || format!("no answer within {within:?}");
+        let too_late = || match self.shared.trouble() {
+            None => format!("no answer within {within:?}"),
+            Some(trouble) => format!("no answer within {within:?}: {trouble}"),
+        };
         let (reply, answer) = oneshot::channel();
         let withdrawal = Withdrawal::default();
         let command = Command { request, reply, withdrawal: withdrawal.clone() };

@@ -114,9 +114,13 @@ async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc
         if commands.is_closed() {
             return None;
         }
-        if let Ok(link) = link::connect(&setup.dialer, first, options.connect_timeout, base_only).await {
-            debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
-            return Some(link);
+        match link::connect(&setup.dialer, first, options.connect_timeout, base_only).await {
+            Ok(link) => {
+                debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
+                setup.shared.set_trouble(None);
+                return Some(link);
+            }
+            Err(error) => setup.shared.set_trouble(Some(error.to_string())),
         }
     }
     None

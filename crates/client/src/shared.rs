@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     follows: AtomicBool,
     /// That this was said.
     asked_to_follow: Notify,
+    /// Why there is no connection.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -31,6 +33,7 @@ impl Shared {
             bells: Mutex::default(),
             follows: AtomicBool::new(false),
             asked_to_follow: Notify::new(),
+            trouble: Mutex::default(),
         }
     }
 
@@ -78,6 +81,16 @@ impl Shared {
 
     pub(crate) fn follows(&self) -> bool {
         self.follows.load(Ordering::Acquire)
+    }
+
+    /// Says why there is no connection; `None`: there is one.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+
+    /// Why there is no connection, where there is none.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
     }
 
     /// Waits until somebody [asks to follow](Self::follow).

@@ -265,6 +265,27 @@ async fn time_that_runs_out_tells_a_request_in_flight_from_one_that_was_never_se
 }
 
 #[tokio::test]
+async fn a_request_that_finds_no_connection_is_told_why_there_is_none() {
+    let pause = Duration::from_millis(1);
+    let options = Options {
+        request_timeout: Duration::from_millis(50),
+        min_pause: pause,
+        max_pause: pause,
+        ..Options::default()
+    };
+    let (listener, client) = by_hand_with(options).await;
+    let address = listener.local_addr().unwrap();
+    drop((listener.accept().await.unwrap(), listener));
+    loop {
+        let Err(GetError::Unavailable { reason }) = client.get("k").await else { panic!("nobody is there") };
+        // The loss may not have been noticed yet.
+        if reason.starts_with(&format!("no answer within 50ms: can't connect to {address}: ")) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn where_nobody_listens_the_first_attempt_fails() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = Client::connect(unused.to_string()).await.err().unwrap();
