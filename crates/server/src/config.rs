@@ -1,6 +1,6 @@
 //! What an operator may set, and what it is where nothing is set.
 
-use crate::Tls;
+use crate::{AccessControl, Tls};
 use std::time::Duration;
 use syncline_core::server::Limits;
 
@@ -23,8 +23,14 @@ pub struct Config {
     pub heartbeat: Duration,
     /// What TLS is spoken with; then nothing else is spoken on that port. Without it, no TLS is.
     pub tls: Option<Tls>,
-    /// How long a stranger may take for the TLS handshake and for showing who it is, in all.
+    /// Who may come in. Whatever requires passwords requires TLS.
+    pub access: AccessControl,
+    /// How long a stranger may take for the TLS handshake and for showing who it is, in all. It is the client's time: while
+    /// the server looks at a password, or holds back what it thinks of a wrong one, the connection does not end.
     pub authorize_within: Duration,
+    /// The most connections that have not shown yet who they are; a quarter of them from one address. Further ones are
+    /// refused with ERROR `unavailable: too many connections …`.
+    pub max_strangers: usize,
 }
 
 impl Config {
@@ -33,8 +39,8 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Loopback only, without TLS; 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a heartbeat of 2 s,
-    /// 10 s for strangers.
+    /// Loopback only, without TLS, open to all; 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a
+    /// heartbeat of 2 s, 10 s for strangers, and 1,024 of them.
     fn default() -> Self {
         Self {
             listen: format!("127.0.0.1:{}", Self::DEFAULT_PORT),
@@ -44,7 +50,9 @@ impl Default for Config {
             recent_log: 64 * 1024 * 1024,
             heartbeat: Duration::from_secs(2),
             tls: None,
+            access: AccessControl::Open,
             authorize_within: Duration::from_secs(10),
+            max_strangers: 1024,
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The driver of one connection: moves bytes between a socket and [`Connection`], and does what that asks for.
 
+use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
 use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
 use crate::status;
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
@@ -19,6 +22,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, t
 
 /// How much is read at once, at the least.
 const READ_SIZE: usize = 16 * 1024;
+
+/// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
+const STRANGERS_READ_SIZE: usize = 4 * 1024;
 
 /// The room for input that an idle connection keeps.
 const KEPT_CAPACITY: usize = 2 * READ_SIZE;
@@ -37,19 +43,51 @@ const MIN_BEAT: Duration = Duration::from_millis(1);
 /// What connections are told that a shutdown ends.
 const SHUTTING_DOWN: &str = "shutting down";
 
+/// What connections are told whose user is gone or is another.
+const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect again";
+
 /// What a server demands of its connections, and where their transactions go.
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
     pub(crate) terms: Terms,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) authorize_within: Duration,
     pub(crate) started: Instant,
 }
 
-/// What is known of a client that was let in.
+/// Somebody who has come in.
 pub(crate) struct Guest<'a> {
-    pub(crate) access: Access,
-    /// Called where the first byte is that of TLS, which should not be.
+    pub(crate) peer: SocketAddr,
+    /// By what it may do what it may; `None`: it must show who it is.
+    pub(crate) grant: Option<Grant>,
+    /// The place that it has until then.
+    pub(crate) place: Option<StrangersPlace>,
+    /// Until when it must have shown it.
+    pub(crate) deadline: Instant,
+    /// Which access control was looked at last.
+    pub(crate) generation: Option<u64>,
+    /// Called where the first byte is that of TLS, which should not be; `None` once it is known that it is not.
     pub(crate) speaks_tls: Option<&'a (dyn Fn() + Sync)>,
+}
+
+impl Guest<'_> {
+    /// Somebody who has shown nothing yet.
+    pub(crate) const fn new(peer: SocketAddr, place: Option<StrangersPlace>, deadline: Instant) -> Self {
+        Self { peer, grant: None, place, deadline, generation: None, speaks_tls: None }
+    }
+
+    /// Somebody who may do this.
+    pub(crate) fn grant(&mut self, grant: Grant) {
+        (self.grant, self.place) = (Some(grant), None);
+    }
+
+    /// Whether what it was granted is no longer.
+    fn is_revoked(&mut self, authenticator: &Authenticator) -> bool {
+        let rules = authenticator.rules();
+        let has_changed = self.generation.replace(rules.generation) != Some(rules.generation);
+        has_changed && self.grant.as_ref().is_some_and(|grant| !rules.still_grant(grant))
+    }
 }
 
 /// Serves one connection until either side ends it.
@@ -66,46 +104,51 @@ where
     S: Store,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = Connection::new(registration.mailbox.id, service.terms, guest.access);
+    let access = guest.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
+    let connection = Connection::new(registration.mailbox.id, service.terms, access);
     let mut driver = Driver {
         service,
         registration,
         socket,
         is_flushed: true,
-        speaks_tls: guest.speaks_tls,
         connection,
+        guest,
+        verification: None,
         input: BytesMut::new(),
         wanted: Input::Wanted { expected: 0 },
         turned_away: None,
         ended: false,
+        abandoned: false,
         beat: None,
     };
     let mut farewell: Option<Instant> = None;
-    let mut abandoned = false;
     loop {
         let shutting_down = driver.registration.hub.is_shutting_down();
-        if shutting_down {
+        if shutting_down && driver.verification.is_some() {
+            driver.abandon(SHUTTING_DOWN);
+        } else if shutting_down && !driver.abandoned {
             driver.connection.close(SHUTTING_DOWN);
         }
-        if !abandoned {
+        if !driver.abandoned {
             driver.settle().await;
         }
         if driver.connection.is_finished() && driver.is_flushed {
             break;
         }
-        if driver.wanted == Input::Closed && !driver.ended {
+        if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
             farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         }
+        let until = farewell.or(driver.deadline());
         let event = poll_fn(|context| driver.poll(context));
-        match farewell {
+        match until {
             None => event.await?,
             Some(until) => match timeout_at(until, event).await {
                 Ok(happened) => happened?,
-                Err(_) if abandoned => return Ok(()),
+                Err(_) if driver.abandoned => return Ok(()),
+                Err(_) if farewell.is_none() => driver.give_up_stranger(),
                 Err(_) => {
                     // The peer does not take its answers, or the store does not give them.
-                    driver.connection.abandon(if shutting_down { SHUTTING_DOWN } else { "no answer in time" });
-                    abandoned = true;
+                    driver.abandon(if shutting_down { SHUTTING_DOWN } else { "no answer in time" });
                     farewell = Some(Instant::now() + LINGER);
                 }
             },
@@ -120,9 +163,10 @@ struct Driver<'a, S, IO> {
     socket: IO,
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
-    /// What is to be called where the first byte is that of TLS; `None` once it is known that it is not.
-    speaks_tls: Option<&'a (dyn Fn() + Sync)>,
     connection: Connection,
+    guest: Guest<'a>,
+    /// The judgement of a password, while it is under way.
+    verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
     /// What the connection has said of that.
@@ -131,6 +175,8 @@ struct Driver<'a, S, IO> {
     turned_away: Option<Transaction>,
     /// Whether the peer has ended its side.
     ended: bool,
+    /// Whether nothing but what is left of the output still is for the peer.
+    abandoned: bool,
     /// Half heartbeats, for a connection that watches.
     beat: Option<Interval>,
 }
@@ -146,9 +192,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         loop {
             let before = self.input.len();
             self.wanted = self.connection.handle_input(&mut self.input);
-            self.connection.handle_log(&self.registration.hub.log.read());
+            self.show_log();
             // After the log: whoever has fallen behind it asks the store.
             let acted = self.act().await;
+            if self.abandoned {
+                return;
+            }
             if acted || self.input.len() != before {
                 continue;
             }
@@ -158,6 +207,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
         }
         self.registration.mailbox.set_cursor(self.connection.cursor());
+        if self.connection.rights().is_some() {
+            self.guest.place = None;
+        }
         if self.connection.is_watching() && self.beat.is_none() {
             let half = (self.service.terms.heartbeat / 2).max(MIN_BEAT);
             let mut beat = interval_at(Instant::now() + half, half);
@@ -169,6 +221,46 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
+    /// Shows the connection the log, where it still may see it.
+    fn show_log(&mut self) {
+        let log = self.registration.hub.log.read();
+        // While the log stands still: what comes into it later is told by the rights that are in force then.
+        if !self.guest.is_revoked(&self.service.authenticator) {
+            return self.connection.handle_log(&log);
+        }
+        drop(log);
+        self.abandon(RIGHTS_CHANGED);
+    }
+
+    /// Whether the connection has ended, maybe just now: for what it was granted is no longer.
+    fn has_lost_rights(&mut self) -> bool {
+        if !self.abandoned && self.guest.is_revoked(&self.service.authenticator) {
+            self.abandon(RIGHTS_CHANGED);
+        }
+        self.abandoned
+    }
+
+    /// Ends the connection at once: from here on it is only written.
+    fn abandon(&mut self, reason: &str) {
+        self.connection.abandon(reason);
+        self.abandoned = true;
+        self.wanted = Input::Closed;
+        (self.turned_away, self.verification) = (None, None);
+    }
+
+    /// Until when the connection must have shown who it is, where that is up to the client.
+    fn deadline(&self) -> Option<Instant> {
+        let is_stranger = self.connection.rights().is_none() && !self.abandoned;
+        (is_stranger && self.verification.is_none()).then_some(self.guest.deadline)
+    }
+
+    /// Ends the connection of somebody who takes too long to show who it is.
+    fn give_up_stranger(&mut self) {
+        let reason = format!("not authorized within {:?}", self.service.authorize_within);
+        self.service.authenticator.complain(self.guest.peer, &reason);
+        self.abandon(&reason);
+    }
+
     /// Does what the connection asks for, and answers whether that was anything.
     async fn act(&mut self) -> bool {
         if let Some(transaction) = self.turned_away.take()
@@ -177,7 +269,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             return false;
         }
         let mut acted = false;
-        while let Some(effect) = self.connection.poll_effect() {
+        while !self.has_lost_rights()
+            && let Some(effect) = self.connection.poll_effect()
+        {
             acted = true;
             match effect {
                 Effect::Commit { transaction } => {
@@ -187,10 +281,16 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
                 Effect::Read { key } => {
                     let entry = self.service.store.get(&key).await;
+                    if self.has_lost_rights() {
+                        break;
+                    }
                     self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                 }
                 Effect::Changes { prefix, since, max_bytes } => {
                     let page = self.service.store.changed_since(since, &prefix, max_bytes).await;
+                    if self.has_lost_rights() {
+                        break;
+                    }
                     self.connection.handle_changes(page.map_err(|error| match error {
                         ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
                         untold => PageError::Untold(untold.to_string().into()),
@@ -198,14 +298,20 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
                 Effect::Keys { prefix, after, max_entries, max_bytes } => {
                     let page = self.service.store.list(&prefix, after.as_deref(), max_entries, max_bytes).await;
+                    if self.has_lost_rights() {
+                        break;
+                    }
                     self.connection.handle_keys(page.map_err(|trouble| trouble.0));
                 }
                 Effect::Status => {
                     let status = status::tell(self.service, &self.registration.hub);
                     self.connection.handle_status(status);
                 }
-                // Asked for by `Access::Password` only, which nothing sets yet: nobody is let in unchecked.
-                Effect::Verify { .. } => self.connection.handle_verdict(None),
+                Effect::Verify { password } => {
+                    let authenticator = self.service.authenticator.clone();
+                    let judgement = authenticator.judge(self.connection.id(), self.guest.peer, password);
+                    self.verification = Some(Box::pin(judgement));
+                }
             }
         }
         acted
@@ -235,6 +341,13 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.is_flushed = false;
             happened = true;
         }
+        if let Some(verification) = &mut self.verification
+            && let Poll::Ready(judgement) = verification.as_mut().poll(context)
+        {
+            self.verification = None;
+            self.handle_judgement(judgement);
+            happened = true;
+        }
         if let Some(room) = self.room_to_read() {
             self.input.reserve(room);
             if let Poll::Ready(read) = pin!(self.socket.read_buf(&mut self.input)).poll(context) {
@@ -242,7 +355,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     self.ended = true;
                     self.connection.handle_end();
                 }
-                if let Some(speaks_tls) = self.speaks_tls.take()
+                if let Some(speaks_tls) = self.guest.speaks_tls.take()
                     && self.input.first() == Some(&HANDSHAKE)
                 {
                     speaks_tls();
@@ -269,9 +382,23 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         Poll::Pending
     }
 
+    fn handle_judgement(&mut self, judgement: Judgement) {
+        match judgement {
+            Ok(grant) => {
+                self.connection.handle_verdict(grant.as_ref().map(Grant::rights));
+                // By the access control of just now, which may be another by the time that this is looked at.
+                (self.guest.grant, self.guest.generation) = (grant, None);
+            }
+            Err(too_many) => self.abandon(&too_many.to_string()),
+        }
+    }
+
     /// How much should be read now; nothing where the connection or the committer has enough to do.
     fn room_to_read(&self) -> Option<usize> {
         match self.wanted {
+            Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
+                Some(STRANGERS_READ_SIZE.saturating_sub(self.input.len()).max(1))
+            }
             Input::Wanted { expected } if !self.ended && self.turned_away.is_none() => {
                 Some(READ_SIZE.max(expected.saturating_sub(self.input.len())))
             }

@@ -1,8 +1,8 @@
 //! The door of a server: what happens between an accepted socket and a connection that is served.
 
+use crate::access::{AccessControl, Authenticator, Crowded, Grant, MustUseTls, StrangersPlace};
 use crate::connection::{self, Guest, Service};
-use crate::hub::Registration;
-use crate::throttle::Throttle;
+use crate::hub::{Hub, Registration};
 use crate::tls::{self, NoTls, Tls, TlsSocket};
 use arc_swap::ArcSwap;
 use std::future::poll_fn;
@@ -11,12 +11,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use syncline_core::server::{Access, TLS_ONLY};
+use syncline_core::server::TLS_ONLY;
 use syncline_store::Store;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// How long somebody for whom there is no place may take for the handshake after which that is told.
 const REFUSAL: Duration = Duration::from_secs(2);
@@ -27,7 +27,8 @@ pub(crate) struct Door {
     tls: Option<ArcSwap<Tls>>,
     /// How long a stranger may take until it is known who it is.
     authorize_within: Duration,
-    complaints: Throttle,
+    authenticator: Arc<Authenticator>,
+    hub: Arc<Hub>,
 }
 
 /// A hold on a server that serves.
@@ -48,6 +49,17 @@ impl Handle {
         self.0.tls.as_ref().ok_or(PlainServer)?.store(Arc::new(tls));
         Ok(())
     }
+
+    /// Puts other access control in force. Connections to which it does not grant what they were granted, unchanged, are
+    /// told so and end; all others stay undisturbed. Nothing that is committed after this is told to those that end.
+    ///
+    /// # Errors
+    /// [`MustUseTls`] where that requires passwords, and the server was started without TLS; nothing has changed then.
+    pub fn set_access(&self, access: AccessControl) -> Result<(), MustUseTls> {
+        self.0.authenticator.replace(access)?;
+        self.0.hub.wake_all();
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Handle {
@@ -57,13 +69,29 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Door {
-    pub(crate) fn new(tls: Option<Tls>, authorize_within: Duration) -> Arc<Self> {
-        let tls = tls.map(|tls| ArcSwap::from_pointee(tls));
-        Arc::new(Self { tls, authorize_within, complaints: Throttle::new(Instant::now()) })
+    pub(crate) fn new(
+        tls: Option<Tls>,
+        authorize_within: Duration,
+        authenticator: Arc<Authenticator>,
+        hub: Arc<Hub>,
+    ) -> Arc<Self> {
+        let tls = tls.map(ArcSwap::from_pointee);
+        Arc::new(Self { tls, authorize_within, authenticator, hub })
     }
 
     pub(crate) fn handle(self: &Arc<Self>) -> Handle {
         Handle(self.clone())
+    }
+
+    /// A place for somebody of whom nothing is known yet; `None`: nothing needs to be known.
+    ///
+    /// # Errors
+    /// [`Crowded`] where there are too many of those.
+    pub(crate) fn place(&self, peer: SocketAddr) -> Result<Option<StrangersPlace>, Crowded> {
+        if self.tls.is_none() && self.authenticator.rules().is_open() {
+            return Ok(None);
+        }
+        self.authenticator.strangers.enter(peer.into()).map(Some)
     }
 
     /// Learns who a client is, and serves it.
@@ -76,11 +104,14 @@ impl Door {
         registration: Registration,
         socket: TcpStream,
         peer: SocketAddr,
+        place: Option<StrangersPlace>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + self.authorize_within;
+        let mut guest = Guest::new(peer, place, deadline);
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
             let speaks_tls = || self.complain(peer, "the client speaks TLS, and this server does not (--tls-cert)");
-            let guest = Guest { access: Access::open(), speaks_tls: Some(&speaks_tls) };
+            guest.grant(Grant::Anybody);
+            guest.speaks_tls = Some(&speaks_tls);
             return connection::serve(service, registration, socket, guest).await;
         };
         let shut_down = poll_fn(|context| {
@@ -94,7 +125,9 @@ impl Door {
         };
         match handshake {
             Ok(Ok(socket)) => {
-                let guest = Guest { access: access(&tls, &socket), speaks_tls: None };
+                if let Some(grant) = self.grant(&tls, &socket) {
+                    guest.grant(grant);
+                }
                 connection::serve(service, registration, socket, guest).await
             }
             Ok(Err(no_tls)) => self.turn_away(no_tls, peer).await,
@@ -138,24 +171,22 @@ impl Door {
         }
     }
 
-    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
-    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl std::fmt::Display) {
-        match self.complaints.admit(Instant::now()) {
-            Some(0) => warn!(%peer, "not let in: {reason}"),
-            Some(left_out) => warn!(%peer, left_out, "not let in: {reason}"),
-            None => debug!(%peer, "not let in: {reason}"),
+    /// What a client may do whose handshake is done, without a password: the one place where that is chosen. What it has
+    /// shown was verified in the handshake, and where a certificate is demanded, there is no handshake without.
+    fn grant(&self, tls: &Tls, socket: &TlsSocket) -> Option<Grant> {
+        let (_, session) = socket.get_ref();
+        let names = tls::names(session);
+        debug!(?names, version = ?session.protocol_version(), "speaks TLS");
+        let rules = self.authenticator.rules();
+        if session.peer_certificates().is_some() {
+            rules.certified(&names)
+        } else {
+            (rules.is_open() && !tls.asks_clients()).then_some(Grant::Anybody)
         }
     }
-}
 
-/// What a client may do whose handshake is done: the one place where that is chosen. What it has shown was verified in the
-/// handshake, and where a certificate is demanded, there is no handshake without.
-fn access(tls: &Tls, socket: &TlsSocket) -> Access {
-    let (_, session) = socket.get_ref();
-    let names = tls::names(session);
-    debug!(?names, version = ?session.protocol_version(), "speaks TLS");
-    if tls.asks_clients() && session.peer_certificates().is_none() {
-        return Access::Password;
+    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
+    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl std::fmt::Display) {
+        self.authenticator.complain(peer, reason);
     }
-    Access::open()
 }

@@ -12,8 +12,8 @@ use syncline_wire::Revision;
 /// Where a connection's task finds what others have for it.
 pub(crate) struct Mailbox {
     pub(crate) id: ConnId,
-    /// Rung when something is there, the log has grown that it waits for, there is room in the commit queue, or the server
-    /// shuts down.
+    /// Rung when something is there, the log has grown that it waits for, there is room in the commit queue, other access
+    /// control is in force, or the server shuts down.
     pub(crate) bell: Bell,
     waits_for_log: AtomicBool,
     /// Up to where the connection was sent what it follows; [`NO_CURSOR`] where it follows nothing.
@@ -105,6 +105,11 @@ impl Hub {
     /// Tells every connection to end.
     pub(crate) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Has every connection look at what has changed.
+    pub(crate) fn wake_all(&self) {
         self.mailboxes.lock().values().for_each(|mailbox| mailbox.bell.ring());
     }
 

@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod access;
 mod bell;
 mod committer;
 mod config;
@@ -35,6 +36,9 @@ mod status;
 mod throttle;
 mod tls;
 
+pub use access::{
+    AccessControl, AccessFileError, Hash, HashError, HashingError, MustUseTls, Users, UsersError, UsersProblem,
+};
 pub use config::Config;
 pub use door::{Handle, PlainServer};
 pub use server::{BindError, ServeError, Server};

@@ -1,6 +1,7 @@
 //! The listener: takes connections in, and ends everything in order.
 
 use crate::Config;
+use crate::access::{Authenticator, MustUseTls};
 use crate::committer::{self, CommitQueue};
 use crate::connection::Service;
 use crate::door::{Door, Handle};
@@ -44,6 +45,12 @@ pub enum BindError {
     /// A limit contradicts the protocol.
     #[error("a limit can't be: {0}")]
     Limits(#[from] LimitError),
+    /// Passwords would travel in the clear.
+    #[error(transparent)]
+    MustUseTls(#[from] MustUseTls),
+    /// What is remembered of passwords could be guessed.
+    #[error("the system gives no random numbers")]
+    NoRandomNumbers,
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -96,6 +103,10 @@ impl<S: Store> Server<S> {
     /// [`BindError`] where a limit, the address or the system does not allow it.
     pub async fn bind(config: Config, store: S) -> Result<Self, BindError> {
         let limits = config.limits.validated()?;
+        let has_tls = config.tls.is_some();
+        config.access.check(has_tls)?;
+        let authenticator = Authenticator::new(config.access, has_tls, config.max_strangers);
+        let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
@@ -103,7 +114,10 @@ impl<S: Store> Server<S> {
         let hub = Hub::follow(&store, config.recent_log);
         let terms = Terms { limits, store: store.id(), heartbeat: config.heartbeat };
         let queue = CommitQueue::new(config.max_queue);
-        let service = Arc::new(Service { store, queue, terms, started: Instant::now() });
+        let authorize_within = config.authorize_within;
+        let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
+        let service =
+            Arc::new(Service { store, queue, terms, authenticator, authorize_within, started: Instant::now() });
 
         let (ended, committer) = oneshot::channel();
         let of_thread = service.clone();
@@ -117,7 +131,6 @@ impl<S: Store> Server<S> {
             .map_err(BindError::Thread)?;
         let ends_committer = EndsCommitter(service.clone());
         let max_connections = config.max_connections;
-        let door = Door::new(config.tls, config.authorize_within);
         Ok(Self { listener, local_addr, max_connections, hub, door, service, committer, ends_committer })
     }
 
@@ -156,18 +169,28 @@ impl<S: Store> Server<S> {
                         let id = ConnId::new(next_id);
                         next_id += 1;
                         prepare(&socket, peer);
-                        if connections.len() < self.max_connections {
-                            debug!(%id, %peer, "connected");
-                            let registration = self.hub.register(id);
-                            let (service, door) = (self.service.clone(), self.door.clone());
-                            connections.spawn(async move {
-                                let ended = door.admit(&service, registration, socket, peer).await;
-                                (id, ended)
-                            });
-                        } else if refusals.len() < MAX_REFUSALS {
-                            self.door.complain(peer, format_args!("there are {} connections", self.max_connections));
-                            let door = self.door.clone();
-                            refusals.spawn(async move { (id, door.refuse(socket, "too many connections").await) });
+                        let place = if connections.len() < self.max_connections {
+                            self.door.place(peer).map_err(|crowded| crowded.to_string())
+                        } else {
+                            Err("too many connections".to_owned())
+                        };
+                        match place {
+                            Ok(place) => {
+                                debug!(%id, %peer, "connected");
+                                let registration = self.hub.register(id);
+                                let (service, door) = (self.service.clone(), self.door.clone());
+                                connections.spawn(async move {
+                                    let ended = door.admit(&service, registration, socket, peer, place).await;
+                                    (id, ended)
+                                });
+                            }
+                            Err(reason) => {
+                                self.door.complain(peer, &reason);
+                                if refusals.len() < MAX_REFUSALS {
+                                    let door = self.door.clone();
+                                    refusals.spawn(async move { (id, door.refuse(socket, &reason).await) });
+                                }
+                            }
                         }
                     }
                 },

@@ -22,6 +22,8 @@ pub(crate) fn tell<S: Store>(service: &Service<S>, hub: &Hub) -> String {
         "tombstones": tombstones,
         "bytes": bytes,
         "connections": connections,
+        "strangers": service.authenticator.strangers.count(),
+        "verifications": service.authenticator.verifications(),
         "slowest_cursor": slowest_cursor.map(syncline_wire::Revision::get),
         "recent_log": { "since": floor, "bytes": log_bytes },
         "uptime_seconds": service.started.elapsed().as_secs(),

@@ -1,0 +1,166 @@
+//! Decides who comes in: the work that AUTH costs, and who pays for it.
+//!
+//! A password that was right before is known at once, by a keyed hash of it. Any other is verified on a thread where it
+//! blocks nobody; the turns are fair between addresses (`turns.rs`). A wrong one is told late (`guesses.rs`): meanwhile
+//! it keeps a place of its address, and nothing of anybody else's.
+
+use super::guesses::Guesses;
+use super::rules::{Claim, Grant, Rules};
+use super::source::Source;
+use super::strangers::Strangers;
+use super::turns::{TooMany, Turns};
+use super::{AccessControl, MustUseTls};
+use crate::throttle::Throttle;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use ring::error::Unspecified;
+use ring::hmac::{HMAC_SHA256, Key};
+use ring::rand::SystemRandom;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
+use syncline_core::ConnId;
+use syncline_wire::{Password, Printable};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, error, info, warn};
+
+/// How many characters of a user's name the log shows.
+const NAME_SHOWN: usize = 64;
+
+/// What became of an AUTH: what it is granted, or nothing; or it was not looked at.
+pub(crate) type Judgement = Result<Option<Grant>, TooMany>;
+
+/// Decides who comes in.
+pub(crate) struct Authenticator {
+    rules: ArcSwap<Rules>,
+    has_tls: bool,
+    /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
+    key: Key,
+    turns: Arc<Turns>,
+    guesses: Mutex<Guesses>,
+    pub(crate) strangers: Arc<Strangers>,
+    verifications: AtomicU64,
+    complaints: Throttle,
+}
+
+impl Authenticator {
+    /// Puts access control in force.
+    ///
+    /// # Errors
+    /// [`Unspecified`] where the system gives no random numbers.
+    pub(crate) fn new(control: AccessControl, has_tls: bool, max_strangers: usize) -> Result<Arc<Self>, Unspecified> {
+        let key = Key::generate(HMAC_SHA256, &SystemRandom::new())?;
+        // Half of the processors, so that the other half serves those who are in.
+        let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
+        Ok(Arc::new(Self {
+            rules: ArcSwap::from_pointee(Rules::new(0, control)),
+            has_tls,
+            key,
+            turns: Turns::new(at_once),
+            guesses: Mutex::default(),
+            strangers: Strangers::new(max_strangers),
+            verifications: AtomicU64::new(0),
+            complaints: Throttle::new(Instant::now()),
+        }))
+    }
+
+    /// Puts other access control in force. Connections are to look at [`Authenticator::rules`] then.
+    ///
+    /// # Errors
+    /// [`MustUseTls`] where that requires passwords, and there is no TLS; nothing has changed then.
+    pub(crate) fn replace(&self, control: AccessControl) -> Result<(), MustUseTls> {
+        control.check(self.has_tls)?;
+        self.rules.rcu(|rules| Rules::new(rules.generation + 1, control.clone()));
+        Ok(())
+    }
+
+    /// What is in force.
+    pub(crate) fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// How many passwords were verified.
+    pub(crate) fn verifications(&self) -> u64 {
+        self.verifications.load(Ordering::Relaxed)
+    }
+
+    /// Judges an AUTH by what is in force at the end.
+    ///
+    /// # Errors
+    /// [`TooMany`] where its address asks for too much at once.
+    pub(crate) async fn judge(self: Arc<Self>, id: ConnId, peer: SocketAddr, shown: Password) -> Judgement {
+        loop {
+            let rules = self.rules.load_full();
+            let judgement = self.judge_by(&rules, peer.into(), &shown).await;
+            // Else it may be that nobody would be let in by it any more, or somebody would.
+            if self.rules().generation == rules.generation {
+                self.tell(id, peer, rules.name(&shown), &judgement);
+                return judgement;
+            }
+        }
+    }
+
+    async fn judge_by(&self, rules: &Rules, source: Source, shown: &Password) -> Judgement {
+        let Some(claim) = rules.claim(shown, &self.key) else { return Ok(None) };
+        if rules.knows(&claim, shown, &self.key) {
+            return Ok(claim.grant);
+        }
+        let shared = rules.share(source, shown, &self.key);
+        shared.answer.get_or_try_init(|| self.verify(rules, source, &claim, shown)).await.cloned()
+    }
+
+    async fn verify(&self, rules: &Rules, source: Source, claim: &Claim, shown: &Password) -> Judgement {
+        let place = self.turns.enter(source)?;
+        let turn = place.turn().await;
+        // Somebody else may have shown it meanwhile.
+        if rules.knows(claim, shown, &self.key) {
+            return Ok(claim.grant.clone());
+        }
+        let (hash, password) = (claim.hash.clone(), claim.password.clone());
+        self.verifications.fetch_add(u64::from(hash.is_some()), Ordering::Relaxed);
+        let verified = spawn_blocking(move || {
+            let is_right = hash.is_some_and(|hash| hash.verify(password.expose()));
+            // Kept until here also where nobody waits for it any more.
+            drop(turn);
+            (is_right, place)
+        });
+        let (is_right, _place) = match verified.await {
+            Ok((is_right, place)) => (is_right, Some(place)),
+            Err(error) => {
+                error!(%error, "the verification of a password has died");
+                (false, None)
+            }
+        };
+        if is_right && let Some(grant) = &claim.grant {
+            rules.remember(grant, shown, &self.key);
+            return Ok(Some(grant.clone()));
+        }
+        let delay = self.guesses.lock().wrong(source, Instant::now());
+        sleep(delay).await;
+        Ok(None)
+    }
+
+    /// Tells people. The name that was shown stands there only where it is that of a user: else it may be a password.
+    fn tell(&self, id: ConnId, peer: SocketAddr, name: Option<&str>, judgement: &Judgement) {
+        let user = name.map(|name| Printable::new(name.as_bytes(), NAME_SHOWN).to_string());
+        let user = user.as_deref().unwrap_or("unknown");
+        match judgement {
+            Ok(Some(_)) => info!(%id, %peer, user, "authorized"),
+            Ok(None) => self.complain(peer, &format!("wrong password, user {user}")),
+            Err(TooMany) => self.complain(peer, "too many authorizations from its address at once"),
+        }
+    }
+
+    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
+    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl fmt::Display) {
+        match self.complaints.admit(Instant::now()) {
+            Some(0) => warn!(%peer, "not let in: {reason}"),
+            Some(left_out) => warn!(%peer, left_out, "not let in: {reason}"),
+            None => debug!(%peer, "not let in: {reason}"),
+        }
+    }
+}

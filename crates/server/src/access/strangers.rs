@@ -1,0 +1,113 @@
+//! How many there may be of whom nobody knows yet who they are.
+//!
+//! Strangers have bounds of their own, well below that of all connections: however many come, those who are known are not
+//! in their way, nor kept from coming by more than the time that strangers get. One address gets a part of the places, so
+//! it takes several to fill them all.
+
+use super::source::Source;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// One address has at most one of so many places.
+const ADDRESSES: usize = 4;
+
+/// There is no place for one more stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Crowded {
+    /// All places are taken.
+    #[error("too many connections that are not authorized yet")]
+    Everywhere,
+    /// The address has all the places that it gets.
+    #[error("too many connections from your address that are not authorized yet")]
+    FromAddress,
+}
+
+/// The places that strangers have.
+#[derive(Debug)]
+pub(crate) struct Strangers {
+    max: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by: BTreeMap<Source, usize>,
+}
+
+/// The place of one stranger; free when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StrangersPlace {
+    strangers: Arc<Strangers>,
+    source: Source,
+}
+
+impl Strangers {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
+    }
+
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// [`Crowded`] where there is none, or none for this address.
+    pub(crate) fn enter(self: &Arc<Self>, source: Source) -> Result<StrangersPlace, Crowded> {
+        let mut taken = self.taken.lock();
+        if taken.all >= self.max {
+            return Err(Crowded::Everywhere);
+        }
+        let of_address = taken.by.entry(source).or_default();
+        if *of_address >= self.max.div_ceil(ADDRESSES) {
+            return Err(Crowded::FromAddress);
+        }
+        *of_address += 1;
+        taken.all += 1;
+        Ok(StrangersPlace { strangers: self.clone(), source })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.taken.lock().all
+    }
+}
+
+impl Drop for StrangersPlace {
+    fn drop(&mut self) {
+        let mut taken = self.strangers.taken.lock();
+        taken.all -= 1;
+        if let Some(of_address) = taken.by.get_mut(&self.source) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                taken.by.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    fn source(number: u8) -> Source {
+        SocketAddr::from(([192, 0, 2, number], 1)).into()
+    }
+
+    #[test]
+    fn one_address_gets_a_quarter_of_the_places() {
+        let strangers = Strangers::new(8);
+        let enter = |number| strangers.enter(source(number));
+        let first = [enter(1).unwrap(), enter(1).unwrap()];
+        assert_eq!(enter(1).unwrap_err(), Crowded::FromAddress);
+        let others: Vec<_> = (2..5).flat_map(|number| [enter(number).unwrap(), enter(number).unwrap()]).collect();
+        assert_eq!(strangers.count(), 8);
+        assert_eq!(enter(5).unwrap_err(), Crowded::Everywhere);
+        drop(first);
+        drop(enter(5).unwrap());
+        drop(others);
+        assert_eq!(strangers.count(), 0);
+        assert!(strangers.taken.lock().by.is_empty(), "nothing is kept of who has gone");
+    }
+}
