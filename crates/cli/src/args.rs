@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Backup(Backup),
     Restore(Restore),
     Check(Check),
+    Passwd(Passwd),
     Bench(Bench),
     Cert(Cert),
 }
@@ -83,7 +84,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Turn away clients that show no certificate which one of these CAs has signed
+    /// Take certificates of clients that one of these CAs has signed; without one, a client needs a password, where there
+    /// are any, or is turned away
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
@@ -94,6 +96,18 @@ pub(crate) struct Serve {
     /// How long a deleted key is remembered, with its version
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
+
+    /// A file with the hash of a password, which every client must know then; `syncline passwd` makes one. Needs TLS
+    #[arg(long, value_name = "FILE", conflicts_with = "users", help_heading = ACCESS)]
+    pub(crate) auth_hash_file: Option<PathBuf>,
+
+    /// A file with users, each with a password or certificate and the prefixes that they may read and write. Needs TLS
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub(crate) users: Option<PathBuf>,
+
+    /// The most connections that have not shown yet who they are; a quarter of them from one address
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_strangers, help_heading = LIMITS)]
+    pub(crate) max_strangers: usize,
 
     /// The longest key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
@@ -132,6 +146,7 @@ pub(crate) struct Serve {
     pub(crate) authorize_within: Duration,
 }
 
+const ACCESS: &str = "Access";
 const TLS: &str = "TLS";
 const LIMITS: &str = "Limits";
 
@@ -442,6 +457,20 @@ pub(crate) struct Check {
     /// The data directory
     #[arg(env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
+}
+
+/// Hash a password, for `serve --auth-hash-file` or a file of users.
+///
+/// Asks for the password twice, without showing it. Where stdin is no terminal, reads one line from it.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline passwd > password.hash
+  syncline passwd --user ann >> users.toml")]
+pub(crate) struct Passwd {
+    /// Print a whole entry for a file of users. It may read and write nothing until you say what
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
 }
 
 /// Measure a server: how much it does a second, and how long each request takes.

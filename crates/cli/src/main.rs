@@ -16,6 +16,7 @@ mod import;
 mod line;
 mod list;
 mod output;
+mod passwd;
 mod progress;
 mod put;
 mod serve;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
                 Command::Backup(backup) => data::backup(&backup),
                 Command::Restore(restore) => data::restore(&restore),
                 Command::Check(check) => data::check(&check),
+                Command::Passwd(passwd) => passwd::run(&passwd),
                 Command::Bench(bench) => bench::run(bench).await,
                 Command::Cert(cert) => cert::run(&cert),
             }

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::{print, print_line};
 use std::io;
 use syncline_server::{
-    BindError, ClientCertificates, Config, Identity, LimitError, Limits, Pem, Server, Tls, TlsFiles,
+    AccessControl, BindError, ClientCertificates, Config, Identity, LimitError, Limits, Pem, Server, Tls, TlsFiles,
 };
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,8 +43,10 @@ async fn serve(config: Config, store: impl Store) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
     allow_files(config.max_connections);
     let server = Server::bind(config, store).await.map_err(|error| match error {
-        BindError::Limits(_) => Failure::Usage(error.to_string()),
-        BindError::Listen { .. } | BindError::Thread(_) => Failure::Unavailable(error.to_string()),
+        BindError::Limits(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
+        BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
+            Failure::Unavailable(error.to_string())
+        }
     })?;
     print_line(&format!("listening on {}", server.local_addr()))?;
     server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
@@ -72,6 +74,10 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
     if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
         return Err(args.settings.wrong("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
     }
+    let access = access(args)?;
+    let tls = tls_files(args, &access).map(|files| Tls::load(&files)).transpose();
+    let tls = tls.map_err(|error| Failure::Usage(error.to_string()))?;
+    access.check(tls.is_some()).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
@@ -79,19 +85,30 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
         max_queue: args.max_queue.0,
         recent_log: args.recent_log.0,
         heartbeat: args.heartbeat,
-        tls: tls_files(args)
-            .map(|files| Tls::load(&files))
-            .transpose()
-            .map_err(|error| Failure::Usage(error.to_string()))?,
+        tls,
+        access,
         authorize_within: args.authorize_within,
+        max_strangers: args.max_strangers,
     })
 }
 
+/// Who may come in, as the files say that are named.
+fn access(args: &Serve) -> Result<AccessControl, Failure> {
+    let access = match (&args.auth_hash_file, &args.users) {
+        (Some(file), _) => AccessControl::from_hash_file(file),
+        (None, Some(file)) => AccessControl::from_users_file(file),
+        (None, None) => return Ok(AccessControl::Open),
+    };
+    access.map_err(|error| Failure::Usage(error.to_string()))
+}
+
 /// Where the certificates are; `None`: no TLS is to be spoken.
-fn tls_files(args: &Serve) -> Option<TlsFiles> {
+fn tls_files(args: &Serve, access: &AccessControl) -> Option<TlsFiles> {
     let (certificate, key) = args.tls_cert.as_ref().zip(args.tls_key.as_ref())?;
     let clients = match &args.tls_client_ca {
         None => ClientCertificates::None,
+        // Whoever shows none may show a password.
+        Some(ca) if access.is_required() => ClientCertificates::Accepted(Pem::file(ca)),
         Some(ca) => ClientCertificates::Demanded(Pem::file(ca)),
     };
     Some(TlsFiles { identity: Identity::files(certificate, key), clients })

@@ -1,0 +1,137 @@
+//! `syncline passwd`, and what `syncline serve` makes of it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+use support::syncline;
+use syncline_server::{Hash, Users};
+use tempfile::TempDir;
+
+/// Runs a command to its end, with this on stdin.
+fn piped(args: &[&str], stdin: &str) -> Output {
+    let mut command = syncline(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn fine(output: &Output) -> String {
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output) -> String {
+    assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_password_on_stdin_is_hashed() {
+    for (stdin, password) in [("secret\n", "secret"), ("s e:cret ", "s e:cret "), ("secret\r\nmore\n", "secret")] {
+        let hash = fine(&piped(&["passwd"], stdin));
+        assert!(hash.trim_end().parse::<Hash>().unwrap().verify(password.as_bytes()), "{stdin:?}");
+    }
+}
+
+#[test]
+fn what_is_no_password_is_refused() {
+    assert_eq!(refused(&piped(&["passwd"], "\n")), "syncline: expected a password, found none\n");
+    assert_eq!(refused(&piped(&["passwd"], "")), "syncline: expected a password, found none\n");
+    let long = "x".repeat(513);
+    assert_eq!(refused(&piped(&["passwd"], &long)), "syncline: expected a password of at most 512 bytes\n");
+    fine(&piped(&["passwd"], &long[1..]));
+}
+
+#[test]
+fn an_entry_for_a_file_of_users_gives_no_rights_by_itself() {
+    for name in ["ann", "a \"b\" \\ \u{7f}"] {
+        let entry = fine(&piped(&["passwd", "--user", name], "secret\n"));
+        assert!(
+            Users::parse(&entry).unwrap_err().to_string().ends_with("expected a right: read, write, or admin = true")
+        );
+        let users = Users::parse(&entry.replace("read = []", "read = [\"\"]")).unwrap();
+        assert_eq!(users.names().collect::<Vec<_>>(), [name]);
+    }
+    for name in ["", "a:b"] {
+        assert!(
+            refused(&piped(&["passwd", "--user", name], "secret\n"))
+                .starts_with("syncline: --user: name: expected 1 to")
+        );
+    }
+}
+
+/// Types lines at the prompts of a command in a terminal; answers all that the screen shows.
+fn typed(command: &str, lines: &[(&str, &str)]) -> String {
+    let mut child = Command::new("script")
+        .args(["-qec", &format!("{} {command}", support::SYNCLINE), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut byte) = (String::new(), [0]);
+    for (prompt, line) in lines {
+        while !shown.ends_with(prompt) {
+            assert_ne!(screen.read(&mut byte).unwrap(), 0, "{shown}");
+            shown.push(char::from(byte[0]));
+        }
+        writeln!(keyboard, "{line}").unwrap();
+    }
+    screen.read_to_string(&mut shown).unwrap();
+    child.wait().unwrap();
+    shown
+}
+
+#[test]
+fn a_terminal_is_asked_twice_and_shows_nothing_of_it() {
+    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("The same again: ", "s3cr3t")]);
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+    let hash = shown.lines().find(|line| line.starts_with('$')).unwrap_or_else(|| panic!("{shown}"));
+    assert!(hash.trim_end().parse::<Hash>().unwrap().verify(b"s3cr3t"));
+}
+
+#[test]
+fn two_passwords_that_differ_are_refused() {
+    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("The same again: ", "secret")]);
+    assert!(shown.contains("syncline: expected the same password twice, found two"), "{shown}");
+    assert!(!shown.contains('$'), "{shown}");
+    let shown = typed("passwd", &[("Password: ", "")]);
+    assert!(shown.contains("syncline: expected a password, found none"), "{shown}");
+}
+
+#[test]
+fn no_password_is_asked_of_clients_without_tls() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (hash, users, data) = (path("hash"), path("users.toml"), path("data"));
+    std::fs::write(&hash, fine(&piped(&["passwd"], "secret\n"))).unwrap();
+    std::fs::write(&users, "[[user]]\nname = \"ann\"\ncertificate = \"ann\"\nadmin = true\n").unwrap();
+    for args in [["--auth-hash-file", &hash], ["--users", &users]] {
+        let output = syncline(&["serve", "--listen", "127.0.0.1:0", "--data", &data])
+            .args(args)
+            .env("RUST_LOG", "error")
+            .output();
+        assert_eq!(refused(&output.unwrap()), "syncline: must use TLS if authorization is required\n");
+        assert!(!directory.path().join("data").exists(), "nothing was made");
+    }
+    let both = syncline(&["serve", "--auth-hash-file", &hash, "--users", &users]).output().unwrap();
+    assert!(refused(&both).contains("cannot be used with '--users"), "{both:?}");
+}
+
+#[test]
+fn a_file_that_can_not_be_used_is_named_with_its_line() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("file").to_str().unwrap().to_owned();
+    let serve = |flag| {
+        let output = syncline(&["serve", "--durability", "memory", flag, &path]).env("RUST_LOG", "error").output();
+        refused(&output.unwrap()).replace(&path, "FILE")
+    };
+    assert!(serve("--users").starts_with("syncline: can't read FILE: "));
+    std::fs::write(&path, "\n[[user]]\nnmae = \"ann\"\n").unwrap();
+    assert_eq!(serve("--users"), "syncline: FILE, line 3: unknown key \"nmae\"; did you mean \"name\"?\n");
+    assert!(serve("--auth-hash-file").starts_with("syncline: FILE: expected a hash of bcrypt ($2a$, $2b$, $2y$)"));
+}
