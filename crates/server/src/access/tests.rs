@@ -9,6 +9,7 @@ use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,9 @@ use syncline_wire::{Decoded, Message, Tag, Version, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
+
+/// What lies between a client and the server, at the most, each way.
+const PIPE: usize = 4 * 1024;
 
 /// What a server shares, as one with TLS has it.
 struct World {
@@ -70,7 +74,7 @@ impl World {
         {
             guest.grant(grant);
         }
-        let (ours, theirs) = duplex(64 * 1024);
+        let (ours, theirs) = duplex(PIPE);
         let (service, registration) = (self.service.clone(), self.hub.register(id));
         let task = tokio::spawn(async move { serve(&service, registration, theirs, guest).await });
         Ok(Client { stream: ours, input: BytesMut::new(), _task: task })
@@ -497,4 +501,106 @@ async fn a_shutdown_waits_for_no_password() {
     world.hub.shut_down();
     assert_eq!(client.receive_to_end().await, [error(0, "unavailable: shutting down")]);
     assert_eq!(start.elapsed().as_millis(), 0);
+}
+
+/// What a subscriber has written.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Has all that this thread logs written into one.
+    fn of_this_thread(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self, of: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        text.lines().filter(|line| line.contains(of)).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_names_users_and_addresses_and_shows_no_password() {
+    let (log, _guard) = Log::of_this_thread(tracing::Level::TRACE);
+    let of_ann = hash("s3cr3t");
+    let world = World::new(users(&user("ann", &of_ann, "read = [\"\"]")));
+    let _in = world.authorized("ann:s3cr3t").await;
+    for claim in ["ann:hunter2", "hunter2", "hunter2:hunter3", "hunter2:"] {
+        world.connect(2).ask(&auth(1, claim)).await;
+    }
+    assert_eq!(log.lines("authorized").len(), 1);
+    let told = &log.lines("authorized")[0];
+    assert!(told.contains("peer=192.0.2.1:1234") && told.contains("user=\"ann\""), "{told}");
+    let failures = log.lines("wrong password");
+    assert_eq!(failures.len(), 4);
+    assert!(failures.iter().all(|line| line.contains("peer=192.0.2.2:1234")));
+    assert!(failures[0].ends_with("user ann") && failures[1..].iter().all(|line| line.ends_with("user unknown")));
+    for secret in ["s3cr3t", "hunter", &of_ann[7..]] {
+        assert_eq!(log.lines(secret), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_wrong_passwords_does_not_fill_the_log() {
+    let (log, _guard) = Log::of_this_thread(tracing::Level::INFO);
+    let world = World::new(one_password("secret"));
+    for address in 0..100 {
+        world.connect(address).send(&auth(1, "wrong")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.connect(200).ask(&auth(1, "wrong")).await, bad_password(1));
+    let lines = log.lines("wrong password");
+    assert_eq!(lines.len(), 11);
+    assert!(lines[10].contains("left_out=90"), "{}", lines[10]);
+}
+
+#[test]
+fn a_stranger_costs_a_few_kib() {
+    const STRANGERS: u8 = 200;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    let world = runtime.block_on(async { World::new(one_password("secret")) });
+    // Half an AUTH; requests whose answers are not read; half of what is passed over.
+    let half_auth = [&b"\x03\x01\x00\x00\x04"[..], &[b'x'; 1000]].concat();
+    let requests = b"\x00\x01\x00\x00\x00".repeat(10_000);
+    let half_put = [&b"\x01\x01\x00\xff\xff"[..], &[b'x'; 60_000]].concat();
+    for (name, sent) in [("half an AUTH", half_auth), ("never reads", requests), ("half a PUT", half_put)] {
+        let mut clients = Vec::with_capacity(STRANGERS.into());
+        let cost = allocation_counter::measure(|| {
+            runtime.block_on(async {
+                for address in 0..STRANGERS {
+                    let mut client = world.connect(address);
+                    // As much as it takes: it is not read from for ever.
+                    let sending = client.stream.write_all(&sent);
+                    let _ = tokio::time::timeout(Duration::from_millis(1), sending).await;
+                    clients.push(client);
+                }
+                settle().await;
+            });
+        });
+        let each = usize::try_from(cost.bytes_current).unwrap() / usize::from(STRANGERS);
+        println!("{name}: {each} bytes");
+        // Both ends of the pipe are in it.
+        assert!(each < 12 * 1024 + 2 * PIPE, "{name}: {each} bytes each");
+        runtime.block_on(async {
+            drop(clients);
+            settle().await;
+        });
+        assert_eq!(world.authenticator().strangers.count(), 0, "{name}");
+    }
 }
