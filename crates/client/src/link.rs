@@ -115,14 +115,6 @@ impl Dialer {
         let password = self.password();
         let mut handshake = if base_only { Handshake::base(password) } else { Handshake::new(password) }?;
         loop {
-            let asked = async {
-                while handshake.output().has_remaining() {
-                    socket.write_buf(handshake.output()).await?;
-                }
-                socket.flush().await
-            };
-            // Who is turned away may find that out by writing; why it is, only by reading.
-            let asked = asked.await;
             let speech = handshake.handle_input(&mut input).map_err(|error| match input.first() {
                 Some(&ALERT) if !endpoint.is_tls() => Self::tls_only(endpoint),
                 _ => ConnectError::NoServer { address: address(), reason: error.to_string() },
@@ -140,6 +132,14 @@ impl Dialer {
                 Some(Speech::Refused { text }) => return Err(ConnectError::Refused { address: address(), text }),
                 None => {}
             }
+            let asked = async {
+                while handshake.output().has_remaining() {
+                    socket.write_buf(handshake.output()).await?;
+                }
+                socket.flush().await
+            };
+            // Who is turned away may find that out by writing; why it is, only by reading.
+            let asked = asked.await;
             if socket.read_buf(&mut input).await.map_err(failed)? == 0 {
                 asked.map_err(failed)?;
                 return Err(failed(io::ErrorKind::UnexpectedEof.into()));
