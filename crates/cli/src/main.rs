@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // Where the log can't be written, as when its reader or the terminal is gone, telling that there would panic.
+        .log_internal_errors(false)
         .init();
     let ended = match runtime.enable_all().build() {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),

@@ -3,13 +3,15 @@
 use crate::args::{Durability, Serve};
 use crate::failure::Failure;
 use crate::output::{print, print_line};
-use std::io;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use syncline_server::{
-    AccessControl, BindError, ClientCertificates, Config, Identity, LimitError, Limits, Pem, Server, Tls, TlsFiles,
+    AccessControl, BindError, ClientCertificates, Config, Handle, Identity, LimitError, Limits, Pem, Server, Tls,
+    TlsFiles,
 };
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Files that the process has open beside its connections.
 const OTHER_FILES: u64 = 64;
@@ -25,7 +27,7 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
         Durability::Memory => {
             let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
             warn!("durability is memory: everything is lost when this process ends");
-            return serve(config, store).await;
+            return serve(args, config, store).await;
         }
     };
     let options = DiskOptions { durability, tombstones: args.tombstones, ..DiskOptions::default() };
@@ -35,12 +37,13 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
         store::Durability::Os => "an acknowledged write survives a killed process, not a power cut",
     };
     info!(data = %args.data.display(), store = %store.id(), "{promise}");
-    serve(config, store).await
+    serve(args, config, store).await
 }
 
 /// Serves a store until a signal ends it.
-async fn serve(config: Config, store: impl Store) -> Result<(), Failure> {
-    let signals = Signals::new().map_err(|error| Failure::Unavailable(format!("can't hear signals: {error}")))?;
+async fn serve(args: Serve, config: Config, store: impl Store) -> Result<(), Failure> {
+    let deaf = |error| Failure::Unavailable(format!("can't hear signals: {error}"));
+    let (signals, hangups) = (Signals::new().map_err(deaf)?, Hangups::new().map_err(deaf)?);
     allow_files(config.max_connections);
     let server = Server::bind(config, store).await.map_err(|error| match error {
         BindError::Limits(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
@@ -49,7 +52,14 @@ async fn serve(config: Config, store: impl Store) -> Result<(), Failure> {
         }
     })?;
     print_line(&format!("listening on {}", server.local_addr()))?;
-    server.run(signals.first()).await.map_err(|error| Failure::Unavailable(error.to_string()))
+    let handle = server.handle();
+    let ends = async {
+        tokio::select! {
+            () = signals.first() => {}
+            () = hangups.reload(Arc::new(args), &handle) => {}
+        }
+    };
+    server.run(ends).await.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// What the server is told to do, as far as it can be checked without opening the data or the port. Whatever else is read
@@ -74,10 +84,7 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
     if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
         return Err(args.settings.wrong("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
     }
-    let access = access(args)?;
-    let tls = tls_files(args, &access).map(|files| Tls::load(&files)).transpose();
-    let tls = tls.map_err(|error| Failure::Usage(error.to_string()))?;
-    access.check(tls.is_some()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (tls, access) = door(args)?;
     Ok(Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
@@ -90,6 +97,15 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
         authorize_within: args.authorize_within,
         max_strangers: args.max_strangers,
     })
+}
+
+/// By which certificates the server is known, and who may come in: all that a reload reads again.
+fn door(args: &Serve) -> Result<(Option<Tls>, AccessControl), Failure> {
+    let access = access(args)?;
+    let tls = tls_files(args, &access).map(|files| Tls::load(&files)).transpose();
+    let tls = tls.map_err(|error| Failure::Usage(error.to_string()))?;
+    access.check(tls.is_some()).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok((tls, access))
 }
 
 /// Who may come in, as the files say that are named.
@@ -122,6 +138,44 @@ fn allow_files(connections: usize) {
         Ok(allowed) => warn!(allowed, needed, "the system allows fewer open files than --max-connections needs"),
         Err(error) => warn!(%error, "can't tell how many files may be open"),
     }
+}
+
+/// The signal that says: read the files again. It also says that the terminal is gone.
+struct Hangups {
+    hangup: Signal,
+    has_terminal: bool,
+}
+
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, has_terminal: io::stdin().is_terminal() })
+    }
+
+    /// Reads certificates and users again whenever it comes; resolves when the terminal is gone in which the server was
+    /// started.
+    async fn reload(mut self, args: Arc<Serve>, handle: &Handle) {
+        while self.hangup.recv().await.is_some() {
+            if self.has_terminal && !io::stdin().is_terminal() {
+                info!("the terminal is gone");
+                return;
+            }
+            let of_reader = args.clone();
+            let read = tokio::task::spawn_blocking(move || door(&of_reader)).await;
+            match read.map_err(|error| error.to_string()).and_then(|read| put_in_force(read, handle)) {
+                Ok(()) => info!("certificates and users were read again, and are in force"),
+                Err(why) => error!("nothing was reloaded, what was in force stays so: {why}"),
+            }
+        }
+    }
+}
+
+/// Puts all in force, or nothing.
+fn put_in_force(read: Result<(Option<Tls>, AccessControl), Failure>, handle: &Handle) -> Result<(), String> {
+    let (tls, access) = read.map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+    if let Some(tls) = tls {
+        handle.set_tls(tls).map_err(|error| error.to_string())?;
+    }
+    handle.set_access(access).map_err(|error| error.to_string())
 }
 
 /// The signals that end a server in order.

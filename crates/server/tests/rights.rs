@@ -7,7 +7,8 @@ mod support;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use support::{
-    Ca, TestServer, TlsClient, checks, delete, deletes, error, get, hello, list, mark, put, put_large, puts, status, txn, watch,
+    Ca, TestServer, TlsClient, checks, delete, deletes, error, get, hello, list, mark, put, put_large, puts, status,
+    txn, watch,
 };
 use syncline_server::{AccessControl, ClientCertificates, Hash, Users};
 use syncline_wire::{Kind, Message, Tag};
@@ -134,10 +135,13 @@ fn cases() -> Vec<Case> {
 
 /// What somebody is told who lacks a right.
 fn refusal(needs: &str) -> Message {
-    error(7, &match needs {
-        "STATUS" => "not permitted: expected the rights of an admin".to_owned(),
-        right => format!("not permitted: expected the right to {right}"),
-    })
+    error(
+        7,
+        &match needs {
+            "STATUS" => "not permitted: expected the rights of an admin".to_owned(),
+            right => format!("not permitted: expected the right to {right}"),
+        },
+    )
 }
 
 #[test]

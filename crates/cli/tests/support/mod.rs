@@ -26,14 +26,14 @@ pub fn syncline(args: &[&str]) -> Command {
 pub struct Process {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
-    stderr: BufReader<ChildStderr>,
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().map(BufReader::new);
         Self { child, stdout, stderr }
     }
 
@@ -44,12 +44,17 @@ impl Process {
 
     /// The next line of stderr; empty at its end.
     pub fn error_line(&mut self) -> String {
-        line(&mut self.stderr)
+        line(self.stderr.as_mut().unwrap())
     }
 
     /// Reads no more of its stdout, as `head` does.
     pub fn close_stdout(&mut self) {
         self.stdout = None;
+    }
+
+    /// Reads no more of what it says on stderr.
+    pub fn close_stderr(&mut self) {
+        self.stderr = None;
     }
 
     /// Sends it a signal, by name.
@@ -65,7 +70,9 @@ impl Process {
     /// Waits for its end: how it ended, and what else it said on stderr.
     pub fn end(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
-        self.stderr.read_to_string(&mut said).unwrap();
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read_to_string(&mut said).unwrap();
+        }
         (self.child.wait().unwrap(), said)
     }
 }
