@@ -59,6 +59,10 @@ async fn a_server_that_requires_passwords_does_not_start_without_tls() {
             Ok(_) => panic!("it was allowed"),
         }
     }
+}
+
+#[test]
+fn a_server_without_tls_is_not_made_to_require_passwords() {
     let plain = TestServer::start();
     if plain.handle.set_access(one_password("secret")) == Err(MustUseTls) {
         plain.connect().expect(&get(1, "k"), &error(1, "\"k\": not found"));
