@@ -37,6 +37,8 @@ pub(crate) type Judgement = Result<Option<Grant>, TooMany>;
 /// Decides who comes in.
 pub(crate) struct Authenticator {
     rules: ArcSwap<Rules>,
+    /// How often that was replaced.
+    replaced: AtomicU64,
     has_tls: bool,
     /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
     key: Key,
@@ -58,6 +60,7 @@ impl Authenticator {
         let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
         Ok(Arc::new(Self {
             rules: ArcSwap::from_pointee(Rules::new(0, control)),
+            replaced: AtomicU64::new(0),
             has_tls,
             key,
             turns: Turns::new(at_once),
@@ -74,7 +77,8 @@ impl Authenticator {
     /// [`MustUseTls`] where that requires passwords, and there is no TLS; nothing has changed then.
     pub(crate) fn replace(&self, control: AccessControl) -> Result<(), MustUseTls> {
         control.check(self.has_tls)?;
-        self.rules.rcu(|rules| Rules::new(rules.generation + 1, control.clone()));
+        let generation = self.replaced.fetch_add(1, Ordering::Relaxed) + 1;
+        self.rules.store(Arc::new(Rules::new(generation, control)));
         Ok(())
     }
 
@@ -150,7 +154,7 @@ impl Authenticator {
         let user = user.as_deref().unwrap_or("unknown");
         match judgement {
             Ok(Some(_)) => info!(%id, %peer, user, "authorized"),
-            Ok(None) => self.complain(peer, &format!("wrong password, user {user}")),
+            Ok(None) => self.complain(peer, format_args!("wrong password, user {user}")),
             Err(TooMany) => self.complain(peer, "too many authorizations from its address at once"),
         }
     }

@@ -45,7 +45,7 @@ impl Grant {
 
 /// Access control in force. Another takes its place; what was remembered under this one is then forgotten with it.
 pub(crate) struct Rules {
-    /// How many there were before.
+    /// Tells it from those before and after it.
     pub(crate) generation: u64,
     control: AccessControl,
     /// The last right password of each user, under a key; that of no user is the one password's.

@@ -554,7 +554,7 @@ async fn the_log_names_users_and_addresses_and_shows_no_password() {
     assert_eq!(failures.len(), 4);
     assert!(failures.iter().all(|line| line.contains("peer=192.0.2.2:1234")));
     assert!(failures[0].contains("user ann ") && failures[1..].iter().all(|line| line.contains("user unknown ")));
-    for secret in ["s3cr3t", "hunter", &of_ann[7..]] {
+    for secret in ["s3cr3t", "hunter", of_ann.get(7..).unwrap()] {
         assert_eq!(log.lines(secret), [""; 0]);
     }
 }

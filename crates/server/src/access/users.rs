@@ -161,7 +161,7 @@ impl Users {
             }
             let list = value.get_ref().as_array();
             let list = list.ok_or_else(|| fail(value.span(), None, wrong_type("user", "[[user]]", value)))?;
-            for entry in list.iter() {
+            for entry in list {
                 let table = entry.get_ref().as_table();
                 let table = table.ok_or_else(|| fail(entry.span(), None, wrong_type("user", "[[user]]", entry)))?;
                 // Named in every error of its entry, wherever in there it stands.
