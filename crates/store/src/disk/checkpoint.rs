@@ -218,6 +218,7 @@ fn read_blocks<H: Handle>(handle: &H, seal: Seal, mut send: impl FnMut(Block) ->
 fn take_in(index: &mut Index, blocks: impl Iterator<Item = Result<Block, ReadError>>) -> Result<Summary, ReadError> {
     let mut summary: Option<Summary> = None;
     let mut entries = 0_u64;
+    let mut last = Revision::ZERO;
     let (mut records, mut found) = (Vec::new(), Vec::new());
     let mut end = 0;
     for block in blocks {
@@ -238,6 +239,11 @@ fn take_in(index: &mut Index, blocks: impl Iterator<Item = Result<Block, ReadErr
             (ENTRIES, Some(summary)) => {
                 while !body.is_empty() {
                     let record = entry(&mut body).ok_or(ReadError::Damaged { offset })?;
+                    // Whoever can forge a checksum can't make the orders of the index disagree.
+                    if record.revision() < last || summary.through < record.revision() {
+                        return Err(damaged);
+                    }
+                    last = record.revision();
                     summary.time = summary.time.max(record.deleted_at().unwrap_or_default());
                     records.push(record);
                     entries += 1;

@@ -3,7 +3,9 @@
 use super::faulty::{Disk, EIO, ENOSPC, Fault, Faulty, Kind};
 use super::{Db, open};
 use crate::Store;
-use crate::disk::{Durability, OpenError, checkpoint, identity, log, maintenance};
+use crate::disk::files::Files;
+use crate::disk::{Durability, OpenError, checkpoint, identity, log, maintenance, record};
+use crate::index::Record;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use syncline_core::{Operation, Outcome, Transaction};
@@ -199,4 +201,21 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     again.get_mut(&name).unwrap()[1024..].copy_from_slice(&whole[1024..]);
     let store = open(&Faulty::holding(again), Durability::Fsync).unwrap();
     assert_eq!(store.head().get(), 4);
+}
+
+/// A backup is under a seal that everybody knows: what it holds may be forged.
+#[test]
+fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_say() {
+    let files = Faulty::new();
+    let seal = record::Seal(7);
+    let record = |revision, key: &[u8]| Record::value_at(Revision::new(revision), Version::new(1), key, b"value");
+    let load = |records: Vec<Record>| {
+        let (through, name) = (Revision::new(5), checkpoint::name(Revision::new(5)));
+        checkpoint::write(&files, seal, &name, through, Revision::ZERO, records.into_iter()).unwrap();
+        checkpoint::load(&files.open(&name).unwrap(), seal, &files.path(&name)).map(|(index, _)| index.keys())
+    };
+    assert_eq!(load(vec![record(3, b"a"), record(3, b"b"), record(5, b"c")]).unwrap(), 3);
+    for forged in [vec![record(4, b"a"), record(3, b"b")], vec![record(6, b"a")]] {
+        assert!(matches!(load(forged), Err(OpenError::Damaged { .. })));
+    }
 }
