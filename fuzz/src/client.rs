@@ -69,7 +69,7 @@ impl Server {
 
     fn mark(&mut self, tag: Tag, input: &mut Unstructured<'_>) -> Message {
         self.revision = match byte(input) {
-            0..200 => self.revision + 1,
+            0..200 => self.revision.wrapping_add(1),
             _ => number(input),
         };
         Message::mark(tag, Revision::new(self.revision))
