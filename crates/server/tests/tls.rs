@@ -167,7 +167,7 @@ fn who_speaks_frames_without_tls_is_told_in_a_frame() {
     for first in [get(1, "k"), put(1, "k", "v", 1), Message::auth(Tag::new(1), "secret"), hello(1)] {
         let mut client = Client::connect(server.addr);
         client.send(&first);
-        assert_eq!(client.receive_to_end(), [told.clone()], "{first}");
+        assert_eq!(client.receive_to_end(), std::slice::from_ref(&told), "{first}");
     }
 }
 
@@ -349,7 +349,7 @@ fn files_that_cannot_be_used_are_named_with_what_was_expected_and_found() {
         ),
         ("", &key, "cert.pem: expected a certificate (-----BEGIN CERTIFICATE-----), found an empty file"),
         ("hello", &key, "cert.pem: expected a certificate (-----BEGIN CERTIFICATE-----), found nothing in PEM"),
-        (&cert[..cert.len() / 2], &key, "cert.pem: expected PEM, found it damaged: "),
+        (cert.get(..cert.len() / 2).unwrap(), &key, "cert.pem: expected PEM, found it damaged: "),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             &key,
