@@ -64,10 +64,13 @@ impl Directory {
 }
 
 /// Makes a directory, and those above it, and has what holds each that was made synced. Or else a power cut takes it away,
-/// and all that was made durable in it.
+/// and all that was made durable in it. They are for this user alone: values may be secrets.
 fn make(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    fs::create_dir_all(path)?;
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)?;
     for parent in missing.into_iter().rev().filter_map(Path::parent) {
         sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
     }

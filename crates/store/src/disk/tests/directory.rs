@@ -321,3 +321,14 @@ fn a_store_that_was_copied_file_by_file_is_the_same() {
     let page = pollster::block_on(store.changed_since(syncline_wire::Revision::ZERO, b"", usize::MAX)).unwrap();
     assert_eq!(page.entries, expected);
 }
+
+#[test]
+fn a_directory_that_is_made_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("above/data");
+    open_real(&data).unwrap();
+    for made in [data.parent().unwrap(), &data] {
+        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+    }
+}
