@@ -14,15 +14,18 @@
 pub mod check;
 mod frame;
 pub mod history;
+mod process;
 mod random;
 pub mod seeds;
 pub mod show;
 mod summary;
 pub mod torture;
+mod trouble;
 pub mod world;
 
 pub use random::Random;
 pub use summary::Summary;
+pub use trouble::Trouble;
 
 /// Prints a line. Whoever reads no further has seen enough.
 pub fn say(text: std::fmt::Arguments<'_>) {

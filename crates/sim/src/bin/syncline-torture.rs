@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use syncline_sim::check::check;
-use syncline_sim::say;
 use syncline_sim::seeds::fresh_seed;
 use syncline_sim::show::{Filter, show_all};
-use syncline_sim::torture::{Options, Trouble, load_history, run, table};
+use syncline_sim::torture::{Options, load_history, run, table};
+use syncline_sim::{Trouble, say};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Tortures the real server: kills, stops, cuts, full disks; and checks what everybody saw.

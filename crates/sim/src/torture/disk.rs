@@ -3,7 +3,7 @@
 //! Small disks are mounted in a mount namespace of their own, which a process holds that ends with this one, however that
 //! ends: nothing is left to be unmounted, and nobody else sees them.
 
-use super::Trouble;
+use crate::Trouble;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What is kept of a round that has failed.
 
-use super::Trouble;
+use crate::Trouble;
 use crate::history::History;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};

@@ -1,13 +1,13 @@
 //! What befalls the server, and all connections at once.
 
-use super::Trouble;
 use super::client;
 use super::disk::Disk;
 use super::load::Load;
 use super::net::Net;
 use super::proxy::Target;
-use super::server::{Launch, Server};
 use crate::Random;
+use crate::Trouble;
+use crate::process::{Launch, Server};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,10 +119,17 @@ impl Nemesis {
         self.disk.root.join(format!("data-{}", self.restores))
     }
 
+    /// Starts a server that has little room, and is to be heard of often.
+    fn spawn(&self) -> Result<Server, Trouble> {
+        let recorder = self.load.recorder.clone();
+        let flags = ["--recent-log", "16KiB", "--heartbeat", "200ms"];
+        self.launch.spawn(&self.data(), &flags, move |said| recorder.find(said))
+    }
+
     /// Starts the server, and leads everybody to it.
     pub(super) async fn start(&mut self, restored: Option<(usize, u64)>) -> Result<(), Trouble> {
         let since = self.load.recorder.now();
-        let mut server = self.launch.spawn(&self.data(), &self.load.recorder)?;
+        let mut server = self.spawn()?;
         let listens = server.listens().await;
         self.server = Some(server);
         let address = listens?;
@@ -206,7 +213,7 @@ impl Nemesis {
             Fault::KillInStart => {
                 note("kill -9");
                 self.kill().await?;
-                let server = self.launch.spawn(&self.data(), &self.load.recorder)?;
+                let server = self.spawn()?;
                 let soon = self.millis(1, 60);
                 sleep(soon).await;
                 note("kill -9 while it starts");

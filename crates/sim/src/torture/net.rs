@@ -3,7 +3,7 @@
 //! Nothing leaves the machine: the addresses are those that are set aside for measuring networks, and where the cable is
 //! pulled, they lead nowhere.
 
-use super::Trouble;
+use crate::Trouble;
 use std::path::Path;
 use std::process::Command;
 

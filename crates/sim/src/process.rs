@@ -1,13 +1,11 @@
-//! The server under torture: the real binary, as a process.
+//! The real server, as a process.
 
-use super::Trouble;
-use super::recorder::Recorder;
+use crate::Trouble;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -20,35 +18,35 @@ const START: Duration = Duration::from_secs(30);
 /// How long an orderly end may take: connections get 5 s to take what they are owed.
 const END: Duration = Duration::from_secs(20);
 
-/// How much of what the servers of a round say is kept.
+/// How much of what servers say is kept in a file.
 const MAX_LOG: usize = 8 * 1024 * 1024;
 
 /// How a server is started.
 #[derive(Clone, Debug)]
-pub(super) struct Launch {
+pub(crate) struct Launch {
     /// The binary.
-    pub(super) binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// What comes before it, to start it somewhere else.
-    pub(super) within: Vec<String>,
+    pub(crate) within: Vec<String>,
     /// The address that it listens on.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Where what it says goes.
-    pub(super) log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 /// A server process. Killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens; nothing where it has ended before it did.
-    pub(super) address: Option<String>,
-    pub(super) pid: u32,
+    pub(crate) address: Option<String>,
+    pub(crate) pid: u32,
     said: JoinHandle<()>,
 }
 
 impl Launch {
     /// A command of the binary, without anything that the environment may say.
-    pub(super) fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut words = self.within.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words);
@@ -60,7 +58,7 @@ impl Launch {
     }
 
     /// Runs a command of the binary to its end, and answers what it printed.
-    pub(super) async fn run(&self, args: &[&OsStr]) -> Result<String, Trouble> {
+    pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, Trouble> {
         let output = self.command().args(args).output().await.map_err(Trouble::because("start", &self.binary))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
@@ -70,11 +68,16 @@ impl Launch {
         Err(Trouble::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
     }
 
-    /// Starts a server, which may not listen yet.
-    pub(super) fn spawn(&self, data: &Path, recorder: &Arc<Recorder>) -> Result<Server, Trouble> {
+    /// Starts a server that syncs what it acknowledges, and may not listen yet. `find` hears what it must not say.
+    pub(crate) fn spawn(
+        &self,
+        data: &Path,
+        flags: &[&str],
+        find: impl Fn(String) + Send + 'static,
+    ) -> Result<Server, Trouble> {
         let mut command = self.command();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &format!("{}:0", self.host)]);
-        command.args(["--durability", "fsync", "--recent-log", "16KiB", "--heartbeat", "200ms"]);
+        command.args(["--durability", "fsync"]).args(flags);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
         let pid = child.id().unwrap_or_default();
@@ -82,14 +85,14 @@ impl Launch {
         let mut log = log.map_err(Trouble::because("open", &self.log))?;
         // A log that can't be written is no reason to stop.
         let _ = writeln!(log, "--- server {pid}");
-        let said = child.stderr.take().map(|stderr| tokio::spawn(keep(stderr, log, recorder.clone())));
+        let said = child.stderr.take().map(|stderr| tokio::spawn(keep(stderr, log, find)));
         let said = said.unwrap_or_else(|| tokio::spawn(async {}));
         Ok(Server { child, address: None, pid, said })
     }
 }
 
 /// Keeps what a server says, within bounds, and looks for what it must not say.
-async fn keep(from: impl AsyncRead + Unpin, mut log: File, recorder: Arc<Recorder>) {
+async fn keep(from: impl AsyncRead + Unpin, mut log: File, find: impl Fn(String)) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let kept = log.metadata().map_or(0, |metadata| metadata.len());
@@ -97,14 +100,14 @@ async fn keep(from: impl AsyncRead + Unpin, mut log: File, recorder: Arc<Recorde
             let _ = writeln!(log, "{line}");
         }
         if line.contains("panicked") || line.contains("has died") {
-            recorder.find(format!("the server says: {line}"));
+            find(format!("the server says: {line}"));
         }
     }
 }
 
 impl Server {
     /// Waits until it listens. Where it ends instead, how.
-    pub(super) async fn listens(&mut self) -> Result<String, Trouble> {
+    pub(crate) async fn listens(&mut self) -> Result<String, Trouble> {
         let Some(stdout) = self.child.stdout.take() else { return Err(Trouble::Ended { status: "unknown".into() }) };
         let mut lines = BufReader::new(stdout).lines();
         let first =
@@ -119,7 +122,7 @@ impl Server {
     }
 
     /// Sends it a signal, by name.
-    pub(super) async fn signal(&self, name: &str) -> Result<(), Trouble> {
+    pub(crate) async fn signal(&self, name: &str) -> Result<(), Trouble> {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).output().await;
         let output = sent.map_err(Trouble::because("start", Path::new("kill")))?;
         if output.status.success() {
@@ -130,18 +133,18 @@ impl Server {
     }
 
     /// How it has ended, if it has.
-    pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Kills it, whatever it does.
-    pub(super) async fn kill(mut self) -> Result<(), Trouble> {
+    pub(crate) async fn kill(mut self) -> Result<(), Trouble> {
         self.signal("KILL").await?;
         self.ended().await.map(drop)
     }
 
     /// Ends it in order, which must work.
-    pub(super) async fn terminate(mut self) -> Result<(), Trouble> {
+    pub(crate) async fn terminate(mut self) -> Result<(), Trouble> {
         self.signal("TERM").await?;
         let status = self.ended().await?;
         if status.success() { Ok(()) } else { Err(Trouble::Ended { status: status.to_string() }) }
@@ -156,7 +159,7 @@ impl Server {
     }
 
     /// The memory that it has, and how many files are open; nothing where the system does not say.
-    pub(super) fn resources(&self) -> Option<(u64, u64)> {
+    pub(crate) fn resources(&self) -> Option<(u64, u64)> {
         let process = Path::new("/proc").join(self.pid.to_string());
         let status = std::fs::read_to_string(process.join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
