@@ -14,6 +14,7 @@
 pub mod check;
 mod frame;
 pub mod history;
+pub mod hostile;
 mod process;
 mod random;
 pub mod seeds;

@@ -158,13 +158,21 @@ impl Server {
         Ok(status)
     }
 
-    /// The memory that it has, and how many files are open; nothing where the system does not say.
-    pub(crate) fn resources(&self) -> Option<(u64, u64)> {
-        let process = Path::new("/proc").join(self.pid.to_string());
-        let status = std::fs::read_to_string(process.join("status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    /// The memory that is its own, in bytes; nothing where the system does not say.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(self.directory().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
         let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        let files = std::fs::read_dir(process.join("fd")).ok()?.count();
-        Some((kilobytes * 1024, u64::try_from(files).ok()?))
+        Some(kilobytes * 1024)
+    }
+
+    /// How many files it has open; nothing where the system does not say.
+    pub(crate) fn files(&self) -> Option<u64> {
+        let files = std::fs::read_dir(self.directory().join("fd")).ok()?.count();
+        u64::try_from(files).ok()
+    }
+
+    fn directory(&self) -> PathBuf {
+        Path::new("/proc").join(self.pid.to_string())
     }
 }

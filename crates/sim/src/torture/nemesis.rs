@@ -181,7 +181,7 @@ impl Nemesis {
             if let Some(status) = server.has_ended() {
                 return Err(Trouble::Ended { status: status.to_string() });
             }
-            if let Some((memory, files)) = server.resources() {
+            if let (Some(memory), Some(files)) = (server.memory(), server.files()) {
                 self.load.recorder.gauge("memory of the server", memory, MAX_MEMORY);
                 self.load.recorder.gauge("files that the server has open", files, MAX_FILES);
             }

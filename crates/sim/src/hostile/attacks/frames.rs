@@ -1,0 +1,197 @@
+//! Frames that are never finished, that claim to be huge, or are none.
+
+use super::{Attack, IDLE, NOTHING, expect_error, tag};
+use crate::Random;
+use crate::hostile::Fault;
+use crate::hostile::field::{Bound, Field, Scale};
+use crate::hostile::link::encoded;
+use std::sync::Arc;
+use syncline_wire::{Message, Put, TxnOperation, Version};
+
+/// What is read at once beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
+const READ: usize = 16 * 1024;
+
+/// The longest key by default.
+const KEY: usize = 4096;
+
+/// The most operations of a TXN, and bytes of its keys and values.
+const OPERATIONS: usize = 1024;
+const TRANSACTION: usize = 1024 * 1024;
+
+/// Random bytes on a connection, at the most.
+const GARBAGE_BYTES: u64 = 4_000;
+
+/// How many connections send garbage at a time.
+const LANES: usize = 8;
+
+/// How much of a frame that is passed over is sent at once.
+const PIECE: usize = 64 * 1024;
+
+const fn half_puts(scale: Scale) -> usize {
+    scale.of(2000, 50)
+}
+
+pub(super) const HALF_PUTS: Attack = Attack {
+    name: "half-puts",
+    does: "thousands of connections each send half of the largest PUT, and hold it open",
+    needs_tls: false,
+    flags: &[],
+    bound: |scale| {
+        Bound::new(
+            "max-entry + a read, per connection",
+            "65,525 + 16,384 bytes",
+            half_puts(scale),
+            Put::MAX_ENTRY + READ,
+        )
+    },
+    prepare: NOTHING,
+    play: |field| Box::pin(hold_half(field, half_puts, large_put())),
+};
+
+const fn half_transactions(scale: Scale) -> usize {
+    scale.of(256, 8)
+}
+
+pub(super) const HALF_TRANSACTIONS: Attack = Attack {
+    name: "half-transactions",
+    does: "connections each send half of the largest TXN, and hold it open",
+    needs_tls: false,
+    flags: &[],
+    bound: |scale| {
+        let frame = TRANSACTION + OPERATIONS * 32;
+        Bound::new(
+            "the largest frame, per connection",
+            "1 MiB + 1,024 × 32 bytes",
+            half_transactions(scale),
+            frame + READ,
+        )
+    },
+    prepare: NOTHING,
+    play: |field| Box::pin(hold_half(field, half_transactions, large_transaction())),
+};
+
+/// The largest PUT that is not refused for its size; for its version it is.
+fn large_put() -> Message {
+    Message::put(tag(8), vec![b'k'; KEY], vec![b'v'; Put::MAX_ENTRY - KEY], Version::new(0))
+}
+
+/// The largest TXN that is not refused for its size; for the version of its first key it is.
+fn large_transaction() -> Message {
+    let each = TRANSACTION / OPERATIONS;
+    let operations = (0..OPERATIONS).map(|number| {
+        let key = format!("half/{number:06}");
+        let value = vec![b'v'; each - key.len()];
+        TxnOperation::Put { key: key.into(), value: value.into(), version: Version::new(0) }
+    });
+    Message::txn(tag(8), operations.collect())
+}
+
+async fn hold_half(field: Arc<Field>, connections: fn(Scale) -> usize, frame: Message) -> Result<(), Fault> {
+    let bytes = encoded(&frame);
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    let mut links = field.greeted(connections(field.scale)).await?;
+    for link in &mut links {
+        link.send(half, 1).await?;
+    }
+    field.enough();
+    field.until_over().await;
+    // And each is a connection like any other.
+    for link in &mut links {
+        link.send(rest, 0).await?;
+        expect_error(&link.answer().await?, frame.tag(), "stale put")?;
+    }
+    Ok(())
+}
+
+const fn claims(scale: Scale) -> usize {
+    scale.of(120, 12)
+}
+
+pub(super) const CLAIMS: Attack = Attack {
+    name: "claims",
+    does: "connections send frames that claim gigabytes, and go on sending them",
+    needs_tls: false,
+    flags: &[],
+    bound: |scale| Bound::new("passed over in pieces, per connection", "48 KiB", claims(scale), IDLE),
+    prepare: NOTHING,
+    play: |field| Box::pin(claim(field)),
+};
+
+/// Each sends the beginning of such a frame, is refused at once, and sends on; what is after it is not reached.
+async fn claim(field: Arc<Field>) -> Result<(), Fault> {
+    let pieces = field.scale.of(128, 4);
+    let mut links = field.greeted(claims(field.scale)).await?;
+    for (number, link) in links.iter_mut().enumerate() {
+        link.send(&claiming(number), 1).await?;
+        expect_error(&link.answer().await?, tag(8), "too large")?;
+    }
+    let piece = vec![0; PIECE];
+    for _ in 0..pieces {
+        for link in &mut links {
+            link.send(&piece, 0).await?;
+        }
+    }
+    field.enough();
+    field.until_over().await;
+    Ok(())
+}
+
+/// The beginning of a frame that claims to be large: a PUTL of 4 GiB, a TXN of a thousand such, a TXN of more keys than it
+/// may have bytes.
+fn claiming(number: usize) -> Vec<u8> {
+    let header = |kind: u8| [&[kind][..], &tag(8).get().to_le_bytes()].concat();
+    let huge = [&[1, 0, b'k'][..], &u32::MAX.to_le_bytes()].concat();
+    let count = 1024_u16.to_le_bytes();
+    match number % 3 {
+        0 => [&header(10)[..], &huge].concat(),
+        1 => [&header(9)[..], &count, &[10], &huge].concat(),
+        // 1,025 operations are one too many, whatever they hold.
+        _ => [&header(9)[..], &u16::MAX.to_le_bytes(), &[0]].concat(),
+    }
+}
+
+pub(super) const GARBAGE: Attack = Attack {
+    name: "garbage",
+    does: "connections send random bytes, one after the other",
+    needs_tls: false,
+    flags: &[],
+    bound: |_| Bound::new("max-entry + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ),
+    prepare: NOTHING,
+    play: |field| Box::pin(garbage(field)),
+};
+
+async fn garbage(field: Arc<Field>) -> Result<(), Fault> {
+    let each = field.scale.of(400, 20);
+    field
+        .side_by_side(LANES, |field, lane| async move {
+            let (mut random, mut sent) = (Random::new(u64::try_from(lane).unwrap_or(0)), 0);
+            while sent < each || !field.is_over() {
+                sent += 1;
+                if sent == each {
+                    field.enough();
+                }
+                let length = random.below(GARBAGE_BYTES);
+                let bytes: Vec<u8> = (0..length).map(|at| byte(&mut random, at, lane)).collect();
+                let mut link = field.target.connect().await?;
+                // The server may have ended it before all is sent.
+                let _ = link.send(&bytes, 1).await;
+                link.half_close().await;
+                if !link.drain(usize::MAX).await {
+                    return Err(Fault::wrong("the end of a connection that sends garbage", "that it stays"));
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// A random byte; on some connections those are likely that make whole frames of known kinds.
+fn byte(random: &mut Random, at: u64, lane: usize) -> u8 {
+    let most = match (lane % 2, at % 16) {
+        (1, 0) => 12,
+        (1, 3) => 11,
+        (1, 4) => 1,
+        _ => 256,
+    };
+    u8::try_from(random.below(most)).unwrap_or(0)
+}

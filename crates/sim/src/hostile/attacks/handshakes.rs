@@ -1,0 +1,154 @@
+//! What is done to TLS itself.
+
+use super::{Attack, NOTHING, expect_error, tag};
+use crate::Random;
+use crate::hostile::Fault;
+use crate::hostile::field::{Bound, Field, Scale};
+use std::sync::Arc;
+use std::time::Duration;
+use syncline_wire::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How many connections attack at a time.
+const LANES: usize = 8;
+
+/// What TLS may hold of a handshake that is not finished.
+const HANDSHAKE: usize = 64 * 1024;
+
+/// How long the server may take to end who does not finish: `--authorize-within`, and then some.
+const ENDS: Duration = Duration::from_secs(20);
+
+pub(super) const NO_TLS: Attack = Attack {
+    name: "no-tls",
+    does: "connections send anything but TLS, and things that begin like it, to a server that speaks TLS",
+    needs_tls: true,
+    flags: &[],
+    bound: |_| Bound::new("a handshake, for those that are open and those that are told why", "64 KiB", 512, HANDSHAKE),
+    prepare: NOTHING,
+    play: |field| Box::pin(no_tls(field)),
+};
+
+async fn no_tls(field: Arc<Field>) -> Result<(), Fault> {
+    let each = field.scale.of(500, 20);
+    field
+        .side_by_side(LANES, move |field, lane| async move {
+            let (mut random, mut sent) = (Random::new(u64::try_from(lane).unwrap_or(0)), 0);
+            while sent < each || !field.is_over() {
+                sent += 1;
+                if sent == each {
+                    field.enough();
+                }
+                let mut bytes: Vec<u8> =
+                    (0..random.below(600)).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
+                if sent % 2 == 0 {
+                    bytes.splice(0..0, beginning(sent));
+                }
+                let mut tcp = field.target.tcp().await?;
+                let _ = tcp.write_all(&bytes).await;
+                let _ = tcp.shutdown().await;
+                ends(&mut tcp).await?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// The beginning of a record of TLS, of some kind, version and length; the last are longer than any may be.
+fn beginning(number: usize) -> Vec<u8> {
+    let (kind, length) = match number % 8 {
+        0 => (0x16, 0x0200),
+        2 => (0x16, 0x4000),
+        4 => (0x17, 0x0100),
+        _ => (0x16, 0xffff_u16),
+    };
+    [&[kind, 3, 1][..], &length.to_be_bytes()].concat()
+}
+
+/// Waits until the server has ended the connection.
+async fn ends(tcp: &mut TcpStream) -> Result<(), Fault> {
+    let mut told = Vec::new();
+    let end = timeout(ENDS, tcp.read_to_end(&mut told)).await;
+    // Reset or closed: either is an end.
+    end.map(drop).map_err(|_| Fault::wrong("the end of a connection", format_args!("none within {ENDS:?}")))
+}
+
+const fn half(scale: Scale) -> usize {
+    scale.of(2000, 50)
+}
+
+pub(super) const HALF: Attack = Attack {
+    name: "half-handshakes",
+    does: "thousands of connections begin a handshake, and never go on; the server ends them",
+    needs_tls: true,
+    flags: &["--authorize-within", "2s"],
+    bound: |scale| {
+        Bound::new(
+            "authorize-within; what TLS holds of a handshake, per connection",
+            "2 s; 64 KiB",
+            half(scale),
+            HANDSHAKE,
+        )
+    },
+    prepare: NOTHING,
+    play: |field| Box::pin(half_handshakes(field)),
+};
+
+async fn half_handshakes(field: Arc<Field>) -> Result<(), Fault> {
+    let mut held = Vec::new();
+    for number in 0..half(field.scale) {
+        let mut tcp = field.target.tcp().await?;
+        // Of a record of 16 KiB: its header, or all but its end.
+        let length = if number % 2 == 0 { 3 } else { 16_000 };
+        // A ClientHello, of 16,380 bytes.
+        let mut record = vec![0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
+        record.resize(length, 0);
+        // It may have been ended already.
+        let _ = tcp.write_all(&record).await;
+        held.push(tcp);
+    }
+    field.enough();
+    for tcp in &mut held {
+        ends(tcp).await?;
+    }
+    field.until_over().await;
+    Ok(())
+}
+
+/// How many times the keys are changed between two requests: as often as TLS allows without anything between.
+const CHANGES: usize = 8;
+
+pub(super) const RENEGOTIATION: Attack = Attack {
+    name: "key-updates",
+    does: "connections change the keys of TLS 1.3 over and over (there is no renegotiation in it, nor in rustls' TLS 1.2)",
+    needs_tls: true,
+    flags: &[],
+    bound: |scale| Bound::new("a connection", "1 MiB and what is being written", updating(scale), super::UNSENT),
+    prepare: NOTHING,
+    play: |field| Box::pin(key_updates(field)),
+};
+
+const fn updating(scale: Scale) -> usize {
+    scale.of(16, 4)
+}
+
+async fn key_updates(field: Arc<Field>) -> Result<(), Fault> {
+    let least = field.scale.of(500, 50);
+    field
+        .side_by_side(updating(field.scale), move |field, _| async move {
+            let (mut link, mut done) = (field.target.greet().await?, 0);
+            while done < least || !field.is_over() {
+                for _ in 0..CHANGES {
+                    link.update_keys()?;
+                }
+                expect_error(&link.ask(&Message::get(tag(done), "absent")).await?, tag(done), "\"absent\": not found")?;
+                done += 1;
+                if done == least {
+                    field.enough();
+                }
+            }
+            Ok(())
+        })
+        .await
+}

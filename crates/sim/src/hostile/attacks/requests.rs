@@ -1,0 +1,182 @@
+//! Floods of requests that are cheap to make, each of which is answered.
+
+use super::{Attack, NOTHING, UNSENT, expect_error, tag};
+use crate::hostile::Fault;
+use crate::hostile::field::{Bound, Field, Scale};
+use crate::hostile::link::all_encoded;
+use std::sync::Arc;
+use syncline_wire::{Message, Revision, Tag};
+
+/// How many connections flood at a time.
+const fn lanes(scale: Scale) -> usize {
+    scale.of(32, 4)
+}
+
+/// Those who do nothing while the status is asked for: it tells of them all.
+const fn silent(scale: Scale) -> usize {
+    scale.of(1000, 50)
+}
+
+/// The tag that all requests share where it is used again in flight.
+const SAME: Tag = Tag::new(7);
+
+/// More than as many requests as there are tags.
+const AROUND: usize = 70_000;
+
+/// The longest password.
+const PASSWORD: usize = 65_535;
+
+/// What a flood may make the server hold.
+fn bound(scale: Scale) -> Bound {
+    Bound::new("max-requests, max-unsent, per connection", "4,096; 1 MiB", lanes(scale), UNSENT)
+}
+
+/// A flood of requests: how many at once, which, and what must come for each.
+#[derive(Clone, Copy)]
+struct Flood {
+    at_once: usize,
+    /// How many on each connection at the least.
+    least: usize,
+    request: fn(usize) -> Message,
+    check: fn(usize, &Message) -> Result<(), Fault>,
+}
+
+async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
+    field
+        .side_by_side(lanes(field.scale), move |field, _| async move {
+            let (mut link, mut first) = (field.target.greet().await?, 0);
+            while first < of.least || !field.is_over() {
+                let batch = first..first + of.at_once;
+                link.send(&all_encoded(batch.clone().map(of.request)), of.at_once).await?;
+                for number in batch {
+                    (of.check)(number, &link.answer().await?)?;
+                }
+                first += of.at_once;
+                if first >= of.least {
+                    field.enough();
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+pub(super) const TAGS: Attack = Attack {
+    name: "tags",
+    does: "each connection uses every tag from 1 to 65,535, and goes around again; each answer is its own",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let least = field.scale.of(AROUND, AROUND);
+        Box::pin(flood(field, Flood { at_once: 512, least, request: absent, check: is_absent }))
+    },
+};
+
+fn absent(number: usize) -> Message {
+    Message::get(tag(number), format!("absent/{number}"))
+}
+
+fn is_absent(number: usize, answer: &Message) -> Result<(), Fault> {
+    expect_error(answer, tag(number), &format!("\"absent/{number}\": not found"))
+}
+
+pub(super) const SAME_TAG: Attack = Attack {
+    name: "same-tag",
+    does: "thousands of requests in flight have the same tag; the answers come in their order",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let request = |number| Message::get(SAME, format!("absent/{number}"));
+        let check = |number, answer: &Message| expect_error(answer, SAME, &format!("\"absent/{number}\": not found"));
+        Box::pin(flood(field, Flood { at_once: 4000, least: 8000, request, check }))
+    },
+};
+
+pub(super) const AUTHS: Attack = Attack {
+    name: "auths",
+    does: "connections show the longest passwords to a server that asks for none",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let request = |number| Message::auth(tag(number), vec![b'p'; PASSWORD]);
+        let check =
+            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind AUTH cannot be applied");
+        let least = field.scale.of(256, 16);
+        Box::pin(flood(field, Flood { at_once: 16, least, request, check }))
+    },
+};
+
+pub(super) const HELLOS: Attack = Attack {
+    name: "hellos",
+    does: "connections say HELLO thousands of times; all but the first are refused",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let request = |number| Message::hello(tag(number), "");
+        let check =
+            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind HELLO cannot be applied");
+        Box::pin(flood(field, Flood { at_once: 500, least: 5000, request, check }))
+    },
+};
+
+pub(super) const BARRIERS: Attack = Attack {
+    name: "barriers",
+    does: "connections send MARKs, hundreds at once",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let request = |number| Message::mark(tag(number), Revision::ZERO);
+        let check = |number, answer: &Message| match answer {
+            Message::Mark(mark) if mark.tag == tag(number) => Ok(()),
+            other => Err(Fault::wrong(format_args!("MARK for tag {}", tag(number)), other.redacted())),
+        };
+        Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
+    },
+};
+
+pub(super) const ERRORS: Attack = Attack {
+    name: "errors",
+    does: "connections send ERRORs, as only servers may",
+    needs_tls: false,
+    flags: &[],
+    bound,
+    prepare: NOTHING,
+    play: |field| {
+        let request = |number| Message::error(tag(number), "stale put");
+        let check =
+            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind ERROR cannot be applied");
+        Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
+    },
+};
+
+pub(super) const STATUSES: Attack = Attack {
+    name: "statuses",
+    does: "connections ask for the status, hundreds of times at once, while a thousand others are silent",
+    needs_tls: false,
+    flags: &[],
+    bound: |scale| bound(scale).and(silent(scale) * super::IDLE),
+    prepare: NOTHING,
+    play: |field| Box::pin(statuses(field)),
+};
+
+async fn statuses(field: Arc<Field>) -> Result<(), Fault> {
+    let silent = field.greeted(silent(field.scale)).await?;
+    let request = |number| Message::status(tag(number), "");
+    let check = |number, answer: &Message| match answer {
+        Message::Status(status) if status.tag == tag(number) && status.text.starts_with(b"{") => Ok(()),
+        other => Err(Fault::wrong(format_args!("STATUS for tag {}", tag(number)), other.redacted())),
+    };
+    flood(field, Flood { at_once: 100, least: 400, request, check }).await?;
+    drop(silent);
+    Ok(())
+}

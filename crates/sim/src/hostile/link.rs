@@ -1,0 +1,324 @@
+//! A connection in raw frames, over TCP or TLS, and where it leads.
+
+use super::Fault;
+use bytes::BytesMut;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use syncline_tls::{Pem, provider};
+use syncline_wire::{Decoded, HEADER_LENGTH, Message, Tag, decode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+/// How long is waited for what must come: only a broken server makes anybody wait so long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is read at once, at the least.
+const READ_SIZE: usize = 16 * 1024;
+
+/// What the kernel may keep for somebody who does not read.
+const LITTLE_ROOM: u32 = 16 * 1024;
+
+/// How often a connection is tried while the system is out of local ports, and the pause between: it has new ones soon.
+const TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What was sent, all connections together.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    connections: AtomicU64,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sent {
+    /// Connections, frames and bytes.
+    pub(super) fn told(&self) -> (u64, u64, u64) {
+        let [connections, frames, bytes] =
+            [&self.connections, &self.frames, &self.bytes].map(|n| n.load(Ordering::Relaxed));
+        (connections, frames, bytes)
+    }
+}
+
+/// Where connections lead, and over what.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// `None`: plain TCP.
+    tls: Option<TlsConnector>,
+    /// What goes there is counted here.
+    pub(super) sent: Arc<Sent>,
+}
+
+impl Target {
+    /// Leads to a server that speaks no TLS, or has a certificate of this CA.
+    pub(super) fn new(address: SocketAddr, ca: Option<&Pem>) -> Result<Self, Fault> {
+        let tls = ca.map(connector).transpose()?;
+        Ok(Self { address, tls, sent: Arc::default() })
+    }
+
+    pub(super) const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The same server, for somebody whose traffic is none of the attack's.
+    pub(super) fn uncounted(&self) -> Self {
+        Self { sent: Arc::default(), ..self.clone() }
+    }
+
+    pub(super) async fn connect(&self) -> io::Result<Link> {
+        self.open(|_| Ok(())).await
+    }
+
+    /// A connection whose kernel holds little that it has not read.
+    pub(super) async fn connect_with_little_room(&self) -> io::Result<Link> {
+        self.open(|socket| socket.set_recv_buffer_size(LITTLE_ROOM)).await
+    }
+
+    /// A connection that has said HELLO, and was answered.
+    pub(super) async fn greet(&self) -> Result<Link, Fault> {
+        let mut link = self.connect().await?;
+        link.greet().await?;
+        Ok(link)
+    }
+
+    /// A connection of TCP, without TLS, whatever the server speaks.
+    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
+        self.dial(|_| Ok(())).await
+    }
+
+    async fn open(&self, prepare: impl Fn(&TcpSocket) -> io::Result<()>) -> io::Result<Link> {
+        let tcp = self.dial(prepare).await?;
+        let stream = match &self.tls {
+            None => Stream::Plain(tcp),
+            Some(tls) => {
+                let shaken = timeout(PATIENCE, tls.connect(ServerName::from(self.address.ip()), tcp)).await;
+                Stream::Tls(Box::new(shaken.map_err(|_| io::Error::from(ErrorKind::TimedOut))??))
+            }
+        };
+        Ok(Link { stream, input: BytesMut::new(), sent: self.sent.clone() })
+    }
+
+    async fn dial(&self, prepare: impl Fn(&TcpSocket) -> io::Result<()>) -> io::Result<TcpStream> {
+        let mut tries = 0;
+        let tcp = loop {
+            let socket = TcpSocket::new_v4()?;
+            prepare(&socket)?;
+            let dialed = timeout(PATIENCE, socket.connect(self.address)).await;
+            match dialed.map_err(|_| io::Error::from(ErrorKind::TimedOut))? {
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && tries < TRIES => {
+                    tries += 1;
+                    sleep(PAUSE).await;
+                }
+                dialed => break dialed?,
+            }
+        };
+        tcp.set_nodelay(true)?;
+        self.sent.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(tcp)
+    }
+}
+
+/// Trusts one CA, and shakes hands in full each time.
+fn connector(ca: &Pem) -> Result<TlsConnector, Fault> {
+    let wrong = |error: &dyn std::fmt::Display| Fault::wrong("certificates to speak TLS with", error);
+    let roots = ca.roots().map_err(|error| wrong(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(|error| wrong(&error))?.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config).into())
+}
+
+/// The address that servers listen on.
+pub(super) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What carries the bytes.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Stream,
+    input: BytesMut,
+    sent: Arc<Sent>,
+}
+
+impl Link {
+    /// Sends what holds so many frames.
+    pub(super) async fn send(&mut self, bytes: &[u8], frames: usize) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await?;
+        self.sent.frames.fetch_add(number(frames), Ordering::Relaxed);
+        self.sent.bytes.fetch_add(number(bytes.len()), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends one after the other, until nothing more is taken and this is dropped: then the last one is there in part.
+    pub(super) async fn send_for_ever(&mut self, batch: &[u8], frames: usize) -> io::Result<()> {
+        loop {
+            self.send(batch, frames).await?;
+        }
+    }
+
+    /// The next message, or the end.
+    pub(super) async fn receive(&mut self) -> Result<Option<Message>, Fault> {
+        loop {
+            match decode(&mut self.input) {
+                Ok(Decoded::Frame(message)) => return Ok(Some(message)),
+                Ok(Decoded::Incomplete { .. }) => {}
+                Ok(Decoded::TooLarge { kind, excess, .. }) => {
+                    return Err(Fault::wrong("a frame of a server", format_args!("a {kind} of {excess}")));
+                }
+                Err(malformed) => return Err(Fault::wrong("a frame of a server", malformed)),
+            }
+            self.input.reserve(READ_SIZE);
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await;
+            if read.map_err(|_| Fault::wrong("an answer", format_args!("none within {PATIENCE:?}")))?? == 0 {
+                return match self.input.len() {
+                    0 => Ok(None),
+                    found => Err(Fault::wrong("an end between two frames", format_args!("{found} bytes of one"))),
+                };
+            }
+        }
+    }
+
+    /// The next answer; what comes unasked before it is passed over.
+    pub(super) async fn answer(&mut self) -> Result<Message, Fault> {
+        loop {
+            match self.receive().await? {
+                Some(message) if message.tag() == Tag::BROADCAST && !matches!(message, Message::Error(_)) => {}
+                Some(message) => return Ok(message),
+                None => return Err(Fault::wrong("an answer", "the end of the connection")),
+            }
+        }
+    }
+
+    /// Sends a message, and answers what comes for it.
+    pub(super) async fn ask(&mut self, request: &Message) -> Result<Message, Fault> {
+        self.send(&encoded(request), 1).await?;
+        self.answer().await
+    }
+
+    /// Says HELLO.
+    pub(super) async fn greet(&mut self) -> Result<(), Fault> {
+        match self.ask(&Message::hello(GREETING, "")).await? {
+            Message::Hello(hello) if hello.tag == GREETING => Ok(()),
+            other => Err(Fault::wrong("the answer to HELLO", other.redacted())),
+        }
+    }
+
+    /// Reads exactly one byte, and keeps it for later.
+    pub(super) async fn read_byte(&mut self) -> io::Result<()> {
+        let byte = self.stream.read_u8().await?;
+        self.input.extend_from_slice(&[byte]);
+        Ok(())
+    }
+
+    /// Reads all that comes, for so many bytes at the most, and answers whether the server has ended the connection.
+    pub(super) async fn drain(&mut self, most: usize) -> bool {
+        let mut heard = 0;
+        while heard < most {
+            self.input.clear();
+            self.input.reserve(READ_SIZE);
+            match timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await {
+                Ok(Ok(0)) | Ok(Err(_)) => return true,
+                Ok(Ok(read)) => heard += read,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Ends this side of the connection, where it has not ended yet.
+    pub(super) async fn half_close(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Has TLS change its keys with what is sent next, and ask the server to do so too.
+    pub(super) fn update_keys(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(_) => Ok(()),
+            Stream::Tls(tls) => tls.get_mut().1.refresh_traffic_keys().map_err(io::Error::other),
+        }
+    }
+
+    /// Breaks the connection off: the server finds it reset.
+    pub(super) fn reset(self) -> io::Result<()> {
+        let tcp = match &self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
+        tcp.set_zero_linger()
+    }
+}
+
+/// The tag that HELLO goes out with.
+const GREETING: Tag = Tag::new(64_995);
+
+/// A message in bytes; nothing where it can't be encoded, which those here can.
+pub(super) fn encoded(message: &Message) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(HEADER_LENGTH);
+    let is_encoded = message.encode(&mut bytes);
+    debug_assert!(is_encoded.is_ok(), "{is_encoded:?}");
+    bytes
+}
+
+/// Messages in bytes.
+pub(super) fn all_encoded(messages: impl IntoIterator<Item = Message>) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    for message in messages {
+        bytes.unsplit(encoded(&message));
+    }
+    bytes
+}
+
+/// A count.
+pub(super) fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,300 @@
+//! One attack on one fresh server, with a bystander beside it.
+//!
+//! ```text
+//!   start ─▶ prepare ─▶ ( bystander alone ─▶ attack, bystander beside ─▶ the attack ends ) … ─▶ the server ends
+//!                    │                                                                     │
+//!                 memory before                  at most                             memory after
+//! ```
+
+use super::attacks::Attack;
+use super::bystander::{Bystander, Window};
+use super::field::{Bound, Field};
+use super::link::{HOST, PATIENCE, Target};
+use super::{Fault, Options};
+use crate::Trouble;
+use crate::process::{Launch, Server};
+use parking_lot::Mutex;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use syncline_tls::Pem;
+use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
+use tokio::time::{sleep, timeout};
+
+/// The threads that attack: on two processors, one is the server's.
+const THREADS: usize = 1;
+
+/// How long an attack may take to do what it is about; more is a server that stands still.
+const LASTS: Duration = Duration::from_secs(120);
+
+/// The memory is looked at so many times for each time that the open files are, which takes longer.
+const FILES_EVERY: u32 = 20;
+
+/// What every server is started with: little room for the recent log, so that it is full before anything is measured.
+const FLAGS: [&str; 2] = ["--recent-log", "1MiB"];
+
+/// The most findings of an attack; more say nothing new.
+const MAX_FINDINGS: usize = 10;
+
+/// What became of an attack.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its name.
+    pub attack: &'static str,
+    /// What it does.
+    pub does: &'static str,
+    /// Connections, frames and bytes that it has sent.
+    pub sent: (u64, u64, u64),
+    /// What held it.
+    pub bound: Bound,
+    /// The memory of the server before, at most, and after.
+    pub memory: [u64; 3],
+    /// The most files that the server had open beyond those that it had before any connection.
+    pub files: u64,
+    /// What the bystander saw alone and beside the attack.
+    pub bystander: [Latencies; 2],
+    /// How often it was served in all.
+    pub served: u64,
+    /// What the attack says of itself.
+    pub notes: Vec<String>,
+    /// What must not be.
+    pub findings: Vec<String>,
+}
+
+/// Medians over the rounds, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Latencies {
+    /// Of durable writes, the median and the 99th percentile.
+    pub put: [f64; 2],
+    /// And of reads.
+    pub get: [f64; 2],
+}
+
+impl Latencies {
+    fn of(windows: &[Window]) -> Self {
+        let put = |quantile| median(windows.iter().map(|window| window.puts.value_at_quantile(quantile)));
+        let get = |quantile| median(windows.iter().map(|window| window.gets.value_at_quantile(quantile)));
+        Self { put: [put(0.5), put(0.99)], get: [get(0.5), get(0.99)] }
+    }
+}
+
+impl Report {
+    /// How many times as long as alone the bystander's writes took beside the attack, at the 99th percentile.
+    pub fn factor(&self) -> f64 {
+        let [alone, beside] = self.bystander;
+        let [.., alone] = alone.put;
+        let [.., beside] = beside.put;
+        if alone > 0.0 { beside / alone } else { 0.0 }
+    }
+}
+
+/// The one in the middle, of nanoseconds, in microseconds.
+fn median(nanos: impl Iterator<Item = u64>) -> f64 {
+    let mut sorted: Vec<u64> = nanos.collect();
+    sorted.sort_unstable();
+    let middle = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    Duration::from_nanos(middle).as_secs_f64() * 1e6
+}
+
+/// The threads that attack. They end with this, whatever they do.
+struct Attackers(Option<Runtime>);
+
+impl Attackers {
+    fn new() -> Result<Self, Fault> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Has them do something, and waits for it.
+    async fn have<F>(&self, work: F, lasts: Duration) -> Result<(), Fault>
+    where
+        F: Future<Output = Result<(), Fault>> + Send + 'static,
+    {
+        let Some(runtime) = &self.0 else { return Ok(()) };
+        let done = timeout(lasts, runtime.spawn(work)).await;
+        let done = done.map_err(|_| Fault::wrong("an attack that ends", format_args!("none within {lasts:?}")))?;
+        done.map_err(|error| Fault::wrong("an attack that ends", error))?
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Attacks a server of its own.
+///
+/// # Errors
+/// [`Fault`] where there can be no attack at all.
+pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, Fault> {
+    let directory = TempDir::new()?;
+    let findings = Arc::new(Mutex::new(Vec::new()));
+    let launch = Launch {
+        binary: options.server.clone(),
+        within: Vec::new(),
+        host: HOST.to_string(),
+        log: directory.path().join("server.log"),
+    };
+    let tls = if options.tls { Some(certificates(&launch, directory.path()).await?) } else { None };
+    let mut flags = FLAGS.to_vec();
+    flags.extend(attack.flags);
+    flags.extend(tls.iter().flat_map(|tls| tls.flags.iter().map(String::as_str)));
+    let heard = findings.clone();
+    let mut server = launch.spawn(&directory.path().join("data"), &flags, move |said| heard.lock().push(said))?;
+    let address = server.listens().await?;
+    let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
+    let target = Target::new(address, tls.as_ref().map(|tls| &tls.ca))?;
+    let mut report = attacked(options, attack, &target, &mut server, &findings).await?;
+    // In order: what it has been through must not have left it in a state that it can't end from.
+    if let Err(trouble) = server.terminate().await {
+        findings.lock().push(trouble.to_string());
+    }
+    report.findings = std::mem::take(&mut *findings.lock());
+    report.findings.truncate(MAX_FINDINGS);
+    Ok(report)
+}
+
+/// What a server that speaks TLS is started with, and whom its clients trust.
+struct Tls {
+    flags: Vec<String>,
+    ca: Pem,
+}
+
+async fn certificates(launch: &Launch, directory: &Path) -> Result<Tls, Fault> {
+    let certs = directory.join("certs");
+    let args = ["cert", "--host", "localhost", "--dir"].map(OsStr::new);
+    launch.run(&[&args[..], &[certs.as_os_str()]].concat()).await?;
+    let path = |name: &str| certs.join(name).to_string_lossy().into_owned();
+    let flags = vec!["--tls-cert".into(), path("server.pem"), "--tls-key".into(), path("server-key.pem")];
+    Ok(Tls { flags, ca: Pem::file(certs.join("ca.pem")) })
+}
+
+/// The rounds.
+async fn attacked(
+    options: &Options,
+    attack: &Attack,
+    target: &Target,
+    server: &mut Server,
+    findings: &Mutex<Vec<String>>,
+) -> Result<Report, Fault> {
+    let find = |what: String| findings.lock().push(what);
+    let attackers = Attackers::new()?;
+    let files = server.files().unwrap_or_default();
+    let bystander = Bystander::start(target)?;
+    attackers.have((attack.prepare)(Field::new(target.uncounted(), options.scale)), LASTS).await?;
+    let warm = bystander.watch(options.time, || true, || {}).await?;
+    drop(warm);
+    let quiet = server.files().unwrap_or_default();
+    let before = server.memory().unwrap_or_default();
+    let mut peak = Peak { memory: before, files: 0, looks: 0 };
+    let (mut alone, mut beside, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        alone.push(bystander.watch(options.time, || true, || {}).await?);
+        let field = Field::new(target.clone(), options.scale);
+        let (attacked, window) =
+            strike(&attackers, attack, &field, &bystander, options.time, || peak.look(server, files)).await;
+        beside.push(window?);
+        notes = field.notes();
+        if let Err(fault) = attacked {
+            find(format!("{}: {fault}", attack.name));
+        }
+        // The next window is only alone when nobody is left.
+        if !goes_back(server, quiet).await {
+            find(format!(
+                "connections: expected none within {PATIENCE:?} after the attack, found {:?}",
+                server.files()
+            ));
+        }
+        if bystander.fault().is_some() || server.has_ended().is_some() {
+            break;
+        }
+    }
+    if let Some(fault) = bystander.fault() {
+        find(format!("the bystander: {fault}"));
+    }
+    let (bound, after) = ((attack.bound)(options.scale), server.memory().unwrap_or_default());
+    let grown = peak.memory.saturating_sub(before);
+    if grown > bound.limit() {
+        find(format!("{}: expected the server to grow by at most {} bytes, found {grown}", bound.name, bound.limit()));
+    }
+    if let Some(most) = bound.files
+        && peak.files > most
+    {
+        find(format!("{}: expected at most {most} more open files, found {}", bound.name, peak.files));
+    }
+    Ok(Report {
+        attack: attack.name,
+        does: attack.does,
+        sent: target.sent.told(),
+        bound,
+        memory: [before, peak.memory, after],
+        files: peak.files,
+        bystander: [Latencies::of(&alone), Latencies::of(&beside)],
+        served: bystander.served(),
+        notes,
+        findings: Vec::new(),
+    })
+}
+
+/// One attack, and what the bystander sees beside it: until it was all there once, and for so long.
+async fn strike(
+    attackers: &Attackers,
+    attack: &Attack,
+    field: &Arc<Field>,
+    bystander: &Bystander,
+    time: Duration,
+    look: impl FnMut(),
+) -> (Result<(), Fault>, Result<Window, Fault>) {
+    let attacking = async {
+        let ended = attackers.have((attack.play)(field.clone()), LASTS + PATIENCE).await;
+        // Whoever has failed will never say so.
+        field.enough();
+        ended
+    };
+    let watching = async {
+        let begun = Instant::now();
+        let done = || field.is_enough() || begun.elapsed() > LASTS;
+        let window = bystander.watch(time, done, look).await;
+        field.end();
+        window
+    };
+    tokio::join!(attacking, watching)
+}
+
+/// The most that was seen of the server.
+struct Peak {
+    memory: u64,
+    files: u64,
+    looks: u32,
+}
+
+impl Peak {
+    /// Looks at it. It had so many files open before any connection.
+    fn look(&mut self, server: &Server, files: u64) {
+        self.looks = self.looks.wrapping_add(1);
+        self.memory = self.memory.max(server.memory().unwrap_or_default());
+        if self.looks.is_multiple_of(FILES_EVERY) {
+            self.files = self.files.max(server.files().unwrap_or_default().saturating_sub(files));
+        }
+    }
+}
+
+/// Waits until the server has no more files open than so many; answers whether it has not.
+async fn goes_back(server: &Server, files: u64) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while server.files().is_some_and(|found| found > files + OWN_FILES) {
+        if Instant::now() > until {
+            return false;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    true
+}
+
+/// Files that the store may have open for a while.
+const OWN_FILES: u64 = 4;
