@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -59,7 +59,19 @@ impl Launch {
 
     /// Runs a command of the binary to its end, and answers what it printed.
     pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, Trouble> {
-        let output = self.command().args(args).output().await.map_err(Trouble::because("start", &self.binary))?;
+        self.run_with(args, b"").await
+    }
+
+    /// The same, with this on its stdin; the little that a pipe holds.
+    pub(crate) async fn run_with(&self, args: &[&OsStr], input: &[u8]) -> Result<String, Trouble> {
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Whoever does not want it does not read it.
+            let _ = stdin.write_all(input).await;
+        }
+        let output = child.wait_with_output().await.map_err(Trouble::because("wait for", &self.binary))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(said(&output.stdout));

@@ -1,33 +1,18 @@
 //! A short torture of the real server: the promises hold, and enough has happened to say so.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-use std::process::Command;
+mod support;
+
 use std::time::Duration;
 use syncline_sim::check::Promise;
 use syncline_sim::torture::{self, Options};
 use tempfile::TempDir;
 
-/// The server's binary, made of what is there now.
-fn server() -> PathBuf {
-    // DIRECTORY/deps/real-…: binaries are beside `deps`.
-    let own = std::env::current_exe().unwrap();
-    let directory = own.parent().unwrap().parent().unwrap();
-    let profile = match directory.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        other => other,
-    };
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "syncline", "--profile", profile]);
-    assert!(build.status().unwrap().success(), "the server can't be built");
-    directory.join("syncline")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_server_keeps_its_promises_under_torture() {
     let kept = TempDir::new().unwrap();
     let options = Options {
-        server: server(),
+        server: support::server(),
         seed: 1,
         clients: 4,
         round: Duration::from_secs(8),

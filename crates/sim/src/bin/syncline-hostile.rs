@@ -5,7 +5,7 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use syncline_sim::hostile::{ATTACKS, Attack, FILES, Fault, Options, Report, Scale, json, run, table};
+use syncline_sim::hostile::{ATTACKS, Attack, FILES, Mode, Options, Report, Scale, json, run, table};
 use syncline_sim::say;
 
 /// Attacks the real server, each way on a server of its own, with a well-behaved client beside it; prints what held.
@@ -39,6 +39,10 @@ struct Arguments {
     #[arg(long)]
     tls: bool,
 
+    /// Speak TLS to a server that has users, which has attacks of its own; the others come from a user
+    #[arg(long)]
+    users: bool,
+
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
@@ -67,16 +71,14 @@ fn main() -> ExitCode {
 /// Why nothing was attacked.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("expected an attack of --list that runs {with} TLS, found {name:?}")]
-    NoAttack { name: String, with: &'static str },
+    #[error("expected an attack of --list, with --tls or --users where it needs that, found {0:?}")]
+    NoAttack(String),
     #[error("expected the server's binary beside this one (cargo build -p syncline), or --server PATH, found none")]
     NoServer,
     #[error("expected to be allowed {FILES} open files, found {0}: raise the limit (ulimit -n)")]
     Files(u64),
     #[error("can't attack: {0}")]
     Io(#[from] std::io::Error),
-    #[error("{attack}: {fault}")]
-    Fault { attack: &'static str, fault: Fault },
 }
 
 fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
@@ -92,14 +94,21 @@ fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
         scale: if arguments.short { Scale::Short } else { Scale::Full },
         rounds: arguments.rounds.into(),
         time: arguments.time,
-        tls: arguments.tls,
+        mode: mode(arguments),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut reports = Vec::new();
+    let (mut reports, mut failed) = (Vec::new(), 0);
     for attack in attacks {
         eprintln!("{}: {}", attack.name, attack.does);
-        let report = runtime.block_on(run(&options, attack));
-        let report = report.map_err(|fault| Problem::Fault { attack: attack.name, fault })?;
+        let report = match runtime.block_on(run(&options, attack)) {
+            Ok(report) => report,
+            Err(fault) => {
+                // The others can still tell something.
+                eprintln!("FOUND {}: {fault}", attack.name);
+                failed += 1;
+                continue;
+            }
+        };
         if arguments.json {
             say(format_args!("{}", json(&report)));
         }
@@ -109,7 +118,7 @@ fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
         say(format_args!("{}", table(&reports)));
     }
     let bad = reports.iter().filter(|report| is_bad(report, arguments.max_factor)).count();
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if bad + failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Whether something was found, or took too long.
@@ -126,13 +135,19 @@ fn is_bad(report: &Report, max_factor: Option<f64>) -> bool {
 
 /// The attacks that are asked for; all that can be, where none is.
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Attack>, Problem> {
-    let possible = || ATTACKS.iter().filter(|attack| arguments.tls || !attack.needs_tls);
+    let possible = || ATTACKS.iter().filter(|attack| mode(arguments) >= attack.needs);
     if arguments.attack.is_empty() {
         return Ok(possible().collect());
     }
-    let find = |name: &String| {
-        let with = if arguments.tls { "with" } else { "without" };
-        possible().find(|attack| attack.name == name).ok_or_else(|| Problem::NoAttack { name: name.clone(), with })
-    };
+    let find =
+        |name: &String| possible().find(|attack| attack.name == name).ok_or_else(|| Problem::NoAttack(name.clone()));
     arguments.attack.iter().map(find).collect()
+}
+
+fn mode(arguments: &Arguments) -> Mode {
+    match (arguments.users, arguments.tls) {
+        (true, _) => Mode::Users,
+        (false, true) => Mode::Tls,
+        (false, false) => Mode::Plain,
+    }
 }

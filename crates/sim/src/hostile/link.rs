@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use syncline_tls::{Pem, provider};
-use syncline_wire::{Decoded, HEADER_LENGTH, Message, Tag, decode};
+use syncline_wire::{Auth, Decoded, HEADER_LENGTH, Message, Password, Tag, decode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -56,15 +56,29 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     /// `None`: plain TCP.
     tls: Option<TlsConnector>,
+    /// What is shown first.
+    password: Option<Password>,
+    /// The address that connections come from.
+    from: IpAddr,
     /// What goes there is counted here.
     pub(super) sent: Arc<Sent>,
 }
 
 impl Target {
-    /// Leads to a server that speaks no TLS, or has a certificate of this CA.
-    pub(super) fn new(address: SocketAddr, ca: Option<&Pem>) -> Result<Self, Fault> {
+    /// Leads to a server that speaks no TLS, or has a certificate of this CA; where it wants a password, with that.
+    pub(super) fn new(address: SocketAddr, ca: Option<&Pem>, password: Option<Password>) -> Result<Self, Fault> {
         let tls = ca.map(connector).transpose()?;
-        Ok(Self { address, tls, sent: Arc::default() })
+        Ok(Self { address, tls, password, from: HOST, sent: Arc::default() })
+    }
+
+    /// The same server, for somebody who knows no password and comes from another address of this host.
+    pub(super) fn stranger(&self, number: u8) -> Self {
+        Self { password: None, ..self.clone() }.from(number)
+    }
+
+    /// The same, from another address of this host.
+    pub(super) fn from(self, number: u8) -> Self {
+        Self { from: Ipv4Addr::new(127, 0, 1, number).into(), ..self }
     }
 
     pub(super) const fn is_tls(&self) -> bool {
@@ -106,7 +120,11 @@ impl Target {
                 Stream::Tls(Box::new(shaken.map_err(|_| io::Error::from(ErrorKind::TimedOut))??))
             }
         };
-        Ok(Link { stream, input: BytesMut::new(), sent: self.sent.clone() })
+        let mut link = Link { stream, input: BytesMut::new(), sent: self.sent.clone() };
+        if let Some(password) = &self.password {
+            link.authorize(password).await?;
+        }
+        Ok(link)
     }
 
     async fn dial(&self, prepare: impl Fn(&TcpSocket) -> io::Result<()>) -> io::Result<TcpStream> {
@@ -114,6 +132,9 @@ impl Target {
         let tcp = loop {
             let socket = TcpSocket::new_v4()?;
             prepare(&socket)?;
+            if self.from != HOST {
+                socket.bind(SocketAddr::new(self.from, 0))?;
+            }
             let dialed = timeout(PATIENCE, socket.connect(self.address)).await;
             match dialed.map_err(|_| io::Error::from(ErrorKind::TimedOut))? {
                 Err(error) if error.kind() == ErrorKind::AddrNotAvailable && tries < TRIES => {
@@ -243,6 +264,17 @@ impl Link {
     pub(super) async fn ask(&mut self, request: &Message) -> Result<Message, Fault> {
         self.send(&encoded(request), 1).await?;
         self.answer().await
+    }
+
+    /// Shows a password, which is right.
+    async fn authorize(&mut self, password: &Password) -> io::Result<()> {
+        let request = Message::Auth(Auth { tag: GREETING, password: password.clone() });
+        match self.ask(&request).await {
+            Ok(Message::Auth(auth)) if auth.password.expose().is_empty() => Ok(()),
+            Ok(other) => Err(io::Error::new(ErrorKind::PermissionDenied, other.redacted().to_string())),
+            Err(Fault::Io(error)) => Err(error),
+            Err(fault) => Err(io::Error::new(ErrorKind::ConnectionAborted, fault)),
+        }
     }
 
     /// Says HELLO.

@@ -15,6 +15,7 @@ mod attacks;
 mod bystander;
 mod fault;
 mod field;
+mod guard;
 mod link;
 mod round;
 mod table;
@@ -42,8 +43,19 @@ pub struct Options {
     pub rounds: usize,
     /// How long each time.
     pub time: Duration,
-    /// Whether TLS is spoken.
-    pub tls: bool,
+    /// What stands before the server.
+    pub mode: Mode,
+}
+
+/// What stands before a server; each of them and what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Nothing: everybody may do everything.
+    Plain,
+    /// TLS.
+    Tls,
+    /// Users, with passwords. Those who attack from within have one, too.
+    Users,
 }
 
 /// Runs one attack on a server of its own.

@@ -9,16 +9,14 @@
 use super::attacks::Attack;
 use super::bystander::{Bystander, Window};
 use super::field::{Bound, Field};
+use super::guard::Guard;
 use super::link::{HOST, PATIENCE, Target};
 use super::{Fault, Options};
 use crate::Trouble;
 use crate::process::{Launch, Server};
 use parking_lot::Mutex;
-use std::ffi::OsStr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use syncline_tls::Pem;
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tokio::time::{sleep, timeout};
@@ -140,15 +138,15 @@ pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, F
         host: HOST.to_string(),
         log: directory.path().join("server.log"),
     };
-    let tls = if options.tls { Some(certificates(&launch, directory.path()).await?) } else { None };
+    let guard = Guard::make(options.mode, &launch, directory.path()).await?;
     let mut flags = FLAGS.to_vec();
     flags.extend(attack.flags);
-    flags.extend(tls.iter().flat_map(|tls| tls.flags.iter().map(String::as_str)));
+    flags.extend(guard.flags.iter().map(String::as_str));
     let heard = findings.clone();
     let mut server = launch.spawn(&directory.path().join("data"), &flags, move |said| heard.lock().push(said))?;
     let address = server.listens().await?;
     let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
-    let target = Target::new(address, tls.as_ref().map(|tls| &tls.ca))?;
+    let target = guard.target(address)?;
     let mut report = attacked(options, attack, &target, &mut server, &findings).await?;
     // In order: what it has been through must not have left it in a state that it can't end from.
     if let Err(trouble) = server.terminate().await {
@@ -157,21 +155,6 @@ pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, F
     report.findings = std::mem::take(&mut *findings.lock());
     report.findings.truncate(MAX_FINDINGS);
     Ok(report)
-}
-
-/// What a server that speaks TLS is started with, and whom its clients trust.
-struct Tls {
-    flags: Vec<String>,
-    ca: Pem,
-}
-
-async fn certificates(launch: &Launch, directory: &Path) -> Result<Tls, Fault> {
-    let certs = directory.join("certs");
-    let args = ["cert", "--host", "localhost", "--dir"].map(OsStr::new);
-    launch.run(&[&args[..], &[certs.as_os_str()]].concat()).await?;
-    let path = |name: &str| certs.join(name).to_string_lossy().into_owned();
-    let flags = vec!["--tls-cert".into(), path("server.pem"), "--tls-key".into(), path("server-key.pem")];
-    Ok(Tls { flags, ca: Pem::file(certs.join("ca.pem")) })
 }
 
 /// The rounds.

@@ -1,9 +1,9 @@
 //! Connections, many at once and many after each other.
 
 use super::{Attack, IDLE, NOTHING, expect, expect_error, tag};
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded, encoded};
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Tag, Version};
@@ -24,7 +24,7 @@ const LANES: usize = 8;
 pub(super) const TOO_MANY: Attack = Attack {
     name: "too-many-connections",
     does: "more connections than there are places, as fast as they can be opened; those that were let in are served, the others told",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &["--max-connections", "1000"],
     bound: |_| Bound::new("max-connections", PLACES, PLACES, IDLE).files(PLACES + OTHERS),
     prepare: NOTHING,
@@ -74,9 +74,14 @@ async fn too_many(field: Arc<Field>) -> Result<(), Fault> {
 
 /// Whether the server has cut off a handshake.
 fn is_cut(error: &std::io::Error) -> bool {
+    // And whoever is not even a stranger yet is told when it shows its password.
     matches!(
         error.kind(),
-        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+        std::io::ErrorKind::PermissionDenied
+            | std::io::ErrorKind::ConnectionAborted
+            | std::io::ErrorKind::UnexpectedEof
+            | std::io::ErrorKind::ConnectionReset
+            | std::io::ErrorKind::BrokenPipe
     )
 }
 
@@ -92,7 +97,7 @@ async fn refused_or_closed(link: &mut Link) -> Result<(), Fault> {
 pub(super) const COME_AND_GO: Attack = Attack {
     name: "come-and-go",
     does: "connections are opened and closed, reset, or left within a frame, as fast as they can be",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |_| Bound::new("what a connection holds, for those that are open", "48 KiB", 2000, IDLE),
     prepare: NOTHING,
@@ -142,7 +147,7 @@ const STAY: usize = 64;
 pub(super) const SEVENTY_THOUSAND: Attack = Attack {
     name: "seventy-thousand",
     does: "70,000 connections one after another; each writes under its own number and reads it; the first ones stay, and hear nothing of those whose number has wrapped",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         Bound::new(
@@ -227,7 +232,7 @@ const fn idle(scale: Scale) -> usize {
 pub(super) const MANY_IDLE: Attack = Attack {
     name: "idle",
     does: "thousands of connections say HELLO, and then nothing; in the end each is served",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| Bound::new("what a connection holds", "48 KiB", idle(scale), IDLE),
     prepare: NOTHING,

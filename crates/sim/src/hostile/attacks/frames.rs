@@ -2,9 +2,9 @@
 
 use super::{Attack, IDLE, NOTHING, expect_error, tag};
 use crate::Random;
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::encoded;
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Put, TxnOperation, Version};
 
@@ -34,7 +34,7 @@ const fn half_puts(scale: Scale) -> usize {
 pub(super) const HALF_PUTS: Attack = Attack {
     name: "half-puts",
     does: "thousands of connections each send half of the largest PUT, and hold it open",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         Bound::new(
@@ -55,7 +55,7 @@ const fn half_transactions(scale: Scale) -> usize {
 pub(super) const HALF_TRANSACTIONS: Attack = Attack {
     name: "half-transactions",
     does: "connections each send half of the largest TXN, and hold it open",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         let frame = TRANSACTION + OPERATIONS * 32;
@@ -110,7 +110,7 @@ const fn claims(scale: Scale) -> usize {
 pub(super) const CLAIMS: Attack = Attack {
     name: "claims",
     does: "connections send frames that claim gigabytes, and go on sending them",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| Bound::new("passed over in pieces, per connection", "48 KiB", claims(scale), IDLE),
     prepare: NOTHING,
@@ -153,7 +153,7 @@ fn claiming(number: usize) -> Vec<u8> {
 pub(super) const GARBAGE: Attack = Attack {
     name: "garbage",
     does: "connections send random bytes, one after the other",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |_| Bound::new("max-entry + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ),
     prepare: NOTHING,

@@ -2,8 +2,8 @@
 
 use super::{Attack, NOTHING, expect_error, tag};
 use crate::Random;
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::time::Duration;
 use syncline_wire::Message;
@@ -23,7 +23,7 @@ const ENDS: Duration = Duration::from_secs(20);
 pub(super) const NO_TLS: Attack = Attack {
     name: "no-tls",
     does: "connections send anything but TLS, and things that begin like it, to a server that speaks TLS",
-    needs_tls: true,
+    needs: Mode::Tls,
     flags: &[],
     bound: |_| Bound::new("a handshake, for those that are open and those that are told why", "64 KiB", 512, HANDSHAKE),
     prepare: NOTHING,
@@ -81,7 +81,7 @@ const fn half(scale: Scale) -> usize {
 pub(super) const HALF: Attack = Attack {
     name: "half-handshakes",
     does: "thousands of connections begin a handshake, and never go on; the server ends them",
-    needs_tls: true,
+    needs: Mode::Tls,
     flags: &["--authorize-within", "2s"],
     bound: |scale| {
         Bound::new(
@@ -122,7 +122,7 @@ const CHANGES: usize = 8;
 pub(super) const RENEGOTIATION: Attack = Attack {
     name: "key-updates",
     does: "connections change the keys of TLS 1.3 over and over (there is no renegotiation in it, nor in rustls' TLS 1.2)",
-    needs_tls: true,
+    needs: Mode::Tls,
     flags: &[],
     bound: |scale| Bound::new("a connection", "1 MiB and what is being written", updating(scale), super::UNSENT),
     prepare: NOTHING,

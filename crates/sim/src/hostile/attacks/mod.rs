@@ -7,11 +7,12 @@ mod hashes;
 mod readers;
 mod requests;
 mod scans;
+mod strangers;
 mod writes;
 
-use super::Fault;
 use super::field::{Bound, Field, Scale};
 use super::link::{Link, all_encoded};
+use super::{Fault, Mode};
 use std::pin::Pin;
 use std::sync::Arc;
 use syncline_wire::{Message, Tag, TxnOperation, Version};
@@ -26,8 +27,8 @@ pub struct Attack {
     pub name: &'static str,
     /// What it does, in a sentence.
     pub does: &'static str,
-    /// Whether it is about TLS itself.
-    pub needs_tls: bool,
+    /// What the server must be for it.
+    pub needs: Mode,
     /// What the server is started with.
     pub(super) flags: &'static [&'static str],
     /// What holds it.
@@ -42,7 +43,7 @@ pub struct Attack {
 const NOTHING: Play = |_| Box::pin(async { Ok(()) });
 
 /// All of them.
-pub const ATTACKS: [Attack; 26] = [
+pub const ATTACKS: [Attack; 28] = [
     frames::HALF_PUTS,
     frames::HALF_TRANSACTIONS,
     frames::CLAIMS,
@@ -69,6 +70,8 @@ pub const ATTACKS: [Attack; 26] = [
     handshakes::NO_TLS,
     handshakes::HALF,
     handshakes::RENEGOTIATION,
+    strangers::GUESSES,
+    strangers::CROWD,
 ];
 
 // What bounds are made of. Where the server's own constant is not public, it is named.

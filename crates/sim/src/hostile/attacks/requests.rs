@@ -1,9 +1,9 @@
 //! Floods of requests that are cheap to make, each of which is answered.
 
 use super::{Attack, NOTHING, UNSENT, expect_error, tag};
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::all_encoded;
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Revision, Tag};
 
@@ -64,7 +64,7 @@ async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
 pub(super) const TAGS: Attack = Attack {
     name: "tags",
     does: "each connection uses every tag from 1 to 65,535, and goes around again; each answer is its own",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -85,7 +85,7 @@ fn is_absent(number: usize, answer: &Message) -> Result<(), Fault> {
 pub(super) const SAME_TAG: Attack = Attack {
     name: "same-tag",
     does: "thousands of requests in flight have the same tag; the answers come in their order",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -99,7 +99,7 @@ pub(super) const SAME_TAG: Attack = Attack {
 pub(super) const AUTHS: Attack = Attack {
     name: "auths",
     does: "connections show the longest passwords to a server that asks for none",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -115,7 +115,7 @@ pub(super) const AUTHS: Attack = Attack {
 pub(super) const HELLOS: Attack = Attack {
     name: "hellos",
     does: "connections say HELLO thousands of times; all but the first are refused",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -130,7 +130,7 @@ pub(super) const HELLOS: Attack = Attack {
 pub(super) const BARRIERS: Attack = Attack {
     name: "barriers",
     does: "connections send MARKs, hundreds at once",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -147,7 +147,7 @@ pub(super) const BARRIERS: Attack = Attack {
 pub(super) const ERRORS: Attack = Attack {
     name: "errors",
     does: "connections send ERRORs, as only servers may",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound,
     prepare: NOTHING,
@@ -162,7 +162,7 @@ pub(super) const ERRORS: Attack = Attack {
 pub(super) const STATUSES: Attack = Attack {
     name: "statuses",
     does: "connections ask for the status, hundreds of times at once, while a thousand others are silent",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| bound(scale).and(silent(scale) * super::IDLE),
     prepare: NOTHING,

@@ -1,9 +1,9 @@
 //! WATCH and LIST, of very much and of very many.
 
 use super::{Attack, NOTHING, OUTPUT_ROOM, PAGE, fill, tag};
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::all_encoded;
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Revision};
 
@@ -28,7 +28,7 @@ const fn watchers(scale: Scale) -> usize {
 pub(super) const PREFIXES: Attack = Attack {
     name: "prefixes",
     does: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         let name = "256 prefixes of max-key, twice, and unsent requests, per connection";
@@ -77,7 +77,7 @@ const fn keys(scale: Scale) -> usize {
 pub(super) const EVERYTHING: Attack = Attack {
     name: "everything",
     does: "connections watch and list all keys of a large store, many times at once, and read none",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         let name = "what is being written, and two pages, per connection";

@@ -2,9 +2,9 @@
 
 use super::hashes::{self, Set};
 use super::{Attack, NOTHING, UNSENT, expect, expect_error, fill, tag};
-use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded};
+use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use syncline_wire::{Message, TxnOperation, Version};
@@ -26,7 +26,7 @@ const fn bombers(scale: Scale) -> usize {
 pub(super) const TRANSACTIONS: Attack = Attack {
     name: "transactions",
     does: "connections send the largest transactions, several at once, each of which fails at its last operation",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         let name = "max-queue; max-unsent and two frames, per connection";
@@ -73,7 +73,7 @@ fn bomb(lane: usize, number: usize) -> Message {
 pub(super) const BAD_TRANSACTIONS: Attack = Attack {
     name: "bad-transactions",
     does: "transactions that name a key twice, and then one whose operation does not exist, on one connection after the other",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| {
         Bound::new(
@@ -132,7 +132,7 @@ const fn colliding_keys(scale: Scale) -> usize {
 pub(super) const COLLIDING: Attack = Attack {
     name: "colliding-keys",
     does: "keys are written and read that collide under hashes without a secret; beside them, as many that do not",
-    needs_tls: false,
+    needs: Mode::Plain,
     flags: &[],
     bound: |scale| Bound::new("what a key takes", "1,024 bytes", 3 * colliding_keys(scale), 1024).and(UNSENT),
     prepare: |field| Box::pin(write_colliding(field)),

@@ -1,0 +1,67 @@
+//! What stands before a server that is attacked: TLS, and users.
+
+use super::link::Target;
+use super::{Fault, Mode};
+use crate::Trouble;
+use crate::process::Launch;
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use syncline_tls::Pem;
+use syncline_wire::Password;
+
+/// The one user there is, who may do everything, and its password.
+const USER: &str = "inside";
+const PASSWORD: &str = "only for this run";
+
+/// What a server is started with, and how one comes in.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) flags: Vec<String>,
+    ca: Option<Pem>,
+    password: Option<Password>,
+}
+
+impl Guard {
+    /// Makes what is needed, by the commands that operators have.
+    pub(super) async fn make(mode: Mode, launch: &Launch, directory: &Path) -> Result<Self, Fault> {
+        let mut guard = Self { flags: Vec::new(), ca: None, password: None };
+        if mode >= Mode::Tls {
+            let certs = directory.join("certs");
+            let args = ["cert", "--host", "localhost", "--dir"].map(OsStr::new);
+            launch.run(&[&args[..], &[certs.as_os_str()]].concat()).await?;
+            guard.flag("--tls-cert", &certs.join("server.pem"));
+            guard.flag("--tls-key", &certs.join("server-key.pem"));
+            guard.ca = Some(Pem::file(certs.join("ca.pem")));
+        }
+        if mode >= Mode::Users {
+            let hash = launch.run_with(&[OsStr::new("passwd")], format!("{PASSWORD}\n").as_bytes()).await?;
+            let users = directory.join("users.toml");
+            write_secret(&users, &format!("[[user]]\nname = \"{USER}\"\nhash = \"{hash}\"\nadmin = true\n"))?;
+            guard.flag("--users", &users);
+            guard.password = Some(Password::new(format!("{USER}:{PASSWORD}")));
+        }
+        Ok(guard)
+    }
+
+    /// The way to the server, for those who may come in.
+    pub(super) fn target(&self, address: SocketAddr) -> Result<Target, Fault> {
+        Target::new(address, self.ca.as_ref(), self.password.clone())
+    }
+
+    fn flag(&mut self, name: &str, file: &Path) {
+        self.flags.extend([name.to_owned(), file.to_string_lossy().into_owned()]);
+    }
+}
+
+fn write_secret(path: &PathBuf, text: &str) -> Result<(), Trouble> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(Trouble::because("write", path))
+}
