@@ -136,8 +136,8 @@ async fn claim(field: Arc<Field>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The beginning of a frame that claims to be large: a PUTL of 4 GiB, a TXN of a thousand such, a TXN of more keys than it
-/// may have bytes.
+/// The beginning of a frame that claims to be large: a PUTL of 4 GiB, a TXN of a thousand such, one of more than there may
+/// be.
 fn claiming(number: usize) -> Vec<u8> {
     let header = |kind: u8| [&[kind][..], &tag(8).get().to_le_bytes()].concat();
     let huge = [&[1, 0, b'k'][..], &u32::MAX.to_le_bytes()].concat();
@@ -145,8 +145,7 @@ fn claiming(number: usize) -> Vec<u8> {
     match number % 3 {
         0 => [&header(10)[..], &huge].concat(),
         1 => [&header(9)[..], &count, &[10], &huge].concat(),
-        // 1,025 operations are one too many, whatever they hold.
-        _ => [&header(9)[..], &u16::MAX.to_le_bytes(), &[0]].concat(),
+        _ => [&header(9)[..], &u16::MAX.to_le_bytes(), &[10], &huge].concat(),
     }
 }
 
