@@ -4,10 +4,11 @@
 mod support;
 
 use std::time::Duration;
-use syncline_sim::hostile::{ATTACKS, Mode, Options, Scale, row, run};
+use syncline_sim::hostile::{ATTACKS, FILES, Mode, Options, Scale, row, run};
 
 /// All attacks that there are before such a server, one after the other: side by side, they would measure each other.
 async fn attack_all(mode: Mode, is_chosen: impl Fn(Mode) -> bool) {
+    rlimit::increase_nofile_limit(FILES).unwrap();
     let options =
         Options { server: support::server(), scale: Scale::Short, rounds: 1, time: Duration::from_millis(100), mode };
     let mut bad = Vec::new();
