@@ -89,14 +89,6 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
-    /// What an acknowledged write survives
-    #[arg(long, value_enum, default_value_t = Durability::Fsync)]
-    pub(crate) durability: Durability,
-
-    /// How long a deleted key is remembered, with its version
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
-    pub(crate) tombstones: Duration,
-
     /// A file with the hash of a password, which every client must know then; `syncline passwd` makes one. Needs TLS
     #[arg(long, value_name = "FILE", conflicts_with = "users", help_heading = ACCESS)]
     pub(crate) auth_hash_file: Option<PathBuf>,
@@ -105,9 +97,13 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", help_heading = ACCESS)]
     pub(crate) users: Option<PathBuf>,
 
-    /// The most connections that have not shown yet who they are; a quarter of them from one address
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_strangers, help_heading = LIMITS)]
-    pub(crate) max_strangers: usize,
+    /// What an acknowledged write survives
+    #[arg(long, value_enum, default_value_t = Durability::Fsync)]
+    pub(crate) durability: Durability,
+
+    /// How long a deleted key is remembered, with its version
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
+    pub(crate) tombstones: Duration,
 
     /// The longest key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
@@ -120,6 +116,10 @@ pub(crate) struct Serve {
     /// The most connections; more are refused
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
     pub(crate) max_connections: usize,
+
+    /// The most connections that have not shown yet who they are; a quarter of them from one address
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_strangers, help_heading = LIMITS)]
+    pub(crate) max_strangers: usize,
 
     /// The most requests in flight per connection; at it, the connection is not read from
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]

@@ -49,6 +49,8 @@ const NAMES: &[&str] = &[
     "tombstones",
     "bytes",
     "connections",
+    "strangers",
+    "verifications",
     "slowest_cursor",
     "recent_log",
 ];

@@ -18,6 +18,7 @@ use syncline_store::{ChangedError, Store};
 use syncline_tls::HANDSHAKE;
 use syncline_wire::{Message, Tag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 /// How much is read at once, at the least.
@@ -28,6 +29,10 @@ const STRANGERS_READ_SIZE: usize = 4 * 1024;
 
 /// The room for input that an idle connection keeps.
 const KEPT_CAPACITY: usize = 2 * READ_SIZE;
+
+/// How much a connection has done before others have their turn: else one that asks for much at once, over and over, would
+/// make all others wait for all of it.
+const TURN: usize = 64;
 
 /// How long a connection that the server ends gets to take what it is owed.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -268,11 +273,14 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         {
             return false;
         }
-        let mut acted = false;
+        let mut done = 0;
         while !self.has_lost_rights()
             && let Some(effect) = self.connection.poll_effect()
         {
-            acted = true;
+            done += 1;
+            if done % TURN == 0 {
+                yield_now().await;
+            }
             match effect {
                 Effect::Commit { transaction } => {
                     if !self.submit(transaction) {
@@ -314,7 +322,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
             }
         }
-        acted
+        done > 0
     }
 
     /// Gives a transaction to the committer, or keeps it until there is room.

@@ -144,8 +144,8 @@ impl Authenticator {
         }
         let (hash, password) = (claim.hash.clone(), claim.password.clone());
         self.verifications.fetch_add(u64::from(hash.is_some()), Ordering::Relaxed);
-        let verified = self.verifiers.run(move || {
-            let is_right = hash.is_some_and(|hash| hash.verify(password.expose()));
+        let verified = self.verifiers.run(move |workspace| {
+            let is_right = hash.is_some_and(|hash| hash.verify_within(workspace, password.expose()));
             // Kept until here also where nobody waits for it any more.
             drop(turn);
             (is_right, place)

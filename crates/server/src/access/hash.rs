@@ -1,8 +1,8 @@
 //! The hash of a password, as configurations hold it.
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Argon2, Block, Params};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -33,6 +33,24 @@ enum Algorithm {
     /// In its own notation, which was found to be right.
     Bcrypt(String),
     Argon2id(Box<PasswordHash>),
+}
+
+/// The memory that Argon2id asks for: used again, for whoever guesses makes a server take and free it many times a second, and
+/// then allocators give little of it back.
+#[derive(Default)]
+pub(super) struct Workspace(Vec<Block>);
+
+impl Workspace {
+    /// What this password gives with the salt and the costs of a hash.
+    fn argon2id(&mut self, password: &[u8], hash: &PasswordHash) -> Option<Output> {
+        let params = Params::try_from(hash).ok()?;
+        self.0.resize(params.block_count(), Block::default());
+        let mut found = vec![0; hash.hash.as_ref()?.as_bytes().len()];
+        // Argon2id, version 0x13: no other is taken.
+        let argon2 = Argon2::from(params);
+        argon2.hash_password_into_with_memory(password, hash.salt.as_ref()?, &mut found, &mut self.0).ok()?;
+        Output::new(&found).ok()
+    }
 }
 
 /// What is no hash that can be used. Nothing of it is shown but the name of its algorithm: it may be a password.
@@ -85,9 +103,17 @@ impl Hash {
     /// Whether this is the password. Takes as long for a wrong one as for the right one: tens of milliseconds, or what the
     /// costs of the hash say. It is not to be called where others wait for the thread.
     pub fn verify(&self, password: &[u8]) -> bool {
+        self.verify_within(&mut Workspace::default(), password)
+    }
+
+    /// The same, in memory that was used before.
+    pub(super) fn verify_within(&self, workspace: &mut Workspace, password: &[u8]) -> bool {
         match &self.0 {
             Algorithm::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
-            Algorithm::Argon2id(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
+            Algorithm::Argon2id(hash) => workspace.argon2id(password, hash).is_some_and(|found| {
+                // Takes the same time wherever they differ.
+                hash.hash.as_ref() == Some(&found)
+            }),
         }
     }
 

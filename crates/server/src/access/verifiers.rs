@@ -1,8 +1,9 @@
 //! The threads that verify passwords.
 //!
-//! They are as many as verify at once, and do nothing else. On threads that others use, too, an allocator lends pieces of
-//! what a verification has freed to whoever asks for a little meanwhile, and takes new memory of the system for the next.
+//! They are as many as verify at once, and each keeps the memory that a verification needs for the next one: taken and
+//! freed many times a second, by whoever guesses, it grew a server to hundreds of megabytes.
 
+use super::hash::Workspace;
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use tokio::sync::oneshot;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Workspace) + Send>;
 
 /// The threads that verify passwords. They end when it is dropped.
 #[derive(Debug)]
@@ -31,12 +32,13 @@ impl Verifiers {
         for _ in 0..threads.max(1) {
             let waiting = waiting.clone();
             let verify = move || {
+                let mut workspace = Workspace::default();
                 loop {
                     // A statement of its own: the lock is held while this one waits, and not while it works.
                     let job = waiting.lock().recv();
                     let Ok(job) = job else { return };
                     // Whoever waits for it hears of it: what would tell the outcome is dropped.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
+                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut workspace)));
                 }
             };
             thread::Builder::new().name("verifier".into()).spawn(verify)?;
@@ -45,11 +47,14 @@ impl Verifiers {
     }
 
     /// Has something done; nothing is told where it panics.
-    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Workspace) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
         let (done, outcome) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |workspace: &mut Workspace| {
             // Whoever has asked may be gone.
-            let _ = done.send(work());
+            let _ = done.send(work(workspace));
         });
         // The threads are there as long as this is.
         let _ = self.jobs.send(job);
@@ -65,7 +70,7 @@ mod tests {
     #[test]
     fn many_verifications_use_as_many_threads_as_verify_at_once() {
         let verifiers = Verifiers::start(2).unwrap();
-        let ran: Vec<_> = (0..100).map(|_| verifiers.run(|| format!("{:?}", thread::current().id()))).collect();
+        let ran: Vec<_> = (0..100).map(|_| verifiers.run(|_| format!("{:?}", thread::current().id()))).collect();
         let threads: BTreeSet<_> = ran.into_iter().map(|outcome| outcome.blocking_recv().unwrap()).collect();
         assert!(threads.len() <= 2, "{threads:?}");
     }
@@ -73,7 +78,7 @@ mod tests {
     #[test]
     fn one_that_panics_is_told_of_and_others_go_on() {
         let verifiers = Verifiers::start(1).unwrap();
-        assert!(verifiers.run(|| panic!("as a test")).blocking_recv().is_err());
-        assert_eq!(verifiers.run(|| 7).blocking_recv(), Ok(7));
+        assert!(verifiers.run(|_| panic!("as a test")).blocking_recv().is_err());
+        assert_eq!(verifiers.run(|_| 7).blocking_recv(), Ok(7));
     }
 }
