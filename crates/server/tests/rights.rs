@@ -1,6 +1,12 @@
 //! Every kind of request, of everybody: who has said nothing, who does not know the password, users without the right to it
 //! and with just that, and an admin. Over real sockets, within TLS.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -321,7 +321,7 @@ impl Connection {
         })
     }
 
-    /// What the password of [`Effect::Verify`] gives the right to; `None`: it is wrong. After [`MAX_GUESSES`] wrong ones the
+    /// What the password of [`Effect::Verify`] gives the right to; `None`: it is wrong. After three wrong ones the
     /// connection ends.
     pub fn handle_verdict(&mut self, verdict: Option<Arc<Rights>>) {
         if self.was_abandoned() {
