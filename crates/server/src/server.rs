@@ -1,7 +1,7 @@
 //! The listener: takes connections in, and ends everything in order.
 
 use crate::Config;
-use crate::access::{Authenticator, MustUseTls, NoAuthenticator};
+use crate::access::{Authenticator, MustUseTls};
 use crate::committer::{self, CommitQueue};
 use crate::connection::Service;
 use crate::door::{Door, Handle};
@@ -59,8 +59,8 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
-    /// A thread can't be started: that of the committer, or one that verifies passwords.
-    #[error("can't start a thread: {0}")]
+    /// The committer's thread can't be started.
+    #[error("can't start the committer's thread: {0}")]
     Thread(io::Error),
 }
 
@@ -106,10 +106,7 @@ impl<S: Store> Server<S> {
         let has_tls = config.tls.is_some();
         config.access.check(has_tls)?;
         let authenticator = Authenticator::new(config.access, has_tls, config.max_strangers);
-        let authenticator = authenticator.map_err(|error| match error {
-            NoAuthenticator::NoRandomNumbers => BindError::NoRandomNumbers,
-            NoAuthenticator::Thread(error) => BindError::Thread(error),
-        })?;
+        let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;

@@ -1,23 +1,23 @@
 //! Decides who comes in: the work that AUTH costs, and who pays for it.
 //!
 //! A password that was right before is known at once, by a keyed hash of it. Any other is verified on a thread where it
-//! blocks nobody (`verifiers.rs`); the turns are fair between addresses (`turns.rs`). A wrong one is told late (`guesses.rs`): meanwhile
+//! blocks nobody; the turns are fair between addresses (`turns.rs`). A wrong one is told late (`guesses.rs`): meanwhile
 //! it keeps a place of its address, and nothing of anybody else's.
 
 use super::guesses::Guesses;
+use super::hash::Workspace;
 use super::rules::{Claim, Grant, Rules};
 use super::source::Source;
 use super::strangers::Strangers;
 use super::turns::{TooMany, Turns};
-use super::verifiers::Verifiers;
 use super::{AccessControl, MustUseTls};
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use ring::error::Unspecified;
 use ring::hmac::{HMAC_SHA256, Key};
 use ring::rand::SystemRandom;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use syncline_core::ConnId;
 use syncline_wire::{Password, Printable};
-use thiserror::Error;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -34,17 +34,6 @@ const NAME_SHOWN: usize = 64;
 
 /// What became of an AUTH: what it is granted, or nothing; or it was not looked at.
 pub(crate) type Judgement = Result<Option<Grant>, TooMany>;
-
-/// There can be no access control.
-#[derive(Debug, Error)]
-pub(crate) enum NoAuthenticator {
-    /// It needs a secret.
-    #[error("the system gives no random numbers")]
-    NoRandomNumbers,
-    /// Passwords can't be verified.
-    #[error("can't start a thread: {0}")]
-    Thread(#[from] io::Error),
-}
 
 /// Decides who comes in.
 pub(crate) struct Authenticator {
@@ -55,7 +44,8 @@ pub(crate) struct Authenticator {
     /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
     key: Key,
     turns: Arc<Turns>,
-    verifiers: Verifiers,
+    /// The memory that verifications need, for the next ones: at most as many as run at once.
+    workspaces: Arc<Mutex<Vec<Workspace>>>,
     guesses: Mutex<Guesses>,
     pub(crate) strangers: Arc<Strangers>,
     verifications: AtomicU64,
@@ -66,13 +56,9 @@ impl Authenticator {
     /// Puts access control in force.
     ///
     /// # Errors
-    /// [`NoAuthenticator`] where the system gives no random numbers, or no threads.
-    pub(crate) fn new(
-        control: AccessControl,
-        has_tls: bool,
-        max_strangers: usize,
-    ) -> Result<Arc<Self>, NoAuthenticator> {
-        let key = Key::generate(HMAC_SHA256, &SystemRandom::new()).map_err(|_| NoAuthenticator::NoRandomNumbers)?;
+    /// [`Unspecified`] where the system gives no random numbers.
+    pub(crate) fn new(control: AccessControl, has_tls: bool, max_strangers: usize) -> Result<Arc<Self>, Unspecified> {
+        let key = Key::generate(HMAC_SHA256, &SystemRandom::new())?;
         // Half of the processors, so that the other half serves those who are in.
         let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
         Ok(Arc::new(Self {
@@ -81,7 +67,7 @@ impl Authenticator {
             has_tls,
             key,
             turns: Turns::new(at_once),
-            verifiers: Verifiers::start(at_once)?,
+            workspaces: Arc::default(),
             guesses: Mutex::default(),
             strangers: Strangers::new(max_strangers),
             verifications: AtomicU64::new(0),
@@ -144,8 +130,11 @@ impl Authenticator {
         }
         let (hash, password) = (claim.hash.clone(), claim.password.clone());
         self.verifications.fetch_add(u64::from(hash.is_some()), Ordering::Relaxed);
-        let verified = self.verifiers.run(move |workspace| {
-            let is_right = hash.is_some_and(|hash| hash.verify_within(workspace, password.expose()));
+        let workspaces = self.workspaces.clone();
+        let verified = spawn_blocking(move || {
+            let mut workspace = workspaces.lock().pop().unwrap_or_default();
+            let is_right = hash.is_some_and(|hash| hash.verify_within(&mut workspace, password.expose()));
+            workspaces.lock().push(workspace);
             // Kept until here also where nobody waits for it any more.
             drop(turn);
             (is_right, place)

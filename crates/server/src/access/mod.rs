@@ -27,13 +27,12 @@ mod strangers;
 mod tests;
 mod turns;
 mod users;
-mod verifiers;
 
 pub use file::AccessFileError;
 pub use hash::{Hash, HashError, HashingError};
 pub use users::{Users, UsersError, UsersProblem};
 
-pub(crate) use authenticator::{Authenticator, Judgement, NoAuthenticator};
+pub(crate) use authenticator::{Authenticator, Judgement};
 pub(crate) use rules::Grant;
 pub(crate) use strangers::{Crowded, StrangersPlace};
 
