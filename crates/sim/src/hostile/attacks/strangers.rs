@@ -21,9 +21,9 @@ const OF_ADDRESS: usize = STRANGERS / 4;
 /// What a stranger may hold: what everybody does, 4 KiB of requests, 2 KiB of answers, and what TLS holds of a handshake.
 const STRANGER: usize = IDLE + 6 * 1024 + 16 * 1024;
 
-/// A password is verified by at most half of the processors at a time, on threads of their own, in 19 MiB each
-/// (`docs/access.md`). What they free, glibc keeps for them, in heaps of this size.
-const VERIFICATION: usize = 64 * 1024 * 1024;
+/// A password is verified by at most half of the processors at a time, in 19 MiB each, which are kept for the next
+/// (`docs/access.md`).
+const VERIFICATION: usize = 19 * 1024 * 1024;
 
 /// What the known user comes in with, one after the other.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub(super) const GUESSES: Attack = Attack {
     flags: &[],
     bound: |_| {
         let name = "max-strangers; a verification for every second processor";
-        Bound::new(name, "1,024; 19 MiB each, of which 64 MiB are kept", usize::from(ADDRESSES) * EACH, STRANGER)
+        Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER)
             .and(at_once() * VERIFICATION)
     },
     prepare: NOTHING,
