@@ -39,8 +39,7 @@ pub(super) const GUESSES: Attack = Attack {
     flags: &[],
     bound: |_| {
         let name = "max-strangers; a verification for every second processor";
-        Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER)
-            .and(at_once() * VERIFICATION)
+        Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER).and(at_once() * VERIFICATION)
     },
     prepare: NOTHING,
     play: |field| Box::pin(guesses(field)),
