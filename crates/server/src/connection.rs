@@ -89,9 +89,12 @@ impl Guest<'_> {
 
     /// Whether what it was granted is no longer.
     fn is_revoked(&mut self, authenticator: &Authenticator) -> bool {
+        if self.generation == Some(authenticator.generation()) {
+            return false;
+        }
         let rules = authenticator.rules();
-        let has_changed = self.generation.replace(rules.generation) != Some(rules.generation);
-        has_changed && self.grant.as_ref().is_some_and(|grant| !rules.still_grant(grant))
+        self.generation = Some(rules.generation);
+        self.grant.as_ref().is_some_and(|grant| !rules.still_grant(grant))
     }
 }
 
@@ -245,6 +248,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.abandoned
     }
 
+    /// What was read, where the connection may still be told.
+    async fn still_granted<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
+        let read = read.await;
+        (!self.has_lost_rights()).then_some(read)
+    }
+
     /// Ends the connection at once: from here on it is only written.
     fn abandon(&mut self, reason: &str) {
         self.connection.abandon(reason);
@@ -273,6 +282,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         {
             return false;
         }
+        let service = self.service;
         let mut done = 0;
         while !self.has_lost_rights()
             && let Some(effect) = self.connection.poll_effect()
@@ -288,35 +298,28 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     }
                 }
                 Effect::Read { key } => {
-                    let entry = self.service.store.get(&key).await;
-                    if self.has_lost_rights() {
-                        break;
-                    }
+                    let Some(entry) = self.still_granted(service.store.get(&key)).await else { break };
                     self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                 }
                 Effect::Changes { prefix, since, max_bytes } => {
-                    let page = self.service.store.changed_since(since, &prefix, max_bytes).await;
-                    if self.has_lost_rights() {
-                        break;
-                    }
+                    let page = service.store.changed_since(since, &prefix, max_bytes);
+                    let Some(page) = self.still_granted(page).await else { break };
                     self.connection.handle_changes(page.map_err(|error| match error {
                         ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
                         untold => PageError::Untold(untold.to_string().into()),
                     }));
                 }
                 Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                    let page = self.service.store.list(&prefix, after.as_deref(), max_entries, max_bytes).await;
-                    if self.has_lost_rights() {
-                        break;
-                    }
+                    let page = service.store.list(&prefix, after.as_deref(), max_entries, max_bytes);
+                    let Some(page) = self.still_granted(page).await else { break };
                     self.connection.handle_keys(page.map_err(|trouble| trouble.0));
                 }
                 Effect::Status => {
-                    let status = status::tell(self.service, &self.registration.hub);
+                    let status = status::tell(service, &self.registration.hub);
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
-                    let authenticator = self.service.authenticator.clone();
+                    let authenticator = service.authenticator.clone();
                     let judgement = authenticator.judge(self.connection.id(), self.guest.peer, password);
                     self.verification = Some(Box::pin(judgement));
                 }

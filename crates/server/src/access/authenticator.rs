@@ -38,8 +38,8 @@ pub(crate) type Judgement = Result<Option<Grant>, TooMany>;
 /// Decides who comes in.
 pub(crate) struct Authenticator {
     rules: ArcSwap<Rules>,
-    /// How often that was replaced.
-    replaced: AtomicU64,
+    /// The generation of those, or of those that are about to take their place: quick to look at.
+    generation: AtomicU64,
     has_tls: bool,
     /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
     key: Key,
@@ -63,7 +63,7 @@ impl Authenticator {
         let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
         Ok(Arc::new(Self {
             rules: ArcSwap::from_pointee(Rules::new(0, control)),
-            replaced: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             has_tls,
             key,
             turns: Turns::new(at_once),
@@ -81,9 +81,15 @@ impl Authenticator {
     /// [`MustUseTls`] where that requires passwords, and there is no TLS; nothing has changed then.
     pub(crate) fn replace(&self, control: AccessControl) -> Result<(), MustUseTls> {
         control.check(self.has_tls)?;
-        let generation = self.replaced.fetch_add(1, Ordering::Relaxed) + 1;
+        // First: who sees that there are others looks again until they are in force.
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.rules.store(Arc::new(Rules::new(generation, control)));
         Ok(())
+    }
+
+    /// Which rules are in force: while this stays the same, so do they.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// What is in force.
