@@ -2,10 +2,10 @@
 
 use crate::changes::{Changes, Readers};
 use crate::connection::{self, Command, Setup};
+use crate::dialer::Dialer;
 use crate::failure::Failure;
 use crate::link;
 use crate::shared::Shared;
-use crate::socket::Dialer;
 use crate::withdrawal::{Withdrawal, Withdrawn};
 use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;

@@ -5,30 +5,37 @@ use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
 use crate::status;
 use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
 use syncline_core::{PageError, Transaction};
 use syncline_store::{ChangedError, Store};
 use syncline_tls::HANDSHAKE;
 use syncline_wire::{Message, Tag};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
-/// How much is read at once, at the least.
-const READ_SIZE: usize = 16 * 1024;
+/// How much is read at once, at the most.
+const READ_SIZE: usize = 64 * 1024;
 
 /// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
 const STRANGERS_READ_SIZE: usize = 4 * 1024;
 
-/// The room for input that an idle connection keeps.
-const KEPT_CAPACITY: usize = 2 * READ_SIZE;
+/// The room for input that an idle connection keeps: that of a small request.
+const KEPT_CAPACITY: usize = 512;
+
+thread_local! {
+    /// What a read goes to first, so that connections need room of their own only for what has come. Used while one is
+    /// polled, so by one at a time.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
 
 /// How much a connection has done before others have their turn: else one that asks for much at once, over and over, would
 /// make all others wait for all of it.
@@ -114,7 +121,8 @@ where
 {
     let access = guest.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
     let connection = Connection::new(registration.mailbox.id, service.terms, access);
-    let mut driver = Driver {
+    // On the heap once, rather than in every state of what waits for it.
+    let mut driver = Box::new(Driver {
         service,
         registration,
         socket,
@@ -128,7 +136,7 @@ where
         ended: false,
         abandoned: false,
         beat: None,
-    };
+    });
     let mut farewell: Option<Instant> = None;
     loop {
         let shutting_down = driver.registration.hub.is_shutting_down();
@@ -359,20 +367,19 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.handle_judgement(judgement);
             happened = true;
         }
-        if let Some(room) = self.room_to_read() {
-            self.input.reserve(room);
-            if let Poll::Ready(read) = pin!(self.socket.read_buf(&mut self.input)).poll(context) {
-                if read? == 0 {
-                    self.ended = true;
-                    self.connection.handle_end();
-                }
-                if let Some(speaks_tls) = self.guest.speaks_tls.take()
-                    && self.input.first() == Some(&HANDSHAKE)
-                {
-                    speaks_tls();
-                }
-                happened = true;
+        if let Some(room) = self.room_to_read()
+            && let Poll::Ready(read) = self.poll_read(room, context)
+        {
+            if read? == 0 {
+                self.ended = true;
+                self.connection.handle_end();
             }
+            if let Some(speaks_tls) = self.guest.speaks_tls.take()
+                && self.input.first() == Some(&HANDSHAKE)
+            {
+                speaks_tls();
+            }
+            happened = true;
         }
         // Always: TLS has things to say of its own, too, of what was read.
         if let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(context) {
@@ -393,6 +400,21 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         Poll::Pending
     }
 
+    /// Reads what there is, but no more than there is room for; 0 at the end.
+    fn poll_read(&mut self, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|read| {
+            let room = room.min(read.len());
+            let mut read = ReadBuf::new(read.get_mut(..room).unwrap_or_default());
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
+            if let Input::Wanted { expected } = self.wanted {
+                // All at once, where a long frame comes in many pieces.
+                self.input.reserve(expected.saturating_sub(self.input.len()));
+            }
+            self.input.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
     fn handle_judgement(&mut self, judgement: Judgement) {
         match judgement {
             Ok(grant) => {
@@ -410,9 +432,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
                 Some(STRANGERS_READ_SIZE.saturating_sub(self.input.len()).max(1))
             }
-            Input::Wanted { expected } if !self.ended && self.turned_away.is_none() => {
-                Some(READ_SIZE.max(expected.saturating_sub(self.input.len())))
-            }
+            Input::Wanted { .. } if !self.ended && self.turned_away.is_none() => Some(READ_SIZE),
             _ => None,
         }
     }
@@ -422,7 +442,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let farewell = async {
         socket.shutdown().await?;
-        let mut unread = BytesMut::with_capacity(READ_SIZE);
+        let mut unread = BytesMut::with_capacity(STRANGERS_READ_SIZE);
         let mut heard = 0;
         while heard < LINGER_BYTES {
             match socket.read_buf(&mut unread).await? {

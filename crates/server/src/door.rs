@@ -3,7 +3,7 @@
 use crate::access::{AccessControl, Authenticator, Crowded, Grant, MustUseTls, StrangersPlace};
 use crate::connection::{self, Guest, Service};
 use crate::hub::{Hub, Registration};
-use crate::tls::{self, NoTls, Tls, TlsSocket};
+use crate::tls::{self, NoTls, Tls};
 use arc_swap::ArcSwap;
 use std::future::poll_fn;
 use std::io;
@@ -13,10 +13,10 @@ use std::task::Poll;
 use std::time::Duration;
 use syncline_core::server::TLS_ONLY;
 use syncline_store::Store;
+use syncline_tls::Socket;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::debug;
 
 /// How long somebody for whom there is no place may take for the handshake after which that is told.
 const REFUSAL: Duration = Duration::from_secs(2);
@@ -112,7 +112,7 @@ impl Door {
             let speaks_tls = || self.complain(peer, "the client speaks TLS, and this server does not (--tls-cert)");
             guest.grant(Grant::Anybody);
             guest.speaks_tls = Some(&speaks_tls);
-            return connection::serve(service, registration, socket, guest).await;
+            return connection::serve(service, registration, Socket::from(socket), guest).await;
         };
         let shut_down = poll_fn(|context| {
             // Listened to first, so that no ring between the two is missed.
@@ -120,17 +120,17 @@ impl Door {
             if registration.hub.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
         });
         let handshake = tokio::select! {
-            handshake = timeout_at(deadline, tls::accept(tls.config(), socket)) => handshake,
+            handshake = timeout_at(deadline, Box::pin(tls::accept(tls.config(), socket))) => handshake,
             () = shut_down => return Ok(()),
         };
         match handshake {
-            Ok(Ok(socket)) => {
-                if let Some(grant) = self.grant(&tls, &socket) {
+            Ok(Ok(met)) => {
+                if let Some(grant) = self.grant(&tls, met.names.as_deref()) {
                     guest.grant(grant);
                 }
-                connection::serve(service, registration, socket, guest).await
+                connection::serve(service, registration, met.socket, guest).await
             }
-            Ok(Err(no_tls)) => self.turn_away(no_tls, peer).await,
+            Ok(Err(no_tls)) => Box::pin(self.turn_away(no_tls, peer)).await,
             Err(_) => {
                 self.complain(peer, format_args!("no TLS handshake within {:?}", self.authorize_within));
                 Ok(())
@@ -144,10 +144,10 @@ impl Door {
     /// What the socket says when it fails.
     pub(crate) async fn refuse(&self, socket: TcpStream, reason: &str) -> io::Result<()> {
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
-            return connection::refuse(socket, reason).await;
+            return connection::refuse(Socket::from(socket), reason).await;
         };
-        match timeout(REFUSAL.min(self.authorize_within), tls::accept(tls.config(), socket)).await {
-            Ok(Ok(socket)) => connection::refuse(socket, reason).await,
+        match timeout(REFUSAL.min(self.authorize_within), Box::pin(tls::accept(tls.config(), socket))).await {
+            Ok(Ok(met)) => connection::refuse(met.socket, reason).await,
             // It gets no word of it, as if there were no room for one more refusal.
             Ok(Err(_)) | Err(_) => Ok(()),
         }
@@ -161,27 +161,23 @@ impl Door {
             NoTls::Plain(socket) => {
                 self.complain(peer, "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)");
                 // Programs that speak in frames can read this; no others are harmed by it.
-                connection::refuse(socket, TLS_ONLY).await
+                connection::refuse(Socket::from(socket), TLS_ONLY).await
             }
             NoTls::Failed(socket, error) => {
                 self.complain(peer, tls::Reason(&error));
                 // The alert is on its way; closing on what the client has sent behind would throw it away.
-                connection::linger(socket).await
+                connection::linger(Socket::from(socket)).await
             }
         }
     }
 
     /// What a client may do whose handshake is done, without a password: the one place where that is chosen. What it has
     /// shown was verified in the handshake, and where a certificate is demanded, there is no handshake without.
-    fn grant(&self, tls: &Tls, socket: &TlsSocket) -> Option<Grant> {
-        let (_, session) = socket.get_ref();
-        let names = tls::names(session);
-        debug!(?names, version = ?session.protocol_version(), "speaks TLS");
+    fn grant(&self, tls: &Tls, certified: Option<&[String]>) -> Option<Grant> {
         let rules = self.authenticator.rules();
-        if session.peer_certificates().is_some() {
-            rules.certified(&names)
-        } else {
-            (rules.is_open() && !tls.asks_clients()).then_some(Grant::Anybody)
+        match certified {
+            Some(names) => rules.certified(names),
+            None => (rules.is_open() && !tls.asks_clients()).then_some(Grant::Anybody),
         }
     }
 

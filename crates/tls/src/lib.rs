@@ -1,13 +1,16 @@
-//! What both sides of Syncline know of TLS: certificates and keys from PEM, and what a certificate says.
+//! What both sides of Syncline know of TLS: certificates and keys from PEM, what a certificate says, and the socket
+//! that speaks it or does not.
 //!
-//! Server and client make their own settings of it. Nothing here opens a socket, and no key is ever shown.
+//! Server and client make their own settings of it, and open their sockets. No key is ever shown.
 
 mod certificate;
 mod pem;
+mod socket;
 
 pub use certificate::{Certificate, NoCertificate};
 pub use pem::{Identity, Pem, PemError};
 pub use rustls;
+pub use socket::Socket;
 
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, LazyLock};

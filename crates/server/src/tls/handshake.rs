@@ -1,15 +1,21 @@
 //! The handshake with one client, and what is said of one that fails.
 
+use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig, ServerConnection};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use syncline_tls::{Certificate, HANDSHAKE};
+use syncline_tls::{Certificate, HANDSHAKE, Socket};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tracing::debug;
 
-/// The socket of a client that speaks TLS.
-pub(crate) type TlsSocket = tokio_rustls::server::TlsStream<TcpStream>;
+/// A client that speaks TLS.
+pub(crate) struct Met {
+    pub(crate) socket: Socket,
+    /// Whom its certificate names, which was verified in the handshake; `None`: it has shown none.
+    pub(crate) names: Option<Vec<String>>,
+}
 
 /// The most bytes that wait within TLS for a peer that takes nothing: two records.
 const MAX_UNSENT: usize = 32 * 1024;
@@ -29,7 +35,7 @@ pub(crate) enum NoTls {
 ///
 /// # Errors
 /// [`NoTls`], with the socket.
-pub(crate) async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<TlsSocket, NoTls> {
+pub(crate) async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Met, NoTls> {
     let mut first = [0];
     match socket.peek(&mut first).await {
         Ok(0) => return Err(NoTls::Gone),
@@ -39,13 +45,17 @@ pub(crate) async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Resu
     }
     let limited = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
     let accepted = TlsAcceptor::from(config).accept_with(socket, limited).into_fallible().await;
-    accepted.map_err(|(error, socket)| NoTls::Failed(socket, error))
+    let socket = accepted.map_err(|(error, socket)| NoTls::Failed(socket, error))?;
+    let (_, session) = socket.get_ref();
+    let names = session.peer_certificates().map(names);
+    debug!(?names, version = ?session.protocol_version(), "speaks TLS");
+    Ok(Met { socket: TlsStream::from(socket).into(), names })
 }
 
-/// Whom the certificate of a client names; nobody where it has shown none. It was verified in the handshake.
-pub(crate) fn names(connection: &ServerConnection) -> Vec<String> {
-    let shown = connection.peer_certificates().and_then(|chain| chain.first());
-    shown.and_then(|shown| Certificate::read(shown).ok()).map_or_else(Vec::new, |shown| shown.names)
+/// Whom a chain of certificates names.
+fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
+    let shown = chain.first().and_then(|shown| Certificate::read(shown).ok());
+    shown.map_or_else(Vec::new, |shown| shown.names)
 }
 
 /// What people are told of a handshake that has failed.

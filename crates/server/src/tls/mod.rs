@@ -4,4 +4,4 @@ mod files;
 mod handshake;
 
 pub use files::{ClientCertificates, Tls, TlsError, TlsFiles};
-pub(crate) use handshake::{NoTls, Reason, TlsSocket, accept, names};
+pub(crate) use handshake::{NoTls, Reason, accept};

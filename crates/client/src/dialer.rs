@@ -1,23 +1,11 @@
-//! A stream of bytes to a server, plain or within TLS, and how it is made.
+//! How a stream of bytes to a server is made, plain or within TLS.
 
 use crate::tls::Speaker;
 use crate::{ConnectError, Endpoint, Endpoints, Options, Password, TlsProblem};
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::io;
+use syncline_tls::Socket;
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
-
-/// A stream of bytes to a server. What was written must be flushed: TLS may hold it back otherwise.
-#[derive(Debug)]
-pub struct Socket(Inner);
-
-#[derive(Debug)]
-enum Inner {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+use tokio_rustls::TlsStream;
 
 /// Makes connections to endpoints: plain or TLS, as each says, and never the one instead of the other.
 ///
@@ -73,13 +61,13 @@ impl Dialer {
             stream.set_nodelay(true)?;
             Ok(match &self.speaker {
                 Some(speaker) if endpoint.is_tls() => {
-                    Inner::Tls(Box::new(speaker.connect(endpoint.host(), stream).await?))
+                    TlsStream::from(speaker.connect(endpoint.host(), stream).await?).into()
                 }
                 // Never for an endpoint that asks for TLS: there is a speaker where one of them does.
-                _ => Inner::Plain(stream),
+                _ => Socket::from(stream),
             })
         };
-        dialed.await.map(Socket).map_err(|error| self.told(endpoint, error))
+        dialed.await.map_err(|error| self.told(endpoint, error))
     }
 
     /// What a failure on a connection to an endpoint means.
@@ -99,47 +87,5 @@ impl Dialer {
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dialer").field("endpoints", &self.endpoints).finish_non_exhaustive()
-    }
-}
-
-/// Does the same to whichever of the two it is.
-macro_rules! inner {
-    ($socket:expr, $stream:ident => $does:expr) => {
-        match &mut $socket.get_mut().0 {
-            Inner::Plain($stream) => $does,
-            Inner::Tls($stream) => $does,
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => Pin::new(stream).poll_read(context, buffer))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        inner!(self, stream => Pin::new(stream).poll_write(context, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        inner!(self, stream => Pin::new(stream).poll_write_vectored(context, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => Pin::new(stream).poll_flush(context))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => Pin::new(stream).poll_shutdown(context))
     }
 }
