@@ -1,10 +1,9 @@
 //! Where the servers are, and how a command connects to them: the one place where any does.
 
 use crate::failure::Failure;
+use crate::settings::read_bounded;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use syncline_client::{Client, Cursor, Dialer, Endpoint, Endpoints, Identity, Options, Password, Pem, Position, Tls};
@@ -42,16 +41,12 @@ pub(crate) struct ServersArg {
 const PASSWORD: &str = "SYNCLINE_PASSWORD";
 
 /// The largest file that a password is read from.
-const MAX_PASSWORD_FILE: u64 = 64 * 1024;
+const MAX_PASSWORD_FILE: usize = 64 * 1024;
 
 /// The password that a file holds; the newline that editors put behind it is no part of it.
 fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut secret = Vec::new();
-    let read = File::open(file).and_then(|open| open.take(MAX_PASSWORD_FILE + 1).read_to_end(&mut secret));
     let unread = |why: &dyn Display| Failure::Usage(format!("can't read a password from {}: {why}", file.display()));
-    if read.map_err(|error| unread(&error))? as u64 > MAX_PASSWORD_FILE {
-        return Err(unread(&format_args!("expected at most {MAX_PASSWORD_FILE} bytes")));
-    }
+    let mut secret = read_bounded(file, MAX_PASSWORD_FILE).map_err(|error| unread(&error))?;
     if secret.ends_with(b"\n") {
         secret.pop();
         if secret.ends_with(b"\r") {

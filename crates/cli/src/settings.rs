@@ -231,14 +231,23 @@ fn in_file(path: &Path, line: usize, key: &str, why: &impl fmt::Display) -> Stri
     format!("{}: line {line}: {key}: {why}", path.display())
 }
 
+/// Reads a file that has at most so many bytes.
+///
+/// # Errors
+/// What the system says, or that it has more.
+pub(crate) fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let and_one_more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path)?.take(and_one_more).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::other(format!("expected at most {most} bytes, found more")));
+    }
+    Ok(bytes)
+}
+
 /// Reads a file of text that is not too large.
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = Vec::new();
-    let most = u64::try_from(MAX_FILE).unwrap_or(u64::MAX);
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut text)?;
-    if text.len() > MAX_FILE {
-        return Err(io::Error::other(format!("expected at most {MAX_FILE} bytes, found more")));
-    }
+    let text = read_bounded(path, MAX_FILE)?;
     String::from_utf8(text).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();

@@ -547,34 +547,25 @@ impl Connection {
     }
 
     fn handle_message(&mut self, message: Message) {
-        match self.session {
-            Session::Open(_) => {
-                let tag = message.tag();
-                if let Err(text) = self.handle_request(message) {
-                    self.answer_now(Message::error(tag, text));
+        let tag = message.tag();
+        match (&self.session, message) {
+            (Session::Open(authorized), message) => {
+                let is_hello = matches!(message, Message::Hello(_));
+                match self.request(message).and_then(|request| authorized.grant(request)) {
+                    Ok(granted) => {
+                        self.hello |= is_hello;
+                        self.requests.push_granted(granted);
+                    }
+                    Err(text) => self.answer_now(Message::error(tag, text)),
                 }
             }
-            Session::Stranger { guesses } => match message {
-                Message::Auth(auth) => {
-                    self.session = Session::Verifying { guesses };
-                    self.requests.push_auth(auth);
-                }
-                other => self.answer_now(Message::error(other.tag(), text::BAD_MESSAGE_TYPE)),
-            },
-            Session::Verifying { .. } => debug_assert!(false, "nothing is read meanwhile"),
+            (Session::Stranger { guesses }, Message::Auth(auth)) => {
+                self.session = Session::Verifying { guesses: *guesses };
+                self.requests.push_auth(auth);
+            }
+            (Session::Stranger { .. }, _) => self.answer_now(Message::error(tag, text::BAD_MESSAGE_TYPE)),
+            (Session::Verifying { .. }, _) => debug_assert!(false, "nothing is read meanwhile"),
         }
-    }
-
-    /// # Errors
-    /// The text that refuses it.
-    fn handle_request(&mut self, message: Message) -> Result<(), Bytes> {
-        let is_hello = matches!(message, Message::Hello(_));
-        let request = self.request(message)?;
-        let Session::Open(authorized) = &self.session else { return Err(text::BAD_MESSAGE_TYPE.into()) };
-        let granted = authorized.grant(request)?;
-        self.hello |= is_hello;
-        self.requests.push_granted(granted);
-        Ok(())
     }
 
     /// What a message asks for, within the limits.
