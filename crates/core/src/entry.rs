@@ -18,6 +18,13 @@ pub struct Entry {
     pub revision: Revision,
 }
 
+impl Entry {
+    /// The bytes of key and value.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// A part of "what changed since a revision": keys at their latest state, each once, in the order of their revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
-use syncline_core::{PageError, Transaction};
+use syncline_core::{Entry, PageError, Transaction};
 use syncline_store::{ChangedError, Store};
 use syncline_tls::HANDSHAKE;
 use syncline_wire::{Message, Tag};
@@ -40,6 +40,9 @@ thread_local! {
 /// How much a connection has done before others have their turn: else one that asks for much at once, over and over, would
 /// make all others wait for all of it.
 const TURN: usize = 64;
+
+/// The bytes of keys and values that are read together: more only where the last one alone is larger.
+const READ_TOGETHER: usize = 64 * 1024;
 
 /// How long a connection that the server ends gets to take what it is owed.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -291,12 +294,13 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             return false;
         }
         let service = self.service;
-        let mut done = 0;
+        let (mut done, mut turn) = (0, TURN);
         while !self.has_lost_rights()
             && let Some(effect) = self.connection.poll_effect()
         {
             done += 1;
-            if done % TURN == 0 {
+            if done >= turn {
+                turn = done + TURN;
                 yield_now().await;
             }
             match effect {
@@ -306,8 +310,17 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     }
                 }
                 Effect::Read { key } => {
-                    let Some(entry) = self.still_granted(service.store.get(&key)).await else { break };
-                    self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
+                    // Many are found sooner together.
+                    let mut keys = vec![key];
+                    while keys.len() < TURN
+                        && let Some(key) = self.connection.poll_read()
+                    {
+                        keys.push(key);
+                    }
+                    done += keys.len() - 1;
+                    let entries = service.store.get_all(&keys, READ_TOGETHER);
+                    let Some(entries) = self.still_granted(entries).await else { break };
+                    self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
                 }
                 Effect::Changes { prefix, since, max_bytes } => {
                     let page = service.store.changed_since(since, &prefix, max_bytes);
@@ -334,6 +347,20 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
         }
         done > 0
+    }
+
+    /// Answers so many reads, or as many as there are entries; the rest is asked for again, when there is room.
+    fn handle_entries(&mut self, asked: usize, entries: Result<Vec<Option<Entry>>, Arc<str>>) {
+        match entries {
+            Ok(entries) => {
+                let is_all = entries.len() == asked;
+                entries.into_iter().for_each(|entry| self.connection.handle_entry(Ok(entry)));
+                if !is_all {
+                    self.connection.take_back_reads();
+                }
+            }
+            Err(reason) => (0..asked).for_each(|_| self.connection.handle_entry(Err(reason.clone()))),
+        }
     }
 
     /// Gives a transaction to the committer, or keeps it until there is room.

@@ -17,6 +17,7 @@ pub use disk::{
 };
 pub use memory::MemoryStore;
 
+use bytes::Bytes;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -70,6 +71,31 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`Unavailable`] where the engine can't tell.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send;
+
+    /// The latest states of keys, as of the same time or one after the other, in their order: of the first, and of as many
+    /// more as are there until keys and values fill `max_bytes`; the last may pass that. An engine that finds many keys
+    /// sooner together than one by one does.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where the engine can't tell.
+    fn get_all(
+        &self,
+        keys: &[Bytes],
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Option<Entry>>, Unavailable>> + Send {
+        async move {
+            let (mut entries, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+            for key in keys {
+                if !entries.is_empty() && bytes >= max_bytes {
+                    break;
+                }
+                let entry = self.get(key).await?;
+                bytes += entry.as_ref().map_or(0, Entry::bytes);
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
 
     /// What changed since a revision of the keys under a prefix: each key once, at its latest, in the order of revisions.
     /// A page ends with the transaction that fills `max_bytes` of PUT frames, or after a bounded amount of work, or at

@@ -3,6 +3,7 @@
 use crate::decide::Decider;
 use crate::index::{Index, Record};
 use crate::{ChangedError, Clock, DiskOptions, Feed, Stats, Store, Unavailable, new_store_id, now};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -125,6 +126,11 @@ impl Store for MemoryStore {
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
         let record = self.index.read().get(key).cloned();
         Ok(record.map(|record| record.entry()))
+    }
+
+    async fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Result<Vec<Option<Entry>>, Unavailable> {
+        let records = self.index.read().get_all(keys, max_bytes);
+        Ok(Record::entries_of(&records))
     }
 
     async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {

@@ -154,6 +154,10 @@ impl Store for OnDisk {
         self.store.get(key).await
     }
 
+    async fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Result<Vec<Option<Entry>>, Unavailable> {
+        self.store.get_all(keys, max_bytes).await
+    }
+
     async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         self.store.changed_since(since, prefix, max_bytes).await
     }
@@ -183,6 +187,21 @@ mod checks {
         assert_eq!(block_on(store.changed_since(Revision::ZERO, b"", 1000)).unwrap().entries, []);
         assert_ne!(store.id(), open().id());
         assert_eq!(store.id(), store.id());
+    }
+
+    pub(super) fn keys_are_read_together_as_far_as_there_is_room<S: Store>(open: fn() -> S) {
+        let store = open();
+        commit(&store, [put("a", "one", 1), put("gone", "x", 1), put("b", "two", 1)]);
+        commit(&store, [delete("gone", 2)]);
+        let keys = ["b", "none", "a", "gone", "a"].map(Bytes::from);
+        let one_by_one: Vec<_> = keys.iter().map(|key| block_on(store.get(key)).unwrap()).collect();
+        assert_eq!(block_on(store.get_all(&keys, usize::MAX)).unwrap(), one_by_one);
+        // The first has 4 bytes, the second is not there, the third has 4, and so has the tombstone.
+        for (max_bytes, expected) in [(0, 1), (4, 1), (5, 3), (8, 3), (9, 4), (12, 4), (13, 5)] {
+            let read = block_on(store.get_all(&keys, max_bytes)).unwrap();
+            assert_eq!(read, one_by_one[..expected], "{max_bytes} bytes");
+        }
+        assert_eq!(block_on(store.get_all(&[], 100)).unwrap(), []);
     }
 
     pub(super) fn a_put_is_accepted_at_the_next_version_only<S: Store>(open: fn() -> S) {
@@ -543,6 +562,7 @@ macro_rules! contract {
         contract!($engine, $open, [
             a_new_store_is_empty_and_has_an_id_of_its_own,
             a_put_is_accepted_at_the_next_version_only,
+            keys_are_read_together_as_far_as_there_is_room,
             a_first_put_may_carry_any_version_from_1_on,
             what_was_refused_against_is_visible,
             a_batch_sees_its_own_earlier_transactions,

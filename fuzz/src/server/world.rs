@@ -296,10 +296,36 @@ impl World {
                     Done::Verdict(lies.as_mut().and_then(|input| (byte(input) % 4 != 0).then(|| rights(input))))
                 }
                 (_, Effect::Status) => Done::Status,
+                (None, Effect::Read { key }) => {
+                    self.read_together(key);
+                    continue;
+                }
                 (Some(input), effect) if !self.is_true => self.lie(input, effect),
                 (_, effect) => self.tell(effect),
             };
             if is_page { &mut self.pages } else { &mut self.done }.push_back(done);
+        }
+    }
+
+    /// As the server's driver does it: what the store has no room for is asked for again.
+    fn read_together(&mut self, first: Bytes) {
+        let mut keys = vec![first];
+        while let Some(key) = self.connection.poll_read() {
+            self.check_rights(&Effect::Read { key: key.clone() });
+            keys.push(key);
+        }
+        if !self.done.is_empty() {
+            // Those before are answered first.
+            let read = keys.into_iter().map(|key| self.tell(Effect::Read { key }));
+            let read: Vec<_> = read.collect();
+            return self.done.extend(read);
+        }
+        let entries = block_on(self.store.get_all(&keys, PAGE)).unwrap_or_default();
+        assert!(!entries.is_empty(), "the first is always read");
+        let is_all = entries.len() == keys.len();
+        entries.into_iter().for_each(|entry| self.connection.handle_entry(Ok(entry)));
+        if !is_all {
+            self.connection.take_back_reads();
         }
     }
 

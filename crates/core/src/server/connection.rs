@@ -321,6 +321,18 @@ impl Connection {
         })
     }
 
+    /// Another key that can be read together with that of an [`Effect::Read`] which was just asked for: each is answered
+    /// as that is.
+    pub fn poll_read(&mut self) -> Option<Bytes> {
+        let room = self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent());
+        if self.behind || self.wants_page() { None } else { self.requests.start_get(room) }
+    }
+
+    /// Reads that are not answered yet were not done, and are to be asked for again.
+    pub fn take_back_reads(&mut self) {
+        self.requests.take_back();
+    }
+
     /// What the password of [`Effect::Verify`] gives the right to; `None`: it is wrong. After three wrong ones the
     /// connection ends.
     pub fn handle_verdict(&mut self, verdict: Option<Arc<Rights>>) {

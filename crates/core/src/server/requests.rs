@@ -221,6 +221,27 @@ impl Requests {
         }
     }
 
+    /// The key of the next request, if that is a GET that may start now.
+    pub(super) fn start_get(&mut self, room: usize) -> Option<Bytes> {
+        while matches!(self.queue.get(self.started), Some(Request::Answered(_))) {
+            self.started += 1;
+        }
+        match self.queue.get(self.started)? {
+            Request::Read(Read::Get(_)) => match self.start(room)? {
+                Start::Get(key) => Some(key),
+                Start::Write(_) | Start::Status | Start::Verify(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What was given out and is not answered is to be given out again: it was not done. Only reads are given out.
+    pub(super) fn take_back(&mut self) {
+        debug_assert!(self.writing == 0, "writes can't be taken back");
+        self.started = self.decided;
+        self.reading = 0;
+    }
+
     /// Answers the earliest request that was given out; `answer` hands it back where it is no answer to such a one.
     pub(super) fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
         while self.decided < self.started && matches!(self.queue.get(self.decided), Some(Request::Answered(_))) {

@@ -8,8 +8,9 @@ use super::maintenance::{self, Maintenance};
 use super::record::Encoder;
 use super::recovery::{Recovered, recover, settle};
 use crate::decide::Decider;
-use crate::index::Index;
+use crate::index::{Index, Record};
 use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -296,6 +297,11 @@ impl<F: Files> Store for Engine<F> {
         Ok(record.map(|record| record.entry()))
     }
 
+    async fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Result<Vec<Option<Entry>>, Unavailable> {
+        let records = self.shared.index.read().get_all(keys, max_bytes);
+        Ok(Record::entries_of(&records))
+    }
+
     async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         self.shared.index.read().page(since, prefix, max_bytes)
     }
@@ -334,6 +340,14 @@ impl Store for DiskStore {
 
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send {
         self.0.get(key)
+    }
+
+    fn get_all(
+        &self,
+        keys: &[Bytes],
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Option<Entry>>, Unavailable>> + Send {
+        self.0.get_all(keys, max_bytes)
     }
 
     fn changed_since(

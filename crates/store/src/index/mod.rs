@@ -120,6 +120,21 @@ impl Index {
         }
     }
 
+    /// The latest states of keys, in their order: of the first, and of as many more as fit into so many bytes of keys and
+    /// values; the last may pass that.
+    pub(crate) fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Vec<Option<Record>> {
+        let mut found = Vec::with_capacity(keys.len());
+        self.find_all(keys.iter().map(Bytes::as_ref), &mut found);
+        let records = found.iter().map(|found| found.slot.and_then(|slot| self.slots.get(slot)));
+        let mut bytes = 0;
+        let fits = |(number, record): &(usize, Option<&Record>)| {
+            let has_room = *number == 0 || bytes < max_bytes;
+            bytes += record.map_or(0, |record| record.key().len() + record.value_length());
+            has_room
+        };
+        records.enumerate().take_while(fits).map(|(_, record)| record.cloned()).collect()
+    }
+
     /// Takes in many states of keys. Revisions only grow.
     pub(crate) fn extend(&mut self, records: &mut Vec<Record>, found: &mut Vec<Found>) {
         self.find_all(records.iter().map(Record::key), found);

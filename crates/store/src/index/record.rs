@@ -94,23 +94,37 @@ impl Record {
 
     /// The entries of records, in their order. Keys and values are parts of one allocation.
     pub(crate) fn entries(records: &[&Self]) -> Vec<Entry> {
-        let mut bytes =
-            Vec::with_capacity(records.iter().map(|record| record.key().len() + record.value_length()).sum());
+        let mut rest = Self::all_bytes(records.iter().copied());
+        records.iter().map(|record| record.entry_of(&mut rest)).collect()
+    }
+
+    /// The same, where some are not there.
+    pub(crate) fn entries_of(records: &[Option<Self>]) -> Vec<Option<Entry>> {
+        let mut rest = Self::all_bytes(records.iter().flatten());
+        records.iter().map(|record| Some(record.as_ref()?.entry_of(&mut rest))).collect()
+    }
+
+    /// Keys and values, one after the other.
+    fn all_bytes<'a>(records: impl Iterator<Item = &'a Self> + Clone) -> Bytes {
+        let length = records.clone().map(|record| record.key().len() + record.value_length()).sum();
+        let mut bytes = Vec::with_capacity(length);
         for record in records {
             bytes.extend_from_slice(record.key());
             bytes.extend_from_slice(record.value().unwrap_or_default());
         }
-        let mut rest = Bytes::from(bytes);
-        let entry = |record: &&Self| {
-            let key = rest.split_to(record.key().len());
-            let value = rest.split_to(record.value_length());
-            let value = record.value().is_some().then_some(value);
-            Entry { key, value, version: record.version(), revision: record.revision() }
-        };
-        records.iter().map(entry).collect()
+        bytes.into()
     }
 
-    fn value_length(&self) -> usize {
+    /// The entry, of the key and the value that come first in [`Record::all_bytes`].
+    fn entry_of(&self, rest: &mut Bytes) -> Entry {
+        let key = rest.split_to(self.key().len());
+        let value = rest.split_to(self.value_length());
+        let value = self.value().is_some().then_some(value);
+        Entry { key, value, version: self.version(), revision: self.revision() }
+    }
+
+    /// The bytes of the value.
+    pub(crate) fn value_length(&self) -> usize {
         self.value().unwrap_or_default().len()
     }
 
