@@ -51,6 +51,16 @@ impl Field {
         self.enough.load(Ordering::Relaxed)
     }
 
+    /// Numbers what is done over and over: so many times at the least, and then on until the attack is to end.
+    pub(super) fn laps(&self, least: usize) -> impl Iterator<Item = usize> + Send {
+        (0..).take_while(move |done| {
+            if *done == least {
+                self.enough();
+            }
+            *done < least || !self.is_over()
+        })
+    }
+
     /// The attack is to end.
     pub(super) fn end(&self) {
         self.over.send_replace(true);

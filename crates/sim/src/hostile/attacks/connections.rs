@@ -108,14 +108,9 @@ async fn come_and_go(field: Arc<Field>) -> Result<(), Fault> {
     let each = field.scale.of(1000, 50);
     field
         .side_by_side(LANES, |field, _| async move {
-            let mut gone = 0;
-            while gone < each || !field.is_over() {
-                gone += 1;
-                if gone == each {
-                    field.enough();
-                }
+            for number in field.laps(each) {
                 let mut link = field.target.connect().await?;
-                match gone % 4 {
+                match number % 4 {
                     0 => link.reset()?,
                     1 => {
                         let _ = link.send(&encoded(&Message::get(tag(0), "absent")), 1).await;

@@ -163,12 +163,8 @@ async fn garbage(field: Arc<Field>) -> Result<(), Fault> {
     let each = field.scale.of(400, 20);
     field
         .side_by_side(LANES, |field, lane| async move {
-            let (mut random, mut sent) = (Random::new(u64::try_from(lane).unwrap_or(0)), 0);
-            while sent < each || !field.is_over() {
-                sent += 1;
-                if sent == each {
-                    field.enough();
-                }
+            let mut random = Random::new(u64::try_from(lane).unwrap_or(0));
+            for _ in field.laps(each) {
                 let length = random.below(GARBAGE_BYTES);
                 let bytes: Vec<u8> = (0..length).map(|at| byte(&mut random, at, lane)).collect();
                 let mut link = field.target.connect().await?;

@@ -34,16 +34,12 @@ async fn no_tls(field: Arc<Field>) -> Result<(), Fault> {
     let each = field.scale.of(500, 20);
     field
         .side_by_side(LANES, move |field, lane| async move {
-            let (mut random, mut sent) = (Random::new(u64::try_from(lane).unwrap_or(0)), 0);
-            while sent < each || !field.is_over() {
-                sent += 1;
-                if sent == each {
-                    field.enough();
-                }
+            let mut random = Random::new(u64::try_from(lane).unwrap_or(0));
+            for number in field.laps(each) {
                 let mut bytes: Vec<u8> =
                     (0..random.below(600)).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
-                if sent % 2 == 0 {
-                    bytes.splice(0..0, beginning(sent));
+                if number % 2 == 0 {
+                    bytes.splice(0..0, beginning(number));
                 }
                 let mut tcp = field.target.tcp().await?;
                 let _ = tcp.write_all(&bytes).await;
@@ -137,16 +133,13 @@ async fn key_updates(field: Arc<Field>) -> Result<(), Fault> {
     let least = field.scale.of(500, 50);
     field
         .side_by_side(updating(field.scale), move |field, _| async move {
-            let (mut link, mut done) = (field.target.greet().await?, 0);
-            while done < least || !field.is_over() {
+            let mut link = field.target.greet().await?;
+            for number in field.laps(least) {
                 for _ in 0..CHANGES {
                     link.update_keys()?;
                 }
-                expect_error(&link.ask(&Message::get(tag(done), "absent")).await?, tag(done), "\"absent\": not found")?;
-                done += 1;
-                if done == least {
-                    field.enough();
-                }
+                let absent = Message::get(tag(number), "absent");
+                expect_error(&link.ask(&absent).await?, tag(number), "\"absent\": not found")?;
             }
             Ok(())
         })

@@ -44,16 +44,12 @@ struct Flood {
 async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
     field
         .side_by_side(lanes(field.scale), move |field, _| async move {
-            let (mut link, mut first) = (field.target.greet().await?, 0);
-            while first < of.least || !field.is_over() {
-                let batch = first..first + of.at_once;
+            let mut link = field.target.greet().await?;
+            for number in field.laps(of.least.div_ceil(of.at_once)) {
+                let batch = number * of.at_once..(number + 1) * of.at_once;
                 link.send(&all_encoded(batch.clone().map(of.request)), of.at_once).await?;
                 for number in batch {
                     (of.check)(number, &link.answer().await?)?;
-                }
-                first += of.at_once;
-                if first >= of.least {
-                    field.enough();
                 }
             }
             Ok(())

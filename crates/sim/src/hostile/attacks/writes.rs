@@ -42,15 +42,10 @@ async fn transactions(field: Arc<Field>) -> Result<(), Fault> {
         .side_by_side(bombers(field.scale), move |field, lane| async move {
             let mut link = field.target.greet().await?;
             let bombs = all_encoded((0..AT_ONCE).map(|number| bomb(lane, number)));
-            let mut sent = 0;
-            while sent < least || !field.is_over() {
+            for _ in field.laps(least) {
                 link.send(&bombs, AT_ONCE).await?;
                 for number in 0..AT_ONCE {
                     expect_error(&link.answer().await?, tag(number), "stale put: \"absent\"")?;
-                }
-                sent += 1;
-                if sent == least {
-                    field.enough();
                 }
             }
             Ok(())
@@ -91,8 +86,7 @@ async fn bad_transactions(field: Arc<Field>) -> Result<(), Fault> {
     let least = field.scale.of(50, 5);
     field
         .side_by_side(bombers(field.scale), move |field, lane| async move {
-            let mut done = 0;
-            while done < least || !field.is_over() {
+            for _ in field.laps(least) {
                 let mut link = field.target.greet().await?;
                 let Message::Txn(mut twice) = bomb(lane, 0) else { return Ok(()) };
                 // The first one, once more, in the place of the last.
@@ -111,10 +105,6 @@ async fn bad_transactions(field: Arc<Field>) -> Result<(), Fault> {
                 expect_error(&link.answer().await?, tag(1), "")?;
                 if !link.drain(usize::MAX).await {
                     return Err(Fault::wrong("the end of the connection", "that it stays"));
-                }
-                done += 1;
-                if done == least {
-                    field.enough();
                 }
             }
             Ok(())
