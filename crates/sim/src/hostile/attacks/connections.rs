@@ -1,9 +1,9 @@
 //! Connections, many at once and many after each other.
 
-use super::{Attack, IDLE, NOTHING, expect, expect_error, tag};
+use super::{Attack, IDLE, PLAIN, expect, expect_error, tag};
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded, encoded};
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Tag, Version};
@@ -24,11 +24,10 @@ const LANES: usize = 8;
 pub(super) const TOO_MANY: Attack = Attack {
     name: "too-many-connections",
     does: "more connections than there are places, as fast as they can be opened; those that were let in are served, the others told",
-    needs: Mode::Plain,
     flags: &["--max-connections", "1000"],
     bound: |_| Bound::new("max-connections", PLACES, PLACES, IDLE).files(PLACES + OTHERS),
-    prepare: NOTHING,
     play: |field| Box::pin(too_many(field)),
+    ..PLAIN
 };
 
 async fn too_many(field: Arc<Field>) -> Result<(), Fault> {
@@ -97,11 +96,9 @@ async fn refused_or_closed(link: &mut Link) -> Result<(), Fault> {
 pub(super) const COME_AND_GO: Attack = Attack {
     name: "come-and-go",
     does: "connections are opened and closed, reset, or left within a frame, as fast as they can be",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |_| Bound::new("what a connection holds, for those that are open", "48 KiB", 2000, IDLE),
-    prepare: NOTHING,
     play: |field| Box::pin(come_and_go(field)),
+    ..PLAIN
 };
 
 async fn come_and_go(field: Arc<Field>) -> Result<(), Fault> {
@@ -142,8 +139,6 @@ const STAY: usize = 64;
 pub(super) const SEVENTY_THOUSAND: Attack = Attack {
     name: "seventy-thousand",
     does: "70,000 connections one after another; each writes under its own number and reads it; the first ones stay, and hear nothing of those whose number has wrapped",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         Bound::new(
             "what a key takes, and a connection that is open",
@@ -153,8 +148,8 @@ pub(super) const SEVENTY_THOUSAND: Attack = Attack {
         )
         .and(2000 * IDLE)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(seventy_thousand(field)),
+    ..PLAIN
 };
 
 async fn seventy_thousand(field: Arc<Field>) -> Result<(), Fault> {
@@ -227,11 +222,9 @@ const fn idle(scale: Scale) -> usize {
 pub(super) const MANY_IDLE: Attack = Attack {
     name: "idle",
     does: "thousands of connections say HELLO, and then nothing; in the end each is served",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| Bound::new("what a connection holds", "48 KiB", idle(scale), IDLE),
-    prepare: NOTHING,
     play: |field| Box::pin(hold_idle(field)),
+    ..PLAIN
 };
 
 async fn hold_idle(field: Arc<Field>) -> Result<(), Fault> {

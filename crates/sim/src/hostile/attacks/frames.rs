@@ -1,10 +1,10 @@
 //! Frames that are never finished, that claim to be huge, or are none.
 
-use super::{Attack, IDLE, NOTHING, expect_error, tag};
+use super::{Attack, IDLE, PLAIN, expect_error, tag};
 use crate::Random;
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::encoded;
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Put, TxnOperation, Version};
 
@@ -34,8 +34,6 @@ const fn half_puts(scale: Scale) -> usize {
 pub(super) const HALF_PUTS: Attack = Attack {
     name: "half-puts",
     does: "thousands of connections each send half of the largest PUT, and hold it open",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         Bound::new(
             "max-entry + a read, per connection",
@@ -44,8 +42,8 @@ pub(super) const HALF_PUTS: Attack = Attack {
             Put::MAX_ENTRY + READ,
         )
     },
-    prepare: NOTHING,
     play: |field| Box::pin(hold_half(field, half_puts, large_put())),
+    ..PLAIN
 };
 
 const fn half_transactions(scale: Scale) -> usize {
@@ -55,8 +53,6 @@ const fn half_transactions(scale: Scale) -> usize {
 pub(super) const HALF_TRANSACTIONS: Attack = Attack {
     name: "half-transactions",
     does: "connections each send half of the largest TXN, and hold it open",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         let frame = TRANSACTION + OPERATIONS * 32;
         Bound::new(
@@ -66,8 +62,8 @@ pub(super) const HALF_TRANSACTIONS: Attack = Attack {
             frame + READ,
         )
     },
-    prepare: NOTHING,
     play: |field| Box::pin(hold_half(field, half_transactions, large_transaction())),
+    ..PLAIN
 };
 
 /// The largest PUT that is not refused for its size; for its version it is.
@@ -110,11 +106,9 @@ const fn claims(scale: Scale) -> usize {
 pub(super) const CLAIMS: Attack = Attack {
     name: "claims",
     does: "connections send frames that claim gigabytes, and go on sending them",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| Bound::new("passed over in pieces, per connection", "48 KiB", claims(scale), IDLE),
-    prepare: NOTHING,
     play: |field| Box::pin(claim(field)),
+    ..PLAIN
 };
 
 /// Each sends the beginning of such a frame, is refused at once, and sends on; what is after it is not reached.
@@ -152,11 +146,9 @@ fn claiming(number: usize) -> Vec<u8> {
 pub(super) const GARBAGE: Attack = Attack {
     name: "garbage",
     does: "connections send random bytes, one after the other",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |_| Bound::new("max-entry + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ),
-    prepare: NOTHING,
     play: |field| Box::pin(garbage(field)),
+    ..PLAIN
 };
 
 async fn garbage(field: Arc<Field>) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! What is done to TLS itself.
 
-use super::{Attack, NOTHING, expect_error, tag};
+use super::{Attack, PLAIN, expect_error, tag};
 use crate::Random;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::{Fault, Mode};
@@ -24,10 +24,9 @@ pub(super) const NO_TLS: Attack = Attack {
     name: "no-tls",
     does: "connections send anything but TLS, and things that begin like it, to a server that speaks TLS",
     needs: Mode::Tls,
-    flags: &[],
     bound: |_| Bound::new("a handshake, for those that are open and those that are told why", "64 KiB", 512, HANDSHAKE),
-    prepare: NOTHING,
     play: |field| Box::pin(no_tls(field)),
+    ..PLAIN
 };
 
 async fn no_tls(field: Arc<Field>) -> Result<(), Fault> {
@@ -87,8 +86,8 @@ pub(super) const HALF: Attack = Attack {
             HANDSHAKE,
         )
     },
-    prepare: NOTHING,
     play: |field| Box::pin(half_handshakes(field)),
+    ..PLAIN
 };
 
 async fn half_handshakes(field: Arc<Field>) -> Result<(), Fault> {
@@ -119,10 +118,9 @@ pub(super) const RENEGOTIATION: Attack = Attack {
     name: "key-updates",
     does: "connections change the keys of TLS 1.3 over and over (there is no renegotiation in it, nor in rustls' TLS 1.2)",
     needs: Mode::Tls,
-    flags: &[],
     bound: |scale| Bound::new("a connection", "1 MiB and what is being written", updating(scale), super::UNSENT),
-    prepare: NOTHING,
     play: |field| Box::pin(key_updates(field)),
+    ..PLAIN
 };
 
 const fn updating(scale: Scale) -> usize {

@@ -39,8 +39,17 @@ pub struct Attack {
     pub(super) play: Play,
 }
 
-/// Nothing is needed.
-const NOTHING: Play = |_| Box::pin(async { Ok(()) });
+/// What most of them have in common: any server will do, as it is by default, and nothing has to be there before.
+const PLAIN: Attack = Attack {
+    name: "",
+    does: "",
+    needs: Mode::Plain,
+    flags: &[],
+    bound: |_| Bound::new("", "", 0, 0),
+    prepare: |_| Box::pin(async { Ok(()) }),
+    // So that one that has none of its own is found.
+    play: |_| Box::pin(async { Err(Fault::wrong("an attack", "none")) }),
+};
 
 /// All of them.
 pub const ATTACKS: [Attack; 28] = [

@@ -1,9 +1,9 @@
 //! Those who ask, and do not read what they are sent; or hardly.
 
-use super::{Attack, LARGE, NOTHING, OUTPUT_ROOM, UNSENT, expect, tag};
+use super::{Attack, LARGE, OUTPUT_ROOM, PLAIN, UNSENT, expect, tag};
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded};
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::time::Duration;
 use syncline_wire::{Message, Put, Tag, Version};
@@ -65,11 +65,10 @@ const fn readers(scale: Scale) -> usize {
 pub(super) const NEVER_READING: Attack = Attack {
     name: "never-reading",
     does: "connections ask for large values, as many as are taken, and read none; in the end some do, and each answer is there",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| Bound::new("max-unsent, per connection", "1 MiB and what is being written", readers(scale), UNSENT),
     prepare: |field| Box::pin(write_large(field)),
     play: |field| Box::pin(never_reading(field)),
+    ..PLAIN
 };
 
 async fn never_reading(field: Arc<Field>) -> Result<(), Fault> {
@@ -98,13 +97,12 @@ const fn slow_readers(scale: Scale) -> usize {
 pub(super) const BYTE_A_SECOND: Attack = Attack {
     name: "byte-a-second",
     does: "connections ask for large values, and read a byte a second; in the end some read it all, and each answer is there",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         Bound::new("max-unsent, per connection", "1 MiB and what is being written", slow_readers(scale), UNSENT)
     },
     prepare: |field| Box::pin(write_large(field)),
     play: |field| Box::pin(byte_a_second(field)),
+    ..PLAIN
 };
 
 async fn byte_a_second(field: Arc<Field>) -> Result<(), Fault> {
@@ -133,8 +131,6 @@ const fn listeners(scale: Scale) -> usize {
 pub(super) const NEVER_READING_WRITES: Attack = Attack {
     name: "never-reading-writes",
     does: "base connections, to which every write is broadcast, read nothing while another writes large values as fast as it can; in the end some read, and are at the latest of every key",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         Bound::new(
             "recent-log, and what is being written, per connection",
@@ -144,8 +140,8 @@ pub(super) const NEVER_READING_WRITES: Attack = Attack {
         )
         .and(LOG)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(never_reading_writes(field)),
+    ..PLAIN
 };
 
 async fn never_reading_writes(field: Arc<Field>) -> Result<(), Fault> {

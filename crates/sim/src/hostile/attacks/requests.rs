@@ -1,9 +1,9 @@
 //! Floods of requests that are cheap to make, each of which is answered.
 
-use super::{Attack, NOTHING, UNSENT, expect_error, tag};
+use super::{Attack, PLAIN, UNSENT, expect_error, tag};
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::all_encoded;
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Revision, Tag};
 
@@ -60,14 +60,12 @@ async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
 pub(super) const TAGS: Attack = Attack {
     name: "tags",
     does: "each connection uses every tag from 1 to 65,535, and goes around again; each answer is its own",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let least = field.scale.of(AROUND, AROUND);
         Box::pin(flood(field, Flood { at_once: 512, least, request: absent, check: is_absent }))
     },
+    ..PLAIN
 };
 
 fn absent(number: usize) -> Message {
@@ -81,24 +79,19 @@ fn is_absent(number: usize, answer: &Message) -> Result<(), Fault> {
 pub(super) const SAME_TAG: Attack = Attack {
     name: "same-tag",
     does: "thousands of requests in flight have the same tag; the answers come in their order",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let request = |number| Message::get(SAME, format!("absent/{number}"));
         let check = |number, answer: &Message| expect_error(answer, SAME, &format!("\"absent/{number}\": not found"));
         Box::pin(flood(field, Flood { at_once: 4000, least: 8000, request, check }))
     },
+    ..PLAIN
 };
 
 pub(super) const AUTHS: Attack = Attack {
     name: "auths",
     does: "connections show the longest passwords to a server that asks for none",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let request = |number| Message::auth(tag(number), vec![b'p'; PASSWORD]);
         let check =
@@ -106,30 +99,26 @@ pub(super) const AUTHS: Attack = Attack {
         let least = field.scale.of(256, 16);
         Box::pin(flood(field, Flood { at_once: 16, least, request, check }))
     },
+    ..PLAIN
 };
 
 pub(super) const HELLOS: Attack = Attack {
     name: "hellos",
     does: "connections say HELLO thousands of times; all but the first are refused",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let request = |number| Message::hello(tag(number), "");
         let check =
             |number, answer: &Message| expect_error(answer, tag(number), "messages of kind HELLO cannot be applied");
         Box::pin(flood(field, Flood { at_once: 500, least: 5000, request, check }))
     },
+    ..PLAIN
 };
 
 pub(super) const BARRIERS: Attack = Attack {
     name: "barriers",
     does: "connections send MARKs, hundreds at once",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let request = |number| Message::mark(tag(number), Revision::ZERO);
         let check = |number, answer: &Message| match answer {
@@ -138,31 +127,28 @@ pub(super) const BARRIERS: Attack = Attack {
         };
         Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
     },
+    ..PLAIN
 };
 
 pub(super) const ERRORS: Attack = Attack {
     name: "errors",
     does: "connections send ERRORs, as only servers may",
-    needs: Mode::Plain,
-    flags: &[],
     bound,
-    prepare: NOTHING,
     play: |field| {
         let request = |number| Message::error(tag(number), "stale put");
         let check =
             |number, answer: &Message| expect_error(answer, tag(number), "messages of kind ERROR cannot be applied");
         Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
     },
+    ..PLAIN
 };
 
 pub(super) const STATUSES: Attack = Attack {
     name: "statuses",
     does: "connections ask for the status, hundreds of times at once, while a thousand others are silent",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| bound(scale).and(silent(scale) * super::IDLE),
-    prepare: NOTHING,
     play: |field| Box::pin(statuses(field)),
+    ..PLAIN
 };
 
 async fn statuses(field: Arc<Field>) -> Result<(), Fault> {

@@ -1,9 +1,9 @@
 //! WATCH and LIST, of very much and of very many.
 
-use super::{Attack, NOTHING, OUTPUT_ROOM, PAGE, fill, tag};
+use super::{Attack, OUTPUT_ROOM, PAGE, PLAIN, fill, tag};
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::all_encoded;
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use syncline_wire::{Message, Revision};
 
@@ -28,14 +28,12 @@ const fn watchers(scale: Scale) -> usize {
 pub(super) const PREFIXES: Attack = Attack {
     name: "prefixes",
     does: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         let name = "256 prefixes of max-key, twice, and unsent requests, per connection";
         Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::UNSENT)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(prefixes(field)),
+    ..PLAIN
 };
 
 async fn prefixes(field: Arc<Field>) -> Result<(), Fault> {
@@ -77,8 +75,6 @@ const fn keys(scale: Scale) -> usize {
 pub(super) const EVERYTHING: Attack = Attack {
     name: "everything",
     does: "connections watch and list all keys of a large store, many times at once, and read none",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         let name = "what is being written, and two pages, per connection";
         Bound::new(name, "128 KiB + 2 × 64 KiB", greedy(scale), OUTPUT_ROOM + 2 * PAGE)
@@ -90,6 +86,7 @@ pub(super) const EVERYTHING: Attack = Attack {
         })
     },
     play: |field| Box::pin(everything(field)),
+    ..PLAIN
 };
 
 async fn everything(field: Arc<Field>) -> Result<(), Fault> {

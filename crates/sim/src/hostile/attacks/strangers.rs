@@ -1,6 +1,6 @@
 //! Those whom nobody knows, before a server that has users. Each comes from one of a few addresses.
 
-use super::{Attack, IDLE, NOTHING, expect_error, tag};
+use super::{Attack, IDLE, PLAIN, expect_error, tag};
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, Target};
 use crate::hostile::{Fault, Mode};
@@ -36,13 +36,12 @@ pub(super) const GUESSES: Attack = Attack {
     name: "guesses",
     does: "hundreds of connections from three addresses guess passwords; who knows one comes in meanwhile, from another address and from one of those",
     needs: Mode::Users,
-    flags: &[],
     bound: |_| {
         let name = "max-strangers; a verification for every second processor";
         Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER).and(at_once() * VERIFICATION)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(guesses(field)),
+    ..PLAIN
 };
 
 async fn guesses(field: Arc<Field>) -> Result<(), Fault> {
@@ -131,8 +130,8 @@ pub(super) const CROWD: Attack = Attack {
         // Those who are told that there is no place, and the user who comes in.
         Bound::new(name, "1,024", all, STRANGER).and(VERIFICATION).files(all + 64 + 16)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(silent(field)),
+    ..PLAIN
 };
 
 async fn silent(field: Arc<Field>) -> Result<(), Fault> {

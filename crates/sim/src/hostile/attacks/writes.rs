@@ -1,10 +1,10 @@
 //! Writes that cost the server much, or should.
 
 use super::hashes::{self, Set};
-use super::{Attack, NOTHING, UNSENT, expect, expect_error, fill, tag};
+use super::{Attack, PLAIN, UNSENT, expect, expect_error, fill, tag};
+use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded};
-use crate::hostile::{Fault, Mode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use syncline_wire::{Message, TxnOperation, Version};
@@ -26,14 +26,12 @@ const fn bombers(scale: Scale) -> usize {
 pub(super) const TRANSACTIONS: Attack = Attack {
     name: "transactions",
     does: "connections send the largest transactions, several at once, each of which fails at its last operation",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         let name = "max-queue; max-unsent and two frames, per connection";
         Bound::new(name, "16 MiB; 1 MiB + 2 × 1 MiB", bombers(scale), UNSENT + 2 * TRANSACTION).and(QUEUE)
     },
-    prepare: NOTHING,
     play: |field| Box::pin(transactions(field)),
+    ..PLAIN
 };
 
 async fn transactions(field: Arc<Field>) -> Result<(), Fault> {
@@ -68,8 +66,6 @@ fn bomb(lane: usize, number: usize) -> Message {
 pub(super) const BAD_TRANSACTIONS: Attack = Attack {
     name: "bad-transactions",
     does: "transactions that name a key twice, and then one whose operation does not exist, on one connection after the other",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| {
         Bound::new(
             "max-unsent and two frames, per connection",
@@ -78,8 +74,8 @@ pub(super) const BAD_TRANSACTIONS: Attack = Attack {
             UNSENT + 2 * TRANSACTION,
         )
     },
-    prepare: NOTHING,
     play: |field| Box::pin(bad_transactions(field)),
+    ..PLAIN
 };
 
 async fn bad_transactions(field: Arc<Field>) -> Result<(), Fault> {
@@ -122,11 +118,10 @@ const fn colliding_keys(scale: Scale) -> usize {
 pub(super) const COLLIDING: Attack = Attack {
     name: "colliding-keys",
     does: "keys are written and read that collide under hashes without a secret; beside them, as many that do not",
-    needs: Mode::Plain,
-    flags: &[],
     bound: |scale| Bound::new("what a key takes", "1,024 bytes", 3 * colliding_keys(scale), 1024).and(UNSENT),
     prepare: |field| Box::pin(write_colliding(field)),
     play: |field| Box::pin(colliding(field)),
+    ..PLAIN
 };
 
 async fn write_colliding(field: Arc<Field>) -> Result<(), Fault> {
