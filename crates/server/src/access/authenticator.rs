@@ -47,7 +47,7 @@ pub(crate) struct Authenticator {
     /// The memory that verifications need, for the next ones: at most as many as run at once.
     workspaces: Arc<Mutex<Vec<Workspace>>>,
     guesses: Mutex<Guesses>,
-    pub(crate) strangers: Arc<Strangers>,
+    pub(crate) strangers: Strangers,
     verifications: AtomicU64,
     complaints: Throttle,
 }

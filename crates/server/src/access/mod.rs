@@ -20,6 +20,7 @@ mod authenticator;
 mod file;
 mod guesses;
 mod hash;
+mod places;
 mod rules;
 mod source;
 mod strangers;

@@ -4,9 +4,8 @@
 //! in their way, nor kept from coming by more than the time that strangers get. One address gets a part of the places, so
 //! it takes several to fill them all.
 
+use super::places::{Full, Place, Places};
 use super::source::Source;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -24,65 +23,39 @@ pub(crate) enum Crowded {
     FromAddress,
 }
 
-/// The places that strangers have.
-#[derive(Debug)]
-pub(crate) struct Strangers {
-    max: usize,
-    taken: Mutex<Taken>,
+impl From<Full> for Crowded {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::InAll => Self::Everywhere,
+            Full::OfSource => Self::FromAddress,
+        }
+    }
 }
 
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    by: BTreeMap<Source, usize>,
-}
+/// The places that strangers have.
+#[derive(Debug)]
+pub(crate) struct Strangers(Arc<Places>);
 
 /// The place of one stranger; free when it is dropped.
 #[derive(Debug)]
-pub(crate) struct StrangersPlace {
-    strangers: Arc<Strangers>,
-    source: Source,
-}
+pub(crate) struct StrangersPlace(#[expect(dead_code, reason = "held, for as long as it is taken")] Place);
 
 impl Strangers {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: Mutex::default() })
+    pub(crate) fn new(max: usize) -> Self {
+        Self(Places::new(max, max.div_ceil(ADDRESSES)))
     }
 
     /// Takes a place.
     ///
     /// # Errors
     /// [`Crowded`] where there is none, or none for this address.
-    pub(crate) fn enter(self: &Arc<Self>, source: Source) -> Result<StrangersPlace, Crowded> {
-        let mut taken = self.taken.lock();
-        if taken.all >= self.max {
-            return Err(Crowded::Everywhere);
-        }
-        let of_address = taken.by.entry(source).or_default();
-        if *of_address >= self.max.div_ceil(ADDRESSES) {
-            return Err(Crowded::FromAddress);
-        }
-        *of_address += 1;
-        taken.all += 1;
-        Ok(StrangersPlace { strangers: self.clone(), source })
+    pub(crate) fn enter(&self, source: Source) -> Result<StrangersPlace, Crowded> {
+        Ok(StrangersPlace(self.0.enter(source)?))
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.taken.lock().all
-    }
-}
-
-impl Drop for StrangersPlace {
-    fn drop(&mut self) {
-        let mut taken = self.strangers.taken.lock();
-        taken.all -= 1;
-        if let Some(of_address) = taken.by.get_mut(&self.source) {
-            *of_address -= 1;
-            if *of_address == 0 {
-                taken.by.remove(&self.source);
-            }
-        }
+        self.0.count()
     }
 }
 
@@ -108,6 +81,5 @@ mod tests {
         drop(enter(5).unwrap());
         drop(others);
         assert_eq!(strangers.count(), 0);
-        assert!(strangers.taken.lock().by.is_empty(), "nothing is kept of who has gone");
     }
 }

@@ -3,9 +3,10 @@
 //! Few verifications run at once, for they take memory and time. Each address has a line of its own, and the lines take
 //! turns: an address that floods waits behind itself.
 
+use super::places::{self, Places};
 use super::source::Source;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -22,14 +23,14 @@ pub(crate) struct TooMany;
 #[derive(Debug)]
 pub(super) struct Turns {
     max_running: usize,
+    /// Of those who wait, run, or have their verdict held back.
+    places: Arc<Places>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// How many places each address has taken. Bounded by the strangers there are.
-    places: BTreeMap<Source, usize>,
     /// Those who wait, address by address; the first address is next. None of the lines is empty.
     lines: VecDeque<(Source, VecDeque<oneshot::Sender<Turn>>)>,
 }
@@ -38,7 +39,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Place {
     turns: Arc<Turns>,
-    source: Source,
+    taken: places::Place,
 }
 
 /// The right to run; the next has it when it is dropped.
@@ -47,7 +48,9 @@ pub(super) struct Turn(Arc<Turns>);
 
 impl Turns {
     pub(super) fn new(max_running: usize) -> Arc<Self> {
-        Arc::new(Self { max_running: max_running.max(1), state: Mutex::default() })
+        // In all, there are as many as the strangers who come.
+        let places = Places::new(usize::MAX, MAX_PER_ADDRESS);
+        Arc::new(Self { max_running: max_running.max(1), places, state: Mutex::default() })
     }
 
     /// Takes a place of an address.
@@ -55,13 +58,8 @@ impl Turns {
     /// # Errors
     /// [`TooMany`] where it has [`MAX_PER_ADDRESS`].
     pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<Place, TooMany> {
-        let mut state = self.state.lock();
-        let taken = state.places.entry(source).or_default();
-        if *taken >= MAX_PER_ADDRESS {
-            return Err(TooMany);
-        }
-        *taken += 1;
-        Ok(Place { turns: self.clone(), source })
+        let taken = self.places.enter(source).map_err(|_| TooMany)?;
+        Ok(Place { turns: self.clone(), taken })
     }
 }
 
@@ -75,13 +73,14 @@ impl Place {
                 return Turn(self.turns.clone());
             }
             let (sender, waiting) = oneshot::channel();
-            match state.lines.iter_mut().find(|(source, _)| *source == self.source) {
+            let own = self.taken.source();
+            match state.lines.iter_mut().find(|(source, _)| *source == own) {
                 Some((_, line)) => {
                     // Of those who went away, nothing is left behind.
                     line.retain(|waiting| !waiting.is_closed());
                     line.push_back(sender);
                 }
-                None => state.lines.push_back((self.source, VecDeque::from([sender]))),
+                None => state.lines.push_back((own, VecDeque::from([sender]))),
             }
             waiting
         };
@@ -119,18 +118,6 @@ impl Drop for Turn {
         drop(state);
         // Where it has gone away this very moment, the turn is dropped with the message, and passed on from there.
         let _ = next.send(Self(self.0.clone()));
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut state = self.turns.state.lock();
-        if let Some(taken) = state.places.get_mut(&self.source) {
-            *taken -= 1;
-            if *taken == 0 {
-                state.places.remove(&self.source);
-            }
-        }
     }
 }
 
@@ -187,7 +174,7 @@ mod tests {
         places.push(turns.enter(source(1)).unwrap());
         assert_eq!(turns.enter(source(1)).unwrap_err(), TooMany);
         drop((places, other));
-        assert!(turns.state.lock().places.is_empty(), "nothing is kept of who has gone");
+        assert_eq!(turns.places.count(), 0);
     }
 
     #[test]
