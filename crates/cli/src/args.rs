@@ -133,6 +133,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_queue), help_heading = LIMITS)]
     pub(crate) max_queue: Size,
 
+    /// The most bytes of large requests that have come in part, all connections together; at it, they wait to be read
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_input), help_heading = LIMITS)]
+    pub(crate) max_input: Size,
+
     /// How much of the newest history is kept in memory; who falls behind it is sent the latest of each key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
     pub(crate) recent_log: Size,

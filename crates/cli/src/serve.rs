@@ -46,7 +46,7 @@ async fn serve(args: Serve, config: Config, store: impl Store) -> Result<(), Fai
     let (signals, hangups) = (Signals::new().map_err(deaf)?, Hangups::new().map_err(deaf)?);
     allow_files(config.max_connections);
     let server = Server::bind(config, store).await.map_err(|error| match error {
-        BindError::Limits(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
+        BindError::Limits(_) | BindError::Input(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
         BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
             Failure::Unavailable(error.to_string())
         }
@@ -85,18 +85,21 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
         return Err(args.settings.wrong("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
     }
     let (tls, access) = door(args)?;
-    Ok(Config {
+    let config = Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
         limits,
         max_queue: args.max_queue.0,
+        max_input: args.max_input.0,
         recent_log: args.recent_log.0,
         heartbeat: args.heartbeat,
         tls,
         access,
         authorize_within: args.authorize_within,
         max_strangers: args.max_strangers,
-    })
+    };
+    config.check_input().map_err(|error| args.settings.wrong("max-input", &error))?;
+    Ok(config)
 }
 
 /// By which certificates the server is known, and who may come in: all that a reload reads again.

@@ -3,6 +3,7 @@
 use crate::{AccessControl, Tls};
 use std::time::Duration;
 use syncline_core::server::Limits;
+use thiserror::Error;
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -15,6 +16,10 @@ pub struct Config {
     pub limits: Limits,
     /// The most bytes of writes that wait for the committer. At it, no connection is read from that has one more.
     pub max_queue: usize,
+    /// The most bytes of requests that have come in part, all connections together, beside 32 KiB for each of them. Where
+    /// there is no room for a larger request, its connection is not read from until there is; who waits for too long, or
+    /// sends a part and stops while others wait, is told `unavailable: …`, and its connection ends.
+    pub max_input: usize,
     /// The bytes of the newest history that are kept in memory for those who follow. Who falls behind it is served from
     /// the store.
     pub recent_log: usize,
@@ -33,13 +38,34 @@ pub struct Config {
     pub max_strangers: usize,
 }
 
+/// There would be no room for a request that is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "room for requests that come in: expected at least {expected} bytes, for the largest transaction, found {found}"
+)]
+pub struct InputError {
+    /// What the largest request takes.
+    pub expected: usize,
+    /// What there would be for all.
+    pub found: usize,
+}
+
 impl Config {
     /// The port that Syncline listens on where nothing else is said.
     pub const DEFAULT_PORT: u16 = 6660;
+
+    /// Whether the largest request that the limits allow finds room.
+    ///
+    /// # Errors
+    /// [`InputError`] where it never would.
+    pub const fn check_input(&self) -> Result<(), InputError> {
+        let (expected, found) = (self.limits.max_frame(), self.max_input);
+        if found < expected { Err(InputError { expected, found }) } else { Ok(()) }
+    }
 }
 
 impl Default for Config {
-    /// Loopback only, without TLS, open to all; 10,000 connections, 16 MiB of waiting writes, 64 MiB of recent log, a
+    /// Loopback only, without TLS, open to all; 10,000 connections, 16 MiB of waiting writes, 256 MiB of large requests that come in, 64 MiB of recent log, a
     /// heartbeat of 2 s, 10 s for strangers, and 1,024 of them.
     fn default() -> Self {
         Self {
@@ -47,6 +73,7 @@ impl Default for Config {
             max_connections: 10_000,
             limits: Limits::default(),
             max_queue: 16 * 1024 * 1024,
+            max_input: 256 * 1024 * 1024,
             recent_log: 64 * 1024 * 1024,
             heartbeat: Duration::from_secs(2),
             tls: None,

@@ -3,6 +3,7 @@
 use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
 use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
+use crate::room::{OWN, Room, SharedRoom};
 use crate::status;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -21,9 +22,10 @@ use syncline_wire::{Message, Tag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tracing::debug;
 
 /// How much is read at once, at the most.
-const READ_SIZE: usize = 64 * 1024;
+const READ_SIZE: usize = OWN;
 
 /// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
 const STRANGERS_READ_SIZE: usize = 4 * 1024;
@@ -65,6 +67,7 @@ const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect agai
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
+    pub(crate) room: Arc<SharedRoom>,
     pub(crate) terms: Terms,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
@@ -134,6 +137,7 @@ where
         guest,
         verification: None,
         input: BytesMut::new(),
+        room: Room::Own,
         wanted: Input::Wanted { expected: 0 },
         turned_away: None,
         ended: false,
@@ -164,7 +168,7 @@ where
             Some(until) => match timeout_at(until, event).await {
                 Ok(happened) => happened?,
                 Err(_) if driver.abandoned => return Ok(()),
-                Err(_) if farewell.is_none() => driver.give_up_stranger(),
+                Err(_) if farewell.is_none() => driver.give_up(),
                 Err(_) => {
                     // The peer does not take its answers, or the store does not give them.
                     driver.abandon(if shutting_down { SHUTTING_DOWN } else { "no answer in time" });
@@ -188,6 +192,8 @@ struct Driver<'a, S, IO> {
     verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
+    /// What the frame may take that comes in.
+    room: Room,
     /// What the connection has said of that.
     wanted: Input,
     /// A transaction that the commit queue had no room for. Nothing else is done before it is in.
@@ -211,6 +217,11 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         loop {
             let before = self.input.len();
             self.wanted = self.connection.handle_input(&mut self.input);
+            if self.input.len() != before && !matches!(self.room, Room::Own) {
+                // What is left over must not keep the room of the frame before it.
+                self.input = BytesMut::from(&*self.input);
+                self.room = Room::Own;
+            }
             self.show_log();
             // After the log: whoever has fallen behind it asks the store.
             let acted = self.act().await;
@@ -234,6 +245,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let mut beat = interval_at(Instant::now() + half, half);
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             self.beat = Some(beat);
+        }
+        if let Input::Wanted { expected } = self.wanted {
+            self.room.ask(&self.service.room, expected, self.longest_frame(expected));
         }
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
@@ -271,12 +285,25 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.abandoned = true;
         self.wanted = Input::Closed;
         (self.turned_away, self.verification) = (None, None);
+        (self.input, self.room) = (BytesMut::new(), Room::Own);
     }
 
-    /// Until when the connection must have shown who it is, where that is up to the client.
+    /// Until when the client must have done what is up to it: show who it is, or send the rest of a large request.
     fn deadline(&self) -> Option<Instant> {
-        let is_stranger = self.connection.rights().is_none() && !self.abandoned;
-        (is_stranger && self.verification.is_none()).then_some(self.guest.deadline)
+        match self.connection.rights() {
+            None => (!self.abandoned && self.verification.is_none()).then_some(self.guest.deadline),
+            Some(_) => self.room.until(),
+        }
+    }
+
+    /// Ends the connection of somebody who takes too long, where others need what it has.
+    fn give_up(&mut self) {
+        if self.connection.rights().is_none() {
+            self.give_up_stranger();
+        } else if let Some(overdue) = self.room.overdue(&self.service.room) {
+            debug!(id = %self.connection.id(), peer = %self.guest.peer, "ended: {overdue}");
+            self.connection.close(&overdue.to_string());
+        }
     }
 
     /// Ends the connection of somebody who takes too long to show who it is.
@@ -394,8 +421,10 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.handle_judgement(judgement);
             happened = true;
         }
-        if let Some(room) = self.room_to_read()
-            && let Poll::Ready(read) = self.poll_read(room, context)
+        // A new time begins.
+        happened |= self.room.is_given(context);
+        if let Some(most) = self.room_to_read()
+            && let Poll::Ready(read) = self.poll_read(most, context)
         {
             if read? == 0 {
                 self.ended = true;
@@ -427,15 +456,15 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         Poll::Pending
     }
 
-    /// Reads what there is, but no more than there is room for; 0 at the end.
-    fn poll_read(&mut self, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads what there is, but not more than this; 0 at the end.
+    fn poll_read(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ.with_borrow_mut(|read| {
-            let room = room.min(read.len());
-            let mut read = ReadBuf::new(read.get_mut(..room).unwrap_or_default());
+            let most = most.min(read.len());
+            let mut read = ReadBuf::new(read.get_mut(..most).unwrap_or_default());
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
-            if let Input::Wanted { expected } = self.wanted {
-                // All at once, where a long frame comes in many pieces.
-                self.input.reserve(expected.saturating_sub(self.input.len()));
+            if let (Room::Shared { .. }, Input::Wanted { expected }) = (&self.room, self.wanted) {
+                // For all of it: it is not moved while it grows.
+                self.input.reserve(self.longest_frame(expected).saturating_sub(self.input.len()));
             }
             self.input.extend_from_slice(read.filled());
             Poll::Ready(Ok(read.filled().len()))
@@ -453,13 +482,25 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
-    /// How much should be read now; nothing where the connection or the committer has enough to do.
+    /// How long the frame may get that comes in, and of which so much is expected by now.
+    fn longest_frame(&self, expected: usize) -> usize {
+        let first = self.input.first().copied().unwrap_or_default();
+        self.service.terms.limits.longest_frame(first, expected)
+    }
+
+    /// How much may be read now; nothing where the connection or the committer has enough to do, or there is no room.
     fn room_to_read(&self) -> Option<usize> {
+        let there = self.input.len();
         match self.wanted {
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
-                Some(STRANGERS_READ_SIZE.saturating_sub(self.input.len()).max(1))
+                Some(STRANGERS_READ_SIZE.saturating_sub(there).max(1))
             }
-            Input::Wanted { .. } if !self.ended && self.turned_away.is_none() => Some(READ_SIZE),
+            _ if self.ended || self.turned_away.is_some() => None,
+            Input::Wanted { expected } => match self.room {
+                Room::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
+                Room::Own | Room::Waits { .. } => None,
+                Room::Shared { .. } => Some(READ_SIZE),
+            },
             _ => None,
         }
     }

@@ -31,6 +31,7 @@ mod config;
 mod connection;
 mod door;
 mod hub;
+mod room;
 mod server;
 mod status;
 mod throttle;
@@ -39,7 +40,7 @@ mod tls;
 pub use access::{
     AccessControl, AccessFileError, Hash, HashError, HashingError, MustUseTls, Users, UsersError, UsersProblem,
 };
-pub use config::Config;
+pub use config::{Config, InputError};
 pub use door::{Handle, PlainServer};
 pub use server::{BindError, ServeError, Server};
 pub use syncline_core::server::{LimitError, Limits};

@@ -1,11 +1,12 @@
 //! The listener: takes connections in, and ends everything in order.
 
-use crate::Config;
 use crate::access::{Authenticator, MustUseTls};
 use crate::committer::{self, CommitQueue};
+use crate::config::{Config, InputError};
 use crate::connection::Service;
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
+use crate::room::SharedRoom;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -45,6 +46,9 @@ pub enum BindError {
     /// A limit contradicts the protocol.
     #[error("a limit can't be: {0}")]
     Limits(#[from] LimitError),
+    /// There would be no room for a request that is allowed.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// Passwords would travel in the clear.
     #[error(transparent)]
     MustUseTls(#[from] MustUseTls),
@@ -103,6 +107,7 @@ impl<S: Store> Server<S> {
     /// [`BindError`] where a limit, the address or the system does not allow it.
     pub async fn bind(config: Config, store: S) -> Result<Self, BindError> {
         let limits = config.limits.validated()?;
+        config.check_input()?;
         let has_tls = config.tls.is_some();
         config.access.check(has_tls)?;
         let authenticator = Authenticator::new(config.access, has_tls, config.max_strangers);
@@ -116,8 +121,9 @@ impl<S: Store> Server<S> {
         let queue = CommitQueue::new(config.max_queue);
         let authorize_within = config.authorize_within;
         let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
-        let service =
-            Arc::new(Service { store, queue, terms, authenticator, authorize_within, started: Instant::now() });
+        let room = SharedRoom::new(config.max_input);
+        let started = Instant::now();
+        let service = Arc::new(Service { store, queue, room, terms, authenticator, authorize_within, started });
 
         let (ended, committer) = oneshot::channel();
         let of_thread = service.clone();

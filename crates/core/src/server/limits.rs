@@ -1,6 +1,6 @@
 //! What one connection may ask for, and may make the server hold.
 
-use syncline_wire::{MAX_STRING_LENGTH, Put, Txn};
+use syncline_wire::{Kind, MAX_FRAME_LENGTH, MAX_STRING_LENGTH, Put, Txn};
 use thiserror::Error;
 
 /// What one connection may ask for, and may make the server hold.
@@ -58,8 +58,19 @@ impl Limits {
     }
 
     /// The most bytes of a frame. Longer ones are passed over as they come in.
-    pub(super) const fn max_frame(&self) -> usize {
+    pub const fn max_frame(&self) -> usize {
         self.max_transaction() + Txn::MAX_OPERATIONS * OPERATION_OVERHEAD
+    }
+
+    /// How long a frame may get that begins with this byte, and of which so many bytes are expected by now.
+    pub const fn longest_frame(&self, first: u8, expected: usize) -> usize {
+        match Kind::from_byte(first) {
+            Some(Kind::Txn) => self.max_frame(),
+            // Its key may be all that is known.
+            Some(Kind::PutLarge) if expected <= MAX_FRAME_LENGTH => self.max_frame(),
+            Some(Kind::PutLarge) => expected,
+            _ => MAX_FRAME_LENGTH,
+        }
     }
 
     /// The same limits, where the protocol allows them.
@@ -91,10 +102,38 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::BytesMut;
+    use syncline_wire::{Decoded, Message, Tag, TxnOperation, Version, decode_within};
 
     #[test]
     fn the_defaults_are_allowed() {
         assert_eq!(Limits::default().validated(), Ok(Limits::default()));
+    }
+
+    #[test]
+    fn no_frame_gets_longer_than_it_was_said_to() {
+        let limits = Limits { max_entry: Limits::MAX_ENTRY, ..Limits::default() };
+        let (key, value) = ([b'k'; MAX_STRING_LENGTH], [b'v'; MAX_STRING_LENGTH]);
+        let tag = Tag::new(1);
+        let put = TxnOperation::Put { key: b"k"[..].into(), value: vec![0; 60_000].into(), version: Version::new(1) };
+        for frame in [
+            Message::put(tag, key.to_vec(), value.to_vec(), Version::new(1)),
+            Message::list(tag, key.to_vec(), value.to_vec(), 1),
+            Message::get(tag, key.to_vec()),
+            Message::write(tag, key.to_vec(), vec![0; 5_000_000], Version::new(1)),
+            Message::txn(tag, vec![put; 250]),
+        ] {
+            let mut bytes = BytesMut::new();
+            frame.encode(&mut bytes).unwrap();
+            for there in (3..bytes.len()).step_by(997) {
+                let mut begun = BytesMut::from(&bytes[..there]);
+                let Ok(Decoded::Incomplete { expected }) = decode_within(&mut begun, limits.max_frame()) else {
+                    panic!("{}: {there} bytes", frame.kind());
+                };
+                let longest = limits.longest_frame(bytes[0], expected);
+                assert!(bytes.len() <= longest && longest <= limits.max_frame(), "{}: {longest}", frame.kind());
+            }
+        }
     }
 
     #[test]

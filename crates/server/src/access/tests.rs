@@ -8,6 +8,7 @@ use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
+use crate::room::SharedRoom;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::io;
@@ -45,7 +46,8 @@ impl World {
         let authenticator = Authenticator::new(access, true, max_strangers).unwrap();
         let (queue, authorize_within) = (CommitQueue::new(1024), Duration::from_secs(10));
         let handle = Door::new(None, authorize_within, authenticator.clone(), hub.clone()).handle();
-        let service = Service { store, queue, terms, authenticator, authorize_within, started: Instant::now() };
+        let (room, started) = (SharedRoom::new(2 * 1024 * 1024), Instant::now());
+        let service = Service { store, queue, room, terms, authenticator, authorize_within, started };
         Self { service: Arc::new(service), hub, handle, connections: AtomicU64::new(0) }
     }
 
