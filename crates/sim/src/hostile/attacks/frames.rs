@@ -4,12 +4,22 @@ use super::{Attack, IDLE, PLAIN, expect_error, tag};
 use crate::Random;
 use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::encoded;
+use crate::hostile::link::{Link, encoded};
 use std::sync::Arc;
-use syncline_wire::{Message, Put, TxnOperation, Version};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use syncline_wire::{Message, Put, Tag, TxnOperation, Version};
 
 /// What is read at once beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
 const READ: usize = 16 * 1024;
+
+/// The room for input that each connection has of its own (`OWN` of `server/src/room.rs`).
+const OWN: usize = 32 * 1024;
+
+/// What all have together for large frames (`--max-input`).
+const SHARED: usize = 64 * 1024 * 1024;
+
+/// How many of those who sent a half send the rest in the end.
+const FINISHED: usize = 4;
 
 /// The longest key by default.
 const KEY: usize = 4096;
@@ -97,6 +107,59 @@ async fn hold_half(field: Arc<Field>, connections: fn(Scale) -> usize, frame: Me
         expect_error(&link.answer().await?, frame.tag(), "stale put")?;
     }
     Ok(())
+}
+
+const fn many_halves(scale: Scale) -> usize {
+    scale.of(1000, 80)
+}
+
+pub(super) const MANY_HALVES: Attack = Attack {
+    name: "many-half-transactions",
+    does: "very many connections each send half of the largest TXN, more than there is room for, and hold it open; in the end some finish it",
+    flags: &["--max-input", "64MiB"],
+    bound: |scale| {
+        let name = "max-input; what a connection has of its own";
+        Bound::new(name, "64 MiB; 48 KiB + 48 KiB", many_halves(scale), IDLE + OWN + READ).and(SHARED)
+    },
+    play: |field| Box::pin(hold_many_halves(field)),
+    ..PLAIN
+};
+
+async fn hold_many_halves(field: Arc<Field>) -> Result<(), Fault> {
+    let frame = encoded(&large_transaction()).freeze();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (count, all) = (begun.clone(), many_halves(field.scale));
+    field
+        .side_by_side(all, move |field, number| {
+            let (frame, begun) = (frame.clone(), count.clone());
+            async move {
+                let (half, rest) = frame.split_at(frame.len() / 2);
+                let mut link = field.target.greet().await?;
+                let hold = async {
+                    // For as long as the server does not take it, if need be.
+                    link.send(half, 1).await?;
+                    if begun.fetch_add(1, Ordering::Relaxed) + 1 == all {
+                        field.enough();
+                    }
+                    std::future::pending::<Result<(), Fault>>().await
+                };
+                field.while_on(hold).await?;
+                if number < FINISHED { finish(&mut link, rest).await } else { Ok(()) }
+            }
+        })
+        .await
+}
+
+/// Sends the rest of the largest TXN: it is served, or was told that there is no room for it.
+async fn finish(link: &mut Link, rest: &[u8]) -> Result<(), Fault> {
+    let sent = link.send(rest, 0).await;
+    match link.answer().await {
+        Ok(told) if told.tag() == Tag::BROADCAST => expect_error(&told, Tag::BROADCAST, "unavailable: "),
+        Ok(answer) => expect_error(&answer, tag(8), "stale put"),
+        // It was ended while it sent, and what it was told is lost.
+        Err(_) if sent.is_err() => Ok(()),
+        Err(fault) => Err(fault),
+    }
 }
 
 const fn claims(scale: Scale) -> usize {

@@ -52,9 +52,10 @@ const PLAIN: Attack = Attack {
 };
 
 /// All of them.
-pub const ATTACKS: [Attack; 28] = [
+pub const ATTACKS: [Attack; 29] = [
     frames::HALF_PUTS,
     frames::HALF_TRANSACTIONS,
+    frames::MANY_HALVES,
     frames::CLAIMS,
     frames::GARBAGE,
     readers::NEVER_READING,
