@@ -48,7 +48,8 @@ pub(crate) struct Authenticator {
     workspaces: Arc<Mutex<Vec<Workspace>>>,
     guesses: Mutex<Guesses>,
     pub(crate) strangers: Strangers,
-    verifications: AtomicU64,
+    /// Counted where the work is done, so that tests can hold to it that it is done.
+    verifications: Arc<AtomicU64>,
     complaints: Throttle,
 }
 
@@ -70,7 +71,7 @@ impl Authenticator {
             workspaces: Arc::default(),
             guesses: Mutex::default(),
             strangers: Strangers::new(max_strangers),
-            verifications: AtomicU64::new(0),
+            verifications: Arc::default(),
             complaints: Throttle::new(Instant::now()),
         }))
     }
@@ -135,11 +136,13 @@ impl Authenticator {
             return Ok(claim.grant.clone());
         }
         let (hash, password) = (claim.hash.clone(), claim.password.clone());
-        self.verifications.fetch_add(u64::from(hash.is_some()), Ordering::Relaxed);
-        let workspaces = self.workspaces.clone();
+        let (workspaces, verifications) = (self.workspaces.clone(), self.verifications.clone());
         let verified = spawn_blocking(move || {
             let mut workspace = workspaces.lock().pop().unwrap_or_default();
-            let is_right = hash.is_some_and(|hash| hash.verify_within(&mut workspace, password.expose()));
+            let is_right = hash.is_some_and(|hash| {
+                verifications.fetch_add(1, Ordering::Relaxed);
+                hash.verify_within(&mut workspace, password.expose())
+            });
             workspaces.lock().push(workspace);
             // Kept until here also where nobody waits for it any more.
             drop(turn);

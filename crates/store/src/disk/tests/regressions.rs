@@ -219,3 +219,24 @@ fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_sa
         assert!(matches!(load(forged), Err(OpenError::Damaged { .. })));
     }
 }
+
+/// Opening believed a length whose checksum was right.
+#[test]
+fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
+    const CLAIMED: u32 = 1 << 30;
+    const CHECKED: usize = record::HEADER - 4;
+    let files = Faulty::new();
+    accepted(&put(&open(&files, Durability::Fsync).unwrap(), 1, b"value"));
+    let seal = identity::Identity::read(&files).unwrap().seal;
+    let mut forged = files.files();
+    let segment = forged.get_mut(&log::name(1)).unwrap();
+    segment[..4].copy_from_slice(&CLAIMED.to_le_bytes());
+    let checksum = crc32c::crc32c_append(seal.0, &segment[..CHECKED]);
+    segment[CHECKED..record::HEADER].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(record::expected_length(seal, segment), Some(1 << 30), "it is believed");
+    let largest_file = forged.values().map(Vec::len).max().unwrap();
+    let files = Faulty::holding(forged);
+    // Torn or damaged: the other tests tell.
+    drop(open(&files, Durability::Fsync));
+    assert!(files.largest_read() <= largest_file, "{} bytes at once", files.largest_read());
+}
