@@ -118,7 +118,7 @@ mod tests {
         let mut builder = StretchBuilder::default();
         for revision in revisions {
             let put = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
-            let transaction = Transaction { origin: None, operations: vec![put] };
+            let transaction = Transaction { origin: None, operations: [put].into() };
             builder.push(Revision::new(revision), &transaction);
         }
         builder.finish()

@@ -8,6 +8,9 @@ use syncline_wire::{BadMessage, Hidden, Message};
 /// Shared bytes of up to this length are cheaper to copy than to keep apart.
 const COPIED: usize = 512;
 
+/// The room for small frames that is made when there is the first of them.
+const FIRST_CAPACITY: usize = 1024;
+
 /// Bytes to be written, in order. Read it as a [`Buf`].
 #[derive(derive_more::Debug, Default)]
 pub struct Output {
@@ -37,7 +40,7 @@ impl Output {
     /// # Errors
     /// Where it can't be encoded; nothing was added then.
     pub(crate) fn push(&mut self, message: &Message) -> Result<(), BadMessage> {
-        message.encode(&mut self.gathered)
+        message.encode(self.gathered())
     }
 
     /// Adds what `encode` appends.
@@ -48,13 +51,13 @@ impl Output {
         &mut self,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), BadMessage>,
     ) -> Result<(), BadMessage> {
-        encode(&mut self.gathered)
+        encode(self.gathered())
     }
 
     /// Adds frames that others are sent too.
     pub(crate) fn push_shared(&mut self, frames: Bytes) {
         if frames.len() <= COPIED {
-            self.gathered.extend_from_slice(&frames);
+            self.gathered().extend_from_slice(&frames);
             return;
         }
         if !self.gathered.is_empty() {
@@ -64,6 +67,14 @@ impl Output {
         }
         self.shared_bytes += frames.len();
         self.shared.push_back(frames);
+    }
+
+    /// Where small frames go, with room from the start for a few of them.
+    fn gathered(&mut self) -> &mut BytesMut {
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve(FIRST_CAPACITY);
+        }
+        &mut self.gathered
     }
 
     /// Keeps no more memory than it needs, for when the peer takes no more for now: none where it is empty, and of shared

@@ -1,19 +1,18 @@
 //! A set of prefixes, for the question whether a key is under one of them.
 
 use bytes::Bytes;
-use std::collections::BTreeSet;
-use std::ops::Bound::{Included, Unbounded};
 
-/// Prefixes, none of which is under another: what is under a wider one is not kept.
+/// Prefixes, none of which is under another: what is under a wider one is not kept. In the order of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PrefixSet(BTreeSet<Bytes>);
+pub(crate) struct PrefixSet(Vec<Bytes>);
 
 impl PrefixSet {
     /// Adds what is under a prefix.
     pub(crate) fn insert(&mut self, prefix: Bytes) {
         if !self.covers(&prefix) {
             self.0.retain(|other| !other.starts_with(&prefix));
-            self.0.insert(prefix);
+            let place = self.0.partition_point(|other| *other < prefix);
+            self.0.insert(place, prefix);
         }
     }
 
@@ -22,7 +21,8 @@ impl PrefixSet {
     /// Of the prefixes up to the key in the order of bytes only the last can be one of its: between a prefix of the key
     /// and the key there are only strings that begin with that prefix, and so none of this set.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
-        let last = self.0.range::<[u8], _>((Unbounded, Included(key))).next_back();
+        let after = self.0.partition_point(|prefix| **prefix <= *key);
+        let last = after.checked_sub(1).and_then(|last| self.0.get(last));
         last.is_some_and(|prefix| key.starts_with(prefix))
     }
 

@@ -204,7 +204,7 @@ impl StretchBuilder {
     /// Adds an accepted transaction. Revisions only grow.
     pub fn push(&mut self, revision: Revision, transaction: &Transaction) {
         debug_assert!(self.commits.last().is_none_or(|last| last.revision < revision), "revisions grow");
-        for operation in &transaction.operations {
+        for operation in &*transaction.operations {
             let (key, value, version) = match operation {
                 Operation::Check { .. } => continue,
                 Operation::Put { key, value, version } => (key, Some(value.as_ref()), *version),
@@ -250,7 +250,7 @@ mod tests {
     fn stretch(transactions: &[(u64, Vec<Operation>)]) -> Stretch {
         let mut builder = StretchBuilder::default();
         for (revision, operations) in transactions {
-            let transaction = Transaction { origin: None, operations: operations.clone() };
+            let transaction = Transaction { origin: None, operations: operations.clone().into() };
             builder.push(Revision::new(*revision), &transaction);
         }
         builder.finish()

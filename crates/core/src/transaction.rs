@@ -71,7 +71,7 @@ pub struct Transaction {
     /// The connection that asked for it; `None` where another process did.
     pub origin: Option<ConnId>,
     /// What it does. A key stands at most once.
-    pub operations: Vec<Operation>,
+    pub operations: Arc<[Operation]>,
 }
 
 impl Transaction {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_first_operation_at_fault_is_named() {
-        let transaction = Transaction { origin: None, operations: vec![put(1), put(5), put(6)] };
+        let transaction = Transaction { origin: None, operations: [put(1), put(5), put(6)].into() };
         assert_eq!(transaction.check(|_| None), Ok(()));
         assert_eq!(transaction.check(|_| Some(Version::ABSENT)), Err(1));
     }

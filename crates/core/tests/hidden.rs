@@ -30,7 +30,7 @@ fn operation() -> Operation {
 }
 
 fn transaction() -> Transaction {
-    Transaction { origin: None, operations: vec![operation()] }
+    Transaction { origin: None, operations: [operation()].into() }
 }
 
 fn entry() -> Entry {

@@ -213,7 +213,7 @@ fn write_and_die(data: &Path, keys: u64) {
                 let key = key(random.below(keys));
                 let version = block_on(store.get(&key)).unwrap().unwrap().version.next().unwrap();
                 let operation = Operation::Put { key: key.to_vec().into(), value: vec![7; VALUE].into(), version };
-                Transaction { origin: None, operations: vec![operation] }
+                Transaction { origin: None, operations: [operation].into() }
             })
             .collect();
         store.commit(batch);
@@ -249,7 +249,7 @@ fn put(number: u64, versions: &mut [u64]) -> Transaction {
         value: value.into(),
         version: Version::new(*version),
     };
-    Transaction { origin: None, operations: vec![operation] }
+    Transaction { origin: None, operations: [operation].into() }
 }
 
 fn key(number: u64) -> [u8; KEY] {

@@ -27,7 +27,7 @@ struct Written {
 impl Decider {
     /// Finds the keys of a batch.
     pub(crate) fn begin(&mut self, index: &Index, batch: &[Transaction]) {
-        let operations = batch.iter().flat_map(|transaction| &transaction.operations);
+        let operations = batch.iter().flat_map(|transaction| &*transaction.operations);
         index.find_all(operations.map(|operation| operation.key().as_ref()), &mut self.found);
         self.next = 0;
         self.written.clear();
@@ -44,7 +44,7 @@ impl Decider {
     /// # Errors
     /// The index of the first operation that may not be applied.
     pub(crate) fn decide(&mut self, batch: &[Transaction], transaction: usize) -> Result<&[Found], usize> {
-        let operations = batch.get(transaction).map(|t| t.operations.as_slice()).unwrap_or_default();
+        let operations = batch.get(transaction).map(|t| &*t.operations).unwrap_or_default();
         let first = self.next;
         self.next += operations.len();
         let found = self.found.get(first..self.next).unwrap_or_default();

@@ -162,7 +162,7 @@ mod tests {
     use syncline_wire::Version;
 
     fn commit(store: &MemoryStore, operation: Operation) -> Revision {
-        match store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).as_slice() {
+        match store.commit(vec![Transaction { origin: None, operations: [operation].into() }]).as_slice() {
             [Outcome::Accepted { revision }] => *revision,
             other => panic!("not accepted: {other:?}"),
         }

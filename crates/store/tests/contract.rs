@@ -29,7 +29,7 @@ fn check(key: &str, version: u64) -> Operation {
 }
 
 fn transaction(operations: impl Into<Vec<Operation>>) -> Transaction {
-    Transaction { origin: None, operations: operations.into() }
+    Transaction { origin: None, operations: operations.into().into() }
 }
 
 fn commit(store: &impl Store, operations: impl Into<Vec<Operation>>) -> Outcome {
@@ -293,7 +293,10 @@ mod checks {
         accepted(&commit(&store, [put("before", "", 1)]));
         let (fed, head) = Fed::follow(&store);
         assert_eq!(head, store.head());
-        let of = |origin, operations: Vec<_>| Transaction { origin: Some(ConnId::new(origin)), operations };
+        let of = |origin, operations: Vec<_>| Transaction {
+            origin: Some(ConnId::new(origin)),
+            operations: operations.into(),
+        };
         let outcomes = store.commit(vec![
             of(7, vec![put("a", "1", 1), put("b", "1", 1)]),
             of(8, vec![put("a", "no", 1)]),

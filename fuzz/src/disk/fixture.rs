@@ -99,7 +99,7 @@ pub fn write() {
         lay_out(&place(name), files);
     };
     for revision in 1..=HEAD {
-        let transaction = Transaction { origin: None, operations: operations(revision, &state) };
+        let transaction = Transaction { origin: None, operations: operations(revision, &state).into() };
         let outcome = store.commit(vec![transaction]);
         assert!(matches!(outcome[..], [Outcome::Accepted { .. }]), "{outcome:?}");
         state = at(revision);

@@ -147,7 +147,7 @@ fn judge(place: &Path, files: &Files, is_forged: bool, is_whole: bool) {
 fn go_on(store: &DiskStore, mut state: State) -> State {
     let revision = store.head().get() + 1;
     let operation = Operation::Put { key: "new".into(), value: "value".into(), version: Version::new(1) };
-    let outcome = store.commit(vec![Transaction { origin: None, operations: vec![operation] }]);
+    let outcome = store.commit(vec![Transaction { origin: None, operations: [operation].into() }]);
     assert!(matches!(outcome[..], [Outcome::Accepted { .. }]), "{outcome:?}");
     state.insert("new".into(), (Some("value".into()), 1, revision));
     state

@@ -15,7 +15,7 @@ pub struct History(Vec<(Revision, Bytes, Option<Bytes>, Version)>);
 impl History {
     /// A transaction was accepted.
     pub fn add(&mut self, revision: Revision, transaction: &Transaction) {
-        for operation in &transaction.operations {
+        for operation in &*transaction.operations {
             let (key, value, version) = match operation {
                 Operation::Check { .. } => continue,
                 Operation::Put { key, value, version } => (key, Some(value.clone()), *version),

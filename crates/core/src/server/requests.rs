@@ -17,6 +17,7 @@ use super::write::{Write, copied};
 use crate::Operation;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use syncline_wire::{Auth, Get, List, Message, Password, Put, Revision, Tag, Watch};
 
 /// What is sent for a request, and when.
@@ -118,7 +119,7 @@ impl Request {
 /// What is given out to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    Write(Vec<Operation>),
+    Write(Arc<[Operation]>),
     Get(Bytes),
     Status,
     Verify(Password),
@@ -189,6 +190,9 @@ impl Requests {
 
     fn push(&mut self, request: Request) {
         self.bytes += request.bytes();
+        if self.queue.capacity() == 0 {
+            self.queue.reserve(FIRST_CAPACITY);
+        }
         self.queue.push_back(request);
     }
 
@@ -256,7 +260,7 @@ impl Requests {
             Request::Read(_) => (0, 1),
             Request::Auth(_) | Request::AtFront(_) | Request::Answered(_) => (0, 0),
         };
-        let nothing = Request::Answered(Answer::now(Message::error(Tag::BROADCAST, Bytes::new())));
+        let nothing = Request::Read(Read::Status(Tag::BROADCAST));
         match answer(std::mem::replace(place, nothing)) {
             Ok(answer) => {
                 let bytes = answer.reply.bytes();
@@ -314,7 +318,7 @@ impl Requests {
         self.bytes -= request.bytes();
         self.started = self.started.saturating_sub(1);
         self.decided = self.decided.saturating_sub(1);
-        if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
+        if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
         Some(request)
@@ -324,5 +328,5 @@ impl Requests {
 /// The bytes of the largest answer to a read: what one counts as until its answer is there.
 const MAX_ANSWER: usize = Put::OVERHEAD + Limits::MAX_PUT;
 
-/// The room for requests that an idle connection keeps.
-const KEPT_CAPACITY: usize = 4;
+/// The room for requests that a connection begins with which has some; one that is idle has none.
+const FIRST_CAPACITY: usize = 16;

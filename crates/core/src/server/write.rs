@@ -5,13 +5,14 @@ use crate::stretch::Dialect;
 use crate::{Operation, text};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use syncline_wire::{BadMessage, Delete, Mark, Message, Put, PutLarge, Revision, Tag, Txn, TxnOperation, Version};
 
 /// Operations that a client asks for, within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) tag: Tag,
-    pub(super) operations: Vec<Operation>,
+    pub(super) operations: Arc<[Operation]>,
     /// Whether they came as a TXN.
     is_txn: bool,
 }
@@ -78,7 +79,7 @@ impl Write {
     }
 
     fn one(tag: Tag, operation: Operation) -> Self {
-        Self { tag, operations: vec![operation], is_txn: false }
+        Self { tag, operations: [operation].into(), is_txn: false }
     }
 
     /// The bytes that it takes: while it is undecided, and as an answer.
@@ -88,7 +89,7 @@ impl Write {
 
     /// Appends the answer to one that was accepted as `revision`: its writes, and where it came as a TXN, the revision.
     pub(super) fn encode_accepted(&self, out: &mut BytesMut, revision: Revision) -> Result<(), BadMessage> {
-        for operation in &self.operations {
+        for operation in &*self.operations {
             match operation {
                 Operation::Check { .. } => {}
                 Operation::Put { key, value, version } => {
@@ -113,7 +114,11 @@ impl Write {
 }
 
 fn put(key: &Bytes, value: &Bytes, version: Version) -> Operation {
-    Operation::Put { key: copied(key), value: copied(value), version }
+    let mut both = BytesMut::with_capacity(key.len() + value.len());
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    let mut value = both.freeze();
+    Operation::Put { key: value.split_to(key.len()), value, version }
 }
 
 /// # Errors

@@ -110,7 +110,7 @@ fn a_delete_is_accepted_as_a_put_is() {
     let mut peer = Peer::extended(&history);
     let asked = Message::delete(Tag::new(2), "k", Version::new(5));
     peer.send(&[asked.clone(), Message::delete(Tag::new(3), "k", Version::new(5))]);
-    let transaction = Transaction { origin: Some(peer.connection.id()), operations: vec![delete("k", 5)] };
+    let transaction = Transaction { origin: Some(peer.connection.id()), operations: [delete("k", 5)].into() };
     let effect = || Effect::Commit { transaction: transaction.clone() };
     assert_eq!(peer.effects(), [effect(), effect()]);
     let revision = history.commit([(Some(peer.connection.id()), vec![delete("k", 5)])]);
@@ -143,13 +143,13 @@ fn a_large_put_travels_as_putl_both_ways() {
     peer.send(std::slice::from_ref(&asked));
     let [Effect::Commit { transaction }] = &peer.effects()[..] else { panic!("no commit") };
     assert!(matches!(&transaction.operations[..], [Operation::Put { value, .. }] if value.len() == 70_000));
-    let revision = history.commit([(transaction.origin, transaction.operations.clone())]);
+    let revision = history.commit([(transaction.origin, transaction.operations.to_vec())]);
     peer.connection.handle_outcome(accepted(revision));
     assert_eq!(peer.shown(&history), [asked]);
 
     let mut watcher = Peer::watching("", &history);
     let mut base = Peer::following(&history);
-    let revision = history.commit([(OTHER, transaction.operations.clone())]);
+    let revision = history.commit([(OTHER, transaction.operations.to_vec())]);
     assert_eq!(watcher.shown(&history), [large(0, "k", 70_000, 1), mark(0, revision)]);
     assert_eq!(base.shown(&history), []);
 }

@@ -51,7 +51,7 @@ pub(crate) fn delete(key: &'static str, version: u64) -> Operation {
 
 /// What the connection asks for when a PUT is to be done.
 pub(crate) fn commit(key: &'static str, value: impl Into<Bytes>, version: u64) -> Effect {
-    Effect::Commit { transaction: Transaction { origin: ME, operations: vec![write(key, value, version)] } }
+    Effect::Commit { transaction: Transaction { origin: ME, operations: [write(key, value, version)].into() } }
 }
 
 /// What it asks for when a GET is to be done.
@@ -171,7 +171,7 @@ impl History {
         let mut revision = self.log.head();
         for (origin, operations) in batch {
             revision = revision.next().unwrap();
-            stretch.push(revision, &Transaction { origin, operations });
+            stretch.push(revision, &Transaction { origin, operations: operations.into() });
         }
         self.log.append(stretch.finish());
         revision

@@ -37,7 +37,7 @@ fn an_accepted_one_is_told_by_its_writes_and_its_revision() {
     let mut peer = Peer::extended(&history);
     let me = Some(peer.connection.id());
     peer.send(&[three(7)]);
-    let transaction = Transaction { origin: me, operations: three_operations() };
+    let transaction = Transaction { origin: me, operations: three_operations().into() };
     assert_eq!(peer.effects(), [Effect::Commit { transaction }]);
     let revision = history.commit([(me, three_operations())]);
     history.put(OTHER, "a", "2", 2);

@@ -249,7 +249,7 @@ impl World {
             }
             Other::Transaction => vec![put(self, key(number), 20), put(self, key(number + 1), 20)],
         };
-        let outcomes = self.store.commit(vec![Transaction { origin: None, operations }]);
+        let outcomes = self.store.commit(vec![Transaction { origin: None, operations: operations.into() }]);
         assert!(matches!(outcomes[..], [Outcome::Accepted { .. }]), "{outcomes:?}");
     }
 

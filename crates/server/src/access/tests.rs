@@ -92,7 +92,7 @@ impl World {
     /// Writes a key, as somebody else does.
     fn write(&self, key: &'static str, version: u64) {
         let put = Operation::Put { key: key.into(), value: "value".into(), version: Version::new(version) };
-        self.service.store.commit(vec![Transaction { origin: None, operations: vec![put] }]);
+        self.service.store.commit(vec![Transaction { origin: None, operations: [put].into() }]);
     }
 }
 

@@ -124,12 +124,12 @@ impl TestStore {
 
     /// What another process does.
     pub fn write(&self, operation: Operation) -> Outcome {
-        self.apply(vec![Transaction { origin: None, operations: vec![operation] }]).remove(0)
+        self.apply(vec![Transaction { origin: None, operations: [operation].into() }]).remove(0)
     }
 
     /// What another process writes in one go, each a transaction of its own.
     pub fn write_all(&self, operations: impl IntoIterator<Item = Operation>) {
-        let transaction = |operation| Transaction { origin: None, operations: vec![operation] };
+        let transaction = |operation| Transaction { origin: None, operations: [operation].into() };
         let outcomes = self.apply(operations.into_iter().map(transaction).collect());
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })));
     }
@@ -139,7 +139,7 @@ impl TestStore {
         let outcomes = self.0.engine.commit(batch);
         for (transaction, outcome) in asked.into_iter().zip(&outcomes) {
             if let Outcome::Accepted { revision } = outcome {
-                self.0.history.record(revision.get(), transaction.operations);
+                self.0.history.record(revision.get(), transaction.operations.to_vec());
             }
         }
         outcomes

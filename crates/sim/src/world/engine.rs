@@ -202,7 +202,7 @@ impl Engine {
     }
 
     fn remember(&mut self, transaction: &Transaction) {
-        for operation in &transaction.operations {
+        for operation in &*transaction.operations {
             if let Operation::Put { key, version, .. } | Operation::Delete { key, version } = operation {
                 self.highest.insert(key.clone(), *version);
             }
@@ -227,7 +227,7 @@ impl Engine {
             && let Some(torn) = doubtful.iter_mut().rfind(|transaction| transaction.operations.len() > 1)
         {
             whole = Some(commit_of(torn, Revision::ZERO).writes);
-            torn.operations.truncate(torn.operations.len() / 2);
+            torn.operations = torn.operations.iter().take(torn.operations.len() / 2).cloned().collect();
         }
         self.disk = Disk::Fine;
         if !doubtful.is_empty() {

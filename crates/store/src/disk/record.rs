@@ -101,7 +101,7 @@ impl Encoder {
         self.bytes.put_u16_le(0);
         // Cannot be more: `fits` was asked.
         let mut writes = 0_u16;
-        for operation in &transaction.operations {
+        for operation in &*transaction.operations {
             let write = match operation {
                 Operation::Check { .. } => continue,
                 Operation::Put { key, value, version } => Write { key, value: Some(value), version: *version },
@@ -301,8 +301,8 @@ mod tests {
         let delete = Operation::Delete { key: "gone".into(), version: Version::new(9) };
         let mut encoder = Encoder::default();
         encoder.clear();
-        encoder.push(&Transaction { origin: None, operations: vec![put, check] });
-        encoder.push(&Transaction { origin: None, operations: vec![delete] });
+        encoder.push(&Transaction { origin: None, operations: [put, check].into() });
+        encoder.push(&Transaction { origin: None, operations: [delete].into() });
         let (first, synced) = (Revision::new(100), Revision::new(90));
         let header = Header { length: 0, segment: 5, first, synced, time: 1234, count: 0, previous: 42, checksum: 0 };
         encoder.finish(SEAL, header).0.to_vec()
@@ -333,7 +333,7 @@ mod tests {
             let mut bytes = Vec::new();
             write.encode(&mut bytes);
             let put = Operation::Put { key: "key".into(), value: value.clone().into(), version: Version::new(3) };
-            let transaction = Transaction { origin: None, operations: vec![put] };
+            let transaction = Transaction { origin: None, operations: [put].into() };
             assert!(fits(&transaction) && bytes.len() + 2 <= super::length(&transaction));
             bytes.extend_from_slice(b"rest");
             let mut rest = &bytes[..];

@@ -254,7 +254,7 @@ fn a_value_that_looks_like_a_record_is_a_value() {
     let mut put = |store: &Db, value: Vec<u8>| {
         version += 1;
         let operation = Operation::Put { key: "key".into(), value: value.into(), version: Version::new(version) };
-        store.commit(vec![Transaction { origin: None, operations: vec![operation] }]);
+        store.commit(vec![Transaction { origin: None, operations: [operation].into() }]);
         assert_eq!(store.head().get(), version);
     };
     // What one can write who knows of the store what every client is told: its id.

@@ -199,7 +199,7 @@ fn open_real(path: &Path) -> Result<DiskStore, OpenError> {
 fn put(store: &DiskStore, version: u64) {
     let key = keys().last().unwrap();
     let operation = Operation::Put { key, value: "value".into(), version: Version::new(version) };
-    let outcome = store.commit(vec![Transaction { origin: None, operations: vec![operation] }]);
+    let outcome = store.commit(vec![Transaction { origin: None, operations: [operation].into() }]);
     assert!(matches!(outcome[0], Outcome::Accepted { .. }), "{outcome:?}");
 }
 

@@ -115,7 +115,7 @@ fn put(key: &str, version: u64, length: usize) -> Transaction {
     let value = Bytes::from(vec![b'v'; length]);
     let operation =
         Operation::Put { key: Bytes::copy_from_slice(key.as_bytes()), value, version: Version::new(version) };
-    Transaction { origin: None, operations: vec![operation] }
+    Transaction { origin: None, operations: [operation].into() }
 }
 
 fn commit(store: &impl Store, transaction: Transaction) -> Outcome {

@@ -43,7 +43,7 @@ impl Model {
     /// Takes in a transaction that is accepted.
     pub(super) fn apply(&mut self, transaction: &Transaction, time: u64) {
         self.head += 1;
-        for operation in &transaction.operations {
+        for operation in &*transaction.operations {
             let (key, value, version) = match operation {
                 Operation::Check { .. } => continue,
                 Operation::Put { key, value, version } => (key, Some(value.clone()), version.get()),

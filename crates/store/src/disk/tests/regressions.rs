@@ -14,7 +14,7 @@ use syncline_wire::{Revision, Version};
 fn put(store: &Db, version: u64, value: &[u8]) -> Outcome {
     let value = value.to_vec().into();
     let operation = Operation::Put { key: "key".into(), value, version: Version::new(version) };
-    store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).pop().unwrap()
+    store.commit(vec![Transaction { origin: None, operations: [operation].into() }]).pop().unwrap()
 }
 
 #[track_caller]

@@ -16,7 +16,7 @@ use syncline_wire::{Revision, Version};
 fn put(store: &Db, versions: std::ops::RangeInclusive<u64>) {
     for version in versions {
         let operation = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(version) };
-        let outcome = store.commit(vec![Transaction { origin: None, operations: vec![operation] }]).pop().unwrap();
+        let outcome = store.commit(vec![Transaction { origin: None, operations: [operation].into() }]).pop().unwrap();
         assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
     }
 }
