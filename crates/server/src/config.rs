@@ -83,3 +83,20 @@ impl Default for Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_request_that_is_allowed_must_find_room() {
+        assert_eq!(Config::default().check_input(), Ok(()));
+        let limits = Limits { max_entry: 2 * 1024 * 1024, ..Limits::default() };
+        let with = |max_input| Config { max_input, limits, ..Config::default() }.check_input();
+        assert_eq!(with(limits.max_frame()), Ok(()));
+        assert_eq!(
+            with(2 * 1024 * 1024).unwrap_err().to_string(),
+            "room for requests that come in: expected at least 2129920 bytes, for the largest transaction, found 2097152"
+        );
+    }
+}
