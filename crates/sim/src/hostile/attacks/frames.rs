@@ -5,6 +5,7 @@ use crate::Random;
 use crate::hostile::Fault;
 use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, encoded};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Put, Tag, TxnOperation, Version};
@@ -129,12 +130,14 @@ async fn hold_many_halves(field: Arc<Field>) -> Result<(), Fault> {
     let frame = encoded(&large_transaction()).freeze();
     let begun = Arc::new(AtomicUsize::new(0));
     let (count, all) = (begun.clone(), many_halves(field.scale));
+    // One after the other: there are places for fewer strangers than that.
+    let links = Arc::new(Mutex::new(field.greeted(all).await?));
     field
         .side_by_side(all, move |field, number| {
-            let (frame, begun) = (frame.clone(), count.clone());
+            let (frame, begun, link) = (frame.clone(), count.clone(), links.lock().pop());
             async move {
                 let (half, rest) = frame.split_at(frame.len() / 2);
-                let mut link = field.target.greet().await?;
+                let Some(mut link) = link else { return Ok(()) };
                 let hold = async {
                     // For as long as the server does not take it, if need be.
                     link.send(half, 1).await?;
