@@ -117,6 +117,16 @@ impl From<ConnectError> for Failure {
     }
 }
 
+impl From<syncline_load::Error> for Failure {
+    fn from(error: syncline_load::Error) -> Self {
+        match error {
+            syncline_load::Error::Connect(error) => error.into(),
+            syncline_load::Error::Request(error) => Self::Usage(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<GetError> for Failure {
     fn from(error: GetError) -> Self {
         let message = error.to_string();

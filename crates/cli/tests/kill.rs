@@ -5,17 +5,15 @@
 //! `SYNCLINE_KILLS=1000 cargo test --release --test kill` kills it more often.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../src/bench/random.rs"]
-mod random;
 mod support;
 
-use random::Random;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::Server;
+use syncline_load::Random;
 use syncline_wire::{Decoder, Greeting, Message, Revision, Tag, Version};
 use tempfile::TempDir;
 

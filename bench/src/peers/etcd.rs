@@ -1,0 +1,381 @@
+//! etcd: gRPC over a raw socket, by hand, with as little of HTTP/2 and protobuf as that takes.
+//!
+//! A gRPC library takes several times what the other adapters do for each request, which would be taken from etcd on a
+//! machine that both share. GET is a Range of one key (linearizable, as it is by default), compare-and-swap a Txn on the
+//! key's `mod_revision`, which is its version, watching a Watch of the prefix. Headers of answers are not looked at, so no
+//! table of them is kept; an answer that ends without a message is a failure.
+
+use super::protobuf::{Fields, bytes_field, number_field};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use syncline_load::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+
+#[derive(Clone)]
+pub(crate) struct EtcdPeer {
+    pub(crate) address: SocketAddr,
+}
+
+impl Peer for EtcdPeer {
+    async fn open(&self) -> Result<Link, Error> {
+        Link::open(self.address, Etcd::new(self.address.to_string())).await
+    }
+
+    fn counts(&self) -> bool {
+        false
+    }
+}
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+/// The kinds of HTTP/2 frames that are of interest, and their flags.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What precedes each frame, and each gRPC message.
+const FRAME_HEADER: usize = 9;
+const MESSAGE_HEADER: usize = 5;
+
+/// The longest frame that is taken, which is what HTTP/2 allows unasked.
+const MAX_FRAME: usize = 16_384;
+
+/// As much as HTTP/2 allows to be sent to us unasked: nothing waits for us.
+const WINDOW: u32 = i32::MAX as u32;
+
+/// Told again when so much of it is used.
+const RENEWED: u32 = 8 * 1024 * 1024;
+
+/// How much we may send at first.
+const FIRST_WINDOW: i64 = 65_535;
+
+/// What a stream is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Range(Slot),
+    Txn(Slot),
+    Watch(Slot),
+}
+
+/// An answer that has not ended.
+struct Open {
+    asked: Asked,
+    /// What has come of a message that is not whole.
+    part: BytesMut,
+    /// Bytes since the window of a watch was told again.
+    used: u32,
+}
+
+/// A connection.
+struct Etcd {
+    authority: String,
+    next_stream: u32,
+    open: HashMap<u32, Open>,
+    /// How much we may send, and what waits for that: frames, with the bytes of DATA among them.
+    window: i64,
+    waiting: VecDeque<(Bytes, i64)>,
+    used: u32,
+    events: VecDeque<Event>,
+    is_ready: bool,
+}
+
+fn frame(output: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
+    // Never longer than MAX_FRAME.
+    output.put_uint(length as u64, 3);
+    output.put_u8(kind);
+    output.put_u8(flags);
+    output.put_u32(stream);
+}
+
+fn window_update(output: &mut BytesMut, stream: u32, by: u32) {
+    frame(output, 4, WINDOW_UPDATE, 0, stream);
+    output.put_u32(by);
+}
+
+/// A header, literally, which no table keeps. Names and values are shorter than 127 bytes.
+fn literal(output: &mut BytesMut, name: &str, value: &str) {
+    output.put_u8(0);
+    for text in [name, value] {
+        output.put_u8(u8::try_from(text.len()).unwrap_or(0));
+        output.put_slice(text.as_bytes());
+    }
+}
+
+impl Etcd {
+    fn new(authority: String) -> Self {
+        Self {
+            authority,
+            next_stream: 1,
+            open: HashMap::new(),
+            window: FIRST_WINDOW,
+            waiting: VecDeque::new(),
+            used: 0,
+            events: VecDeque::new(),
+            is_ready: false,
+        }
+    }
+
+    /// A call: headers and one message. The stream of a watch stays open.
+    fn call(&mut self, path: &str, asked: Asked, message: &[u8], output: &mut BytesMut) {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        self.open.insert(stream, Open { asked, part: BytesMut::new(), used: 0 });
+        let mut headers = BytesMut::with_capacity(160);
+        headers.put_u8(0x83); // :method POST
+        headers.put_u8(0x86); // :scheme http
+        literal(&mut headers, ":path", path);
+        literal(&mut headers, ":authority", &self.authority);
+        literal(&mut headers, "content-type", "application/grpc");
+        literal(&mut headers, "te", "trailers");
+        let length = MESSAGE_HEADER + message.len();
+        let mut frames = BytesMut::with_capacity(2 * FRAME_HEADER + headers.len() + length);
+        frame(&mut frames, headers.len(), HEADERS, END_HEADERS, stream);
+        frames.put_slice(&headers);
+        let flags = if matches!(asked, Asked::Watch(_)) { 0 } else { END_STREAM };
+        frame(&mut frames, length, DATA, flags, stream);
+        frames.put_u8(0);
+        frames.put_u32(u32::try_from(message.len()).unwrap_or(0));
+        frames.put_slice(message);
+        self.waiting.push_back((frames.freeze(), i64::try_from(length).unwrap_or(i64::MAX)));
+        self.send(output);
+    }
+
+    /// Sends of what waits as much as may be sent.
+    fn send(&mut self, output: &mut BytesMut) {
+        while let Some((frames, length)) = self.waiting.front() {
+            if *length > self.window {
+                return;
+            }
+            self.window -= length;
+            output.put_slice(frames);
+            self.waiting.pop_front();
+        }
+    }
+
+    /// DATA of an answer.
+    fn data(&mut self, stream: u32, payload: Bytes, output: &mut BytesMut) -> Result<(), Error> {
+        let length = u32::try_from(payload.len()).unwrap_or(0);
+        self.used += length;
+        if self.used > RENEWED {
+            window_update(output, 0, self.used);
+            self.used = 0;
+        }
+        let Some(open) = self.open.get_mut(&stream) else { return Ok(()) };
+        let is_watch = matches!(open.asked, Asked::Watch(_));
+        if is_watch {
+            open.used += length;
+            if open.used > RENEWED {
+                window_update(output, stream, open.used);
+                open.used = 0;
+            }
+        }
+        let asked = open.asked;
+        let mut rest = payload;
+        if !open.part.is_empty() {
+            open.part.put_slice(&rest);
+            rest = std::mem::take(&mut open.part).freeze();
+        }
+        loop {
+            let length = rest.get(1..MESSAGE_HEADER).and_then(|length| length.first_chunk().copied());
+            let Some(length) = length.map(|length| u32::from_be_bytes(length) as usize) else { break };
+            if rest.len() < MESSAGE_HEADER + length {
+                break;
+            }
+            rest.advance(MESSAGE_HEADER);
+            message(asked, &rest.split_to(length), &mut self.events)?;
+            if !is_watch {
+                self.open.remove(&stream);
+                return Ok(());
+            }
+        }
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.part = BytesMut::from(&rest[..]);
+        }
+        Ok(())
+    }
+}
+
+/// A message of an answer.
+fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
+    let mut fields = Fields(message);
+    match asked {
+        Asked::Range(slot) => {
+            let mut answer = Answer::Missing;
+            while let Some(field) = fields.next()? {
+                if field.number == 2 {
+                    let (value, version) = key_value(message, field.bytes)?;
+                    answer = Answer::Found { value, version };
+                }
+            }
+            events.push_back(Event::Answer(slot, answer));
+        }
+        Asked::Txn(slot) => {
+            let (mut version, mut succeeded) = (0, false);
+            while let Some(field) = fields.next()? {
+                match field.number {
+                    1 => version = revision(field.bytes)?,
+                    2 => succeeded = field.value != 0,
+                    _ => {}
+                }
+            }
+            let answer = if succeeded { Answer::Written { version } } else { Answer::Stale };
+            events.push_back(Event::Answer(slot, answer));
+        }
+        Asked::Watch(slot) => {
+            let mut at = 0;
+            while let Some(field) = fields.next()? {
+                match field.number {
+                    1 => at = revision(field.bytes)?,
+                    3 if field.value != 0 => events.push_back(Event::Answer(slot, Answer::Told { revision: at })),
+                    4 if field.value != 0 => return Err(Error::Protocol("the watch was cancelled".into())),
+                    11 => {
+                        let mut event = Fields(field.bytes);
+                        while let Some(field) = event.next()? {
+                            if field.number == 2 {
+                                let (value, _) = key_value(message, field.bytes)?;
+                                events.push_back(Event::Change { value });
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The revision that a header of an answer tells.
+fn revision(header: &[u8]) -> Result<u64, Error> {
+    let mut fields = Fields(header);
+    while let Some(field) = fields.next()? {
+        if field.number == 3 {
+            return Ok(field.value);
+        }
+    }
+    Ok(0)
+}
+
+/// Value and `mod_revision` of a key; the value shares the message's memory.
+fn key_value(message: &Bytes, key_value: &[u8]) -> Result<(Bytes, u64), Error> {
+    let (mut value, mut version) = (Bytes::new(), 0);
+    let mut fields = Fields(key_value);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            3 => version = field.value,
+            5 => value = message.slice_ref(field.bytes),
+            _ => {}
+        }
+    }
+    Ok((value, version))
+}
+
+impl Protocol for Etcd {
+    fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        output.put_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        frame(output, 12, SETTINGS, 0, 0);
+        output.put_u16(2); // no push
+        output.put_u32(0);
+        output.put_u16(4); // the window of each stream
+        output.put_u32(WINDOW);
+        window_update(output, 0, WINDOW - 65_535);
+        Ok(())
+    }
+
+    fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error> {
+        let mut message = BytesMut::with_capacity(256);
+        match request {
+            Request::Get { key } => {
+                bytes_field(&mut message, 1, key);
+                self.call(RANGE, Asked::Range(slot), &message, output);
+            }
+            Request::Put { key, value, replaces } => {
+                let mut compare = BytesMut::with_capacity(64);
+                number_field(&mut compare, 2, 2); // its mod_revision; 1, result, is 0: equal
+                bytes_field(&mut compare, 3, key);
+                number_field(&mut compare, 6, *replaces);
+                let mut put = BytesMut::with_capacity(160);
+                bytes_field(&mut put, 1, key);
+                bytes_field(&mut put, 2, value);
+                let mut operation = BytesMut::with_capacity(170);
+                bytes_field(&mut operation, 2, &put);
+                bytes_field(&mut message, 1, &compare);
+                bytes_field(&mut message, 2, &operation);
+                self.call(TXN, Asked::Txn(slot), &message, output);
+            }
+            Request::Follow { since: None } => {
+                let mut create = BytesMut::with_capacity(64);
+                bytes_field(&mut create, 1, PREFIX.as_bytes());
+                // Up to the prefix whose last byte is one more.
+                let end = PREFIX.replace('/', "0");
+                bytes_field(&mut create, 2, end.as_bytes());
+                bytes_field(&mut message, 1, &create);
+                self.call(WATCH, Asked::Watch(slot), &message, output);
+            }
+            Request::Follow { since: Some(_) } | Request::Barrier => {
+                return Err(Error::unexpected("a request of this load generator to etcd", "another one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        let Some(&[high, middle, low, kind, flags, a, b, c, d]) = input.first_chunk::<FRAME_HEADER>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        if length > MAX_FRAME {
+            return Err(Error::Protocol(format!("a frame of {length} bytes")));
+        }
+        if input.len() < FRAME_HEADER + length {
+            return Ok(None);
+        }
+        input.advance(FRAME_HEADER);
+        let payload = input.split_to(length).freeze();
+        let stream = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+        match kind {
+            DATA => self.data(stream, payload, output)?,
+            HEADERS if flags & END_STREAM != 0 => {
+                if self.open.remove(&stream).is_some() {
+                    return Err(Error::Protocol("an answer without a message".into()));
+                }
+            }
+            RST_STREAM => {
+                if self.open.remove(&stream).is_some() {
+                    return Err(Error::Protocol("a stream was reset".into()));
+                }
+            }
+            SETTINGS if flags & ACK == 0 => {
+                frame(output, 0, SETTINGS, ACK, 0);
+                if !self.is_ready {
+                    self.is_ready = true;
+                    return Ok(Some(Event::Ready));
+                }
+            }
+            PING if flags & ACK == 0 => {
+                frame(output, payload.len(), PING, ACK, 0);
+                output.put_slice(&payload);
+            }
+            WINDOW_UPDATE if stream == 0 => {
+                let by = payload.first_chunk().copied().map_or(0, u32::from_be_bytes);
+                self.window += i64::from(by);
+                self.send(output);
+            }
+            GOAWAY => return Err(Error::Closed),
+            _ => {}
+        }
+        Ok(Some(self.events.pop_front().unwrap_or(Event::Nothing)))
+    }
+}

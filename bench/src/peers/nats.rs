@@ -1,0 +1,287 @@
+//! NATS: its text protocol over a raw socket, and what JetStream's key-value buckets are made of.
+//!
+//! A bucket is a stream with a subject for each key. GET is a direct get of a subject's last message, compare-and-swap a message
+//! with the sequence number that the last one of its subject must have (`update` of the client libraries), watching an
+//! ephemeral push consumer with flow control. A key's version is that sequence number. Answers come by subjects, one for
+//! each slot, in any order. Core NATS acknowledges nothing: a PING behind each message tells when the server has taken it.
+
+use super::redis::number_to;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use syncline_load::{Answer, Error, Event, Link, Peer, Protocol, Request, Slot};
+
+/// How NATS is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As a key-value store.
+    Bucket,
+    /// The same, which is made first.
+    NewBucket,
+    /// Only messages, which nothing keeps.
+    Core,
+}
+
+#[derive(Clone)]
+pub(crate) struct NatsPeer {
+    pub(crate) address: SocketAddr,
+    pub(crate) mode: Mode,
+}
+
+impl Peer for NatsPeer {
+    async fn open(&self) -> Result<Link, Error> {
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let inbox = format!("_INBOX.{}-{number}.", std::process::id());
+        Link::open(self.address, Nats { mode: self.mode, inbox, asked: VecDeque::new() }).await
+    }
+
+    fn counts(&self) -> bool {
+        self.mode == Mode::Core
+    }
+}
+
+/// Connections so far, to tell their subjects apart.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// The subject of messages that nothing keeps.
+const SUBJECT: &str = "syncline-bench";
+
+/// The subscriptions of a connection: to answers, and to changes.
+const ANSWERS: &[u8] = b"1";
+const CHANGES: &[u8] = b"2";
+
+/// The slot of the making of a bucket.
+const MAKING: u16 = u16::MAX;
+
+const CONNECT: &str = r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1,"lang":"rust","version":"1"}"#;
+
+/// As `nats kv add` makes it.
+const BUCKET: &str = r#"{"name":"KV_bench","subjects":["$KV.bench.>"],"max_msgs_per_subject":1,"storage":"file","allow_direct":true,"allow_rollup_hdrs":true,"deny_delete":true,"discard":"new","num_replicas":1,"retention":"limits","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msg_size":-1}"#;
+
+/// The longest message that is taken.
+const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// What the next PONG answers.
+enum Asked {
+    Greeting,
+    Written(Slot, u64),
+    Follow(Slot),
+}
+
+/// A connection.
+struct Nats {
+    mode: Mode,
+    inbox: String,
+    asked: VecDeque<Asked>,
+}
+
+impl Nats {
+    fn reply_to(&self, slot: u16, output: &mut BytesMut) {
+        output.put_slice(self.inbox.as_bytes());
+        number_to(output, slot.into());
+    }
+
+    /// A message with a subject to answer to.
+    fn request(&self, slot: u16, subject: &[&[u8]], payload: &[u8], output: &mut BytesMut) {
+        output.put_slice(b"PUB ");
+        for part in subject {
+            output.put_slice(part);
+        }
+        output.put_u8(b' ');
+        self.reply_to(slot, output);
+        output.put_u8(b' ');
+        number_to(output, payload.len());
+        output.put_slice(b"\r\n");
+        output.put_slice(payload);
+        output.put_slice(b"\r\n");
+    }
+
+    fn ping(&mut self, asked: Asked, output: &mut BytesMut) {
+        output.put_slice(b"PING\r\n");
+        self.asked.push_back(asked);
+    }
+
+    /// A message on the subscription to answers.
+    fn answer(&self, subject: &[u8], headers: &[u8], payload: Bytes) -> Result<Event, Error> {
+        let slot = subject.get(self.inbox.len()..).and_then(decimal).and_then(|slot| u16::try_from(slot).ok());
+        let slot = slot.ok_or_else(|| Error::Protocol("an answer to nothing".into()))?;
+        if headers.starts_with(b"NATS/1.0 404") {
+            return Ok(Event::Answer(Slot(slot), Answer::Missing));
+        }
+        if headers.starts_with(b"NATS/1.0 5") {
+            return Err(Error::Protocol(String::from_utf8_lossy(headers).trim().to_owned()));
+        }
+        if let Some(version) = behind(headers, b"Nats-Sequence: ") {
+            return Ok(Event::Answer(Slot(slot), Answer::Found { value: payload, version }));
+        }
+        if find(&payload, b"\"error\"").is_some() {
+            if find(&payload, b"10071").is_some() {
+                return Ok(Event::Answer(Slot(slot), Answer::Stale));
+            }
+            return Err(Error::Protocol(String::from_utf8_lossy(&payload).into_owned()));
+        }
+        if slot == MAKING {
+            return Ok(Event::Ready);
+        }
+        Ok(match behind(&payload, b"\"seq\":") {
+            Some(version) if find(&payload, b"consumer_create").is_none() => {
+                Event::Answer(Slot(slot), Answer::Written { version })
+            }
+            _ => Event::Answer(Slot(slot), Answer::Told { revision: 0 }),
+        })
+    }
+
+    fn pong(&mut self) -> Result<Event, Error> {
+        Ok(match self.asked.pop_front() {
+            Some(Asked::Greeting) if self.mode == Mode::NewBucket => Event::Nothing,
+            Some(Asked::Greeting) => Event::Ready,
+            Some(Asked::Written(slot, version)) => Event::Answer(slot, Answer::Written { version }),
+            Some(Asked::Follow(slot)) => Event::Answer(slot, Answer::Told { revision: 0 }),
+            None => return Err(Error::Protocol("a PONG to nothing".into())),
+        })
+    }
+}
+
+impl Protocol for Nats {
+    fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        output.put_slice(format!("{CONNECT}\r\nSUB {}* 1\r\n", self.inbox).as_bytes());
+        self.ping(Asked::Greeting, output);
+        if self.mode == Mode::NewBucket {
+            self.request(MAKING, &[b"$JS.API.STREAM.CREATE.KV_bench"], BUCKET.as_bytes(), output);
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error> {
+        match request {
+            Request::Put { value, replaces, .. } if self.mode == Mode::Core => {
+                output.put_slice(format!("PUB {SUBJECT} {}\r\n", value.len()).as_bytes());
+                output.put_slice(value);
+                output.put_slice(b"\r\n");
+                self.ping(Asked::Written(slot, replaces + 1), output);
+            }
+            Request::Follow { since: None } if self.mode == Mode::Core => {
+                output.put_slice(format!("SUB {SUBJECT} 2\r\n").as_bytes());
+                self.ping(Asked::Follow(slot), output);
+            }
+            Request::Get { key } => {
+                self.request(slot.0, &[b"$JS.API.DIRECT.GET.KV_bench.$KV.bench.", key], b"", output);
+            }
+            Request::Put { key, value, replaces } => {
+                let mut headers = BytesMut::with_capacity(80);
+                headers.put_slice(b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: ");
+                number_to(&mut headers, usize::try_from(*replaces).unwrap_or(usize::MAX));
+                headers.put_slice(b"\r\n\r\n");
+                output.put_slice(b"HPUB $KV.bench.");
+                output.put_slice(key);
+                output.put_u8(b' ');
+                self.reply_to(slot.0, output);
+                output.put_u8(b' ');
+                number_to(output, headers.len());
+                output.put_u8(b' ');
+                number_to(output, headers.len() + value.len());
+                output.put_slice(b"\r\n");
+                output.put_slice(&headers);
+                output.put_slice(value);
+                output.put_slice(b"\r\n");
+            }
+            Request::Follow { since: None } => {
+                let subject = format!("_WATCH.{}", self.inbox.trim_end_matches('.'));
+                output.put_slice(format!("SUB {subject} 2\r\n").as_bytes());
+                let consumer = format!(
+                    r#"{{"stream_name":"KV_bench","config":{{"deliver_subject":"{subject}","deliver_policy":"new","ack_policy":"none","max_deliver":1,"replay_policy":"instant","filter_subject":"$KV.bench.>","flow_control":true,"idle_heartbeat":5000000000,"mem_storage":true,"num_replicas":1}}}}"#
+                );
+                self.request(slot.0, &[b"$JS.API.CONSUMER.CREATE.KV_bench"], consumer.as_bytes(), output);
+            }
+            Request::Follow { since: Some(_) } | Request::Barrier => {
+                return Err(Error::unexpected("a request that NATS has", "one to go on from a revision"));
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        let Some(end) = input.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+        let line = input.get(..end).unwrap_or_default().trim_ascii_end();
+        if line.starts_with(b"MSG ") || line.starts_with(b"HMSG ") {
+            return self.message(end + 1, input, output);
+        }
+        let event = match line {
+            b"PONG" => self.pong()?,
+            b"PING" => {
+                output.put_slice(b"PONG\r\n");
+                Event::Nothing
+            }
+            line if line.starts_with(b"INFO ") || line == b"+OK" => Event::Nothing,
+            other => return Err(Error::Protocol(String::from_utf8_lossy(other).into_owned())),
+        };
+        input.advance(end + 1);
+        Ok(Some(event))
+    }
+}
+
+impl Nats {
+    /// `MSG subject sid [reply] bytes`, or `HMSG subject sid [reply] header-bytes bytes`; `start` is behind that line.
+    fn message(&mut self, start: usize, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        let line = input.get(..start).unwrap_or_default();
+        let wrong = || Error::Protocol(String::from_utf8_lossy(line).into_owned());
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let has_headers = words.next() == Some(b"HMSG");
+        let (subject, subscription) = (words.next().ok_or_else(wrong)?, words.next().ok_or_else(wrong)?);
+        let length = words.next_back().and_then(decimal).filter(|length| *length <= MAX_MESSAGE as u64);
+        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(wrong)?;
+        let headers = match has_headers {
+            true => words.next_back().and_then(decimal).and_then(|length| usize::try_from(length).ok()),
+            false => Some(0),
+        };
+        let headers = headers.filter(|headers| *headers <= length).ok_or_else(wrong)?;
+        if input.len() < start + length + 2 {
+            return Ok(None);
+        }
+        let is_change = subscription == CHANGES;
+        if !is_change && subscription != ANSWERS {
+            return Err(wrong());
+        }
+        let whole = input.get(start..start + headers).unwrap_or_default();
+        if is_change && whole.starts_with(b"NATS/1.0 100") {
+            // Flow control is asked for by the subject to reply to, or, in a heartbeat, by a header.
+            let stalled = find(whole, b"Nats-Consumer-Stalled: ").and_then(|at| whole.get(at..));
+            let stalled = stalled.and_then(|text| text.split(|byte| *byte == b'\r').next());
+            if let Some(reply) = stalled.or_else(|| words.next()) {
+                output.put_slice(b"PUB ");
+                output.put_slice(reply);
+                output.put_slice(b" 0\r\n\r\n");
+            }
+            input.advance(start + length + 2);
+            return Ok(Some(Event::Nothing));
+        }
+        if is_change {
+            input.advance(start + headers);
+            let value = input.split_to(length - headers).freeze();
+            input.advance(2);
+            return Ok(Some(Event::Change { value }));
+        }
+        let subject = Bytes::copy_from_slice(subject);
+        let frame = input.split_to(start + length + 2).freeze();
+        let head = frame.get(start..start + headers).unwrap_or_default();
+        let payload = frame.slice(start + headers..start + length);
+        self.answer(&subject, head, payload).map(Some)
+    }
+}
+
+/// Where what stands behind some text begins.
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted).map(|at| at + wanted.len())
+}
+
+/// The number behind some text.
+fn behind(text: &[u8], wanted: &[u8]) -> Option<u64> {
+    let rest = text.get(find(text, wanted)?..)?.trim_ascii_start();
+    let length = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+    decimal(rest.get(..length)?)
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

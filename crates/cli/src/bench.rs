@@ -1,0 +1,131 @@
+//! `syncline bench`: load on a server of the user's, with what bench/ compares servers with.
+
+use crate::args::{Bench, Workload};
+use crate::failure::Failure;
+use crate::output::print_line;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use syncline_load::process::machine;
+use syncline_load::workload::{self, Fanout, Load};
+use syncline_load::{Error, Keys, Measured, STAMP, SynclinePeer};
+
+/// How long deliveries may still come when no more is written.
+const LATE: Duration = Duration::from_secs(10);
+
+/// What was asked for, made ready.
+struct Plan {
+    peer: SynclinePeer,
+    keys: Keys,
+    load: Load,
+}
+
+impl Plan {
+    fn new(args: &Bench) -> Result<Self, Failure> {
+        if args.value_size.0 < STAMP {
+            return Err(Failure::Usage(format!("--value-size: expected at least 8 bytes, found {}", args.value_size)));
+        }
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        // A snapshot is for connections that said HELLO.
+        let base = args.base && args.workload != Workload::Snapshot;
+        Ok(Self {
+            peer: SynclinePeer { dialer: Arc::new(args.servers.dialer()?), base },
+            keys: Keys::new(size(args.keys), args.value_size.0),
+            load: Load {
+                connections: size(args.connections),
+                depth: u16::try_from(args.depth).unwrap_or(u16::MAX),
+                time: args.time,
+            },
+        })
+    }
+
+    /// What was measured, in which time, and how many changes the watchers were sent that had not read.
+    async fn measure(&self, args: &Bench) -> Result<(Measured, Duration, u64), Error> {
+        let Self { peer, keys, load } = self;
+        workload::learn(peer, keys).await?;
+        let mut woken = 0;
+        let (measured, took) = match args.workload {
+            Workload::Put => {
+                let watcher = SynclinePeer { base: false, ..peer.clone() };
+                let mut stalled = Vec::new();
+                for _ in 0..args.stalled {
+                    stalled.push(workload::follow(&watcher).await?);
+                }
+                let measured = workload::put(peer, keys, *load).await?;
+                for mut link in stalled {
+                    woken += workload::wake(&mut link).await?;
+                }
+                measured
+            }
+            Workload::Get => {
+                workload::fill(peer, keys).await?;
+                workload::get(peer, keys, *load).await?
+            }
+            Workload::Fanout => {
+                let fanout = Fanout {
+                    watchers: load.connections,
+                    depth: load.depth,
+                    rate: args.rate,
+                    time: load.time,
+                    late: LATE,
+                };
+                workload::fanout(peer, keys, fanout).await?
+            }
+            Workload::Snapshot => {
+                workload::fill(peer, keys).await?;
+                workload::snapshot(peer, load.connections).await?
+            }
+        };
+        Ok((measured, took, woken))
+    }
+}
+
+pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
+    let (measured, took, woken) = Plan::new(&args)?.measure(&args).await?;
+    let (name, unit) = match args.workload {
+        Workload::Put => ("put", "puts"),
+        Workload::Get => ("get", "gets"),
+        Workload::Fanout => ("fanout", "deliveries"),
+        Workload::Snapshot => ("snapshot", "keys"),
+    };
+    let count = measured.count();
+    let rate = count as f64 / took.as_secs_f64();
+    let at = |quantile| measured.micros_at(quantile);
+    let most = measured.micros_at_most();
+    if args.json {
+        return print_line(
+            &json!({
+                "workload": name, "base": args.base, "rate": args.rate, "connections": args.connections, "depth": args.depth, "keys": args.keys,
+                "value_size": args.value_size.0, "seconds": took.as_secs_f64(), "count": count, "per_second": rate,
+                "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": most,
+                "broadcasts": measured.broadcasts, "stalled": args.stalled, "woken": woken, "machine": machine(),
+            })
+            .to_string(),
+        );
+    }
+    print_line(&format!(
+        "{rate:.0} {unit}/s: {count} in {:.1} s, {} connections, {} in flight on each",
+        took.as_secs_f64(),
+        args.connections,
+        args.depth
+    ))?;
+    print_line(&format!(
+        "latency: p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, most {most:.0} µs",
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    ))?;
+    if measured.broadcasts > 0 && args.workload == Workload::Put {
+        print_line(&format!(
+            "broadcasts: {:.0}/s, for each connection is sent what the others write",
+            measured.broadcasts as f64 / took.as_secs_f64()
+        ))?;
+    }
+    if args.stalled > 0 {
+        print_line(&format!(
+            "stalled: {} watchers read nothing meanwhile; then they were sent {} changes, and hold the latest of every key",
+            args.stalled, woken
+        ))?;
+    }
+    print_line(&format!("measured on: {}", machine()))
+}

@@ -1,0 +1,181 @@
+//! Our own protocol: `syncline-wire` over a stream, and nothing of the client but how it connects.
+
+use crate::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use syncline_client::{ConnectError, Dialer, Greeted};
+use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+
+/// A Syncline server, over connections that said HELLO, or base connections.
+#[derive(Clone)]
+pub struct SynclinePeer {
+    /// How to connect.
+    pub dialer: Arc<Dialer>,
+    /// Connections as programs make them that know no HELLO: each is sent what all others write.
+    pub base: bool,
+}
+
+impl Peer for SynclinePeer {
+    async fn open(&self) -> Result<Link, Error> {
+        let endpoint = self.dialer.endpoints().first().ok_or(ConnectError::NoEndpoint)?;
+        let Greeted { socket, input, greeting } = self.dialer.greet(endpoint, self.base).await?;
+        if !self.base && greeting.is_none() {
+            return Err(Error::NoHello { endpoint: endpoint.to_string() });
+        }
+        Ok(Link::new(socket, Syncline::new(self.base), input))
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+}
+
+/// What a connection is about to follow.
+enum Following {
+    /// Nothing was asked, or it was answered.
+    No,
+    /// The head was asked for: of what is there already, nothing is wanted.
+    AsksForHead(Tag),
+}
+
+/// A connection to a Syncline server that has greeted already.
+pub struct Syncline {
+    base: bool,
+    following: Following,
+}
+
+impl Syncline {
+    /// A connection that has said HELLO, or a base one.
+    pub const fn new(base: bool) -> Self {
+        Self { base, following: Following::No }
+    }
+
+    fn event(&mut self, message: Message, output: &mut BytesMut) -> Result<Event, Error> {
+        let tag = message.tag();
+        let is_broadcast = tag == Tag::BROADCAST;
+        let slot = Slot(tag.get().wrapping_sub(1));
+        Ok(match message {
+            Message::Put(Put { value, .. }) if is_broadcast => Event::Change { value },
+            Message::Put(Put { value, version, .. }) => {
+                Event::Answer(slot, Answer::Found { value, version: version.get() })
+            }
+            Message::Mark(_) if is_broadcast => Event::Nothing,
+            Message::Mark(mark) => match self.following {
+                Following::AsksForHead(asked) if asked == tag => {
+                    self.following = Following::No;
+                    Message::watch(tag, PREFIX, mark.revision).encode(output)?;
+                    Event::Nothing
+                }
+                _ => Event::Answer(slot, Answer::Told { revision: mark.revision.get() }),
+            },
+            Message::Error(error) if !is_broadcast && error.text.ends_with(b"not found") => {
+                Event::Answer(slot, Answer::Missing)
+            }
+            Message::Error(error) if !is_broadcast && error.text == b"stale put"[..] => {
+                Event::Answer(slot, Answer::Stale)
+            }
+            other => return Err(Error::unexpected("the answer to a request", other.redacted().to_string())),
+        })
+    }
+}
+
+impl Protocol for Syncline {
+    fn greet(&mut self, _output: &mut BytesMut) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error> {
+        let tag = Tag::new(slot.0.wrapping_add(1));
+        match request {
+            Request::Get { key } => Message::get(tag, key.clone()).encode(output)?,
+            Request::Put { key, value, replaces } => {
+                Put::encode_parts(output, tag, key, value, Version::new(replaces.wrapping_add(1)))?;
+            }
+            // Once this is answered, the server has taken the connection in, and sends it everything.
+            Request::Follow { .. } | Request::Barrier if self.base => {
+                Message::get(tag, Bytes::from_static(PREFIX.as_bytes())).encode(output)?;
+            }
+            Request::Follow { since: Some(since) } => {
+                Message::watch(tag, PREFIX, Revision::new(*since)).encode(output)?;
+            }
+            Request::Follow { since: None } => {
+                self.following = Following::AsksForHead(tag);
+                Message::mark(tag, Revision::ZERO).encode(output)?;
+            }
+            Request::Barrier => Message::mark(tag, Revision::ZERO).encode(output)?,
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        match decode(input) {
+            Ok(Decoded::Frame(message)) => self.event(message, output).map(Some),
+            Ok(Decoded::Incomplete { .. }) => Ok(None),
+            Ok(Decoded::TooLarge { kind, excess, .. }) => Err(Error::Protocol(format!("a {kind} of {excess}"))),
+            Err(error) => Err(Error::Protocol(error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(protocol: &mut Syncline, messages: &[Message]) -> Vec<Event> {
+        let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+        for message in messages {
+            message.encode(&mut input).unwrap();
+        }
+        std::iter::from_fn(|| protocol.decode(&mut input, &mut output).unwrap()).collect()
+    }
+
+    #[test]
+    fn answers_name_the_slot_of_their_request() {
+        let mut protocol = Syncline::new(false);
+        let found = events(
+            &mut protocol,
+            &[
+                Message::put(Tag::new(1), "k", "v", Version::new(3)),
+                Message::put(Tag::BROADCAST, "k", "w", Version::new(4)),
+                Message::error(Tag::new(512), "stale put"),
+                Message::error(Tag::new(2), "\"k\": not found"),
+                Message::mark(Tag::BROADCAST, Revision::new(9)),
+                Message::mark(Tag::new(3), Revision::new(9)),
+            ],
+        );
+        let expected = [
+            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 3 }),
+            Event::Change { value: "w".into() },
+            Event::Answer(Slot(511), Answer::Stale),
+            Event::Answer(Slot(1), Answer::Missing),
+            Event::Nothing,
+            Event::Answer(Slot(2), Answer::Told { revision: 9 }),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn who_follows_asks_for_the_head_and_watches_from_there() {
+        let mut protocol = Syncline::new(false);
+        let mut output = BytesMut::new();
+        protocol.encode(Slot(0), &Request::Follow { since: None }, &mut output).unwrap();
+        assert_eq!(decode(&mut output), Ok(Decoded::Frame(Message::mark(Tag::new(1), Revision::ZERO))));
+        let mut input = BytesMut::new();
+        Message::mark(Tag::new(1), Revision::new(7)).encode(&mut input).unwrap();
+        assert_eq!(protocol.decode(&mut input, &mut output).unwrap(), Some(Event::Nothing));
+        assert_eq!(decode(&mut output), Ok(Decoded::Frame(Message::watch(Tag::new(1), PREFIX, Revision::new(7)))));
+        assert_eq!(
+            events(&mut protocol, &[Message::mark(Tag::new(1), Revision::new(8))]),
+            [Event::Answer(Slot(0), Answer::Told { revision: 8 })]
+        );
+    }
+
+    #[test]
+    fn a_notice_of_the_server_ends_the_measurement() {
+        let mut input = BytesMut::new();
+        Message::error(Tag::BROADCAST, "unavailable: too many connections").encode(&mut input).unwrap();
+        let error = Syncline::new(false).decode(&mut input, &mut BytesMut::new()).unwrap_err();
+        assert!(error.to_string().contains("too many connections"), "{error}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Tables and figures for people, in Markdown, and a part of a file that is written anew.
+
+use thiserror::Error;
+
+/// A figure for people: three digits that count.
+pub fn figure(number: f64) -> String {
+    match number.abs() {
+        size if size >= 999_500.0 => format!("{}M", digits(number / 1e6)),
+        size if size >= 9_995.0 => format!("{}k", digits(number / 1e3)),
+        _ => digits(number),
+    }
+}
+
+/// Three digits that count, of a number that is not too large for them.
+fn digits(number: f64) -> String {
+    let decimals = match number.abs() {
+        size if size >= 99.95 => 0,
+        size if size >= 9.995 => 1,
+        size if size >= 0.0005 => 2,
+        _ => 0,
+    };
+    let text = format!("{number:.decimals$}");
+    let Some((whole, fraction)) = text.split_once('.') else { return thousands(&text) };
+    match fraction.trim_end_matches('0') {
+        "" => thousands(whole),
+        fraction => format!("{whole}.{fraction}"),
+    }
+}
+
+/// With a comma where people want one.
+fn thousands(whole: &str) -> String {
+    let (sign, number) = whole.strip_prefix('-').map_or(("", whole), |number| ("-", number));
+    let mut text = String::from(sign);
+    for (place, digit) in number.chars().enumerate() {
+        if place > 0 && (number.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A table in Markdown; a `|` in a cell stays one.
+pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &mut dyn Iterator<Item = String>| {
+        let mut line = String::from("|");
+        for cell in cells {
+            line.push(' ');
+            line.push_str(&cell.replace('|', "\\|"));
+            line.push_str(" |");
+        }
+        line.push('\n');
+        line
+    };
+    let mut text = line(&mut head.iter().map(|&cell| cell.to_owned()));
+    text.push('|');
+    for _ in head {
+        text.push_str("---|");
+    }
+    text.push('\n');
+    for row in rows {
+        text.push_str(&line(&mut row.iter().cloned()));
+    }
+    text
+}
+
+/// A file has not one part between these lines.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "expected one line `{begin}` and behind it one line `{end}`, found another number or order of them; add the two lines"
+)]
+pub struct NoPart {
+    begin: String,
+    end: String,
+}
+
+/// The text with what is between two lines replaced, and all else as it was.
+///
+/// # Errors
+/// [`NoPart`] where the lines are not there once each, in their order.
+pub fn replace_between(text: &str, begin: &str, end: &str, part: &str) -> Result<String, NoPart> {
+    let no_part = || NoPart { begin: begin.to_owned(), end: end.to_owned() };
+    let count = |line| text.lines().filter(|found| *found == line).count();
+    if count(begin) != 1 || count(end) != 1 {
+        return Err(no_part());
+    }
+    let mut whole = String::new();
+    let mut lines = text.lines();
+    for line in lines.by_ref() {
+        whole.push_str(line);
+        whole.push('\n');
+        if line == begin {
+            break;
+        }
+    }
+    whole.push_str(part.trim_end());
+    whole.push('\n');
+    let mut rest = lines.skip_while(|line| *line != end).peekable();
+    if rest.peek().is_none() {
+        return Err(no_part());
+    }
+    for line in rest {
+        whole.push_str(line);
+        whole.push('\n');
+    }
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits_that_count() {
+        let cases = [
+            (0.0, "0"),
+            (0.123, "0.12"),
+            (1.0, "1"),
+            (1.234, "1.23"),
+            (9.996, "10"),
+            (12.34, "12.3"),
+            (99.96, "100"),
+            (123.4, "123"),
+            (2345.6, "2,346"),
+            (9_994.0, "9,994"),
+            (9_999.0, "10k"),
+            (12_345.0, "12.3k"),
+            (881_000.0, "881k"),
+            (999_600.0, "1M"),
+            (4_400_000.0, "4.4M"),
+            (-2345.6, "-2,346"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(figure(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_table_in_markdown() {
+        let rows = [vec!["a|b".to_owned(), "1".to_owned()], vec!["c".to_owned(), "2".to_owned()]];
+        assert_eq!(markdown(&["work", "n"], &rows), "| work | n |\n|---|---|\n| a\\|b | 1 |\n| c | 2 |\n");
+    }
+
+    #[test]
+    fn only_what_is_between_the_lines_is_replaced() {
+        let text = "before\n<!-- a -->\nold\nold\n<!-- b -->\nafter\n";
+        let found = replace_between(text, "<!-- a -->", "<!-- b -->", "new\n\n").unwrap();
+        assert_eq!(found, "before\n<!-- a -->\nnew\n<!-- b -->\nafter\n");
+        assert_eq!(replace_between(&found, "<!-- a -->", "<!-- b -->", "new").unwrap(), found);
+    }
+
+    #[test]
+    fn a_file_without_the_lines_is_left_alone() {
+        for text in ["", "<!-- a -->\n", "<!-- b -->\n<!-- a -->\n", "<!-- a -->\n<!-- a -->\n<!-- b -->\n"] {
+            let error = replace_between(text, "<!-- a -->", "<!-- b -->", "new").unwrap_err();
+            assert!(error.to_string().contains("`<!-- a -->`"), "{error}");
+        }
+    }
+}

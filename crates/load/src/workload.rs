@@ -1,0 +1,351 @@
+//! What is done to a server: reads, compare-and-swap, fan-out, snapshots.
+
+use crate::keys::{stamp, write};
+use crate::{Answer, Error, Event, Keys, Link, Measured, Pace, Peer, Random, Request, Work, closed_loop};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How many requests are in flight while keys are looked up or written before the measurement.
+const PREPARING: u16 = 2048;
+
+/// What prepares has no end but its own.
+const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(24 * 3600);
+
+/// How much is asked at the same time, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How many connections ask.
+    pub connections: usize,
+    /// How many requests are in flight on each.
+    pub depth: u16,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// How the one that writes and the others that watch are asked to do so.
+#[derive(Clone, Copy, Debug)]
+pub struct Fanout {
+    /// How many are sent every change.
+    pub watchers: usize,
+    /// How many writes are in flight.
+    pub depth: u16,
+    /// At most so many writes per second.
+    pub rate: Option<u32>,
+    /// For how long is written.
+    pub time: Duration,
+    /// How long deliveries may still come when no more is written.
+    pub late: Duration,
+}
+
+/// Reads of random keys, whose versions and values are known.
+struct Reads {
+    keys: Keys,
+    random: Random,
+}
+
+impl Work for Reads {
+    fn next(&mut self) -> Option<(usize, Request)> {
+        let key = usize::try_from(self.random.below(self.keys.count() as u64)).unwrap_or(0);
+        Some((key, Request::Get { key: self.keys.name(key) }))
+    }
+
+    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+        match answer {
+            Answer::Found { value, version } if *version == self.keys.version(key) => self.keys.check(key, value),
+            other => Err(Error::unexpected(format!("version {}", self.keys.version(key)), other.redacted())),
+        }
+    }
+}
+
+/// Writes of every n-th key, one after the other, each of which proves that it has seen the version before it.
+struct Writes {
+    keys: Keys,
+    place: usize,
+    first: usize,
+    step: usize,
+    /// The server makes versions one more, so that two writes of a key may be in flight.
+    counts: bool,
+    /// How many are to be written; for ever, where it is not said.
+    rest: Option<usize>,
+    written: u64,
+    epoch: Instant,
+}
+
+impl Writes {
+    fn new(peer: &impl Peer, keys: &Keys, first: usize, step: usize) -> Self {
+        let (keys, counts) = (keys.clone(), peer.counts());
+        Self { keys, place: first, first, step, counts, rest: None, written: 0, epoch: Instant::now() }
+    }
+
+    /// A write of a key.
+    fn put(&mut self, key: usize, stamp: u64) -> Request {
+        self.written += 1;
+        let replaces = self.keys.version(key);
+        if self.counts {
+            self.keys.set_version(key, replaces + 1);
+        }
+        Request::Put { key: self.keys.name(key), value: self.keys.value(key, stamp, self.written), replaces }
+    }
+}
+
+impl Work for Writes {
+    fn next(&mut self) -> Option<(usize, Request)> {
+        if let Some(rest) = &mut self.rest {
+            *rest = rest.checked_sub(1)?;
+        }
+        let key = self.place;
+        self.place += self.step;
+        if self.place >= self.keys.count() {
+            self.place = self.first;
+        }
+        // 0 would be the last.
+        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        Some((key, self.put(key, now)))
+    }
+
+    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+        match answer {
+            Answer::Written { version } | Answer::Found { version, .. } => {
+                let known = self.keys.version(key);
+                match self.counts {
+                    // A later write of the same key may be in flight.
+                    true if *version <= known && *version > 0 => Ok(()),
+                    false if *version > known => {
+                        self.keys.set_version(key, *version);
+                        Ok(())
+                    }
+                    _ => Err(Error::unexpected(format!("a version after {known}"), version.to_string())),
+                }
+            }
+            other => Err(Error::unexpected("a write to be accepted", other.redacted())),
+        }
+    }
+}
+
+/// Looks each key up once, and the last.
+struct Look {
+    keys: Keys,
+    place: usize,
+}
+
+impl Work for Look {
+    fn next(&mut self) -> Option<(usize, Request)> {
+        let key = self.place;
+        self.place += 1;
+        (key <= self.keys.last()).then(|| (key, Request::Get { key: self.keys.name(key) }))
+    }
+
+    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+        let version = match answer {
+            Answer::Found { version, .. } => *version,
+            Answer::Missing => 0,
+            other => return Err(Error::unexpected("a value", other.redacted())),
+        };
+        self.keys.set_version(key, version);
+        Ok(())
+    }
+}
+
+/// How a connection asks that prepares.
+fn preparing() -> Pace {
+    Pace { depth: PREPARING, pause: None, until: Instant::now() + FOR_AS_LONG_AS_IT_TAKES }
+}
+
+/// Learns which version each key is at: an earlier run may have left it.
+///
+/// # Errors
+/// [`Error`].
+pub async fn learn(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
+    closed_loop(&mut peer.open().await?, preparing(), &mut Look { keys: keys.clone(), place: 0 }).await?;
+    Ok(())
+}
+
+/// Writes each key once.
+///
+/// # Errors
+/// [`Error`].
+pub async fn fill(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
+    let mut writes = Writes::new(peer, keys, 0, 1);
+    writes.rest = Some(keys.count());
+    closed_loop(&mut peer.open().await?, preparing(), &mut writes).await?;
+    Ok(())
+}
+
+/// Reads random keys, which must be what is known of them.
+///
+/// # Errors
+/// [`Error`].
+pub async fn get<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured, Duration), Error> {
+    on_every_connection(peer, load, |connection| Reads { keys: keys.clone(), random: Random::new(connection as u64) })
+        .await
+}
+
+/// Compare-and-swap: each connection writes its own keys.
+///
+/// # Errors
+/// [`Error`].
+pub async fn put<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured, Duration), Error> {
+    // With fewer keys than connections, some have to write the same, and to be told that they are stale.
+    let step = load.connections;
+    on_every_connection(peer, load, |connection| Writes::new(peer, keys, connection % keys.count(), step)).await
+}
+
+/// Opens every connection, and then has each keep its depth of requests in flight, all at the same time.
+async fn on_every_connection<P: Peer, W: Work + Send + 'static>(
+    peer: &P,
+    load: Load,
+    work: impl Fn(usize) -> W,
+) -> Result<(Measured, Duration), Error> {
+    let mut prepared = Vec::new();
+    for connection in 0..load.connections {
+        prepared.push((peer.open().await?, work(connection)));
+    }
+    let started = Instant::now();
+    let pace = Pace { depth: load.depth, pause: None, until: started + load.time };
+    let mut running = JoinSet::new();
+    for (mut link, mut work) in prepared {
+        running.spawn(async move { closed_loop(&mut link, pace, &mut work).await });
+    }
+    let all = gather(running).await?;
+    Ok((all, started.elapsed()))
+}
+
+/// A connection that is sent every change from now on.
+///
+/// # Errors
+/// [`Error`].
+pub async fn follow(peer: &impl Peer) -> Result<Link, Error> {
+    let mut link = peer.open().await?;
+    match link.ask(&Request::Follow { since: None }).await? {
+        (Answer::Told { .. } | Answer::Missing, _) => Ok(link),
+        (other, _) => Err(Error::unexpected("to be sent changes", other.redacted())),
+    }
+}
+
+/// Has a watcher read that has not for a while; answers how many changes it is sent until it is up to date.
+///
+/// # Errors
+/// [`Error`].
+pub async fn wake(link: &mut Link) -> Result<u64, Error> {
+    Ok(link.ask(&Request::Barrier).await?.1)
+}
+
+/// Everything that is there, to each connection, as to a client that has just come.
+///
+/// # Errors
+/// [`Error`].
+pub async fn snapshot<P: Peer>(peer: &P, connections: usize) -> Result<(Measured, Duration), Error> {
+    let mut links = Vec::new();
+    for _ in 0..connections {
+        links.push(peer.open().await?);
+    }
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for mut link in links {
+        running.spawn(async move {
+            let mut measured = Measured::new()?;
+            link.send(crate::Slot(0), &Request::Follow { since: Some(0) })?;
+            loop {
+                match link.receive().await? {
+                    Event::Change { .. } => measured.record(started.elapsed()),
+                    Event::Answer(..) => return Ok(measured),
+                    Event::Ready | Event::Nothing => {}
+                }
+            }
+        });
+    }
+    let all = gather(running).await?;
+    Ok((all, started.elapsed()))
+}
+
+/// One connection writes, the others measure how long it takes until they are sent it. Each has to be sent all of it, in
+/// order; what one is not sent because it was overtaken, is counted.
+///
+/// # Errors
+/// [`Error`].
+pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(Measured, Duration), Error> {
+    let mut writer = peer.open().await?;
+    let ready = Arc::new(Barrier::new(fanout.watchers + 1));
+    let mut work = Writes::new(peer, keys, 0, 1);
+    let epoch = work.epoch;
+    let mut watching = JoinSet::new();
+    for _ in 0..fanout.watchers {
+        let mut link = follow(peer).await?;
+        let ready = ready.clone();
+        watching.spawn(async move {
+            ready.wait().await;
+            watch(&mut link, epoch).await
+        });
+    }
+    ready.wait().await;
+    let started = Instant::now();
+    let pause = fanout.rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate)));
+    let pace = Pace { depth: fanout.depth, pause, until: started + fanout.time };
+    // A watcher that fails ends it, too.
+    tokio::select! {
+        biased;
+        written = closed_loop(&mut writer, pace, &mut work) => { written?; }
+        failed = first_failure(&mut watching) => return Err(failed),
+    }
+    // The end, for the watchers.
+    let last = work.put(keys.last(), 0);
+    let (answer, _) = writer.ask(&last).await?;
+    work.check(keys.last(), &answer)?;
+    let all = timeout(fanout.late, gather(watching)).await;
+    let all = all.map_err(|_| Error::Late { what: "delivered", within: fanout.late })??;
+    Ok((all, started.elapsed()))
+}
+
+/// Measures every delivery until the last.
+async fn watch(link: &mut Link, epoch: Instant) -> Result<Measured, Error> {
+    let mut measured = Measured::new()?;
+    let mut last_write = 0;
+    loop {
+        link.turn().await?;
+        // Once for all that has come together.
+        let now = epoch.elapsed();
+        while let Some(event) = link.next()? {
+            let Event::Change { value } = event else { continue };
+            if let Some(write) = write(&value) {
+                if write <= last_write {
+                    let found = format!("write {write} after {last_write}");
+                    return Err(Error::unexpected("changes in the order of writes", found));
+                }
+                measured.skipped += write - last_write - 1;
+                last_write = write;
+            }
+            match stamp(&value) {
+                Some(0) => return Ok(measured),
+                Some(sent) => {
+                    measured.record(now.saturating_sub(Duration::from_nanos(sent)));
+                    measured.broadcasts += 1;
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Waits until one of several has failed; never ends where none does.
+async fn first_failure(running: &mut JoinSet<Result<Measured, Error>>) -> Error {
+    loop {
+        match running.join_next().await {
+            Some(Ok(Err(error))) => return error,
+            Some(Ok(Ok(_))) => return Error::Broken("a watcher was at the end before there was one".into()),
+            Some(Err(error)) => return Error::Broken(error.to_string()),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Adds up what all have measured; the first failure ends it.
+async fn gather(mut running: JoinSet<Result<Measured, Error>>) -> Result<Measured, Error> {
+    let mut all = Measured::new()?;
+    while let Some(ended) = running.join_next().await {
+        all.add(&ended.map_err(|error| Error::Broken(error.to_string()))??);
+    }
+    Ok(all)
+}
