@@ -2,12 +2,13 @@
 
 use crate::contender::Contender;
 use crate::failure::Failure;
+use crate::million;
 use crate::rows::{RUNS, Run};
-use crate::run::{Sample, Target};
+use crate::run::{Sample, Target, Workload};
 use crate::server::{Kind, Places, Running, Setting};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use syncline_load::{Error, Keys, Peer, workload};
+use syncline_load::{Answer, Error, Keys, Peer, Request, workload};
 use tokio::time::timeout;
 
 /// How long a server may take from its start until it answers.
@@ -17,10 +18,14 @@ const STARTING: Duration = Duration::from_secs(60);
 const LOOKING: Duration = Duration::from_millis(1);
 
 /// How long keys may take to be written before the measurement.
-const FILLING: Duration = Duration::from_secs(180);
+const FILLING: Duration = Duration::from_secs(400);
 
-/// How long a run may take beyond its time.
-const SLACK: Duration = Duration::from_secs(75);
+/// How long a run may take beyond its time: the slowest writes for 40 s, and has its watcher read for 60 s.
+const SLACK: Duration = Duration::from_secs(120);
+
+/// What a watcher that stalls is sent meanwhile: few keys, large values.
+const STALL_KEYS: usize = 1000;
+const STALL_VALUE: usize = 1024;
 
 /// What is to be compared, and how thoroughly.
 pub(crate) struct Plan {
@@ -29,6 +34,8 @@ pub(crate) struct Plan {
     /// How long each run lasts.
     pub(crate) time: Duration,
     pub(crate) keys: usize,
+    /// How many keys a full store has.
+    pub(crate) many_keys: usize,
     pub(crate) value_size: usize,
     /// Which runs: those whose names begin with one of these; all, where there are none.
     pub(crate) only: Vec<String>,
@@ -37,9 +44,9 @@ pub(crate) struct Plan {
 }
 
 /// A server that is up, with what is known of its keys.
-struct Ready {
-    server: Running,
-    keys: Keys,
+pub(crate) struct Ready {
+    pub(crate) server: Running,
+    pub(crate) keys: Keys,
 }
 
 impl Plan {
@@ -49,15 +56,14 @@ impl Plan {
     }
 
     /// Does everything, and tells of each sample as it comes.
-    pub(crate) async fn compare(&self, told: &mut impl FnMut(Sample)) -> Result<(), Failure> {
-        for setting in [Setting::Durable, Setting::Memory] {
-            let runs: Vec<_> = RUNS.iter().filter(|run| run.setting == setting && self.wants(run)).collect();
+    pub(crate) async fn compare(&self, told: &mut impl FnMut(&Sample)) -> Result<(), Failure> {
+        for setting in [Setting::Durable, Setting::Memory, Setting::Stalled] {
             let mut servers = BTreeMap::new();
-            for run in &runs {
+            for run in self.runs(setting) {
                 for contender in self.contenders(run) {
                     let key = (contender.kind(), contender.setting(setting));
                     if !servers.contains_key(&key) {
-                        servers.insert(key, self.start(contender, key.1).await?);
+                        servers.insert(key, self.start(contender, key.1, self.new_keys(key.1)).await?);
                     }
                 }
                 self.rounds(run, &servers, told).await?;
@@ -66,11 +72,24 @@ impl Plan {
                 ready.server.end().await?;
             }
         }
-        Ok(())
+        million::compare(self, told).await
     }
 
-    fn contenders(&self, run: &Run) -> Vec<Contender> {
+    /// The runs of a setting that were asked for.
+    pub(crate) fn runs(&self, setting: Setting) -> impl Iterator<Item = &'static Run> {
+        RUNS.iter().filter(move |run| run.setting == setting && self.wants(run))
+    }
+
+    pub(crate) fn contenders(&self, run: &Run) -> Vec<Contender> {
         run.contenders.iter().copied().filter(|contender| self.peers.contains(&contender.kind())).collect()
+    }
+
+    fn new_keys(&self, setting: Setting) -> Keys {
+        match setting {
+            Setting::Stalled => Keys::new(STALL_KEYS, STALL_VALUE),
+            Setting::Filled => Keys::new(self.many_keys, self.value_size),
+            Setting::Durable | Setting::Memory | Setting::Tls => Keys::new(self.keys, self.value_size),
+        }
     }
 
     /// A B C D A B C D …
@@ -78,47 +97,68 @@ impl Plan {
         &self,
         run: &Run,
         servers: &BTreeMap<(Kind, Setting), Ready>,
-        told: &mut impl FnMut(Sample),
+        told: &mut impl FnMut(&Sample),
     ) -> Result<(), Failure> {
-        for _ in 0..self.rounds {
+        for _ in 0..self.rounds_of(run) {
             for contender in self.contenders(run) {
-                let Some(ready) = servers.get(&(contender.kind(), contender.setting(run.setting))) else { continue };
-                let target = Target { contender, server: &ready.server, keys: &ready.keys };
-                let of = || format!("{} on {}", run.id, contender.label());
-                let done = timeout(self.time + SLACK, target.run(run.work, self.time)).await;
-                let done = done.unwrap_or(Err(Failure::Late("the end of a run", self.time + SLACK)));
-                let figures = done.map_err(|why| {
-                    let words = ready.server.last_words();
-                    why.of(format!("{}\nthe server's last words: {words}\n", of()))
-                })?;
-                told(Sample { run: run.id.into(), contender: contender.id().into(), figures });
+                if let Some(ready) = servers.get(&(contender.kind(), contender.setting(run.setting))) {
+                    told(&self.run(run, contender, ready).await?);
+                }
             }
         }
         Ok(())
     }
 
+    /// Those that take half a minute each are done less often.
+    fn rounds_of(&self, run: &Run) -> usize {
+        if matches!(run.work, Workload::Stall { .. }) { self.rounds.min(3) } else { self.rounds }
+    }
+
+    /// One run, in a bounded time.
+    pub(crate) async fn run(&self, run: &Run, contender: Contender, ready: &Ready) -> Result<Sample, Failure> {
+        let target = Target { contender, place: &ready.server.place, keys: &ready.keys };
+        let done = timeout(self.time + SLACK, target.run(run.work, self.time)).await;
+        let done = done.unwrap_or(Err(Failure::Late("the end of a run", self.time + SLACK)));
+        let figures = done.map_err(|why| {
+            let words = ready.server.last_words();
+            why.of(format!("{} on {} (the server's last words: {words})", run.id, contender.label()))
+        })?;
+        Ok(Sample { run: run.id.into(), contender: contender.id().into(), figures })
+    }
+
     /// Starts a server, and writes its keys.
-    async fn start(&self, contender: Contender, setting: Setting) -> Result<Ready, Failure> {
-        let name = format!("{setting:?}").to_lowercase();
-        let mut server = Running::start(&self.places, contender.kind(), setting, &name).await?;
+    pub(crate) async fn start(&self, contender: Contender, setting: Setting, keys: Keys) -> Result<Ready, Failure> {
+        let mut server = Running::start(&self.places, contender.kind(), setting, &directory(setting)).await?;
         answers(&mut server, contender).await?;
-        let keys = Keys::new(self.keys, self.value_size);
-        let peer = contender.peer(&server, false)?;
-        let filled = timeout(FILLING, workload::fill(&peer, &keys)).await;
-        filled
-            .map_err(|_| Failure::Late("a store with its keys", FILLING))?
-            .map_err(|why| Failure::from(why).of(format!("filling {}: {}", contender.label(), server.last_words())))?;
+        fill(&server, contender, &keys).await?;
         Ok(Ready { server, keys })
     }
 }
 
-/// Waits until a server can be connected to; answers how long that was since its start.
+/// Where the servers of a setting have their files.
+pub(crate) fn directory(setting: Setting) -> String {
+    format!("{setting:?}").to_lowercase()
+}
+
+/// Writes the keys of a server.
+pub(crate) async fn fill(server: &Running, contender: Contender, keys: &Keys) -> Result<(), Failure> {
+    let peer = contender.keeps().peer(&server.place, false)?;
+    let filled = timeout(FILLING, workload::fill(&peer, keys)).await;
+    filled
+        .map_err(|_| Failure::Late("a store with its keys", FILLING))?
+        .map_err(|why| Failure::from(why).of(format!("filling {}: {}", contender.label(), server.last_words())))
+}
+
+/// Waits until a server answers; says how long that was since its start. What has to be there is made where it is not.
 pub(crate) async fn answers(server: &mut Running, contender: Contender) -> Result<Duration, Failure> {
     let until = Instant::now() + STARTING;
     loop {
-        let opened: Result<_, Error> = contender.first_peer(server)?.open().await;
-        match opened {
-            Ok(_) => return Ok(server.since.elapsed()),
+        let peer = contender.first_peer(&server.place)?;
+        let key = Keys::new(1, 8).name(0);
+        let asked = async { peer.open().await?.ask(&Request::Get { key }).await };
+        match asked.await {
+            Ok((Answer::Found { .. } | Answer::Missing, _)) => return Ok(server.since.elapsed()),
+            Ok((other, _)) => return Err(Error::unexpected("a value", other.redacted()).into()),
             Err(_) if server.is_over()? => {
                 return Err(Failure::Ended(server.kind.name()).of(server.last_words()));
             }

@@ -5,7 +5,7 @@ use crate::peers::AnyPeer;
 use crate::peers::etcd::EtcdPeer;
 use crate::peers::nats::{self, NatsPeer};
 use crate::peers::redis::{Mode, RedisPeer};
-use crate::server::{Kind, Running, Setting};
+use crate::server::{Kind, Place, Setting};
 use std::sync::Arc;
 use syncline_client::{Dialer, Endpoints, Options, Pem, Tls};
 use syncline_load::{Error, SynclinePeer};
@@ -89,8 +89,8 @@ impl Contender {
     }
 
     /// How it is connected to. `followed`: others are to be sent what is written.
-    pub(crate) fn peer(self, server: &Running, followed: bool) -> Result<AnyPeer, Failure> {
-        let address = server.address;
+    pub(crate) fn peer(self, place: &Place, followed: bool) -> Result<AnyPeer, Failure> {
+        let address = place.address;
         let redis = |mode| AnyPeer::Redis(RedisPeer { address, mode });
         Ok(match self {
             Self::Syncline | Self::SynclineBase => {
@@ -98,7 +98,7 @@ impl Contender {
                 AnyPeer::Syncline(SynclinePeer { dialer, base: self == Self::SynclineBase })
             }
             Self::SynclineTls => {
-                let ca = Some(Pem::file(server.directory.join("ca.pem")));
+                let ca = place.ca.as_ref().map(Pem::file);
                 let options = Options { tls: Tls { ca, identity: None }, ..Options::default() };
                 let dialer = dialer(&format!("synclines://localhost:{}", address.port()), &options)?;
                 AnyPeer::Syncline(SynclinePeer { dialer, base: false })
@@ -112,11 +112,20 @@ impl Contender {
         })
     }
 
+    /// The same server, used so that it keeps what is written.
+    pub(crate) fn keeps(self) -> Self {
+        match self {
+            Self::RedisPubSub => Self::Redis,
+            Self::NatsCore => Self::Nats,
+            other => other,
+        }
+    }
+
     /// How it is connected to at first: what has to be there is made then.
-    pub(crate) fn first_peer(self, server: &Running) -> Result<AnyPeer, Failure> {
+    pub(crate) fn first_peer(self, place: &Place) -> Result<AnyPeer, Failure> {
         match self.kind() {
-            Kind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: server.address, mode: nats::Mode::NewBucket })),
-            Kind::Syncline | Kind::Redis | Kind::Etcd => self.peer(server, false),
+            Kind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: place.address, mode: nats::Mode::NewBucket })),
+            Kind::Syncline | Kind::Redis | Kind::Etcd => self.peer(place, false),
         }
     }
 }

@@ -5,10 +5,13 @@
 mod compare;
 mod contender;
 mod failure;
+mod million;
 mod peers;
+mod reconnect;
 mod rows;
 mod run;
 mod server;
+mod stall;
 
 use clap::Parser;
 use compare::Plan;
@@ -114,6 +117,7 @@ async fn compare(args: Compare) -> Result<(), Failure> {
         rounds: args.rounds.map_or(if args.quick { 2 } else { 5 }, |rounds| usize::try_from(rounds).unwrap_or(1)),
         time: Duration::try_from_secs_f64(seconds).map_err(|error| Failure::Usage(format!("--seconds: {error}")))?,
         keys: if args.quick { 10_000 } else { 100_000 },
+        many_keys: if args.quick { 100_000 } else { 1_000_000 },
         value_size: 100,
         only: args.only,
         peers: peers.collect(),

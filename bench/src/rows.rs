@@ -38,6 +38,8 @@ pub(crate) enum Goal {
     Plain(f64),
     /// A figure.
     Figure(f64),
+    /// Nothing was asked for.
+    None,
 }
 
 const EVERYBODY: &[Contender] = &[Syncline, Redis, Nats, Etcd];
@@ -82,6 +84,31 @@ pub(crate) const RUNS: &[Run] = &[
     fanout("unpaced-1000", 1000, None, FOLLOWED),
     idle("idle", false),
     idle("idle-watching", true),
+    Run {
+        id: "tls-get-50x1",
+        setting: Setting::Durable,
+        work: Workload::Get { connections: 50, depth: 1 },
+        contenders: &[Syncline, SynclineTls],
+    },
+    Run {
+        id: "tls-put-64",
+        setting: Setting::Durable,
+        work: Workload::Put { writers: 64 },
+        contenders: &[Syncline, SynclineTls],
+    },
+    Run {
+        id: "stall",
+        setting: Setting::Stalled,
+        work: Workload::Stall { puts: 200_000, depth: 64 },
+        contenders: &[Syncline, Redis, Nats, NatsCore, Etcd],
+    },
+    Run { id: "start", setting: Setting::Filled, work: Workload::Start, contenders: EVERYBODY },
+    Run {
+        id: "reconnect",
+        setting: Setting::Filled,
+        work: Workload::Reconnect { watchers: 10_000, behind: 1000 },
+        contenders: &[Syncline],
+    },
 ];
 
 const fn row(
@@ -121,4 +148,22 @@ pub(crate) const ROWS: &[Row] = &[
     row("unpaced-1000", "per_second", "the same, 1,000 watchers", "/s", More, Goal::Redis(2.0)),
     row("idle", "bytes_each", "memory per idle connection", "bytes", Less, Goal::Figure(6000.0)),
     row("idle-watching", "bytes_each", "memory per idle connection that watches", "bytes", Less, Goal::Figure(6000.0)),
+    row("start", "bytes_each", "memory per key, 1 million keys, after a start", "bytes", Less, Goal::Figure(200.0)),
+    row("start", "bytes_each_written", "the same, just written", "bytes", Less, Goal::None),
+    row("start", "start_s", "process start to first GET, 1 million keys", "s", Less, Goal::Figure(0.6)),
+    row("stall", "p99_ratio", "a watcher stalls: the writer's p99, to that without it", "×", Less, Goal::Figure(1.1)),
+    row("stall", "grown_bytes", "the same: growth of the server", "bytes", Less, Goal::Figure(67_108_864.0)),
+    row("stall", "current_s", "the same: from its waking until it holds the latest", "s", Less, Goal::Figure(1.0)),
+    row(
+        "reconnect",
+        "current_s",
+        "watchers come back, 1,000 changes behind: until all are current",
+        "s",
+        Less,
+        Goal::Figure(5.0),
+    ),
+    row("reconnect", "bystander_p99_us", "the same: a bystander's GET, p99", "µs", Less, Goal::Figure(50_000.0)),
+    row("reconnect", "grown_bytes_each", "the same: growth of the server, per watcher", "bytes", Less, Goal::None),
+    row("tls-get-50x1", "per_second", "GET, 50 connections, over TLS", "/s", More, Goal::Plain(0.6)),
+    row("tls-put-64", "per_second", "durable compare-and-swap, 64 writers, over TLS", "/s", More, Goal::Plain(0.6)),
 ];

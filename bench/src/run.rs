@@ -3,11 +3,12 @@
 use crate::contender::Contender;
 use crate::failure::Failure;
 use crate::peers::AnyPeer;
-use crate::server::Running;
+use crate::server::Place;
+use crate::{reconnect, stall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use syncline_load::process::usage;
+use syncline_load::process::{Usage, usage};
 use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Keys, Link, Measured, Peer};
 
@@ -28,12 +29,18 @@ pub(crate) enum Workload {
     Fanout { watchers: usize, depth: u16, rate: Option<u32> },
     /// Connections that do nothing.
     Idle { connections: usize, watching: bool },
+    /// One writes, beside a watcher that does not read.
+    Stall { puts: usize, depth: u16 },
+    /// Watchers come back all at once, while one reads.
+    Reconnect { watchers: usize, behind: usize },
+    /// What a million keys take; and again how long a server that has them takes to start.
+    Start,
 }
 
 impl Workload {
     /// Whether others are sent what is written.
     pub(crate) fn is_followed(self) -> bool {
-        matches!(self, Self::Fanout { .. } | Self::Idle { watching: true, .. })
+        matches!(self, Self::Fanout { .. } | Self::Idle { watching: true, .. } | Self::Stall { .. })
     }
 }
 
@@ -53,14 +60,14 @@ pub(crate) struct Sample {
 /// A server with its keys.
 pub(crate) struct Target<'a> {
     pub(crate) contender: Contender,
-    pub(crate) server: &'a Running,
+    pub(crate) place: &'a Place,
     pub(crate) keys: &'a Keys,
 }
 
 impl Target<'_> {
     /// Does a workload for a time, and measures.
     pub(crate) async fn run(&self, work: Workload, time: Duration) -> Result<Figures, Failure> {
-        let peer = self.contender.peer(self.server, work.is_followed())?;
+        let peer = self.contender.peer(self.place, work.is_followed())?;
         match work {
             Workload::Get { connections, depth } => {
                 let load = Load { connections, depth, time };
@@ -75,6 +82,10 @@ impl Target<'_> {
                 self.beside(workload::fanout(&peer, self.keys, fanout)).await
             }
             Workload::Idle { connections, watching } => self.idle(&peer, connections, watching).await,
+            Workload::Stall { puts, depth } => stall::run(self, &peer, puts, depth).await,
+            Workload::Reconnect { watchers, behind } => reconnect::run(self, &peer, watchers, behind).await,
+            // Done by whoever can start servers.
+            Workload::Start => Err(Failure::Usage("only `compare` starts servers".into())),
         }
     }
 
@@ -84,9 +95,9 @@ impl Target<'_> {
         work: impl Future<Output = Result<(Measured, Duration), syncline_load::Error>>,
     ) -> Result<Figures, Failure> {
         let me = std::process::id();
-        let (server, load) = (usage(self.server.pid)?, usage(me)?);
+        let (server, load) = (self.usage()?, usage(me)?);
         let (measured, took) = work.await?;
-        let (server_after, load_after) = (usage(self.server.pid)?, usage(me)?);
+        let (server_after, load_after) = (self.usage()?, usage(me)?);
         let seconds = took.as_secs_f64();
         let share = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / seconds;
         Ok(figures([
@@ -102,15 +113,20 @@ impl Target<'_> {
         ]))
     }
 
+    /// What the server's process has taken; nothing, where that is not known.
+    pub(crate) fn usage(&self) -> Result<Usage, Failure> {
+        self.place.pid.map_or(Ok(Usage::default()), |pid| Ok(usage(pid)?))
+    }
+
     /// What a server keeps for each connection that does nothing.
     async fn idle(&self, peer: &AnyPeer, connections: usize, watching: bool) -> Result<Figures, Failure> {
-        let before = usage(self.server.pid)?.resident;
+        let before = self.usage()?.resident;
         let mut links: Vec<Link> = Vec::new();
         for _ in 0..connections {
             links.push(if watching { workload::follow(peer).await? } else { peer.open().await? });
         }
         tokio::time::sleep(SETTLING).await;
-        let after = usage(self.server.pid)?.resident;
+        let after = self.usage()?.resident;
         let grown = after.saturating_sub(before) as f64;
         Ok(figures([("bytes_each", grown / connections as f64), ("server_bytes", after as f64)]))
     }

@@ -55,6 +55,8 @@ pub(crate) enum Setting {
     Tls,
     /// On disk, but not synced before each answer: to fill a store with a million keys in a bounded time.
     Filled,
+    /// As durable, with the servers' own limits on those who don't read.
+    Stalled,
 }
 
 /// Where the programs are, and where their data may be.
@@ -129,13 +131,15 @@ impl Places {
 /// The settings of a server, for people: all that differs from its defaults.
 pub(crate) fn stated(kind: Kind, setting: Setting) -> String {
     match (kind, setting) {
-        (Kind::Syncline, Setting::Durable | Setting::Filled) => "`--durability fsync` (the default)".into(),
+        (Kind::Syncline, Setting::Durable | Setting::Filled | Setting::Stalled) => "`--durability fsync` (the default)".into(),
         (Kind::Syncline, Setting::Memory) => "`--durability memory`".into(),
         (Kind::Syncline, Setting::Tls) => "`--durability fsync`, `--tls-cert`, `--tls-key` (TLS 1.3)".into(),
         (Kind::Redis, Setting::Memory) => format!("`appendonly no`, {REDIS_COMMON}"),
         (Kind::Redis, Setting::Filled) => format!("`appendonly yes`, `appendfsync everysec`, {REDIS_COMMON}"),
-        (Kind::Redis, _) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
+        (Kind::Redis, Setting::Stalled) => "`appendonly yes`, `appendfsync always`, `save \"\"`".into(),
+        (Kind::Redis, Setting::Durable | Setting::Tls) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
         (Kind::Nats, Setting::Filled) => "JetStream, a file store with its default `sync_interval`".into(),
+        (Kind::Nats, Setting::Stalled) => "JetStream, `sync_interval: always`; the same bucket".into(),
         (Kind::Nats, _) => "JetStream, `sync_interval: always`, `max_pending: 1GB`, `write_deadline: 60s`; bucket: file storage, 1 replica, history 1, direct gets".into(),
         (Kind::Etcd, _) => "one member, `--quota-backend-bytes 8589934592`, `--log-level error`".into(),
     }
@@ -143,12 +147,20 @@ pub(crate) fn stated(kind: Kind, setting: Setting) -> String {
 
 const REDIS_COMMON: &str = "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (or it would end slow subscribers)";
 
+/// Where a server is, for those who connect to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    /// The CA that has signed its certificate, where it speaks TLS.
+    pub(crate) ca: Option<PathBuf>,
+    /// Its process, where that is known.
+    pub(crate) pid: Option<u32>,
+}
+
 /// A server that runs.
 pub(crate) struct Running {
     pub(crate) kind: Kind,
-    pub(crate) setting: Setting,
-    pub(crate) address: SocketAddr,
-    pub(crate) pid: u32,
+    pub(crate) place: Place,
     /// Its files, for as long as it runs.
     pub(crate) directory: PathBuf,
     /// When its process was started.
@@ -173,8 +185,8 @@ impl Running {
         command.current_dir(&directory).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let since = Instant::now();
         let child = command.spawn()?;
-        let pid = child.id().ok_or(Failure::Ended(kind.name()))?;
-        Ok(Self { kind, setting, address, pid, directory, since, child })
+        let place = Place { address, ca: Some(directory.join("ca.pem")), pid: child.id() };
+        Ok(Self { kind, place, directory, since, child })
     }
 
     /// Whether it has ended by itself.
@@ -191,7 +203,8 @@ impl Running {
 
     /// Asks it to end, and waits for it. Its data stays.
     pub(crate) async fn stop(mut self) -> Result<PathBuf, Failure> {
-        Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
+        let pid = self.place.pid.ok_or(Failure::Ended(self.kind.name()))?;
+        Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
         if timeout(ENDING, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
@@ -237,18 +250,23 @@ async fn arguments(
         Kind::Redis => {
             fs::create_dir_all(&data)?;
             command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--maxclients", "20000"]);
-            command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+            if setting != Setting::Stalled {
+                command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+            }
             command.arg("--dir").arg(&data);
             match setting {
                 Setting::Memory => command.args(["--appendonly", "no"]),
                 Setting::Filled => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
-                Setting::Durable | Setting::Tls => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
+                Setting::Durable | Setting::Tls | Setting::Stalled => {
+                    command.args(["--appendonly", "yes", "--appendfsync", "always"])
+                }
             };
         }
         Kind::Nats => {
             let sync = if setting == Setting::Filled { "" } else { "sync_interval: always" };
+            let patience = if setting == Setting::Stalled { "" } else { "max_pending: 1GB\nwrite_deadline: \"60s\"\n" };
             let text = format!(
-                "listen: \"{address}\"\nmax_pending: 1GB\nwrite_deadline: \"60s\"\n\
+                "listen: \"{address}\"\n{patience}\
                  jetstream {{ store_dir: \"{}\"\n {sync}\n max_memory_store: 4GB\n max_file_store: 16GB }}\n",
                 data.display()
             );

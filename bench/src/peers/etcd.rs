@@ -241,8 +241,8 @@ fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Resul
                         let mut event = Fields(field.bytes);
                         while let Some(field) = event.next()? {
                             if field.number == 2 {
-                                let (value, _) = key_value(message, field.bytes)?;
-                                events.push_back(Event::Change { value });
+                                let (value, version) = key_value(message, field.bytes)?;
+                                events.push_back(Event::Change { value, place: Some(version) });
                             }
                         }
                     }

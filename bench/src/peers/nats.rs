@@ -57,7 +57,7 @@ const MAKING: u16 = u16::MAX;
 const CONNECT: &str = r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1,"lang":"rust","version":"1"}"#;
 
 /// As `nats kv add` makes it.
-const BUCKET: &str = r#"{"name":"KV_bench","subjects":["$KV.bench.>"],"max_msgs_per_subject":1,"storage":"file","allow_direct":true,"allow_rollup_hdrs":true,"deny_delete":true,"discard":"new","num_replicas":1,"retention":"limits","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msg_size":-1}"#;
+const BUCKET: &str = r#"{"name":"KV_bench","subjects":["$KV.bench.>"],"max_msgs_per_subject":1,"storage":"file","allow_direct":true,"allow_rollup_hdrs":true,"deny_delete":true,"discard":"new","num_replicas":1,"retention":"limits","max_consumers":100000,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msg_size":-1}"#;
 
 /// The longest message that is taken.
 const MAX_MESSAGE: usize = 1024 * 1024;
@@ -260,7 +260,7 @@ impl Nats {
             input.advance(start + headers);
             let value = input.split_to(length - headers).freeze();
             input.advance(2);
-            return Ok(Some(Event::Change { value }));
+            return Ok(Some(Event::Change { value, place: None }));
         }
         let subject = Bytes::copy_from_slice(subject);
         let frame = input.split_to(start + length + 2).freeze();

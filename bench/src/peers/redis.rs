@@ -227,7 +227,7 @@ impl Redis {
         let mut frame = input.split_to(start + length + 2);
         frame.advance(start + VERSION.min(length));
         frame.truncate(length.saturating_sub(VERSION));
-        Ok(Some(Event::Change { value: frame.freeze() }))
+        Ok(Some(Event::Change { value: frame.freeze(), place: None }))
     }
 }
 

@@ -115,6 +115,11 @@ fn part(value: &[u8], place: usize) -> Option<u64> {
     value.get(place * STAMP..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
+/// What a value of some size tells: when it was written (0: it is the last), of which key it is, which write it was.
+pub fn told(value: &[u8]) -> Option<[u64; 3]> {
+    Some([part(value, 0)?, part(value, 1)?, part(value, 2)?])
+}
+
 /// When a value was written; 0 says that it is the last.
 pub(crate) fn stamp(value: &[u8]) -> Option<u64> {
     part(value, 0)

@@ -25,7 +25,7 @@ pub mod workload;
 
 pub use closed_loop::{Pace, Work, closed_loop};
 pub use error::Error;
-pub use keys::{Keys, PREFIX, STAMP};
+pub use keys::{Keys, PREFIX, STAMP, told};
 pub use link::{Link, Stream};
 pub use measured::Measured;
 pub use protocol::{Answer, Event, Peer, Protocol, Request, Slot};

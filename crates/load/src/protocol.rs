@@ -80,6 +80,9 @@ pub enum Event {
     Change {
         /// The value.
         value: Bytes,
+        /// Its place in the server's order of writes, where the server tells one. It says nothing where that is the order
+        /// in which one connection has asked.
+        place: Option<u64>,
     },
     /// Something that means nothing here.
     Nothing,

@@ -55,7 +55,7 @@ impl Syncline {
         let is_broadcast = tag == Tag::BROADCAST;
         let slot = Slot(tag.get().wrapping_sub(1));
         Ok(match message {
-            Message::Put(Put { value, .. }) if is_broadcast => Event::Change { value },
+            Message::Put(Put { value, .. }) if is_broadcast => Event::Change { value, place: None },
             Message::Put(Put { value, version, .. }) => {
                 Event::Answer(slot, Answer::Found { value, version: version.get() })
             }
@@ -146,7 +146,7 @@ mod tests {
         );
         let expected = [
             Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 3 }),
-            Event::Change { value: "w".into() },
+            Event::Change { value: "w".into(), place: None },
             Event::Answer(Slot(511), Answer::Stale),
             Event::Answer(Slot(1), Answer::Missing),
             Event::Nothing,

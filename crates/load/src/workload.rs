@@ -5,6 +5,7 @@ use crate::{Answer, Error, Event, Keys, Link, Measured, Pace, Peer, Random, Requ
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -88,6 +89,14 @@ impl Writes {
             self.keys.set_version(key, replaces + 1);
         }
         Request::Put { key: self.keys.name(key), value: self.keys.value(key, stamp, self.written), replaces }
+    }
+
+    /// Writes the last key, which tells watchers that this was all.
+    async fn end(&mut self, link: &mut Link) -> Result<(), Error> {
+        let last = self.keys.last();
+        let request = self.put(last, 0);
+        let (answer, _) = link.ask(&request).await?;
+        self.check(last, &answer)
     }
 }
 
@@ -181,6 +190,60 @@ pub async fn fill(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
 pub async fn get<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured, Duration), Error> {
     on_every_connection(peer, load, |connection| Reads { keys: keys.clone(), random: Random::new(connection as u64) })
         .await
+}
+
+/// Reads random keys over one connection until a time, or until it is told to end.
+///
+/// # Errors
+/// [`Error`].
+pub async fn get_until(
+    peer: &impl Peer,
+    keys: &Keys,
+    load: Load,
+    mut end: tokio::sync::oneshot::Receiver<()>,
+) -> Result<Measured, Error> {
+    let mut link = peer.open().await?;
+    let pace = Pace { depth: load.depth, pause: None, until: Instant::now() + load.time };
+    let reads = Reads { keys: keys.clone(), random: Random::new(0) };
+    let mut work = Until { work: reads, is_over: || !matches!(end.try_recv(), Err(TryRecvError::Empty)) };
+    closed_loop(&mut link, pace, &mut work).await
+}
+
+/// Work that ends earlier.
+struct Until<W, E> {
+    work: W,
+    is_over: E,
+}
+
+impl<W: Work, E: FnMut() -> bool> Work for Until<W, E> {
+    fn next(&mut self) -> Option<(usize, Request)> {
+        if (self.is_over)() { None } else { self.work.next() }
+    }
+
+    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+        self.work.check(key, answer)
+    }
+}
+
+/// Writes so many times, the keys in turns and the last key behind them, over one connection; fewer times where that takes
+/// longer than it may. Answers how many writes there were, with the last.
+///
+/// # Errors
+/// [`Error`].
+pub async fn write_all(
+    peer: &impl Peer,
+    keys: &Keys,
+    puts: usize,
+    depth: u16,
+    time: Duration,
+) -> Result<(Measured, u64), Error> {
+    let mut link = peer.open().await?;
+    let mut work = Writes::new(peer, keys, 0, 1);
+    work.rest = Some(puts);
+    let pace = Pace { depth, pause: None, until: Instant::now() + time };
+    let measured = closed_loop(&mut link, pace, &mut work).await?;
+    work.end(&mut link).await?;
+    Ok((measured, work.written))
 }
 
 /// Compare-and-swap: each connection writes its own keys.
@@ -290,10 +353,7 @@ pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(M
         written = closed_loop(&mut writer, pace, &mut work) => { written?; }
         failed = first_failure(&mut watching) => return Err(failed),
     }
-    // The end, for the watchers.
-    let last = work.put(keys.last(), 0);
-    let (answer, _) = writer.ask(&last).await?;
-    work.check(keys.last(), &answer)?;
+    work.end(&mut writer).await?;
     let all = timeout(fanout.late, gather(watching)).await;
     let all = all.map_err(|_| Error::Late { what: "delivered", within: fanout.late })??;
     Ok((all, started.elapsed()))
@@ -302,23 +362,28 @@ pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(M
 /// Measures every delivery until the last.
 async fn watch(link: &mut Link, epoch: Instant) -> Result<Measured, Error> {
     let mut measured = Measured::new()?;
-    let mut last_write = 0;
+    let mut last = 0;
     loop {
         link.turn().await?;
         // Once for all that has come together.
         let now = epoch.elapsed();
         while let Some(event) = link.next()? {
-            let Event::Change { value } = event else { continue };
-            if let Some(write) = write(&value) {
-                if write <= last_write {
-                    let found = format!("write {write} after {last_write}");
+            let Event::Change { value, place } = event else { continue };
+            // Without a place of the server's, it is the order in which they were sent to it.
+            let write = write(&value);
+            if let Some(place) = place.or(write) {
+                if place <= last {
+                    let found = format!("write {place} after {last}");
                     return Err(Error::unexpected("changes in the order of writes", found));
                 }
-                measured.skipped += write - last_write - 1;
-                last_write = write;
+                last = place;
             }
             match stamp(&value) {
-                Some(0) => return Ok(measured),
+                Some(0) => {
+                    // It is the last, and only the others were measured.
+                    measured.skipped = write.map_or(0, |write| write.saturating_sub(measured.count() + 1));
+                    return Ok(measured);
+                }
                 Some(sent) => {
                     measured.record(now.saturating_sub(Duration::from_nanos(sent)));
                     measured.broadcasts += 1;
