@@ -27,6 +27,9 @@ const SLACK: Duration = Duration::from_secs(120);
 const STALL_KEYS: usize = 1000;
 const STALL_VALUE: usize = 1024;
 
+/// How much less is written beside a watcher that stalls, where it has to be quick.
+const QUICKER: usize = 20;
+
 /// What is to be compared, and how thoroughly.
 pub(crate) struct Plan {
     pub(crate) places: Places,
@@ -41,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) only: Vec<String>,
     /// Which servers.
     pub(crate) peers: Vec<Kind>,
+    /// What takes long is done with less.
+    pub(crate) is_quick: bool,
 }
 
 /// A server that is up, with what is known of its keys.
@@ -57,6 +62,9 @@ impl Plan {
 
     /// Does everything, and tells of each sample as it comes.
     pub(crate) async fn compare(&self, told: &mut impl FnMut(&Sample)) -> Result<(), Failure> {
+        for run in self.runs(Setting::Fresh) {
+            self.on_fresh_servers(run, told).await?;
+        }
         for setting in [Setting::Durable, Setting::Memory, Setting::Stalled] {
             let mut servers = BTreeMap::new();
             for run in self.runs(setting) {
@@ -88,7 +96,7 @@ impl Plan {
         match setting {
             Setting::Stalled => Keys::new(STALL_KEYS, STALL_VALUE),
             Setting::Filled => Keys::new(self.many_keys, self.value_size),
-            Setting::Durable | Setting::Memory | Setting::Tls => Keys::new(self.keys, self.value_size),
+            Setting::Durable | Setting::Memory | Setting::Tls | Setting::Fresh => Keys::new(self.keys, self.value_size),
         }
     }
 
@@ -109,6 +117,19 @@ impl Plan {
         Ok(())
     }
 
+    /// The same, each time on a server that has just been started: memory that was given back before would not be seen.
+    async fn on_fresh_servers(&self, run: &Run, told: &mut impl FnMut(&Sample)) -> Result<(), Failure> {
+        for _ in 0..self.rounds {
+            for contender in self.contenders(run) {
+                let ready =
+                    self.start(contender, contender.setting(run.setting), Keys::new(1, self.value_size)).await?;
+                told(&self.run(run, contender, &ready).await?);
+                ready.server.end().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those that take half a minute each are done less often.
     fn rounds_of(&self, run: &Run) -> usize {
         if matches!(run.work, Workload::Stall { .. }) { self.rounds.min(3) } else { self.rounds }
@@ -116,8 +137,12 @@ impl Plan {
 
     /// One run, in a bounded time.
     pub(crate) async fn run(&self, run: &Run, contender: Contender, ready: &Ready) -> Result<Sample, Failure> {
-        let target = Target { contender, place: &ready.server.place, keys: &ready.keys };
-        let done = timeout(self.time + SLACK, target.run(run.work, self.time)).await;
+        let target = Target::new(contender, &ready.server.place, &ready.keys);
+        let work = match run.work {
+            Workload::Stall { puts, depth } if self.is_quick => Workload::Stall { puts: puts / QUICKER, depth },
+            work => work,
+        };
+        let done = timeout(self.time + SLACK, target.run(work, self.time)).await;
         let done = done.unwrap_or(Err(Failure::Late("the end of a run", self.time + SLACK)));
         let figures = done.map_err(|why| {
             let words = ready.server.last_words();

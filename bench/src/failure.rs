@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Of { of: String, why: Box<Failure> },
     #[error("{0}")]
     Usage(String),
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl Failure {

@@ -2,84 +2,41 @@
 //!
 //! `./bench/compare` builds this, installs the others, and calls it.
 
+mod args;
 mod compare;
 mod contender;
 mod failure;
 mod million;
 mod peers;
 mod reconnect;
+mod report;
+mod results;
 mod rows;
 mod run;
 mod server;
 mod stall;
 
+use args::{Args, Command, Compare, One};
 use clap::Parser;
 use compare::Plan;
+use contender::Contender;
 use failure::Failure;
-use server::{Kind, Places};
-use std::path::PathBuf;
+use results::{Done, Results};
+use run::{Figures, Sample, Target, Workload};
+use server::{Data, Kind, Place, Places};
+use std::collections::BTreeMap;
+use std::path::absolute;
 use std::process::ExitCode;
 use std::time::Duration;
+use syncline_load::table::figure;
+use syncline_load::{Keys, workload};
+use tokio::signal::unix::{SignalKind, signal};
 
-#[derive(Parser)]
-#[command(about = "The same work on Syncline, Redis, etcd and NATS, on one machine, in turns")]
-struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(clap::Subcommand)]
-enum Command {
-    /// Start the servers, do every run in rounds, and write the report
-    Compare(Compare),
-}
-
-#[derive(clap::Args)]
-struct Compare {
-    /// The Syncline to compare: its binary
-    #[arg(long, value_name = "FILE")]
-    syncline: PathBuf,
-
-    /// Where the other servers are installed
-    #[arg(long, value_name = "DIR")]
-    installed: PathBuf,
-
-    /// The repository, whose docs/performance.md is written
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-
-    /// Where the servers keep their data meanwhile
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-
-    /// Only the runs whose names begin like this; `rows` lists them
-    #[arg(long, value_name = "RUN", value_delimiter = ',')]
-    only: Vec<String>,
-
-    /// Only these servers
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = ["syncline", "redis", "nats", "etcd"])]
-    peers: Vec<String>,
-
-    /// How often each does each run
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
-    rounds: Option<u64>,
-
-    /// How long each run lasts, in seconds
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<f64>,
-
-    /// Everything in less than 3 minutes: shorter, fewer rounds, fewer keys
-    #[arg(long)]
-    quick: bool,
-
-    /// The threads of the load generator
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
-    threads: u64,
-
-    /// Print each sample as a JSON object
-    #[arg(long)]
-    json: bool,
-}
+/// How often, and for how long, everything is done.
+const ROUNDS: usize = 5;
+const SECONDS: f64 = 2.0;
+const QUICK_ROUNDS: usize = 1;
+const QUICK_SECONDS: f64 = 0.5;
 
 fn main() -> ExitCode {
     match start(Args::parse()) {
@@ -94,45 +51,130 @@ fn main() -> ExitCode {
 fn start(args: Args) -> Result<(), Failure> {
     // Ten thousand connections are ten thousand files.
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let Command::Compare(args) = args.command;
     let mut builder = match args.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let threads = usize::try_from(args.threads).unwrap_or(1);
-    builder.enable_all().worker_threads(threads).build()?.block_on(compare(args))
+    builder.enable_all().worker_threads(threads).build()?.block_on(async {
+        let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // However it ends, the servers are ended too.
+        tokio::select! {
+            done = run(args) => done,
+            _ = interrupted.recv() => Err(Failure::Interrupted),
+            _ = terminated.recv() => Err(Failure::Interrupted),
+        }
+    })
 }
 
-async fn compare(args: Compare) -> Result<(), Failure> {
-    let peers =
-        Kind::ALL.into_iter().filter(|kind| args.peers.is_empty() || args.peers.iter().any(|p| p == kind.name()));
-    let seconds = args.seconds.unwrap_or(if args.quick { 0.5 } else { 2.0 });
+async fn run(args: Args) -> Result<(), Failure> {
+    let threads = args.threads;
+    match args.command {
+        Command::Compare(args) => compare(args, threads).await,
+        Command::Runs => {
+            print!("{}", report::listed());
+            Ok(())
+        }
+        Command::Get { one, connections, depth } => measure(&one, Workload::Get { connections, depth }).await,
+        Command::Put { one, writers } => measure(&one, Workload::Put { writers }).await,
+        Command::Fanout { one, watchers, depth, rate } => {
+            measure(&one, Workload::Fanout { watchers, depth, rate }).await
+        }
+        Command::Idle { one, connections, watching } => measure(&one, Workload::Idle { connections, watching }).await,
+        Command::Stall { one, puts, depth } => measure(&one, Workload::Stall { puts, depth }).await,
+        Command::Reconnect { one, watchers, behind } => measure(&one, Workload::Reconnect { watchers, behind }).await,
+    }
+}
+
+/// One workload on a server that runs already.
+async fn measure(one: &One, work: Workload) -> Result<(), Failure> {
+    let contender = Contender::from_id(&one.peer).ok_or_else(|| Failure::Usage(format!("no peer {}", one.peer)))?;
+    let place = Place { address: one.addr, ca: one.tls_ca.clone(), pid: one.pid };
+    let keys = Keys::new(one.keys, one.value_size);
+    let peer = contender.keeps().first_peer(&place)?;
+    syncline_load::Peer::open(&peer).await?;
+    let peer = contender.keeps().peer(&place, false)?;
+    workload::learn(&peer, &keys).await?;
+    workload::fill(&peer, &keys).await?;
+    let target = Target::new(contender, &place, &keys);
+    let figures = target.run(work, duration(one.seconds)?).await?;
+    if one.json {
+        println!("{}", serde_json::to_string(&figures).unwrap_or_default());
+    } else {
+        println!("{}", listed(&figures));
+    }
+    Ok(())
+}
+
+fn duration(seconds: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| Failure::Usage(format!("--seconds: {error}")))
+}
+
+fn listed(figures: &Figures) -> String {
+    let listed: Vec<_> = figures.iter().map(|(name, number)| format!("{name} {}", figure(number.0))).collect();
+    listed.join(", ")
+}
+
+async fn compare(args: Compare, threads: u64) -> Result<(), Failure> {
+    let known = args.data.join("results.json");
+    if args.report_only {
+        let results = Results::read(&known)?;
+        return args.root.as_ref().map_or(Ok(()), |root| report::write(&results, root));
+    }
+    let wanted = |kind: &Kind| args.peers.is_empty() || args.peers.iter().any(|name| name == kind.name());
+    let peers: Vec<_> = Kind::ALL.into_iter().filter(wanted).collect();
+    let seconds = args.seconds.unwrap_or(if args.quick { QUICK_SECONDS } else { SECONDS });
+    let data = Data::new(&absolute(&args.data)?)?;
     let plan = Plan {
-        places: Places {
-            // Servers run in their own directories.
-            syncline: std::path::absolute(args.syncline)?,
-            peers: std::path::absolute(args.installed)?,
-            data: std::path::absolute(args.data)?,
-        },
-        rounds: args.rounds.map_or(if args.quick { 2 } else { 5 }, |rounds| usize::try_from(rounds).unwrap_or(1)),
-        time: Duration::try_from_secs_f64(seconds).map_err(|error| Failure::Usage(format!("--seconds: {error}")))?,
+        // Servers run in their own directories.
+        places: Places { syncline: absolute(&args.syncline)?, peers: absolute(&args.installed)?, data: data.path() },
+        rounds: args.rounds.unwrap_or(if args.quick { QUICK_ROUNDS } else { ROUNDS }),
+        time: duration(seconds)?,
         keys: if args.quick { 10_000 } else { 100_000 },
         many_keys: if args.quick { 100_000 } else { 1_000_000 },
         value_size: 100,
-        only: args.only,
-        peers: peers.collect(),
+        only: args.only.clone(),
+        peers,
+        is_quick: args.quick,
     };
-    plan.compare(&mut |sample| {
-        if args.json {
-            println!("{}", serde_json::to_string(&sample).unwrap_or_default());
-        } else {
-            let figures: Vec<_> = sample
-                .figures
-                .iter()
-                .map(|(name, figure)| format!("{name} {}", syncline_load::table::figure(*figure)))
-                .collect();
-            println!("{:14} {:14} {}", sample.run, sample.contender, figures.join(", "));
+    let mut versions = BTreeMap::new();
+    for &kind in &plan.peers {
+        versions.insert(kind.name().to_owned(), plan.places.version(kind).await?);
+    }
+    let mut samples: Vec<Sample> = Vec::new();
+    let done = plan
+        .compare(&mut |sample| {
+            if args.json {
+                println!("{}", serde_json::to_string(sample).unwrap_or_default());
+            } else {
+                println!("{:14} {:14} {}", sample.run, sample.contender, listed(&sample.figures));
+            }
+            samples.push(sample.clone());
+        })
+        .await;
+    // What was measured before a failure is worth something.
+    let mut results = Results { machine: results::machine(), versions, runs: BTreeMap::new() };
+    for sample in samples {
+        let done = results.runs.entry(sample.run.clone()).or_insert_with(|| Done {
+            date: results::today(),
+            seconds,
+            keys: plan.keys,
+            threads,
+            samples: Vec::new(),
+        });
+        done.samples.push(sample);
+    }
+    if !args.json {
+        println!("\n{}", report::shown(&results));
+    }
+    // A quick comparison is for whoever looks at it, and so is one of fewer servers.
+    if !args.quick && done.is_ok() {
+        let mut all = Results::read(&known)?;
+        all.add(results);
+        all.write(&known)?;
+        if let Some(root) = &args.root {
+            report::write(&all, root)?;
         }
-    })
-    .await
+    }
+    done
 }

@@ -25,11 +25,11 @@ pub(crate) async fn run(
 ) -> Result<Figures, Failure> {
     let mut link = peer.open().await?;
     let since = told(&mut link).await?;
-    workload::write_all(peer, target.keys, behind - 1, 64, COMING).await?;
+    workload::write_all(peer, &target.keys, behind - 1, 64, COMING).await?;
     let before = target.usage()?.resident;
 
     let alone = read_beside(peer, target, ALONE).await?;
-    let (bystander, _) = (spawn_bystander(peer, target, COMING), ());
+    let bystander = spawn_bystander(peer, target, COMING);
     let started = Instant::now();
     let mut coming = JoinSet::new();
     for _ in 0..watchers {

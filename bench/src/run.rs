@@ -45,7 +45,24 @@ impl Workload {
 }
 
 /// The figures of one run, by name.
-pub(crate) type Figures = BTreeMap<String, f64>;
+pub(crate) type Figures = BTreeMap<String, Figure>;
+
+/// A figure; infinity, which JSON does not have, is null there.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "Option<f64>", into = "Option<f64>")]
+pub(crate) struct Figure(pub(crate) f64);
+
+impl From<Option<f64>> for Figure {
+    fn from(figure: Option<f64>) -> Self {
+        Self(figure.unwrap_or(f64::INFINITY))
+    }
+}
+
+impl From<Figure> for Option<f64> {
+    fn from(figure: Figure) -> Self {
+        Some(figure.0).filter(|number| number.is_finite())
+    }
+}
 
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,7 +78,15 @@ pub(crate) struct Sample {
 pub(crate) struct Target<'a> {
     pub(crate) contender: Contender,
     pub(crate) place: &'a Place,
-    pub(crate) keys: &'a Keys,
+    pub(crate) keys: Keys,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(contender: Contender, place: &'a Place, keys: &Keys) -> Self {
+        // What is only published is not kept, so its versions are not those of the keys.
+        let keys = if contender.keeps() == contender { keys.clone() } else { keys.elsewhere() };
+        Self { contender, place, keys }
+    }
 }
 
 impl Target<'_> {
@@ -71,15 +96,15 @@ impl Target<'_> {
         match work {
             Workload::Get { connections, depth } => {
                 let load = Load { connections, depth, time };
-                self.beside(workload::get(&peer, self.keys, load)).await
+                self.beside(workload::get(&peer, &self.keys, load)).await
             }
             Workload::Put { writers } => {
                 let load = Load { connections: writers, depth: 1, time };
-                self.beside(workload::put(&peer, self.keys, load)).await
+                self.beside(workload::put(&peer, &self.keys, load)).await
             }
             Workload::Fanout { watchers, depth, rate } => {
                 let fanout = Fanout { watchers, depth, rate, time, late: LATE };
-                self.beside(workload::fanout(&peer, self.keys, fanout)).await
+                self.beside(workload::fanout(&peer, &self.keys, fanout)).await
             }
             Workload::Idle { connections, watching } => self.idle(&peer, connections, watching).await,
             Workload::Stall { puts, depth } => stall::run(self, &peer, puts, depth).await,
@@ -134,5 +159,5 @@ impl Target<'_> {
 
 /// Figures by name.
 pub(crate) fn figures<const N: usize>(named: [(&str, f64); N]) -> Figures {
-    named.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect()
+    named.into_iter().map(|(name, figure)| (name.to_owned(), Figure(figure))).collect()
 }

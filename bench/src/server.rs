@@ -34,6 +34,16 @@ impl Kind {
         }
     }
 
+    /// For people.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Syncline => "Syncline",
+            Self::Redis => "Redis",
+            Self::Nats => "NATS",
+            Self::Etcd => "etcd",
+        }
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Syncline => "syncline",
@@ -55,6 +65,8 @@ pub(crate) enum Setting {
     Tls,
     /// On disk, but not synced before each answer: to fill a store with a million keys in a bounded time.
     Filled,
+    /// As durable, and started anew for each run.
+    Fresh,
     /// As durable, with the servers' own limits on those who don't read.
     Stalled,
 }
@@ -66,6 +78,38 @@ pub(crate) struct Places {
     /// Where `./bench/compare` has installed the others.
     pub(crate) peers: PathBuf,
     pub(crate) data: PathBuf,
+}
+
+/// The data of one comparison: a directory of its own, which is gone when that ends, however it does.
+pub(crate) struct Data(PathBuf);
+
+impl Data {
+    /// Makes it, and removes those of comparisons that were killed.
+    pub(crate) fn new(within: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(within)?;
+        for left in fs::read_dir(within)? {
+            let left = left?;
+            let is_running = Path::new("/proc").join(left.file_name()).exists();
+            if left.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
+                // What can't be removed now is another time.
+                let _ = fs::remove_dir_all(left.path());
+            }
+        }
+        let directory = within.join(std::process::id().to_string());
+        fs::create_dir_all(&directory)?;
+        Ok(Self(directory))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        // The servers are ended by now, or just about to be.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Places {
@@ -131,13 +175,13 @@ impl Places {
 /// The settings of a server, for people: all that differs from its defaults.
 pub(crate) fn stated(kind: Kind, setting: Setting) -> String {
     match (kind, setting) {
-        (Kind::Syncline, Setting::Durable | Setting::Filled | Setting::Stalled) => "`--durability fsync` (the default)".into(),
+        (Kind::Syncline, Setting::Durable | Setting::Fresh | Setting::Filled | Setting::Stalled) => "`--durability fsync` (the default)".into(),
         (Kind::Syncline, Setting::Memory) => "`--durability memory`".into(),
         (Kind::Syncline, Setting::Tls) => "`--durability fsync`, `--tls-cert`, `--tls-key` (TLS 1.3)".into(),
         (Kind::Redis, Setting::Memory) => format!("`appendonly no`, {REDIS_COMMON}"),
         (Kind::Redis, Setting::Filled) => format!("`appendonly yes`, `appendfsync everysec`, {REDIS_COMMON}"),
         (Kind::Redis, Setting::Stalled) => "`appendonly yes`, `appendfsync always`, `save \"\"`".into(),
-        (Kind::Redis, Setting::Durable | Setting::Tls) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
+        (Kind::Redis, Setting::Durable | Setting::Fresh | Setting::Tls) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
         (Kind::Nats, Setting::Filled) => "JetStream, a file store with its default `sync_interval`".into(),
         (Kind::Nats, Setting::Stalled) => "JetStream, `sync_interval: always`; the same bucket".into(),
         (Kind::Nats, _) => "JetStream, `sync_interval: always`, `max_pending: 1GB`, `write_deadline: 60s`; bucket: file storage, 1 replica, history 1, direct gets".into(),
@@ -231,7 +275,7 @@ async fn arguments(
     let data = directory.join("data");
     match kind {
         Kind::Syncline => {
-            command.args(["serve", "--listen", &address.to_string(), "--max-connections", "20000"]);
+            command.args(["serve", "--listen", &address.to_string(), "--max-connections", "15000"]);
             command.arg("--data").arg(&data);
             if setting == Setting::Memory {
                 command.args(["--durability", "memory"]);
@@ -257,7 +301,7 @@ async fn arguments(
             match setting {
                 Setting::Memory => command.args(["--appendonly", "no"]),
                 Setting::Filled => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
-                Setting::Durable | Setting::Tls | Setting::Stalled => {
+                Setting::Durable | Setting::Fresh | Setting::Tls | Setting::Stalled => {
                     command.args(["--appendonly", "yes", "--appendfsync", "always"])
                 }
             };

@@ -17,7 +17,7 @@ const WRITING: Duration = Duration::from_secs(20);
 const WAKING: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth: u16) -> Result<Figures, Failure> {
-    let keys = target.keys;
+    let keys = &target.keys;
     let (without, _) = write_all(peer, keys, puts, depth, WRITING).await?;
     let before = target.usage()?.resident;
     let mut watcher = follow(peer).await?;

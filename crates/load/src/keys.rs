@@ -50,6 +50,12 @@ impl Keys {
         }
     }
 
+    /// The same keys on a server of which nothing is known.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        Self { versions: (0..self.versions.len()).map(|_| AtomicU64::new(0)).collect(), ..self.clone() }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.versions.len() - 1
@@ -162,6 +168,7 @@ mod tests {
         let others = keys.clone();
         keys.set_version(1, 5);
         keys.set_version(keys.last(), 6);
+        assert_eq!((keys.elsewhere().version(1), keys.elsewhere().name(1)), (0, keys.name(1)));
         assert_eq!((others.version(0), others.version(1), others.version(others.last())), (0, 5, 6));
     }
 }

@@ -5,7 +5,7 @@
 //! - [`Link`]: a protocol over a stream, with as little as possible between the wire and the clock.
 //! - [`closed_loop()`]: so many requests in flight, each answer checked and measured. The same loop for every server.
 //! - [`workload`]: what is done: reads, compare-and-swap, fan-out.
-//! - [`stats`], [`table`]: what is made of the figures of several rounds.
+//! - [`stats`], [`table`], [`plot`]: what is made of the figures of several rounds.
 //! - [`process`]: what a server takes of its machine.
 //!
 //! Nothing here knows a command line, and nothing prints.
@@ -15,6 +15,7 @@ mod error;
 mod keys;
 mod link;
 mod measured;
+pub mod plot;
 pub mod process;
 mod protocol;
 mod random;

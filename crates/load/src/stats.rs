@@ -14,9 +14,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of figures in any order; of none there is none. Those that are no numbers do not count.
+    /// Of figures in any order; of none there is none. Those that are no numbers do not count; infinity does, for "never".
     pub fn of(figures: &[f64]) -> Option<Self> {
-        let mut sorted: Vec<f64> = figures.iter().copied().filter(|figure| figure.is_finite()).collect();
+        let mut sorted: Vec<f64> = figures.iter().copied().filter(|figure| !figure.is_nan()).collect();
         sorted.sort_by(f64::total_cmp);
         let rounds = sorted.len();
         let (least, most) = (*sorted.first()?, *sorted.last()?);
@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(of(&[3.0, 1.0, 2.0]), Summary { median: 2.0, least: 1.0, most: 3.0, rounds: 3 });
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
         assert_eq!(of(&[7.0]), Summary { median: 7.0, least: 7.0, most: 7.0, rounds: 1 });
-        assert_eq!(of(&[7.0, f64::NAN, f64::INFINITY]).rounds, 1);
+        assert_eq!(of(&[7.0, f64::NAN]).rounds, 1);
+        assert_eq!(of(&[7.0, f64::INFINITY, f64::INFINITY]).median, f64::INFINITY);
         assert_eq!(Summary::of(&[]), None);
         assert_eq!(Summary::of(&[f64::NAN]), None);
     }

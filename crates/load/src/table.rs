@@ -5,9 +5,45 @@ use thiserror::Error;
 /// A figure for people: three digits that count.
 pub fn figure(number: f64) -> String {
     match number.abs() {
+        size if size.is_infinite() => "∞".to_owned(),
         size if size >= 999_500.0 => format!("{}M", digits(number / 1e6)),
         size if size >= 9_995.0 => format!("{}k", digits(number / 1e3)),
         _ => digits(number),
+    }
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// How many in a second.
+    PerSecond,
+    /// How long, in microseconds.
+    Micros,
+    /// How long, in seconds.
+    Seconds,
+    /// How much memory.
+    Bytes,
+    /// How many times as much.
+    Times,
+}
+
+impl Unit {
+    /// A figure with its unit, for people. What has no end is never.
+    pub fn show(self, number: f64) -> String {
+        if !number.is_finite() {
+            return "never".to_owned();
+        }
+        let size = number.abs();
+        match self {
+            Self::PerSecond => format!("{}/s", figure(number)),
+            Self::Micros if size >= 999.5 => format!("{} ms", figure(number / 1e3)),
+            Self::Micros => format!("{} µs", figure(number)),
+            Self::Seconds => format!("{} s", figure(number)),
+            Self::Bytes if size >= 999_500.0 => format!("{} MB", figure(number / 1e6)),
+            Self::Bytes if size >= 999.5 => format!("{} kB", figure(number / 1e3)),
+            Self::Bytes => format!("{} B", figure(number)),
+            Self::Times => format!("{} ×", figure(number)),
+        }
     }
 }
 
@@ -129,9 +165,28 @@ mod tests {
             (999_600.0, "1M"),
             (4_400_000.0, "4.4M"),
             (-2345.6, "-2,346"),
+            (f64::INFINITY, "∞"),
         ];
         for (number, expected) in cases {
             assert_eq!(figure(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn figures_with_their_units() {
+        let cases = [
+            (Unit::PerSecond, 92_100.0, "92.1k/s"),
+            (Unit::Micros, 950.0, "950 µs"),
+            (Unit::Micros, 1_400.0, "1.4 ms"),
+            (Unit::Seconds, 0.95, "0.95 s"),
+            (Unit::Seconds, f64::INFINITY, "never"),
+            (Unit::Bytes, 208.0, "208 B"),
+            (Unit::Bytes, 10_000.0, "10 kB"),
+            (Unit::Bytes, 67_108_864.0, "67.1 MB"),
+            (Unit::Times, 1.25, "1.25 ×"),
+        ];
+        for (unit, number, expected) in cases {
+            assert_eq!(unit.show(number), expected, "{number}");
         }
     }
 

@@ -1,0 +1,224 @@
+//! The comparison, for people: a part of docs/performance.md, and its plots.
+
+use crate::contender::Contender::{
+    self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls,
+};
+use crate::failure::Failure;
+use crate::results::Results;
+use crate::rows::{GONE_WITHOUT, Goal, ROWS, RUNS, Row};
+use crate::server::{Kind, Setting, stated};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use syncline_load::plot::{Bar, Group, bars};
+use syncline_load::stats::{Better, Summary};
+use syncline_load::table::{figure, markdown, replace_between};
+
+/// The lines between which the comparison stands.
+const BEGIN: &str = "<!-- comparison: written by ./bench/compare -->";
+const END: &str = "<!-- comparison: end -->";
+
+/// The plots: a name, a title, and the runs whose names begin like this.
+const PLOTS: &[(&str, &str, &[&str])] = &[
+    ("get", "GET: more is better", &["get-"]),
+    ("swap", "Compare-and-swap: more is better", &["put-"]),
+    ("paced", "Fan-out at 100 puts/s, until the value is there: less is better", &["paced-"]),
+    ("unpaced", "Fan-out, 64 puts in flight, deliveries: more is better", &["unpaced-"]),
+    ("memory", "Memory, and starting with a million keys: less is better", &["idle", "start"]),
+];
+
+/// The figures of one contender in one row.
+struct Cell {
+    contender: Contender,
+    summary: Summary,
+    /// Processors that were busy: the server's, the load generator's.
+    busy: Option<(f64, f64)>,
+    skipped: f64,
+}
+
+/// What a row has of each contender, in the order of the row's run.
+fn cells(row: &Row, results: &Results) -> Vec<Cell> {
+    let Some(done) = results.runs.get(row.run) else { return Vec::new() };
+    let summary_of = |contender: Contender, name: &str| {
+        let samples = done.samples.iter().filter(|sample| sample.contender == contender.id());
+        let figures: Vec<f64> = samples.filter_map(|sample| Some(sample.figures.get(name)?.0)).collect();
+        Summary::of(&figures)
+    };
+    let cell = |contender| {
+        let summary = summary_of(contender, row.figure)?;
+        let of = |name| summary_of(contender, name).map(|summary| summary.median);
+        let busy = of("server_processors").zip(of("load_processors"));
+        Some(Cell { contender, summary, busy, skipped: of("skipped").unwrap_or(0.0) })
+    };
+    Contender::ALL.into_iter().filter_map(cell).collect()
+}
+
+fn median(cells: &[Cell], contender: Contender) -> Option<f64> {
+    cells.iter().find(|cell| cell.contender == contender).map(|cell| cell.summary.median)
+}
+
+/// The best of what Redis does.
+fn best_of_redis(cells: &[Cell], better: Better) -> Option<f64> {
+    better.best([Redis, RedisPubSub].into_iter().filter_map(|contender| median(cells, contender)))
+}
+
+/// What a contender was to reach: for people, and whether it has. `None`: with what it is compared was not measured.
+fn judged(row: &Row, cells: &[Cell], found: f64, goal: Goal) -> Option<(String, String, bool)> {
+    let (of, bound, text) = match goal {
+        Goal::Redis(times) => {
+            let redis = best_of_redis(cells, row.better)?;
+            (redis, redis * times, format!("Redis × {}", figure(times)))
+        }
+        Goal::Plain(times) => {
+            let plain = median(cells, Syncline)?;
+            (plain, plain * times, format!("plain × {}", figure(times)))
+        }
+        Goal::Figure(bound) => return Some((String::new(), row.unit.show(bound), row.better.reaches(found, bound))),
+    };
+    Some((format!("{} ×", figure(found / of)), text, row.better.reaches(found, bound)))
+}
+
+/// Where Syncline stands: a line for each target.
+fn standing(results: &Results) -> String {
+    let mut lines = Vec::new();
+    for row in ROWS {
+        let cells = cells(row, results);
+        for &(contender, goal) in row.goals {
+            let Some(found) = median(&cells, contender) else { continue };
+            let Some((ratio, text, is_met)) = judged(row, &cells, found, goal) else { continue };
+            let redis = best_of_redis(&cells, row.better).map_or(String::new(), |redis| row.unit.show(redis));
+            let who = if contender == Syncline { String::new() } else { format!(" ({})", contender.label()) };
+            let verdict = if is_met { "met" } else { "**missed**" };
+            lines.push(vec![
+                format!("{}{who}", row.title),
+                row.unit.show(found),
+                redis,
+                ratio,
+                text,
+                verdict.to_owned(),
+            ]);
+        }
+    }
+    markdown(&["work", "Syncline", "Redis", "ratio", "target", ""], &lines)
+}
+
+/// Everything that was measured.
+fn everything(results: &Results) -> String {
+    let mut lines = Vec::new();
+    for row in ROWS {
+        let cells = cells(row, results);
+        let best = row.better.best(cells.iter().map(|cell| cell.summary.median));
+        let redis = best_of_redis(&cells, row.better);
+        for (place, cell) in cells.iter().enumerate() {
+            let Summary { median, least, most, .. } = cell.summary;
+            let shown = row.unit.show(median);
+            let ratio = |of: Option<f64>| of.filter(|_| median.is_finite()).map(|of| figure(median / of));
+            let skipped = if cell.skipped > 0.0 { " (some overtaken)" } else { "" };
+            lines.push(vec![
+                if place == 0 { row.title.to_owned() } else { String::new() },
+                format!("{}{skipped}", cell.contender.label()),
+                if Some(median) == best { format!("**{shown}**") } else { shown },
+                format!("{} – {}", row.unit.show(least), row.unit.show(most)),
+                ratio(redis).unwrap_or_default(),
+                cell.busy.map_or(String::new(), |(server, load)| format!("{server:.1} + {load:.1}")),
+            ]);
+        }
+    }
+    markdown(&["work", "who", "median", "least – most", "to Redis", "processors: server + load"], &lines)
+}
+
+/// The part of the file.
+fn part(results: &Results) -> String {
+    let dates: BTreeSet<_> = results.runs.values().map(|done| done.date.as_str()).collect();
+    let dates: Vec<_> =
+        [dates.first(), dates.last()].into_iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let rounds = results.runs.values().map(|done| {
+        let of_syncline = done.samples.iter().filter(|sample| sample.contender == Syncline.id());
+        of_syncline.count()
+    });
+    let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
+    let mut text = format!(
+        "\nMeasured on {} ({}), server and load generator on the same machine. Medians of {least} to {most} rounds, in which each\n\
+         does each run in turn (A B C D A B C D …). [bench/README.md](../bench/README.md) says how, and where the servers differ.\n\n",
+        results.machine,
+        dates.join(" to "),
+    );
+    for kind in Kind::ALL {
+        let version = results.versions.get(kind.name()).map_or("not measured", String::as_str);
+        let _ = writeln!(text, "- {} {version}: {}", kind.label(), stated(kind, Setting::Durable));
+    }
+    text.push_str("\n### Where Syncline stands\n\n");
+    text.push_str("The ratio is to the better one of Redis' two ways, where there are two; for times and memory, less is better.\n\n");
+    text.push_str(&standing(results));
+    text.push_str("\n### Everything that was measured\n\n");
+    text.push_str(&everything(results));
+    text.push('\n');
+    for (name, title, _) in PLOTS {
+        let _ = writeln!(text, "![{title}](performance/{name}.svg)");
+    }
+    text.push_str("\nNot in the table:\n");
+    for reason in GONE_WITHOUT {
+        let _ = writeln!(text, "- {reason}");
+    }
+    text
+}
+
+/// The colour of a contender: one for each server.
+fn color(contender: Contender) -> &'static str {
+    match contender {
+        Syncline => "#1b6ca8",
+        SynclineBase => "#5a9bcb",
+        SynclineTls => "#94bfe0",
+        Redis => "#c0392b",
+        RedisPubSub => "#dd8a80",
+        Nats => "#2e8b57",
+        NatsCore => "#7dbf9a",
+        Etcd => "#8e6bb0",
+    }
+}
+
+fn plot(title: &str, runs: &[&str], results: &Results) -> Option<String> {
+    let wanted = ROWS.iter().filter(|row| runs.iter().any(|run| row.run.starts_with(run)));
+    let group = |row: &Row| {
+        let bar = |cell: &Cell| Bar {
+            label: cell.contender.label().to_owned(),
+            value: cell.summary.median,
+            shown: row.unit.show(cell.summary.median),
+            color: color(cell.contender),
+        };
+        Group { title: row.title.to_owned(), bars: cells(row, results).iter().map(bar).collect() }
+    };
+    let groups: Vec<_> = wanted.map(group).filter(|group| !group.bars.is_empty()).collect();
+    (!groups.is_empty()).then(|| bars(title, &groups))
+}
+
+/// Prints where Syncline stands, and everything.
+pub(crate) fn shown(results: &Results) -> String {
+    format!("{}\n{}", standing(results), everything(results))
+}
+
+/// Writes the part of docs/performance.md, and the plots.
+pub(crate) fn write(results: &Results, root: &Path) -> Result<(), Failure> {
+    let file = root.join("docs/performance.md");
+    let text = fs::read_to_string(&file).map_err(|error| Failure::from(error).of(file.display().to_string()))?;
+    let whole = replace_between(&text, BEGIN, END, &part(results));
+    fs::write(&file, whole.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?)?;
+    let plots = root.join("docs/performance");
+    fs::create_dir_all(&plots)?;
+    for (name, title, runs) in PLOTS {
+        if let Some(svg) = plot(title, runs, results) {
+            fs::write(plots.join(format!("{name}.svg")), svg)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of all runs, with who does them.
+pub(crate) fn listed() -> String {
+    let line = |run: &crate::rows::Run| {
+        let contenders: Vec<_> = run.contenders.iter().map(|contender| contender.id()).collect();
+        format!("{:16} {}\n", run.id, contenders.join(" "))
+    };
+    RUNS.iter().map(line).collect()
+}
