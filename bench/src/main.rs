@@ -166,6 +166,12 @@ async fn compare(args: Compare, threads: u64) -> Result<(), Failure> {
     }
     if !args.json {
         println!("\n{}", report::shown(&results));
+        if args.quick {
+            println!(
+                "This was quick: {} and {} keys, {seconds} s each; for orientation only.",
+                plan.keys, plan.many_keys
+            );
+        }
     }
     // A quick comparison is for whoever looks at it, and so is one of fewer servers.
     if !args.quick && done.is_ok() {

@@ -5,7 +5,7 @@ use crate::peers::AnyPeer;
 use crate::run::{Figures, Target, figures};
 use std::time::{Duration, Instant};
 use syncline_load::process::usage;
-use syncline_load::workload::{self, Load};
+use syncline_load::workload;
 use syncline_load::{Answer, Error, Link, Measured, Peer, Request};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -13,6 +13,9 @@ use tokio::task::JoinSet;
 /// How long the bystander reads before the others come, and how often it is looked how large the server is.
 const ALONE: Duration = Duration::from_millis(500);
 const LOOKING: Duration = Duration::from_millis(20);
+
+/// The bystander reads once in this time, whether it was answered or not, for a closed loop would ask nothing while it waits.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long all of them may take.
 const COMING: Duration = Duration::from_secs(60);
@@ -106,10 +109,7 @@ fn spawn_bystander(peer: &AnyPeer, target: &Target<'_>, most: Duration) -> Bysta
     let (peer, keys) = (peer.clone(), target.keys.clone());
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let load = Load { connections: 1, depth: 1, time: most };
-            Ok(workload::get_until(&peer, &keys, load, ended).await?)
-        })
+        runtime.block_on(async { Ok(workload::get_until(&peer, &keys, PAUSE, most, ended).await?) })
     });
     Bystander { end, thread }
 }

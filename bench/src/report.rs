@@ -108,6 +108,7 @@ fn everything(results: &Results) -> String {
     let mut lines = Vec::new();
     for row in ROWS {
         let cells = cells(row, results);
+        let is_contest = cells.len() > 1;
         let best = row.better.best(cells.iter().map(|cell| cell.summary.median));
         let redis = best_of_redis(&cells, row.better);
         for (place, cell) in cells.iter().enumerate() {
@@ -118,7 +119,7 @@ fn everything(results: &Results) -> String {
             lines.push(vec![
                 if place == 0 { row.title.to_owned() } else { String::new() },
                 format!("{}{skipped}", cell.contender.label()),
-                if Some(median) == best { format!("**{shown}**") } else { shown },
+                if is_contest && Some(median) == best { format!("**{shown}**") } else { shown },
                 format!("{} – {}", row.unit.show(least), row.unit.show(most)),
                 ratio(redis).unwrap_or_default(),
                 cell.busy.map_or(String::new(), |(server, load)| format!("{server:.1} + {load:.1}")),

@@ -379,3 +379,107 @@ impl Protocol for Etcd {
         Ok(Some(self.events.pop_front().unwrap_or(Event::Nothing)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(stream: u32, message: &[u8]) -> BytesMut {
+        let mut output = BytesMut::new();
+        frame(&mut output, MESSAGE_HEADER + message.len(), DATA, 0, stream);
+        output.put_u8(0);
+        output.put_u32(message.len() as u32);
+        output.put_slice(message);
+        output
+    }
+
+    fn connection(requests: &[Request]) -> Etcd {
+        let mut etcd = Etcd::new("localhost".into());
+        for (slot, request) in requests.iter().enumerate() {
+            etcd.encode(Slot(slot as u16), request, &mut BytesMut::new()).unwrap();
+        }
+        etcd
+    }
+
+    fn events(etcd: &mut Etcd, mut input: BytesMut) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = etcd.decode(&mut input, &mut BytesMut::new()).unwrap() {
+            events.push(event);
+        }
+        events.retain(|event| *event != Event::Nothing);
+        events
+    }
+
+    fn kept(version: u64, value: &[u8]) -> BytesMut {
+        let mut kept = BytesMut::new();
+        bytes_field(&mut kept, 1, b"k");
+        number_field(&mut kept, 3, version);
+        bytes_field(&mut kept, 5, value);
+        kept
+    }
+
+    #[test]
+    fn answers_may_come_in_another_order() {
+        let get = Request::Get { key: "k".into() };
+        let mut etcd =
+            connection(&[get.clone(), get, Request::Put { key: "k".into(), value: "v".into(), replaces: 3 }]);
+        let (mut found, mut header, mut written) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+        bytes_field(&mut found, 2, &kept(300, b"v"));
+        number_field(&mut header, 3, 301);
+        bytes_field(&mut written, 1, &header);
+        number_field(&mut written, 2, 1);
+        let mut input = data(5, &written);
+        input.unsplit(data(3, b""));
+        input.unsplit(data(1, &found));
+        let expected = [
+            Event::Answer(Slot(2), Answer::Written { version: 301 }),
+            Event::Answer(Slot(1), Answer::Missing),
+            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 300 }),
+        ];
+        assert_eq!(events(&mut etcd, input), expected);
+    }
+
+    #[test]
+    fn a_message_of_a_watch_may_be_cut_by_frames() {
+        let mut etcd = connection(&[Request::Follow { since: None }]);
+        let mut message = BytesMut::new();
+        for version in [7, 8] {
+            let mut event = BytesMut::new();
+            bytes_field(&mut event, 2, &kept(version, b"v"));
+            bytes_field(&mut message, 11, &event);
+        }
+        let whole = data(1, &message).split_off(FRAME_HEADER);
+        let mut input = BytesMut::new();
+        for part in whole.chunks(7) {
+            frame(&mut input, part.len(), DATA, 0, 1);
+            input.put_slice(part);
+        }
+        let change = |version| Event::Change { value: "v".into(), place: Some(version) };
+        assert_eq!(events(&mut etcd, input), [change(7), change(8)]);
+    }
+
+    #[test]
+    fn an_answer_without_a_message_is_a_failure() {
+        let mut etcd = connection(&[Request::Get { key: "k".into() }]);
+        let mut input = BytesMut::new();
+        frame(&mut input, 0, HEADERS, END_STREAM | END_HEADERS, 1);
+        assert!(etcd.decode(&mut input, &mut BytesMut::new()).is_err());
+    }
+
+    #[test]
+    fn no_more_is_sent_than_the_server_allows() {
+        let value = Bytes::from(vec![b'v'; 30_000]);
+        let mut etcd = Etcd::new("localhost".into());
+        let mut output = BytesMut::new();
+        for slot in 0..3 {
+            let put = Request::Put { key: "k".into(), value: value.clone(), replaces: 0 };
+            etcd.encode(Slot(slot), &put, &mut output).unwrap();
+        }
+        assert!((60_000..65_535).contains(&output.len()), "{}", output.len());
+        output.clear();
+        let mut input = BytesMut::new();
+        window_update(&mut input, 0, 60_000);
+        etcd.decode(&mut input, &mut output).unwrap();
+        assert!((30_000..31_000).contains(&output.len()), "{}", output.len());
+    }
+}

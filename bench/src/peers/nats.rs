@@ -285,3 +285,67 @@ fn behind(text: &[u8], wanted: &[u8]) -> Option<u64> {
 fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(mode: Mode) -> Nats {
+        Nats { mode, inbox: "_INBOX.1.".into(), asked: VecDeque::new() }
+    }
+
+    fn events(nats: &mut Nats, input: &[u8]) -> (Vec<Event>, BytesMut) {
+        // Byte by byte: no message may be taken before it is whole.
+        let (mut buffer, mut output) = (BytesMut::new(), BytesMut::new());
+        let mut events = Vec::new();
+        for byte in input {
+            buffer.put_u8(*byte);
+            events.extend(nats.decode(&mut buffer, &mut output).unwrap());
+        }
+        assert!(buffer.is_empty());
+        (events, output)
+    }
+
+    #[test]
+    fn answers_name_the_slot_of_their_request() {
+        let head = b"NATS/1.0\r\nNats-Stream: KV_bench\r\nNats-Sequence: 12\r\n\r\n";
+        let missing = b"NATS/1.0 404 Message Not Found\r\n\r\n";
+        let mut input = format!("HMSG _INBOX.1.7 1 {} {}\r\n", head.len(), head.len() + 1).into_bytes();
+        input.extend_from_slice(head);
+        input.extend_from_slice(b"v\r\n");
+        input.extend_from_slice(format!("HMSG _INBOX.1.8 1 {0} {0}\r\n", missing.len()).as_bytes());
+        input.extend_from_slice(missing);
+        input.extend_from_slice(b"\r\n");
+        for text in [r#"{"stream":"KV_bench","seq":13}"#, r#"{"error":{"code":400,"err_code":10071},"seq":0}"#] {
+            input.extend_from_slice(format!("MSG _INBOX.1.9 1 {}\r\n{text}\r\n", text.len()).as_bytes());
+        }
+        let expected = [
+            Event::Answer(Slot(7), Answer::Found { value: "v".into(), version: 12 }),
+            Event::Answer(Slot(8), Answer::Missing),
+            Event::Answer(Slot(9), Answer::Written { version: 13 }),
+            Event::Answer(Slot(9), Answer::Stale),
+        ];
+        assert_eq!(events(&mut connection(Mode::Bucket), &input).0, expected);
+    }
+
+    #[test]
+    fn flow_control_is_answered_and_is_no_change() {
+        let head = "NATS/1.0 100 FlowControl Request\r\n\r\n";
+        let input =
+            format!("HMSG _WATCH.1 2 $JS.FC.x {0} {0}\r\n{head}\r\nMSG $KV.bench.k 2 $JS.ACK.y 1\r\nv\r\n", head.len());
+        let (found, output) = events(&mut connection(Mode::Bucket), input.as_bytes());
+        assert_eq!(found, [Event::Nothing, Event::Change { value: "v".into(), place: None }]);
+        assert_eq!(output.as_ref(), b"PUB $JS.FC.x 0\r\n\r\n");
+    }
+
+    #[test]
+    fn what_core_nats_has_taken_is_told_by_a_pong() {
+        let mut nats = connection(Mode::Core);
+        let mut output = BytesMut::new();
+        let put = Request::Put { key: "k".into(), value: "v".into(), replaces: 4 };
+        nats.encode(Slot(3), &put, &mut output).unwrap();
+        assert_eq!(output.as_ref(), b"PUB syncline-bench 1\r\nv\r\nPING\r\n");
+        let (found, _) = events(&mut nats, b"PONG\r\n");
+        assert_eq!(found, [Event::Answer(Slot(3), Answer::Written { version: 5 })]);
+    }
+}

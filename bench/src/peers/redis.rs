@@ -248,3 +248,94 @@ fn bounded(length: i64) -> Result<usize, Error> {
         .filter(|length| *length <= MAX_BULK)
         .ok_or_else(|| Error::Protocol(format!("a string of {length} bytes")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(mode: Mode) -> Redis {
+        Redis { mode, sha: "abc".into(), asked: VecDeque::new() }
+    }
+
+    fn events(redis: &mut Redis, input: &[u8]) -> Vec<Event> {
+        // Byte by byte: no frame may be taken before it is whole.
+        let mut buffer = BytesMut::new();
+        let mut events = Vec::new();
+        for byte in input {
+            buffer.put_u8(*byte);
+            events.extend(redis.decode(&mut buffer, &mut BytesMut::new()).unwrap());
+        }
+        assert!(buffer.is_empty());
+        events
+    }
+
+    #[test]
+    fn a_write_proves_the_version_that_it_has_seen() {
+        let mut output = BytesMut::new();
+        let put = |replaces| Request::Put { key: "k".into(), value: "v".into(), replaces };
+        connection(Mode::Swap).encode(Slot(0), &put(0), &mut output).unwrap();
+        let first =
+            b"*6\r\n$7\r\nEVALSHA\r\n$3\r\nabc\r\n$1\r\n1\r\n$1\r\nk\r\n$0\r\n\r\n$9\r\n\x01\0\0\0\0\0\0\0v\r\n";
+        assert_eq!(output.as_ref(), first);
+        output.clear();
+        connection(Mode::Swap).encode(Slot(0), &put(1), &mut output).unwrap();
+        assert!(output.ends_with(b"$8\r\n\x01\0\0\0\0\0\0\0\r\n$9\r\n\x02\0\0\0\0\0\0\0v\r\n"));
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_requests() {
+        let mut redis = connection(Mode::Swap);
+        let mut output = BytesMut::new();
+        for (slot, request) in [
+            Request::Get { key: "k".into() },
+            Request::Get { key: "k".into() },
+            Request::Put { key: "k".into(), value: "v".into(), replaces: 4 },
+            Request::Put { key: "k".into(), value: "v".into(), replaces: 4 },
+        ]
+        .iter()
+        .enumerate()
+        {
+            redis.encode(Slot(slot as u16), request, &mut output).unwrap();
+        }
+        let found = events(&mut redis, b"$9\r\n\x04\0\0\0\0\0\0\0v\r\n$-1\r\n:1\r\n:0\r\n");
+        let expected = [
+            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 4 }),
+            Event::Answer(Slot(1), Answer::Missing),
+            Event::Answer(Slot(2), Answer::Written { version: 5 }),
+            Event::Answer(Slot(3), Answer::Stale),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_published_is_a_change() {
+        let mut redis = connection(Mode::SwapAndPublish);
+        redis.encode(Slot(3), &Request::Follow { since: None }, &mut BytesMut::new()).unwrap();
+        let found = events(
+            &mut redis,
+            b"*3\r\n$9\r\nsubscribe\r\n$14\r\nsyncline-bench\r\n:1\r\n\
+              *3\r\n$7\r\nmessage\r\n$14\r\nsyncline-bench\r\n$9\r\n\x04\0\0\0\0\0\0\0v\r\n",
+        );
+        let expected =
+            [Event::Answer(Slot(3), Answer::Told { revision: 0 }), Event::Change { value: "v".into(), place: None }];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_error_is_one() {
+        let mut input = BytesMut::from(&b"-NOSCRIPT No matching script.\r\n"[..]);
+        let error = connection(Mode::Swap).decode(&mut input, &mut BytesMut::new()).unwrap_err();
+        assert!(error.to_string().contains("NOSCRIPT"), "{error}");
+    }
+
+    #[test]
+    fn numbers_in_digits() {
+        for (number, expected) in
+            [(0, "0"), (9, "9"), (10, "10"), (65_535, "65535"), (usize::MAX, "18446744073709551615")]
+        {
+            let mut output = BytesMut::new();
+            number_to(&mut output, number);
+            assert_eq!(output.as_ref(), expected.as_bytes());
+        }
+    }
+}

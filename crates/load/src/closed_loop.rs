@@ -9,7 +9,8 @@ use tokio::time::timeout_at;
 pub struct Pace {
     /// How many requests are in flight, at the most.
     pub depth: u16,
-    /// No two requests are sent within this time.
+    /// No two requests are sent within this time. Each is measured from when it was due, for one that has to wait for a late
+    /// answer before it is late too.
     pub pause: Option<Duration>,
     /// When the last request is sent.
     pub until: Instant,
@@ -76,7 +77,8 @@ pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> R
                 is_over = true;
                 break;
             };
-            let Some(slot) = in_flight.begin(now, key) else { break };
+            let since = if pace.pause.is_some() { due } else { now };
+            let Some(slot) = in_flight.begin(since, key) else { break };
             link.send(slot, &request)?;
             if let Some(pause) = pace.pause {
                 due += pause;
@@ -104,5 +106,122 @@ pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> R
                 Event::Ready | Event::Nothing => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Protocol;
+    use bytes::{Buf, BufMut, BytesMut};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    /// A slot and a version, in three bytes; the other side answers with the same, or another slot.
+    struct Echo;
+
+    impl Protocol for Echo {
+        fn greet(&mut self, _output: &mut BytesMut) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error> {
+            let Request::Put { replaces, .. } = request else { panic!("{request:?}") };
+            output.put_u16(slot.0);
+            output.put_u8(u8::try_from(*replaces).unwrap());
+            Ok(())
+        }
+
+        fn decode(&mut self, input: &mut BytesMut, _output: &mut BytesMut) -> Result<Option<Event>, Error> {
+            if input.len() < 3 {
+                return Ok(None);
+            }
+            let slot = Slot(input.get_u16());
+            Ok(Some(Event::Answer(slot, Answer::Written { version: input.get_u8().into() })))
+        }
+    }
+
+    /// Numbers, each of which has to come back.
+    struct Count {
+        asked: u8,
+        answered: Vec<u64>,
+    }
+
+    impl Work for Count {
+        fn next(&mut self) -> Option<(usize, Request)> {
+            self.asked += 1;
+            let put = Request::Put { key: "k".into(), value: "v".into(), replaces: self.asked.into() };
+            (self.asked <= 10).then_some((self.asked.into(), put))
+        }
+
+        fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+            let Answer::Written { version } = answer else { panic!("{answer:?}") };
+            if *version != key as u64 {
+                return Err(Error::unexpected(key.to_string(), version.to_string()));
+            }
+            self.answered.push(*version);
+            Ok(())
+        }
+    }
+
+    async fn run(depth: u16, server: impl AsyncFnOnce(DuplexStream)) -> (Result<Measured, Error>, Count) {
+        let (ours, theirs) = duplex(1024);
+        let mut link = Link::new(ours, Echo, BytesMut::new());
+        let mut work = Count { asked: 0, answered: Vec::new() };
+        let pace = Pace { depth, pause: None, until: Instant::now() + Duration::from_secs(60) };
+        let (measured, ()) = tokio::join!(closed_loop(&mut link, pace, &mut work), server(theirs));
+        (measured, work)
+    }
+
+    #[tokio::test]
+    async fn answers_in_any_order_belong_to_their_requests() {
+        let (measured, work) = run(4, async |mut stream| {
+            // Four come at once, and are answered from the last to the first; then one more for each.
+            let mut requests = [[0; 3]; 4];
+            for request in &mut requests {
+                stream.read_exact(request).await.unwrap();
+            }
+            for request in requests.iter().rev() {
+                stream.write_all(request).await.unwrap();
+            }
+            for _ in 4..10 {
+                let mut request = [0; 3];
+                stream.read_exact(&mut request).await.unwrap();
+                stream.write_all(&request).await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!(measured.unwrap().count(), 10);
+        assert_eq!(work.answered.get(..4), Some(&[4, 3, 2, 1][..]));
+        assert_eq!(work.answered.len(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_answer_ends_the_measurement() {
+        let (measured, _) = run(1, async |mut stream| {
+            let mut request = [0; 3];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(&[0, 0, 7]).await.unwrap();
+        })
+        .await;
+        assert_eq!(measured.unwrap_err().to_string(), "expected 1, found 7");
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_nothing_ends_the_measurement() {
+        let (measured, _) = run(1, async |mut stream| {
+            let mut request = [0; 3];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(&[request, request].concat()).await.unwrap();
+            stream.write_all(&[0, 9, 1]).await.unwrap();
+        })
+        .await;
+        let error = measured.unwrap_err().to_string();
+        assert!(error.starts_with("expected "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_end_of_the_connection_is_told() {
+        let (measured, _) = run(1, async |stream| drop(stream)).await;
+        assert!(matches!(measured, Err(Error::Closed | Error::Lost(_))), "{measured:?}");
     }
 }

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
-/// How much is read at once, at the least.
-const READ_SIZE: usize = 64 * 1024;
+/// How much is read at once: more where there is more, so that ten thousand connections that are sent little take little.
+const FIRST_READ: usize = 4 * 1024;
+const MOST_READ: usize = 64 * 1024;
 
 /// The slot of what is asked one at a time.
 const ALONE: Slot = Slot(0);
@@ -27,6 +28,7 @@ pub struct Link {
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
     input: BytesMut,
+    read_size: usize,
 }
 
 impl Link {
@@ -38,6 +40,7 @@ impl Link {
             output: BytesMut::new(),
             is_flushed: true,
             input,
+            read_size: FIRST_READ,
         }
     }
 
@@ -83,11 +86,13 @@ impl Link {
         if let Poll::Ready(written) = self.poll_write(context) {
             written?;
         }
-        self.input.reserve(READ_SIZE);
+        self.input.reserve(self.read_size);
         match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))? {
-            0 => Poll::Ready(Err(Error::Closed)),
-            _ => Poll::Ready(Ok(())),
+            0 => return Poll::Ready(Err(Error::Closed)),
+            read if read >= self.read_size => self.read_size = (2 * self.read_size).min(MOST_READ),
+            _ => {}
         }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {

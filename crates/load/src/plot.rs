@@ -58,19 +58,19 @@ pub fn bars(title: &str, groups: &[Group]) -> String {
         for bar in &group.bars {
             let length = if bar.value.is_finite() && most > 0.0 { LONGEST * bar.value.max(0.0) / most } else { 0.0 };
             let base = top + 12;
-            let _ = writeln!(
-                svg,
-                r#"<text x="{}" y="{base}" text-anchor="end">{}</text>"#,
-                LEFT - 8,
-                escaped(&bar.label)
-            );
+            let _ =
+                writeln!(svg, r#"<text x="{}" y="{base}" text-anchor="end">{}</text>"#, LEFT - 8, escaped(&bar.label));
             let _ = writeln!(
                 svg,
                 r#"<rect x="{LEFT}" y="{top}" width="{length:.1}" height="{BAR}" fill="{}"/>"#,
                 escaped(bar.color)
             );
-            let _ =
-                writeln!(svg, r#"<text x="{:.1}" y="{base}">{}</text>"#, LEFT as f64 + length + 6.0, escaped(&bar.shown));
+            let _ = writeln!(
+                svg,
+                r#"<text x="{:.1}" y="{base}">{}</text>"#,
+                LEFT as f64 + length + 6.0,
+                escaped(&bar.shown)
+            );
             top += STEP;
         }
         top += GAP;

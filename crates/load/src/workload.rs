@@ -192,18 +192,19 @@ pub async fn get<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured
         .await
 }
 
-/// Reads random keys over one connection until a time, or until it is told to end.
+/// Reads random keys over one connection, one after each pause, until a time, or until it is told to end.
 ///
 /// # Errors
 /// [`Error`].
 pub async fn get_until(
     peer: &impl Peer,
     keys: &Keys,
-    load: Load,
+    pause: Duration,
+    time: Duration,
     mut end: tokio::sync::oneshot::Receiver<()>,
 ) -> Result<Measured, Error> {
     let mut link = peer.open().await?;
-    let pace = Pace { depth: load.depth, pause: None, until: Instant::now() + load.time };
+    let pace = Pace { depth: 1, pause: Some(pause), until: Instant::now() + time };
     let reads = Reads { keys: keys.clone(), random: Random::new(0) };
     let mut work = Until { work: reads, is_over: || !matches!(end.try_recv(), Err(TryRecvError::Empty)) };
     closed_loop(&mut link, pace, &mut work).await
