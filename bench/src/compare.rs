@@ -7,6 +7,7 @@ use crate::rows::{RUNS, Run};
 use crate::run::{Sample, Target, Workload};
 use crate::server::{Kind, Places, Running, Setting};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 use syncline_load::{Answer, Error, Keys, Peer, Request, workload};
 use tokio::time::timeout;
@@ -70,8 +71,8 @@ impl Plan {
             for run in self.runs(setting) {
                 for contender in self.contenders(run) {
                     let key = (contender.kind(), contender.setting(setting));
-                    if !servers.contains_key(&key) {
-                        servers.insert(key, self.start(contender, key.1, self.new_keys(key.1)).await?);
+                    if let Entry::Vacant(place) = servers.entry(key) {
+                        place.insert(self.start(contender, key.1, self.new_keys(key.1)).await?);
                     }
                 }
                 self.rounds(run, &servers, told).await?;

@@ -165,7 +165,7 @@ impl Places {
         let line = text.lines().next().unwrap_or_default();
         // The first word that begins with a digit, be it behind `v=` or `v`.
         let number = |word: &str| {
-            let word = word.trim_start_matches(|letter: char| letter == 'v' || letter == '=');
+            let word = word.trim_start_matches(['v', '=']);
             word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
         };
         Ok(line.split_whitespace().find_map(number).unwrap_or_else(|| line.to_owned()))

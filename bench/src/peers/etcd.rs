@@ -347,15 +347,11 @@ impl Protocol for Etcd {
         let stream = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
         match kind {
             DATA => self.data(stream, payload, output)?,
-            HEADERS if flags & END_STREAM != 0 => {
-                if self.open.remove(&stream).is_some() {
-                    return Err(Error::Protocol("an answer without a message".into()));
-                }
+            HEADERS if flags & END_STREAM != 0 && self.open.contains_key(&stream) => {
+                return Err(Error::Protocol("an answer without a message".into()));
             }
-            RST_STREAM => {
-                if self.open.remove(&stream).is_some() {
-                    return Err(Error::Protocol("a stream was reset".into()));
-                }
+            RST_STREAM if self.open.contains_key(&stream) => {
+                return Err(Error::Protocol("a stream was reset".into()));
             }
             SETTINGS if flags & ACK == 0 => {
                 frame(output, 0, SETTINGS, ACK, 0);
@@ -388,15 +384,15 @@ mod tests {
         let mut output = BytesMut::new();
         frame(&mut output, MESSAGE_HEADER + message.len(), DATA, 0, stream);
         output.put_u8(0);
-        output.put_u32(message.len() as u32);
+        output.put_u32(u32::try_from(message.len()).unwrap());
         output.put_slice(message);
         output
     }
 
     fn connection(requests: &[Request]) -> Etcd {
         let mut etcd = Etcd::new("localhost".into());
-        for (slot, request) in requests.iter().enumerate() {
-            etcd.encode(Slot(slot as u16), request, &mut BytesMut::new()).unwrap();
+        for (slot, request) in (0..).zip(requests) {
+            etcd.encode(Slot(slot), request, &mut BytesMut::new()).unwrap();
         }
         etcd
     }

@@ -286,16 +286,14 @@ mod tests {
     fn answers_come_in_the_order_of_requests() {
         let mut redis = connection(Mode::Swap);
         let mut output = BytesMut::new();
-        for (slot, request) in [
+        let requests = [
             Request::Get { key: "k".into() },
             Request::Get { key: "k".into() },
             Request::Put { key: "k".into(), value: "v".into(), replaces: 4 },
             Request::Put { key: "k".into(), value: "v".into(), replaces: 4 },
-        ]
-        .iter()
-        .enumerate()
-        {
-            redis.encode(Slot(slot as u16), request, &mut output).unwrap();
+        ];
+        for (slot, request) in (0..).zip(&requests) {
+            redis.encode(Slot(slot), request, &mut output).unwrap();
         }
         let found = events(&mut redis, b"$9\r\n\x04\0\0\0\0\0\0\0v\r\n$-1\r\n:1\r\n:0\r\n");
         let expected = [

@@ -95,7 +95,7 @@ pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> R
         }
         // Once for all that has come together.
         now = Instant::now();
-        while let Some(event) = link.next()? {
+        while let Some(event) = link.next_event()? {
             match event {
                 Event::Answer(slot, answer) => {
                     let (sent, key) = in_flight.end(slot)?;

@@ -70,7 +70,7 @@ impl Link {
     /// # Errors
     /// Where what was read is none.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
         self.protocol.decode(&mut self.input, &mut self.output)
     }
 
@@ -116,7 +116,7 @@ impl Link {
     /// Where the connection is over.
     pub async fn receive(&mut self) -> Result<Event, Error> {
         loop {
-            match self.next()? {
+            match self.next_event()? {
                 Some(event) => return Ok(event),
                 None => self.turn().await?,
             }

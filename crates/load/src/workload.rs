@@ -368,7 +368,7 @@ async fn watch(link: &mut Link, epoch: Instant) -> Result<Measured, Error> {
         link.turn().await?;
         // Once for all that has come together.
         let now = epoch.elapsed();
-        while let Some(event) = link.next()? {
+        while let Some(event) = link.next_event()? {
             let Event::Change { value, place } = event else { continue };
             // Without a place of the server's, it is the order in which they were sent to it.
             let write = write(&value);
