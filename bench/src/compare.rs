@@ -154,9 +154,18 @@ impl Plan {
 
     /// Starts a server, and writes its keys.
     pub(crate) async fn start(&self, contender: Contender, setting: Setting, keys: Keys) -> Result<Ready, Failure> {
-        let mut server = Running::start(&self.places, contender.kind(), setting, &directory(setting)).await?;
+        let name = directory(setting);
+        // A sync for each of so many keys takes NATS a minute, so it is told to sync only afterwards.
+        let is_restarted = contender.kind() == Kind::Nats && keys.count() > 1;
+        let first = if is_restarted { Setting::Filled } else { setting };
+        let mut server = Running::start(&self.places, contender.kind(), first, &name).await?;
         answers(&mut server, contender).await?;
         fill(&server, contender, &keys).await?;
+        if is_restarted {
+            server.stop().await?;
+            server = Running::start(&self.places, contender.kind(), setting, &name).await?;
+            answers(&mut server, contender).await?;
+        }
         Ok(Ready { server, keys })
     }
 }

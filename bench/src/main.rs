@@ -56,15 +56,17 @@ fn start(args: Args) -> Result<(), Failure> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let threads = usize::try_from(args.threads).unwrap_or(1);
-    builder.enable_all().worker_threads(threads).build()?.block_on(async {
-        let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // However it ends, the servers are ended too.
-        tokio::select! {
-            done = run(args) => done,
-            _ = interrupted.recv() => Err(Failure::Interrupted),
-            _ = terminated.recv() => Err(Failure::Interrupted),
-        }
-    })
+    builder.enable_all().worker_threads(threads).build()?.block_on(run(args))
+}
+
+/// Does something until it is done, or this process is asked to end: what it has started is ended then.
+async fn unless_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        done = work => done,
+        _ = interrupted.recv() => Err(Failure::Interrupted),
+        _ = terminated.recv() => Err(Failure::Interrupted),
+    }
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
@@ -142,17 +144,20 @@ async fn compare(args: Compare, threads: u64) -> Result<(), Failure> {
         versions.insert(kind.name().to_owned(), plan.places.version(kind).await?);
     }
     let mut samples: Vec<Sample> = Vec::new();
-    let done = plan
-        .compare(&mut |sample| {
-            if args.json {
-                println!("{}", serde_json::to_string(sample).unwrap_or_default());
-            } else {
-                println!("{:14} {:14} {}", sample.run, sample.contender, listed(&sample.figures));
-            }
-            samples.push(sample.clone());
-        })
-        .await;
-    // What was measured before a failure is worth something.
+    let mut told = |sample: &Sample| {
+        if args.json {
+            println!("{}", serde_json::to_string(sample).unwrap_or_default());
+        } else {
+            println!("{:14} {:14} {}", sample.run, sample.contender, listed(&sample.figures));
+        }
+        samples.push(sample.clone());
+    };
+    let done = unless_interrupted(plan.compare(&mut told)).await;
+    if done.is_err() {
+        // The last run is not whole; those before it are.
+        let last = samples.last().map(|sample| sample.run.clone());
+        samples.retain(|sample| Some(&sample.run) != last.as_ref());
+    }
     let mut results = Results { machine: results::machine(), versions, runs: BTreeMap::new() };
     for sample in samples {
         let done = results.runs.entry(sample.run.clone()).or_insert_with(|| Done {
@@ -173,8 +178,8 @@ async fn compare(args: Compare, threads: u64) -> Result<(), Failure> {
             );
         }
     }
-    // A quick comparison is for whoever looks at it, and so is one of fewer servers.
-    if !args.quick && done.is_ok() {
+    // A quick comparison is for whoever looks at it.
+    if !args.quick {
         let mut all = Results::read(&known)?;
         all.add(results);
         all.write(&known)?;
