@@ -4,11 +4,11 @@ use crate::contender::Contender::{
     self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls,
 };
 use crate::failure::Failure;
-use crate::results::Results;
-use crate::rows::{GONE_WITHOUT, Goal, ROWS, RUNS, Row};
+use crate::results::{Done, Results};
+use crate::rows::{GONE_WITHOUT, Goal, ROWS, RUNS, Row, Run};
 use crate::server::{Kind, Setting, stated};
-use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::cmp::Ordering;
+use std::fmt::{Display, Write};
 use std::fs;
 use std::path::Path;
 use syncline_load::plot::{Bar, Group, bars};
@@ -18,6 +18,17 @@ use syncline_load::table::{figure, markdown, replace_between};
 /// The lines between which the comparison stands.
 const BEGIN: &str = "<!-- comparison: written by ./bench/compare -->";
 const END: &str = "<!-- comparison: end -->";
+
+/// Processors that other programs took: no machine is quite idle.
+const WORTH_A_WORD: f64 = 0.2;
+
+/// Settings that are not those of most rows, and which rows have them.
+const OTHER_SETTINGS: &[(Setting, &str)] = &[
+    (Setting::Memory, "not durable"),
+    (Setting::Tls, "TLS"),
+    (Setting::Stalled, "a watcher stalls"),
+    (Setting::Filled, "1 million keys"),
+];
 
 /// The plots: a name, a title, and the runs whose names begin like this.
 const PLOTS: &[(&str, &str, &[&str])] = &[
@@ -131,23 +142,34 @@ fn everything(results: &Results) -> String {
 
 /// The part of the file.
 fn part(results: &Results) -> String {
-    let dates: BTreeSet<_> = results.runs.values().map(|done| done.date.as_str()).collect();
-    let dates: Vec<_> =
-        [dates.first(), dates.last()].into_iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let rounds = results.runs.values().map(|done| {
-        let of_syncline = done.samples.iter().filter(|sample| sample.contender == Syncline.id());
-        of_syncline.count()
-    });
-    let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
     let mut text = format!(
-        "\nMeasured on {} ({}), server and load generator on the same machine. Medians of {least} to {most} rounds, in which each\n\
-         does each run in turn (A B C D A B C D …). [bench/README.md](../bench/README.md) says how, and where the servers differ.\n\n",
+        "\nMeasured on {} ({}), server and load generator on the same machine. Medians of {}, of {} each, in which the\n\
+         servers take turns (A B C D A B C D …). [bench/README.md](../bench/README.md) says how, and where they differ.\n",
         results.machine,
-        dates.join(" to "),
+        range(results.runs.values().map(|done| done.date.clone())),
+        plural(&range(results.runs.values().map(rounds)), "round"),
+        plural(&range(results.runs.values().map(|done| done.seconds)), "second"),
     );
+    if let Some(others) = others(results) {
+        let _ = write!(
+            text,
+            "\n**The machine was not idle:** programs that have nothing to do with this took {others:.1} of its processors (median).\n"
+        );
+    }
+    text.push('\n');
     for kind in Kind::ALL {
         let version = results.versions.get(kind.name()).map_or("not measured", String::as_str);
         let _ = writeln!(text, "- {} {version}: {}", kind.label(), stated(kind, Setting::Durable));
+    }
+    text.push_str("\nSettings of some rows, where they are others:\n\n");
+    for (setting, rows) in OTHER_SETTINGS {
+        for kind in Kind::ALL {
+            let takes_part =
+                |run: &Run| run.contenders.iter().any(|who| who.kind() == kind && who.setting(run.setting) == *setting);
+            if RUNS.iter().any(takes_part) && stated(kind, *setting) != stated(kind, Setting::Durable) {
+                let _ = writeln!(text, "- {rows}: {} {}", kind.label(), stated(kind, *setting));
+            }
+        }
     }
     text.push_str("\n### Where Syncline stands\n\n");
     text.push_str("The ratio is to the better one of Redis' two ways, where there are two; for times and memory, less is better.\n\n");
@@ -155,14 +177,43 @@ fn part(results: &Results) -> String {
     text.push_str("\n### Everything that was measured\n\n");
     text.push_str(&everything(results));
     text.push('\n');
-    for (name, title, _) in PLOTS {
-        let _ = writeln!(text, "![{title}](performance/{name}.svg)");
+    for (name, title, runs) in PLOTS {
+        if plot(title, runs, results).is_some() {
+            let _ = writeln!(text, "![{title}](performance/{name}.svg)");
+        }
     }
-    text.push_str("\nNot in the table:\n");
+    text.push_str("\nNot in the table:\n\n");
     for reason in GONE_WITHOUT {
         let _ = writeln!(text, "- {reason}");
     }
     text
+}
+
+/// How often each did a run.
+fn rounds(done: &Done) -> usize {
+    done.samples.iter().filter(|sample| sample.contender == Syncline.id()).count()
+}
+
+/// The least and the most of several, or the one that they all are.
+fn range<T: PartialOrd + Display>(all: impl Iterator<Item = T>) -> String {
+    let mut all: Vec<T> = all.collect();
+    all.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    match (all.first(), all.last()) {
+        (Some(least), Some(most)) if least == most => least.to_string(),
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        _ => "nothing".to_owned(),
+    }
+}
+
+fn plural(number: &str, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == "1" { "" } else { "s" })
+}
+
+/// What other programs took of the processors, where that is worth a word.
+fn others(results: &Results) -> Option<f64> {
+    let samples = results.runs.values().flat_map(|done| &done.samples);
+    let shares: Vec<_> = samples.filter_map(|sample| Some(sample.figures.get("other_processors")?.0)).collect();
+    Summary::of(&shares).map(|summary| summary.median).filter(|share| *share >= WORTH_A_WORD)
 }
 
 /// The colour of a contender: one for each server.
@@ -217,7 +268,7 @@ pub(crate) fn write(results: &Results, root: &Path) -> Result<(), Failure> {
 
 /// The names of all runs, with who does them.
 pub(crate) fn listed() -> String {
-    let line = |run: &crate::rows::Run| {
+    let line = |run: &Run| {
         let contenders: Vec<_> = run.contenders.iter().map(|contender| contender.id()).collect();
         format!("{:16} {}\n", run.id, contenders.join(" "))
     };

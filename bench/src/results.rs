@@ -64,5 +64,5 @@ pub(crate) fn machine() -> String {
     let gigabytes = kilobytes.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) >> 20;
     let kernel = read("/proc/sys/kernel/osrelease");
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
-    format!("{}, {gigabytes} GiB, kernel {kernel}", syncline_load::process::machine())
+    format!("{} {kernel}, {gigabytes} GiB", syncline_load::process::machine())
 }

@@ -8,7 +8,7 @@ use crate::{reconnect, stall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use syncline_load::process::{Usage, usage};
+use syncline_load::process::{Usage, busy, usage};
 use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Keys, Link, Measured, Peer};
 
@@ -120,11 +120,13 @@ impl Target<'_> {
         work: impl Future<Output = Result<(Measured, Duration), syncline_load::Error>>,
     ) -> Result<Figures, Failure> {
         let me = std::process::id();
-        let (server, load) = (self.usage()?, usage(me)?);
+        let (all, server, load) = (busy()?, self.usage()?, usage(me)?);
         let (measured, took) = work.await?;
-        let (server_after, load_after) = (self.usage()?, usage(me)?);
+        let (all_after, server_after, load_after) = (busy()?, self.usage()?, usage(me)?);
         let seconds = took.as_secs_f64();
         let share = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / seconds;
+        let server_share = share(server.processor, server_after.processor);
+        let load_share = share(load.processor, load_after.processor);
         Ok(figures([
             ("per_second", measured.count() as f64 / seconds),
             ("count", measured.count() as f64),
@@ -132,8 +134,10 @@ impl Target<'_> {
             ("p99_us", measured.micros_at(0.99)),
             ("max_us", measured.micros_at_most()),
             ("skipped", measured.skipped as f64),
-            ("server_processors", share(server.processor, server_after.processor)),
-            ("load_processors", share(load.processor, load_after.processor)),
+            ("server_processors", server_share),
+            ("load_processors", load_share),
+            // Programs that have nothing to do with this: there should be none.
+            ("other_processors", (share(all, all_after) - server_share - load_share).max(0.0)),
             ("server_bytes", server_after.resident as f64),
         ]))
     }

@@ -28,6 +28,25 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     Ok(Usage { processor: Duration::from_millis(processor * (1000 / TICKS)), resident })
 }
 
+/// How long the processors of this machine have been busy since it was started, all together.
+///
+/// # Errors
+/// Where there is no Linux.
+pub fn busy() -> io::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let ticks = busy_ticks(&stat).ok_or_else(|| io::Error::other("expected times of `cpu` in /proc/stat"))?;
+    Ok(Duration::from_millis(ticks * (1000 / TICKS)))
+}
+
+/// The ticks of all processors together that were neither idle nor waiting for a disk.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().find_map(|line| line.strip_prefix("cpu "))?.split_ascii_whitespace();
+    // The last two are in the first two already: guests.
+    let ticks: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let idle = ticks.get(3)?.checked_add(*ticks.get(4)?)?;
+    ticks.iter().sum::<u64>().checked_sub(idle)
+}
+
 /// The ticks that a process has run.
 fn ticks(stat: &str) -> Option<u64> {
     // The name of the program, in brackets, may hold anything.
@@ -62,6 +81,8 @@ mod tests {
         assert_eq!(ticks("42 (cut"), None);
         assert_eq!(resident("Name:\ta\nVmRSS:\t    1234 kB\nRssAnon:\t 1 kB\n"), Some(1234 * 1024));
         assert_eq!(resident("Name:\ta\n"), None);
+        assert_eq!(busy_ticks("cpu  100 1 50 900 40 2 3 4 5 6\ncpu0 1 1 1 1 1\n"), Some(160));
+        assert_eq!(busy_ticks("cpu0 1 1 1 1 1\n"), None);
     }
 
     #[test]
@@ -69,5 +90,6 @@ mod tests {
     fn this_process_has_memory() {
         assert!(usage(std::process::id()).unwrap().resident > 100_000);
         assert!(usage(u32::MAX).is_err());
+        assert!(busy().unwrap() > Duration::ZERO);
     }
 }
