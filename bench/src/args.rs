@@ -128,7 +128,7 @@ pub(crate) struct Compare {
     #[arg(long)]
     pub(crate) report_only: bool,
 
-    /// Only the runs whose names begin like this; `runs` lists them. The others stay as they were measured last
+    /// Only the run of this name, or those whose names begin so; `runs` lists them. The others stay as they were measured last
     #[arg(long, value_name = "RUN", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 

@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     /// How many keys a full store has.
     pub(crate) many_keys: usize,
     pub(crate) value_size: usize,
-    /// Which runs: those whose names begin with one of these; all, where there are none.
+    /// Which runs: those of these names, or whose names begin so; all, where there are none.
     pub(crate) only: Vec<String>,
     /// Which servers.
     pub(crate) peers: Vec<Kind>,
@@ -58,7 +58,11 @@ pub(crate) struct Ready {
 impl Plan {
     /// Whether a run was asked for.
     pub(crate) fn wants(&self, run: &Run) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| run.id.starts_with(only.as_str()))
+        let is_meant = |only: &String| match RUNS.iter().any(|run| run.id == only) {
+            true => run.id == only,
+            false => run.id.starts_with(only.as_str()),
+        };
+        self.only.is_empty() || self.only.iter().any(is_meant)
     }
 
     /// Does everything, and tells of each sample as it comes.

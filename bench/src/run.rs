@@ -7,7 +7,7 @@ use crate::server::Place;
 use crate::{reconnect, stall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use syncline_load::process::{Usage, busy, usage};
 use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Keys, Link, Measured, Peer};
@@ -121,10 +121,13 @@ impl Target<'_> {
     ) -> Result<Figures, Failure> {
         let me = std::process::id();
         let (all, server, load) = (busy()?, self.usage()?, usage(me)?);
+        let begun = Instant::now();
         let (measured, took) = work.await?;
         let (all_after, server_after, load_after) = (busy()?, self.usage()?, usage(me)?);
+        // Making the connections is not what is measured, but takes of the processors, too.
+        let whole = begun.elapsed().as_secs_f64();
         let seconds = took.as_secs_f64();
-        let share = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / seconds;
+        let share = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / whole;
         let server_share = share(server.processor, server_after.processor);
         let load_share = share(load.processor, load_after.processor);
         Ok(figures([
