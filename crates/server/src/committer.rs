@@ -38,7 +38,8 @@ impl CommitQueue {
         Self { waiting: Mutex::default(), changed: Condvar::new(), max_bytes }
     }
 
-    /// Adds a transaction. Handed back where the queue is full: the mailbox's bell rings when it is not.
+    /// Adds a transaction, to be [announced](Self::announce). Handed back where the queue is full: the mailbox's bell
+    /// rings when it is not.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
         let bytes = SUBMISSION_BYTES + submission.transaction.bytes();
         let mut waiting = self.waiting.lock();
@@ -49,10 +50,13 @@ impl CommitQueue {
         }
         waiting.bytes += bytes;
         waiting.submissions.push(submission);
-        if waiting.submissions.len() == 1 {
-            self.changed.notify_one();
-        }
         Ok(())
+    }
+
+    /// Has the committer look at what was added: once for all that a connection adds together, or else it would go to
+    /// the disk for the first of them alone, and the others would have to wait for that.
+    pub(crate) fn announce(&self) {
+        self.changed.notify_one();
     }
 
     /// No more will come: the committer ends when it has done what is there.

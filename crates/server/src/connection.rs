@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -140,6 +141,7 @@ where
         room: Room::Own,
         wanted: Input::Wanted { expected: 0 },
         turned_away: None,
+        unannounced: false,
         ended: false,
         abandoned: false,
         beat: None,
@@ -198,6 +200,8 @@ struct Driver<'a, S, IO> {
     wanted: Input,
     /// A transaction that the commit queue had no room for. Nothing else is done before it is in.
     turned_away: Option<Transaction>,
+    /// Whether the commit queue was given something that it does not know to be there yet.
+    unannounced: bool,
     /// Whether the peer has ended its side.
     ended: bool,
     /// Whether nothing but what is left of the output still is for the peer.
@@ -225,6 +229,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.show_log();
             // After the log: whoever has fallen behind it asks the store.
             let acted = self.act().await;
+            self.announce();
             if self.abandoned {
                 return;
             }
@@ -275,6 +280,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 
     /// What was read, where the connection may still be told.
     async fn still_granted<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
+        self.announce();
         let read = read.await;
         (!self.has_lost_rights()).then_some(read)
     }
@@ -328,6 +334,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             done += 1;
             if done >= turn {
                 turn = done + TURN;
+                self.announce();
                 yield_now().await;
             }
             match effect {
@@ -394,11 +401,21 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn submit(&mut self, transaction: Transaction) -> bool {
         let submission = Submission { transaction, mailbox: self.registration.mailbox.clone() };
         match self.service.queue.submit(submission) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.unannounced = true;
+                true
+            }
             Err(Submission { transaction, .. }) => {
                 self.turned_away = Some(transaction);
                 false
             }
+        }
+    }
+
+    /// Has the committer look at what it was given.
+    fn announce(&mut self) {
+        if take(&mut self.unannounced) {
+            self.service.queue.announce();
         }
     }
 
