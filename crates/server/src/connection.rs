@@ -44,6 +44,9 @@ thread_local! {
 /// make all others wait for all of it.
 const TURN: usize = 64;
 
+/// How much is read of a connection before others have their turn, for the same reason.
+const TURN_BYTES: usize = READ_SIZE;
+
 /// The bytes of keys and values that are read together: more only where the last one alone is larger.
 const READ_TOGETHER: usize = 64 * 1024;
 
@@ -138,6 +141,7 @@ where
         guest,
         verification: None,
         input: BytesMut::new(),
+        came: 0,
         room: Room::Own,
         wanted: Input::Wanted { expected: 0 },
         turned_away: None,
@@ -162,6 +166,10 @@ where
         }
         if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
             farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+        }
+        if driver.came >= TURN_BYTES {
+            driver.came = 0;
+            yield_now().await;
         }
         let until = farewell.or(driver.deadline());
         let event = poll_fn(|context| driver.poll(context));
@@ -194,6 +202,8 @@ struct Driver<'a, S, IO> {
     verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
+    /// How much of that came since others had their turn.
+    came: usize,
     /// What the frame may take that comes in.
     room: Room,
     /// What the connection has said of that.
@@ -484,6 +494,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 self.input.reserve(self.longest_frame(expected).saturating_sub(self.input.len()));
             }
             self.input.extend_from_slice(read.filled());
+            self.came += read.filled().len();
             Poll::Ready(Ok(read.filled().len()))
         })
     }
