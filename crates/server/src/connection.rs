@@ -26,7 +26,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, t
 use tracing::debug;
 
 /// How much is read at once, at the most.
-const READ_SIZE: usize = OWN;
+const READ_SIZE: usize = 16 * 1024;
 
 /// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
 const STRANGERS_READ_SIZE: usize = 4 * 1024;
@@ -47,8 +47,9 @@ const TURN: usize = 64;
 /// How much is read of a connection before others have their turn, for the same reason.
 const TURN_BYTES: usize = READ_SIZE;
 
-/// The bytes of keys and values that are read together: more only where the last one alone is larger.
-const READ_TOGETHER: usize = 64 * 1024;
+/// The bytes of keys and values that are read together: more only where the last one alone is larger. They share memory until
+/// the last of them is sent, so large ones come one by one.
+const READ_TOGETHER: usize = 16 * 1024;
 
 /// How long a connection that the server ends gets to take what it is owed.
 const FAREWELL: Duration = Duration::from_secs(5);
