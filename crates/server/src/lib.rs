@@ -34,6 +34,8 @@ mod hub;
 mod room;
 mod server;
 mod status;
+#[cfg(test)]
+mod testing;
 mod throttle;
 mod tls;
 

@@ -310,7 +310,7 @@ impl Connection {
         if !self.timeline.has_begun() && matches!(self.session, Session::Open(_)) {
             return None;
         }
-        let room = self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent());
+        let room = self.room_for_answers();
         Some(match self.requests.start(room)? {
             Start::Verify(password) => Effect::Verify { password },
             Start::Get(key) => Effect::Read { key },
@@ -321,10 +321,15 @@ impl Connection {
         })
     }
 
+    /// The bytes that answers may still have.
+    fn room_for_answers(&self) -> usize {
+        self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent())
+    }
+
     /// Another key that can be read together with that of an [`Effect::Read`] which was just asked for: each is answered
     /// as that is.
     pub fn poll_read(&mut self) -> Option<Bytes> {
-        let room = self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent());
+        let room = self.room_for_answers();
         if self.behind || self.wants_page() { None } else { self.requests.start_get(room) }
     }
 

@@ -9,6 +9,7 @@ use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
 use crate::room::SharedRoom;
+use crate::testing::receive;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::io;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use syncline_core::server::{Limits, Terms};
 use syncline_core::{ConnId, Operation, Transaction};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Decoded, Message, Tag, Version, decode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use syncline_wire::{Message, Tag, Version};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 
@@ -111,14 +112,7 @@ impl Client {
 
     /// The next message; `None` at the end.
     async fn receive(&mut self) -> Option<Message> {
-        loop {
-            if let Decoded::Frame(message) = decode(&mut self.input).unwrap() {
-                return Some(message);
-            }
-            if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
-                return None;
-            }
-        }
+        receive(&mut self.stream, &mut self.input).await
     }
 
     async fn ask(&mut self, message: &Message) -> Message {

@@ -7,13 +7,14 @@ use crate::access::{AccessControl, Authenticator, Grant};
 use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::hub::Hub;
+use crate::testing::receive;
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use syncline_core::ConnId;
 use syncline_core::server::{Limits, Terms};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Decoded, Message, Tag, TxnOperation, Version, decode};
+use syncline_wire::{Message, Tag, TxnOperation, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::yield_now;
 
@@ -85,14 +86,7 @@ impl Client {
 
     /// The next message; `None` at the end.
     async fn receive(&mut self) -> Option<Message> {
-        loop {
-            if let Decoded::Frame(message) = decode(&mut self.input).unwrap() {
-                return Some(message);
-            }
-            if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
-                return None;
-            }
-        }
+        receive(&mut self.stream, &mut self.input).await
     }
 
     async fn expect_served(&mut self) {

@@ -129,7 +129,7 @@ impl Index {
         let mut bytes = 0;
         let fits = |(number, record): &(usize, Option<&Record>)| {
             let has_room = *number == 0 || bytes < max_bytes;
-            bytes += record.map_or(0, |record| record.key().len() + record.value_length());
+            bytes += record.map_or(0, Record::entry_bytes);
             has_room
         };
         records.enumerate().take_while(fits).map(|(_, record)| record.cloned()).collect()

@@ -1,6 +1,7 @@
 //! The state of a key at some revision: one allocation, shared by whoever holds it, and never changed.
 
 use bytes::Bytes;
+use std::iter;
 use syncline_core::{Entry, Operation};
 use syncline_wire::{Revision, Version};
 use triomphe::ThinArc;
@@ -84,12 +85,7 @@ impl Record {
     }
 
     pub(crate) fn entry(&self) -> Entry {
-        Entry {
-            key: Bytes::copy_from_slice(self.key()),
-            value: self.value().map(Bytes::copy_from_slice),
-            version: self.version(),
-            revision: self.revision(),
-        }
+        self.entry_of(&mut Self::all_bytes(iter::once(self)))
     }
 
     /// The entries of records, in their order. Keys and values are parts of one allocation.
@@ -106,7 +102,7 @@ impl Record {
 
     /// Keys and values, one after the other.
     fn all_bytes<'a>(records: impl Iterator<Item = &'a Self> + Clone) -> Bytes {
-        let length = records.clone().map(|record| record.key().len() + record.value_length()).sum();
+        let length = records.clone().map(Self::entry_bytes).sum();
         let mut bytes = Vec::with_capacity(length);
         for record in records {
             bytes.extend_from_slice(record.key());
@@ -123,8 +119,12 @@ impl Record {
         Entry { key, value, version: self.version(), revision: self.revision() }
     }
 
-    /// The bytes of the value.
-    pub(crate) fn value_length(&self) -> usize {
+    /// The bytes of key and value of its entry: of a tombstone, the key's alone.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        self.key().len() + self.value_length()
+    }
+
+    fn value_length(&self) -> usize {
         self.value().unwrap_or_default().len()
     }
 
