@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use syncline_sim::Summary;
 use syncline_sim::check::check;
 use syncline_sim::seeds::{Broken, Seeds, fresh_seed, run_all};
 use syncline_sim::world::{Variation, run};
@@ -15,13 +16,12 @@ const STEPS: u64 = 20_000;
 
 const AS_THEY_ARE: Variation = Variation { wrong: None, clients: None };
 
-fn all_promises_are_kept(first: u64, count: u64) {
+fn all_promises_are_kept(first: u64, count: u64) -> Summary {
     let jobs = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     match run_all(Seeds { first, count, steps: STEPS, jobs, variation: AS_THEY_ARE }) {
         Ok(summary) => {
             println!("seeds {first} to {}\n{summary}", first + count - 1);
-            let lacks = summary.lacks();
-            assert!(lacks.is_empty(), "too little load: {lacks:#?}");
+            summary
         }
         Err(broken) => {
             let Broken { seed, violations, .. } = *broken;
@@ -34,7 +34,10 @@ fn all_promises_are_kept(first: u64, count: u64) {
 
 #[test]
 fn fixed_seeds_keep_all_promises() {
-    all_promises_are_kept(1, FIXED);
+    // That enough happens is a matter of how seeds are made into runs, so these show it for the fresh ones too; of a hundred that
+    // nobody has seen, some would have too little of something by chance.
+    let lacks = all_promises_are_kept(1, FIXED).lacks();
+    assert!(lacks.is_empty(), "too little load: {lacks:#?}");
 }
 
 #[test]
