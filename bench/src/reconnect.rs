@@ -3,11 +3,12 @@
 use crate::failure::Failure;
 use crate::peers::AnyPeer;
 use crate::run::{Figures, Target, figures};
+use std::thread;
 use std::time::{Duration, Instant};
 use syncline_load::process::usage;
 use syncline_load::workload;
 use syncline_load::{Answer, Error, Link, Measured, Peer, Request};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How long the bystander reads before the others come, and how often it is looked how large the server is.
@@ -32,30 +33,29 @@ pub(crate) async fn run(
     let before = target.usage()?.resident;
 
     let alone = read_beside(peer, target, ALONE).await?;
-    let bystander = spawn_bystander(peer, target, COMING);
+    let bystander = Bystander::begin(peer, target, COMING).await;
     let started = Instant::now();
-    let mut coming = JoinSet::new();
-    for _ in 0..watchers {
-        let peer = peer.clone();
-        coming.spawn(async move {
-            let mut link = peer.open().await?;
-            let (_, changes) = link.ask(&Request::Follow { since: Some(since) }).await?;
-            Ok::<_, Error>((link, changes))
-        });
+    let threads = thread::available_parallelism()?.get();
+    let (leave, left) = watch::channel(());
+    let mut crowd = JoinSet::new();
+    let (arrive, mut arriving) = mpsc::unbounded_channel();
+    for number in 0..threads {
+        let some = watchers / threads + usize::from(number < watchers % threads);
+        let (peer, arrive, left) = (peer.clone(), arrive.clone(), left.clone());
+        crowd.spawn_blocking(move || come(&peer, since, some, &arrive, left));
     }
+    drop(arrive);
     let mut most = before;
-    let mut here = Vec::with_capacity(watchers);
+    let mut here = 0;
     let mut looking = tokio::time::interval(LOOKING);
-    while here.len() < watchers {
+    while here < watchers {
         tokio::select! {
-            came = coming.join_next() => {
-                let Some(came) = came else { break };
-                let (link, changes) = came.map_err(|error| Error::Broken(error.to_string()))??;
-                if changes != behind as u64 {
-                    return Err(Error::unexpected(format!("{behind} changes"), changes.to_string()).into());
-                }
-                here.push(link);
-            }
+            changes = arriving.recv() => match changes.transpose()? {
+                Some(changes) if changes == behind as u64 => here += 1,
+                Some(changes) => return Err(Error::unexpected(format!("{behind} changes"), changes.to_string()).into()),
+                // One of the threads has failed, and says why.
+                None => break,
+            },
             _ = looking.tick() => most = most.max(target.usage()?.resident),
         }
         if started.elapsed() > COMING {
@@ -65,6 +65,10 @@ pub(crate) async fn run(
     let took = started.elapsed();
     let beside = bystander.end().await?;
     most = most.max(target.usage()?.resident);
+    drop(leave);
+    while let Some(ended) = crowd.join_next().await {
+        ended.map_err(|error| Error::Broken(error.to_string()))??;
+    }
     Ok(figures([
         ("current_s", took.as_secs_f64()),
         ("bystander_p99_us", beside.micros_at(0.99)),
@@ -75,6 +79,41 @@ pub(crate) async fn run(
         ("server_bytes", most as f64),
         ("load_bytes", usage(std::process::id())?.resident as f64),
     ]))
+}
+
+/// So many watchers come, each a connection that stays until all leave. In a thread of its own: together they take more of the
+/// machine than the server does, and one thread would be waited for.
+fn come(
+    peer: &AnyPeer,
+    since: u64,
+    watchers: usize,
+    arrive: &mpsc::UnboundedSender<Result<u64, Error>>,
+    mut left: watch::Receiver<()>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut coming = JoinSet::new();
+        for _ in 0..watchers {
+            let peer = peer.clone();
+            coming.spawn(async move {
+                let mut link = peer.open().await?;
+                let (_, changes) = link.ask(&Request::Follow { since: Some(since) }).await?;
+                Ok((link, changes))
+            });
+        }
+        let mut here = Vec::with_capacity(watchers);
+        while let Some(came) = coming.join_next().await {
+            let came = came.map_err(|error| Error::Broken(error.to_string()))?;
+            // Nobody listens any more where another has failed.
+            let _ = arrive.send(came.map(|(link, changes)| {
+                here.push(link);
+                changes
+            }));
+        }
+        // It is never sent anything.
+        let _ = left.changed().await;
+        Ok(())
+    })
 }
 
 /// The revision that a connection has got to.
@@ -92,6 +131,20 @@ struct Bystander {
 }
 
 impl Bystander {
+    /// One that is connected already: otherwise it would be measured as one of those who come.
+    async fn begin(peer: &AnyPeer, target: &Target<'_>, most: Duration) -> Self {
+        let (end, ended) = oneshot::channel();
+        let (connected, is_connected) = oneshot::channel();
+        let (peer, keys) = (peer.clone(), target.keys.clone());
+        let thread = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { Ok(workload::get_until(&peer, &keys, PAUSE, most, connected, ended).await?) })
+        });
+        // Where it can't connect, `end` will say so.
+        let _ = is_connected.await;
+        Self { end, thread }
+    }
+
     async fn end(self) -> Result<Measured, Failure> {
         let _ = self.end.send(());
         self.thread.await.map_err(|error| Error::Broken(error.to_string()))?
@@ -100,16 +153,6 @@ impl Bystander {
 
 /// Reads for a time, and nothing else happens.
 async fn read_beside(peer: &AnyPeer, target: &Target<'_>, time: Duration) -> Result<Measured, Failure> {
-    let bystander = spawn_bystander(peer, target, time);
+    let bystander = Bystander::begin(peer, target, time).await;
     bystander.thread.await.map_err(|error| Error::Broken(error.to_string()))?
-}
-
-fn spawn_bystander(peer: &AnyPeer, target: &Target<'_>, most: Duration) -> Bystander {
-    let (end, ended) = oneshot::channel();
-    let (peer, keys) = (peer.clone(), target.keys.clone());
-    let thread = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async { Ok(workload::get_until(&peer, &keys, PAUSE, most, ended).await?) })
-    });
-    Bystander { end, thread }
 }

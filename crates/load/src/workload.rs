@@ -5,6 +5,7 @@ use crate::{Answer, Error, Event, Keys, Link, Measured, Pace, Peer, Random, Requ
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
+use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -192,7 +193,11 @@ pub async fn get<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured
         .await
 }
 
-/// Reads random keys over one connection, one after each pause, until a time, or until it is told to end.
+/// The answers that a paced reader waits for at once, at the most.
+const MOST_LATE: u16 = 8192;
+
+/// Reads random keys over one connection, which it tells of, one after each pause, until a time, or until it is told to end.
+/// It does not wait for the answers, but for that of so many requests ago.
 ///
 /// # Errors
 /// [`Error`].
@@ -201,10 +206,12 @@ pub async fn get_until(
     keys: &Keys,
     pause: Duration,
     time: Duration,
-    mut end: tokio::sync::oneshot::Receiver<()>,
+    connected: oneshot::Sender<()>,
+    mut end: oneshot::Receiver<()>,
 ) -> Result<Measured, Error> {
     let mut link = peer.open().await?;
-    let pace = Pace { depth: 1, pause: Some(pause), until: Instant::now() + time };
+    let _ = connected.send(());
+    let pace = Pace { depth: MOST_LATE, pause: Some(pause), until: Instant::now() + time };
     let reads = Reads { keys: keys.clone(), random: Random::new(0) };
     let mut work = Until { work: reads, is_over: || !matches!(end.try_recv(), Err(TryRecvError::Empty)) };
     closed_loop(&mut link, pace, &mut work).await
