@@ -131,6 +131,8 @@ impl<S: Store> Server<S> {
             .name("committer".into())
             .spawn(move || {
                 committer::run(&of_thread.store, &of_thread.queue);
+                // The store is closed by who holds it last: not by a thread that nobody waits for.
+                drop(of_thread);
                 // Dropped without this where the thread panics.
                 let _ = ended.send(());
             })

@@ -17,6 +17,20 @@ fn a_server_that_nobody_uses_ends() {
 }
 
 #[test]
+fn a_server_that_has_ended_has_let_go_of_its_store() {
+    // Otherwise the process may end before the store is closed, and a clean stop would be like a kill. Often, for it takes luck
+    // to see it.
+    for _ in 0..50 {
+        let store = TestStore::new();
+        let server = TestServer::on(store.clone(), |_| {});
+        let mut client = server.connected();
+        assert_eq!(client.ask(&put(1, "k", "v", 1)), put(1, "k", "v", 1));
+        server.shut_down().unwrap();
+        assert_eq!(store.handles(), 1);
+    }
+}
+
+#[test]
 fn every_connection_is_told_and_then_ended() {
     let mut server = TestServer::start();
     let mut clients: Vec<Client> = (0..50).map(|_| server.connected()).collect();
