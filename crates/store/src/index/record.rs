@@ -1,47 +1,93 @@
 //! The state of a key at some revision: one allocation, shared by whoever holds it, and never changed.
+//!
+//! ```text
+//!           head                        slice
+//!           ┌──────────┬───────────────┐┌──────┬─────────┬───────┬─────────
+//!   narrow  │ revision │ length of key ││ form │ version │ key … │ value …
+//!           │ 48 bits  │ 16 bits       ││ u8   │ 24 bits │       │
+//!           └──────────┴───────────────┘└──────┴─────────┴───────┴─────────
+//!           ┌──────────┬───────────────┐┌──────┬─────────┬──────────┬─────────┬───────────────┬───────┬─────────
+//!   wide    │ 0        │ all bits set  ││ form │ 0       │ revision │ version │ length of key │ key … │ value …
+//!           │          │               ││ u8   │         │ u64      │ u64     │ u32           │       │
+//!           └──────────┴───────────────┘└──────┴─────────┴──────────┴─────────┴───────────────┴───────┴─────────
+//! ```
+//!
+//! Where a number is too large for the narrow form, all are in the wide one. A tombstone has its time in place of a value.
+//! There are as many records as keys, so each byte here counts: the numbers take 12 where a `struct` of them took 24.
 
 use bytes::Bytes;
+use std::fmt::{self, Debug, Formatter};
 use std::iter;
 use syncline_core::{Entry, Operation};
 use syncline_wire::{Revision, Version};
 use triomphe::ThinArc;
 
-/// What a [`Record`] holds beside its key and value.
-#[derive(Debug)]
-struct Head {
-    revision: Revision,
-    version: Version,
-    key_length: u32,
-    deleted: bool,
-}
+/// The forms of a record.
+const VALUE: u8 = 0;
+const TOMBSTONE: u8 = 1;
+
+/// How many bits narrow numbers have; and the length of a key that says that they are wide.
+const REVISION_BITS: u32 = 48;
+const VERSION_BITS: u32 = 24;
+const WIDE: u16 = u16::MAX;
+
+/// The form stands before the version.
+const FORM_BITS: u32 = 8;
+
+/// Where wide numbers stand in the slice.
+const WIDE_REVISION: usize = 4;
+const WIDE_VERSION: usize = 12;
+const WIDE_LENGTH: usize = 20;
+
+/// Where the key begins in the slice.
+const NARROW_KEY: usize = 4;
+const WIDE_KEY: usize = 24;
 
 /// The state of a key at some revision. Cheap to share, and never changed.
-#[derive(Clone, derive_more::Debug)]
-#[debug("{:?}", _0.header.header)]
-pub(crate) struct Record(ThinArc<Head, u8>);
+#[derive(Clone)]
+pub(crate) struct Record(ThinArc<u64, u8>);
 
 impl Record {
     /// A key that has a value.
     pub(crate) fn value_at(revision: Revision, version: Version, key: &[u8], value: &[u8]) -> Self {
-        Self::new(Head { revision, version, key_length: length(key), deleted: false }, key, value)
+        Self::new(VALUE, revision, version, key, value)
     }
 
     /// A key that was deleted, and when: milliseconds since 1970.
     pub(crate) fn tombstone(revision: Revision, version: Version, key: &[u8], time: u64) -> Self {
-        Self::new(Head { revision, version, key_length: length(key), deleted: true }, key, &time.to_le_bytes())
+        Self::new(TOMBSTONE, revision, version, key, &time.to_le_bytes())
     }
 
-    fn new(head: Head, key: &[u8], rest: &[u8]) -> Self {
-        // The allocation is made of one slice; of short ones, without another allocation.
+    fn new(form: u8, revision: Revision, version: Version, key: &[u8], rest: &[u8]) -> Self {
+        let (revision, version) = (revision.get(), version.get());
+        let is_narrow = revision >> REVISION_BITS == 0 && version >> VERSION_BITS == 0;
+        let length = u16::try_from(key.len()).unwrap_or(WIDE);
+        if is_narrow && length != WIDE {
+            let [v0, v1, v2, ..] = version.to_le_bytes();
+            return Self::of(revision | u64::from(length) << REVISION_BITS, [form, v0, v1, v2], key, rest);
+        }
+        let mut start = [0; WIDE_KEY];
+        // Cannot be more: no frame holds a longer key.
+        let length = u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let (revision, version) = (revision.to_le_bytes(), version.to_le_bytes());
+        let bytes = [form, 0, 0, 0].into_iter().chain(revision).chain(version).chain(length);
+        start.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        Self::of(u64::from(WIDE) << REVISION_BITS, start, key, rest)
+    }
+
+    /// The allocation is made of one slice; of short ones, without another allocation.
+    fn of<const START: usize>(head: u64, start: [u8; START], key: &[u8], rest: &[u8]) -> Self {
         let mut short = [0; SHORT];
-        Self(match short.get_mut(..key.len() + rest.len()) {
-            Some(both) => {
-                let (of_key, of_rest) = both.split_at_mut(key.len());
+        Self(match short.get_mut(..START + key.len() + rest.len()) {
+            Some(all) => {
+                let (of_start, behind) = all.split_at_mut(START);
+                let (of_key, of_rest) = behind.split_at_mut(key.len());
+                of_start.copy_from_slice(&start);
                 of_key.copy_from_slice(key);
                 of_rest.copy_from_slice(rest);
-                ThinArc::from_header_and_slice(head, both)
+                ThinArc::from_header_and_slice(head, all)
             }
-            None => ThinArc::from_header_and_slice(head, &[key, rest].concat()),
+            None => ThinArc::from_header_and_slice(head, &[&start, key, rest].concat()),
         })
     }
 
@@ -55,33 +101,45 @@ impl Record {
     }
 
     pub(crate) fn revision(&self) -> Revision {
-        self.0.header.header.revision
+        Revision::new(match self.narrow_length() {
+            Some(_) => self.0.header.header & ((1 << REVISION_BITS) - 1),
+            None => self.number(WIDE_REVISION),
+        })
     }
 
     pub(crate) fn version(&self) -> Version {
-        self.0.header.header.version
+        Version::new(match self.narrow_length() {
+            Some(_) => u64::from(self.short_number(0) >> FORM_BITS),
+            None => self.number(WIDE_VERSION),
+        })
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        self.0.slice.get(..self.key_length()).unwrap_or_default()
+        let (start, length) = self.place_of_key();
+        self.0.slice.get(start..start + length).unwrap_or_default()
+    }
+
+    /// Whether the key was deleted.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.0.slice.first() == Some(&TOMBSTONE)
     }
 
     /// What the key holds; none where it was deleted.
     pub(crate) fn value(&self) -> Option<&[u8]> {
-        if self.0.header.header.deleted { None } else { self.0.slice.get(self.key_length()..) }
+        if self.is_tombstone() { None } else { self.behind_key() }
     }
 
     /// When the key was deleted; none where it has a value.
     pub(crate) fn deleted_at(&self) -> Option<u64> {
-        if !self.0.header.header.deleted {
+        if !self.is_tombstone() {
             return None;
         }
-        self.0.slice.get(self.key_length()..)?.first_chunk().map(|time| u64::from_le_bytes(*time))
+        self.behind_key()?.first_chunk().map(|time| u64::from_le_bytes(*time))
     }
 
     /// The bytes of key and value.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.slice.len()
+        self.0.slice.len() - self.place_of_key().0
     }
 
     pub(crate) fn entry(&self) -> Entry {
@@ -105,40 +163,73 @@ impl Record {
         let length = records.clone().map(Self::entry_bytes).sum();
         let mut bytes = Vec::with_capacity(length);
         for record in records {
-            bytes.extend_from_slice(record.key());
-            bytes.extend_from_slice(record.value().unwrap_or_default());
+            bytes.extend_from_slice(record.key_and_value());
         }
         bytes.into()
     }
 
     /// The entry, of the key and the value that come first in [`Record::all_bytes`].
     fn entry_of(&self, rest: &mut Bytes) -> Entry {
-        let key = rest.split_to(self.key().len());
-        let value = rest.split_to(self.value_length());
-        let value = self.value().is_some().then_some(value);
+        let (length, key_length) = (self.entry_bytes(), self.place_of_key().1);
+        let key = rest.split_to(key_length);
+        let value = rest.split_to(length - key_length);
+        let value = (!self.is_tombstone()).then_some(value);
         Entry { key, value, version: self.version(), revision: self.revision() }
     }
 
     /// The bytes of key and value of its entry: of a tombstone, the key's alone.
     pub(crate) fn entry_bytes(&self) -> usize {
-        self.key().len() + self.value_length()
+        self.key_and_value().len()
     }
 
-    fn value_length(&self) -> usize {
-        self.value().unwrap_or_default().len()
+    /// The key, and the value behind it where there is one.
+    fn key_and_value(&self) -> &[u8] {
+        if self.is_tombstone() {
+            return self.key();
+        }
+        self.0.slice.get(self.place_of_key().0..).unwrap_or_default()
     }
 
-    fn key_length(&self) -> usize {
-        self.0.header.header.key_length as usize
+    /// Where the key begins, and its length.
+    fn place_of_key(&self) -> (usize, usize) {
+        match self.narrow_length() {
+            Some(length) => (NARROW_KEY, length),
+            None => (WIDE_KEY, self.short_number(WIDE_LENGTH) as usize),
+        }
+    }
+
+    /// How long the key is; `None` where the numbers are wide.
+    fn narrow_length(&self) -> Option<usize> {
+        let length = self.0.header.header >> REVISION_BITS;
+        (length != u64::from(WIDE)).then_some(usize::try_from(length).unwrap_or_default())
+    }
+
+    fn behind_key(&self) -> Option<&[u8]> {
+        let (start, length) = self.place_of_key();
+        self.0.slice.get(start + length..)
+    }
+
+    fn number(&self, place: usize) -> u64 {
+        let bytes = self.0.slice.get(place..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    fn short_number(&self, place: usize) -> u32 {
+        let bytes = self.0.slice.get(place..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 }
 
-fn length(key: &[u8]) -> u32 {
-    // Cannot be more: no frame holds a longer key.
-    u32::try_from(key.len()).unwrap_or(u32::MAX)
+impl Debug for Record {
+    /// Tells neither key nor value.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Record");
+        shown.field("revision", &self.revision()).field("version", &self.version());
+        shown.field("deleted", &self.is_tombstone()).finish_non_exhaustive()
+    }
 }
 
-/// Keys and values of up to this length together need no allocation beside the record's own.
+/// Records of up to so many bytes need no allocation beside their own.
 const SHORT: usize = 256;
 
 #[cfg(test)]
@@ -156,6 +247,24 @@ mod tests {
             let tombstone = Record::tombstone(Revision::new(8), Version::new(4), key, 1234);
             assert_eq!((tombstone.key(), tombstone.value()), (key, None));
             assert_eq!((record.deleted_at(), tombstone.deleted_at()), (None, Some(1234)));
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_as_large_as_they_like() {
+        let long = vec![b'k'; usize::from(u16::MAX) + 1];
+        let (revisions, versions) =
+            ([0, (1 << 48) - 1, 1 << 48, u64::MAX], [0, (1 << 24) - 1, 1 << 24, 1 << 56, u64::MAX]);
+        for key in [&b"key"[..], &long[2..], &long[1..], &long] {
+            for (revision, version) in revisions.into_iter().flat_map(|r| versions.map(|v| (r, v))) {
+                let (at, version) = (Revision::new(revision), Version::new(version));
+                let record = Record::value_at(at, version, key, b"value");
+                assert_eq!((record.revision(), record.version()), (at, version));
+                assert_eq!((record.key(), record.value(), record.bytes()), (key, Some(&b"value"[..]), key.len() + 5));
+                let tombstone = Record::tombstone(at, version, key, u64::MAX);
+                assert_eq!((tombstone.revision(), tombstone.version()), (at, version));
+                assert_eq!((tombstone.key(), tombstone.deleted_at()), (key, Some(u64::MAX)));
+            }
         }
     }
 }
