@@ -19,11 +19,11 @@ use super::files::{Files, Handle};
 use super::log::NOT_READY;
 use super::open::OpenError;
 use super::record::{Seal, Write};
-use crate::index::{Index, Record};
+use crate::index::{Index, Loading, Record};
 use bytes::{Buf, BufMut};
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use syncline_wire::Revision;
 
@@ -37,11 +37,8 @@ const BLOCK: usize = 256 * 1024;
 
 const BLOCK_HEADER: usize = 8;
 
-/// How many blocks are read and checked while an earlier one is taken in.
-const READ_AHEAD: usize = 4;
-
-/// How many entries are taken in at once.
-const AT_ONCE: usize = 256;
+/// How many blocks are in memory at a time, of which one is taken in while the others are read and checked.
+const BLOCKS: usize = 4;
 
 const START: u8 = 0;
 const ENTRIES: u8 = 1;
@@ -186,11 +183,16 @@ struct Block {
 }
 
 /// Reads the blocks of a checkpoint, and hands each to `send` until that does not want more. The bytes of a block are
-/// checked before any of them is believed.
-fn read_blocks<H: Handle>(handle: &H, seal: Seal, mut send: impl FnMut(Block) -> bool) -> Result<(), ReadError> {
+/// checked before any of them is believed. `buffer` gives what a block is read into, which may hold anything.
+fn read_blocks<H: Handle>(
+    handle: &H,
+    seal: Seal,
+    mut buffer: impl FnMut() -> Option<Vec<u8>>,
+    mut send: impl FnMut(Block) -> bool,
+) -> Result<(), ReadError> {
     let length = handle.length()?;
     let mut offset = 0;
-    loop {
+    while let Some(mut body) = buffer() {
         let damaged = ReadError::Damaged { offset };
         let mut header = [0; BLOCK_HEADER];
         if handle.read_at(&mut header, offset)? < BLOCK_HEADER {
@@ -201,31 +203,35 @@ fn read_blocks<H: Handle>(handle: &H, seal: Seal, mut send: impl FnMut(Block) ->
         if block_length <= BLOCK_HEADER as u64 || offset + block_length > length {
             return Err(damaged);
         }
-        let mut body = vec![0; usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER];
+        body.resize(usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER, 0);
         let read = handle.read_at(&mut body, offset + BLOCK_HEADER as u64)?;
         if read < body.len() || checksum(seal, offset, &body) != expected {
             return Err(damaged);
         }
         let is_last = offset + block_length == length;
         if !send(Block { offset, body, is_last }) || is_last {
-            return Ok(());
+            break;
         }
         offset += block_length;
     }
+    Ok(())
 }
 
-/// Takes the blocks of a checkpoint into an index.
-fn take_in(index: &mut Index, blocks: impl Iterator<Item = Result<Block, ReadError>>) -> Result<Summary, ReadError> {
+/// Takes the blocks of a checkpoint into an index, and gives their buffers back.
+fn take_in(
+    index: &mut Loading,
+    blocks: impl Iterator<Item = Result<Block, ReadError>>,
+    buffers: &SyncSender<Vec<u8>>,
+) -> Result<Summary, ReadError> {
     let mut summary: Option<Summary> = None;
     let mut entries = 0_u64;
     let mut last = Revision::ZERO;
-    let (mut records, mut found) = (Vec::new(), Vec::new());
     let mut end = 0;
     for block in blocks {
-        let Block { offset, body, is_last } = block?;
+        let Block { offset, body: buffer, is_last } = block?;
         end = offset;
         let damaged = ReadError::Damaged { offset };
-        let mut body = body.as_slice();
+        let mut body = buffer.as_slice();
         match (body.get_u8(), &mut summary) {
             (START, None) => {
                 let found = body.try_get_u32_le().map_err(|_| ReadError::Damaged { offset })?;
@@ -245,36 +251,38 @@ fn take_in(index: &mut Index, blocks: impl Iterator<Item = Result<Block, ReadErr
                     }
                     last = record.revision();
                     summary.time = summary.time.max(record.deleted_at().unwrap_or_default());
-                    records.push(record);
+                    index.push(record);
                     entries += 1;
-                    if records.len() == AT_ONCE {
-                        index.extend(&mut records, &mut found);
-                    }
                 }
             }
             (END, Some(summary)) => {
-                index.extend(&mut records, &mut found);
                 let whole = body.try_get_u64_le() == Ok(entries) && is_last;
                 return if whole { Ok(*summary) } else { Err(damaged) };
             }
             _ => return Err(damaged),
         }
+        // Where everything is read, nobody wants it.
+        let _ = buffers.send(buffer);
     }
     Err(ReadError::Damaged { offset: end })
 }
 
 /// Reads a checkpoint into an index, which has no order by key yet; `file` is where it is, for people.
 pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(Index, Summary), OpenError> {
-    let mut index = Index::loading(expected_entries(handle));
+    let mut loading = Loading::new(expected_entries(handle));
     let summary = thread::scope(|scope| {
-        let (sender, blocks) = sync_channel(READ_AHEAD);
+        let (give_back, buffers) = sync_channel(BLOCKS);
+        // There is room for all of them.
+        (0..BLOCKS).for_each(|_| drop(give_back.send(Vec::with_capacity(BLOCK + BLOCK / 8))));
+        let (sender, blocks) = sync_channel(BLOCKS);
         scope.spawn(move || {
-            if let Err(error) = read_blocks(handle, seal, |block| sender.send(Ok(block)).is_ok()) {
+            let read = read_blocks(handle, seal, || buffers.recv().ok(), |block| sender.send(Ok(block)).is_ok());
+            if let Err(error) = read {
                 // Nobody may want to know any more.
                 let _ = sender.send(Err(error));
             }
         });
-        take_in(&mut index, blocks.into_iter())
+        take_in(&mut loading, blocks.into_iter(), &give_back)
     });
     let summary = summary.map_err(|error| match error {
         ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
@@ -283,6 +291,7 @@ pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(In
         }
         ReadError::Format { found } => OpenError::Format { file: file.to_owned(), expected: FORMAT, found },
     })?;
+    let mut index = loading.finish();
     index.advance(summary.through);
     index.set_forgotten(summary.forgotten);
     Ok((index, summary))

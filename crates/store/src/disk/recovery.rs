@@ -22,16 +22,19 @@ use super::identity::{self, Identity};
 use super::log::{self, Current, Log, NOT_READY, Older, Segment};
 use super::mark;
 use super::record::{self, Header};
-use crate::index::{Index, Record};
+use crate::index::{Index, Loading, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::{panic, thread};
 use syncline_wire::Revision;
 use tracing::{info, warn};
 
 /// What is written over the front of what was cut short: it has no length, and so is no record.
 const WIPED: [u8; 8] = [0; 8];
+
+/// How many files of the log may wait until they are taken in, beside the one that is read.
+const FILES: usize = 1;
 
 /// What a data directory holds.
 pub(crate) struct Recovered<F: Files> {
@@ -79,8 +82,31 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     let mut leftovers = Leftovers::default();
     leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
     let marked = mark::read(&**files, identity.seal, &names)?;
-    let (mut index, Summary { through, time, .. }) = read_checkpoint(&**files, identity, &names, &mut leftovers)?;
-    let (scanned, next) = read_log(&**files, identity, &names, through, &mut index)?;
+    let mut checkpoints: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
+    checkpoints.sort_unstable();
+    let newest = checkpoints.pop();
+    let through = newest.unwrap_or_default();
+    // Older ones are needed no more.
+    leftovers.names.extend(checkpoints.into_iter().map(checkpoint::name));
+    let (mut index, time, scanned, next) = thread::scope(|scope| {
+        let (give_back, buffers) = sync_channel(FILES);
+        // There is room for all of them.
+        (0..FILES).for_each(|_| drop(give_back.send(Vec::new())));
+        let (sender, read_files) = sync_channel(FILES);
+        let names = &names;
+        let reader = scope.spawn(move || read_log(&**files, identity, names, through, &buffers, &sender));
+        let (mut index, time) = match newest {
+            None => (Loading::new(0).finish(), 0),
+            Some(revision) => read_checkpoint(&**files, identity, revision)?,
+        };
+        for file in read_files {
+            take_in(&**files, &file, through, &mut index)?;
+            // Where everything is read, nobody wants it.
+            let _ = give_back.send(file.bytes);
+        }
+        let (scanned, next) = reader.join().unwrap_or_else(|fault| panic::resume_unwind(fault))?;
+        Ok::<_, OpenError>((index, time, scanned, next))
+    })?;
     if marked.is_some() && Revision::ZERO < through && scanned.iter().all(|file| file.followed == 0) {
         // A store whose log was ever begun keeps of it at least what reaches up to its checkpoint.
         let what = format!("the log is missing that goes on from the checkpoint of revision {through}");
@@ -189,25 +215,16 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     })
 }
 
-/// Reads the newest checkpoint. Older ones are needed no more.
-fn read_checkpoint<F: Files>(
-    files: &F,
-    identity: Identity,
-    names: &[String],
-    leftovers: &mut Leftovers,
-) -> Result<(Index, Summary), OpenError> {
-    let mut revisions: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
-    revisions.sort_unstable();
-    let Some(newest) = revisions.pop() else { return Ok((Index::loading(0), Summary::default())) };
-    let name = checkpoint::name(newest);
+/// Reads the checkpoint of a revision; answers when the last of its tombstones was made, too.
+fn read_checkpoint<F: Files>(files: &F, identity: Identity, revision: Revision) -> Result<(Index, u64), OpenError> {
+    let name = checkpoint::name(revision);
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
-    let (index, summary) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
-    if summary.through != newest {
-        let what = format!("it holds the checkpoint of revision {}", summary.through);
+    let (index, Summary { through, time, .. }) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
+    if through != revision {
+        let what = format!("it holds the checkpoint of revision {through}");
         return Err(OpenError::Damaged { file: files.path(&name), offset: 0, what });
     }
-    leftovers.names.extend(revisions.into_iter().map(checkpoint::name));
-    Ok((index, summary))
+    Ok((index, time))
 }
 
 /// The files of the log, each with the record at its front, which is what the file is a segment of: the segments first, in
@@ -239,56 +256,61 @@ type Fronted<H> = (Segment<H>, Option<Header>);
 /// What there is of the log, and the first revision that is not there.
 type Read<H> = (Vec<Scanned<H>>, Revision);
 
-/// Reads all files of the log, and takes in what follows on after a checkpoint. While one file is taken in, the next is
-/// read.
+/// What is to be taken in of a file of the log.
+struct New {
+    number: u64,
+    records: Vec<(usize, Header)>,
+    /// Of the whole file.
+    bytes: Vec<u8>,
+}
+
+/// Reads all files of the log, and hands to `sender` what follows on after a checkpoint. Others are read into the same
+/// buffer again, so that nothing is waited for, and no memory taken, but for files that are to be taken in.
 fn read_log<F: Files>(
     files: &F,
     identity: Identity,
     names: &[String],
     through: Revision,
-    index: &mut Index,
+    buffers: &Receiver<Vec<u8>>,
+    sender: &SyncSender<New>,
 ) -> Result<Read<F::Handle>, OpenError> {
     let fronts = fronts(files, identity, names)?;
     let wanted = Revision::new(through.get().saturating_add(1));
     // What comes before the last segment that starts in time holds nothing more.
     let begin = fronts.iter().rposition(|(_, front)| front.is_some_and(|front| front.first <= wanted));
     let mut chain = Chain::default();
-    let scanned = thread::scope(|scope| {
-        let (sender, read_files) = sync_channel(0);
-        scope.spawn(move || {
-            for (segment, _) in fronts {
-                let scanned = scan(files, identity, segment);
-                let failed = scanned.is_err();
-                // Where taking in has failed, nobody wants more.
-                if sender.send(scanned).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        let mut all = Vec::new();
-        for scanned in read_files {
-            let (mut file, bytes) = scanned?;
-            if begin.is_some_and(|begin| begin <= all.len()) {
-                file.followed = chain.follow(&file.records);
-                take_in(files, &file, &bytes, through, index)?;
-            }
-            all.push(file);
+    let mut scanned = Vec::with_capacity(fronts.len());
+    let mut buffer = Vec::new();
+    for (segment, _) in fronts {
+        let mut file = scan(files, identity, segment, &mut buffer)?;
+        if begin.is_some_and(|begin| begin <= scanned.len()) {
+            file.followed = chain.follow(&file.records);
         }
-        Ok::<_, OpenError>(all)
-    })?;
+        if file.last().is_some_and(|(_, header)| header.last() > through) {
+            let records = file.records.iter().take(file.followed).copied().collect();
+            let new = New { number: file.segment.number, records, bytes: buffer };
+            // Where taking in has failed, nobody wants more.
+            let Ok(()) = sender.send(new) else { break };
+            let Ok(free) = buffers.recv() else { break };
+            buffer = free;
+        }
+        scanned.push(file);
+    }
     Ok((scanned, chain.next.unwrap_or(wanted)))
 }
 
-/// Finds the records of a file; answers its bytes too.
+/// Finds the records of a file, which is read into a buffer that may hold anything.
 fn scan<F: Files>(
     files: &F,
     identity: Identity,
     segment: Segment<F::Handle>,
-) -> Result<(Scanned<F::Handle>, Vec<u8>), OpenError> {
-    let bytes = read(files, &segment, 0, usize::try_from(identity.segment_size).unwrap_or(usize::MAX))?;
-    let records = record::find_all(identity.seal, &bytes, 0).collect();
+    bytes: &mut Vec<u8>,
+) -> Result<Scanned<F::Handle>, OpenError> {
+    bytes.resize(usize::try_from(identity.segment_size).unwrap_or(usize::MAX), 0);
+    read_into(files, &segment, 0, bytes)?;
+    let records = record::find_all(identity.seal, bytes, 0).collect();
     let is_wiped = bytes.starts_with(&WIPED);
-    Ok((Scanned { segment, records, is_wiped, followed: 0 }, bytes))
+    Ok(Scanned { segment, records, is_wiped, followed: 0 })
 }
 
 /// How far the log's records follow on, from file to file.
@@ -349,16 +371,10 @@ fn refuse_damage<F: Files>(
 }
 
 /// Takes in what a file holds that belongs to the log after a checkpoint.
-fn take_in<F: Files>(
-    files: &F,
-    file: &Scanned<F::Handle>,
-    bytes: &[u8],
-    through: Revision,
-    index: &mut Index,
-) -> Result<(), OpenError> {
+fn take_in<F: Files>(files: &F, file: &New, through: Revision, index: &mut Index) -> Result<(), OpenError> {
     let (mut records, mut found) = (Vec::new(), Vec::new());
-    for (offset, header) in file.records.iter().take(file.followed) {
-        let body = bytes.get(offset + record::HEADER..offset + header.length).unwrap_or_default();
+    for (offset, header) in &file.records {
+        let body = file.bytes.get(offset + record::HEADER..offset + header.length).unwrap_or_default();
         let whole = record::writes(header, body, |revision, write| {
             if revision > through {
                 records.push(match write.value {
@@ -369,7 +385,7 @@ fn take_in<F: Files>(
         });
         if !whole {
             return Err(OpenError::Damaged {
-                file: files.path(&log::name(file.segment.number)),
+                file: files.path(&log::name(file.number)),
                 offset: *offset as u64,
                 what: "a record does not hold what it says".into(),
             });
@@ -382,9 +398,21 @@ fn take_in<F: Files>(
 /// Reads a part of a file of the log.
 fn read<F: Files>(files: &F, segment: &Segment<F::Handle>, offset: usize, length: usize) -> Result<Vec<u8>, OpenError> {
     let mut bytes = vec![0; length];
-    let read = segment.handle.read_at(&mut bytes, offset as u64);
-    read.map_err(OpenError::io("read", files.path(&log::name(segment.number))))?;
+    read_into(files, segment, offset, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Fills a buffer from a file of the log; with zeros behind its end.
+fn read_into<F: Files>(
+    files: &F,
+    segment: &Segment<F::Handle>,
+    offset: usize,
+    bytes: &mut [u8],
+) -> Result<(), OpenError> {
+    let read = segment.handle.read_at(bytes, offset as u64);
+    let read = read.map_err(OpenError::io("read", files.path(&log::name(segment.number))))?;
+    bytes.get_mut(read..).unwrap_or_default().fill(0);
+    Ok(())
 }
 
 fn previous(revision: Revision) -> Revision {

@@ -7,6 +7,7 @@
 //!               └────────┘   └─────────┘    └──────┘
 //! ```
 
+use super::both::both;
 use super::slots::{Slot, Slots};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -28,9 +29,9 @@ impl ByKey {
     pub(super) fn of(slots: &Slots) -> Self {
         let mut order = Self::default();
         for block in sorted(slots).chunks(FILLED) {
-            let from =
-                if order.blocks.is_empty() { &[] } else { block.first().map_or(&[][..], |slot| slots.key(*slot)) };
-            order.blocks.insert(from.into(), block.to_vec());
+            let first = block.first().filter(|_| !order.blocks.is_empty());
+            let from = first.map_or(&[][..], |(_, slot)| slots.key(*slot));
+            order.blocks.insert(from.into(), block.iter().map(|(_, slot)| *slot).collect());
         }
         order
     }
@@ -109,19 +110,17 @@ impl ByKey {
 /// The slots that are used, in the order of their keys.
 ///
 /// Keys lie anywhere in memory, and many begin alike. So what is sorted are eight bytes of each, from behind what they
-/// have in common; then, of those whose eight bytes are the same, the bytes that follow.
-fn sorted(slots: &Slots) -> Vec<Slot> {
+/// have in common; then, of those whose eight bytes are the same, the bytes that follow. They are answered beside the slots,
+/// though of no use any more: a copy without them would leave a hole in memory as large as itself.
+fn sorted(slots: &Slots) -> Vec<(u64, Slot)> {
     let mut pairs: Vec<(u64, Slot)> = slots.used().map(|slot| (0, slot)).collect();
     let mut runs = vec![(0, pairs.len())];
     while let Some((start, end)) = runs.pop() {
         let Some(run) = pairs.get_mut(start..end) else { continue };
         let Some(&(_, first)) = run.first() else { continue };
         let first = slots.key(first);
-        let common = run.iter().fold(first.len(), |common, (_, slot)| common_length(first, slots.key(*slot), common));
-        for (part, slot) in &mut *run {
-            *part = part_of(slots.key(*slot), common);
-        }
-        run.sort_unstable();
+        let common = common_of(run, first, slots);
+        sort_parts(run, common, slots);
         let mut end = start;
         for same in run.chunk_by_mut(|(a, _), (b, _)| a == b) {
             end += same.len();
@@ -133,7 +132,28 @@ fn sorted(slots: &Slots) -> Vec<Slot> {
             }
         }
     }
-    pairs.into_iter().map(|(_, slot)| slot).collect()
+    pairs
+}
+
+/// How many bytes all keys of a run begin with that are the same, as `first` does.
+fn common_of(run: &[(u64, Slot)], first: &[u8], slots: &Slots) -> usize {
+    let common = |run: &[(u64, Slot)]| {
+        run.iter().fold(first.len(), |common, (_, slot)| common_length(first, slots.key(*slot), common))
+    };
+    let (front, back) = run.split_at(run.len() / 2);
+    let (a, b) = both(run.len(), || common(front), || common(back));
+    a.min(b)
+}
+
+/// Sorts a run by the bytes of its keys from a place on: the half of what is less on one processor, the other on another.
+fn sort_parts(run: &mut [(u64, Slot)], place: usize, slots: &Slots) {
+    let fill =
+        |run: &mut [(u64, Slot)]| run.iter_mut().for_each(|(part, slot)| *part = part_of(slots.key(*slot), place));
+    let (length, middle) = (run.len(), run.len() / 2);
+    let (front, back) = run.split_at_mut(middle);
+    both(length, || fill(front), || fill(back));
+    let (less, _, more) = run.select_nth_unstable(middle);
+    both(length, || less.sort_unstable(), || more.sort_unstable());
 }
 
 /// The bytes of keys that are compared at once.
@@ -226,7 +246,22 @@ mod tests {
             slots.put(slots.hash(&key), None, Record::value_at(Revision::new(1), Version::new(1), &key, b""));
             expected.insert(key);
         }
-        let found: Vec<_> = sorted(&slots).into_iter().map(|slot| slots.key(slot).to_vec()).collect();
+        let found: Vec<_> = sorted(&slots).into_iter().map(|(_, slot)| slots.key(slot).to_vec()).collect();
+        assert_eq!(found, Vec::from_iter(expected));
+    }
+
+    #[test]
+    fn many_keys_are_sorted_by_two_threads() {
+        let mut slots = Slots::new();
+        let mut expected = BTreeSet::new();
+        for number in 0..50_000_u32 {
+            // Half of them share the eight bytes that are compared first, and lie on both sides of the middle.
+            let start = ["a", "many/of/the/same", "many/of/the/same", "z"][number as usize % 4];
+            let key = [b"/", start.as_bytes(), &number.wrapping_mul(2_654_435_761).to_be_bytes()].concat();
+            slots.put(slots.hash(&key), None, Record::value_at(Revision::new(1), Version::new(1), &key, b""));
+            expected.insert(key);
+        }
+        let found: Vec<_> = sorted(&slots).into_iter().map(|(_, slot)| slots.key(slot).to_vec()).collect();
         assert_eq!(found, Vec::from_iter(expected));
     }
 

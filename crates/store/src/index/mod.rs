@@ -6,11 +6,14 @@
 //!   by rev. ──┘
 //! ```
 
+mod both;
 mod by_key;
 mod by_revision;
+mod loading;
 mod record;
 mod slots;
 
+pub(crate) use loading::Loading;
 pub(crate) use record::Record;
 
 use crate::{ChangedError, Stats};
@@ -39,7 +42,7 @@ pub(crate) struct Found {
 /// The latest state of every key.
 pub(crate) struct Index {
     slots: Slots,
-    /// `None` while much is being taken in.
+    /// `None` until everything is taken in that was there at the start.
     by_key: Option<ByKey>,
     by_revision: ByRevision,
     head: Revision,
@@ -61,14 +64,6 @@ impl Index {
             bytes: 0,
             forgotten: Revision::ZERO,
         }
-    }
-
-    /// Nothing, but soon about so many keys: until [`Index::order_keys`] is called, it has no order by key.
-    pub(crate) fn loading(keys: usize) -> Self {
-        let mut index = Self::new(Revision::ZERO);
-        index.slots.reserve(keys);
-        index.by_key = None;
-        index
     }
 
     /// Puts the keys in their order.
@@ -283,12 +278,12 @@ impl Index {
 
     fn count(&mut self, record: &Record) {
         self.bytes += record.bytes();
-        self.tombstones += usize::from(record.value().is_none());
+        self.tombstones += usize::from(record.is_tombstone());
     }
 
     fn discount(&mut self, record: &Record) {
         self.bytes -= record.bytes();
-        self.tombstones -= usize::from(record.value().is_none());
+        self.tombstones -= usize::from(record.is_tombstone());
     }
 }
 

@@ -10,6 +10,7 @@
 //!               record    record
 //! ```
 
+use super::both::both;
 use super::record::Record;
 use hashbrown::HashTable;
 use std::collections::hash_map::RandomState;
@@ -25,7 +26,7 @@ const SHARDS: usize = 1024;
 const CHUNK: usize = 4096;
 
 /// The hash of a key, under the secret of the slots that it was made by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hash(u64);
 
 impl Hash {
@@ -56,16 +57,54 @@ impl Slots {
         Self { hasher: RandomState::new(), shards, chunks: Vec::new(), free: Vec::new(), keys: 0 }
     }
 
-    /// Makes room for so many keys in all.
-    pub(super) fn reserve(&mut self, keys: usize) {
-        let Self { hasher, shards, chunks, .. } = self;
-        // Some shards have a little more than others.
-        let each = keys / SHARDS + keys / SHARDS / 16;
-        for shard in shards {
-            shard.reserve(each.saturating_sub(shard.len()), |slot| {
-                hasher.hash_one(record(chunks, *slot).map(Record::key).unwrap_or_default())
-            });
+    /// Takes in a record in a slot of its own; its key can't be found before [`Slots::find_appended`].
+    pub(super) fn append(&mut self, record: Record) -> Slot {
+        let slot = append(&mut self.chunks);
+        if let Some(place) = place(&mut self.chunks, slot) {
+            *place = Some(record);
         }
+        self.keys += 1;
+        slot
+    }
+
+    /// Lets keys be found by their hashes, which are given for every slot: all were appended. Answers slots whose keys
+    /// have others, later ones.
+    ///
+    /// Two threads each fill a half of the tables. What they look at is in the hashes: the records, which lie anywhere in
+    /// memory, are asked only where two hashes are the same.
+    pub(super) fn find_appended(&mut self, hashes: &[Hash]) -> Vec<Slot> {
+        let Self { shards, chunks, .. } = self;
+        let key = |slot: Slot| record(chunks, slot).map(Record::key).unwrap_or_default();
+        let hash = |slot: Slot| hashes.get(slot as usize).copied();
+        // Those that get more grow at little cost, for their hashes are known.
+        let each = hashes.len() / SHARDS;
+        let fill = |first: usize, shards: &mut [HashTable<Slot>]| {
+            let bits = |slot: &Slot| hash(*slot).map_or(0, Hash::get);
+            shards.iter_mut().for_each(|shard| shard.reserve(each, bits));
+            let mut overtaken = Vec::new();
+            for (slot, its) in (0..).zip(hashes) {
+                let number = its.shard().checked_sub(first);
+                let Some(shard) = number.and_then(|number| shards.get_mut(number)) else { continue };
+                let is_it = |other: &Slot| hash(*other) == Some(*its) && key(*other) == key(slot);
+                match shard.find_mut(its.0, is_it) {
+                    Some(found) => overtaken.push(std::mem::replace(found, slot)),
+                    None => drop(shard.insert_unique(its.0, slot, bits)),
+                }
+            }
+            overtaken
+        };
+        let (front, back) = shards.split_at_mut(SHARDS / 2);
+        let (mut overtaken, others) = both(hashes.len(), || fill(0, front), || fill(SHARDS / 2, back));
+        overtaken.extend(others);
+        overtaken
+    }
+
+    /// Empties a slot whose key is found in another.
+    pub(super) fn remove_overtaken(&mut self, slot: Slot) -> Option<Record> {
+        let removed = place(&mut self.chunks, slot)?.take()?;
+        self.free.push(slot);
+        self.keys -= 1;
+        Some(removed)
     }
 
     /// The slots that are used, in the order in which they were made.
@@ -130,10 +169,7 @@ impl Slots {
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Record> {
         let hash = self.hash(self.key(slot));
         self.shards.get_mut(hash.shard())?.find_entry(hash.0, |other| *other == slot).ok()?.remove();
-        let removed = place(&mut self.chunks, slot)?.take()?;
-        self.free.push(slot);
-        self.keys -= 1;
-        Some(removed)
+        self.remove_overtaken(slot)
     }
 }
 
