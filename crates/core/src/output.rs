@@ -54,6 +54,11 @@ impl Output {
         encode(self.gathered())
     }
 
+    /// Makes room for so many bytes of messages.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.gathered.reserve(bytes);
+    }
+
     /// Adds frames that others are sent too.
     pub(crate) fn push_shared(&mut self, frames: Bytes) {
         if frames.len() <= COPIED {

@@ -4,6 +4,7 @@ use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
 use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
 use crate::room::{OWN, Room, SharedRoom};
+use crate::sending::{MUCH, Turn, Turns};
 use crate::status;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -73,6 +74,7 @@ pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
     pub(crate) room: Arc<SharedRoom>,
+    pub(crate) sending: Turns,
     pub(crate) terms: Terms,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
@@ -137,6 +139,7 @@ where
         service,
         registration,
         socket,
+        turn: Turn::None,
         is_flushed: true,
         connection,
         guest,
@@ -145,6 +148,7 @@ where
         came: 0,
         room: Room::Own,
         wanted: Input::Wanted { expected: 0 },
+        page: None,
         turned_away: None,
         unannounced: false,
         ended: false,
@@ -170,6 +174,7 @@ where
         }
         if driver.came >= TURN_BYTES {
             driver.came = 0;
+            driver.turn.give_back();
             yield_now().await;
         }
         let until = farewell.or(driver.deadline());
@@ -195,6 +200,8 @@ struct Driver<'a, S, IO> {
     service: &'a Service<S>,
     registration: Registration,
     socket: IO,
+    /// Its turn to send much.
+    turn: Turn,
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
     connection: Connection,
@@ -209,6 +216,8 @@ struct Driver<'a, S, IO> {
     room: Room,
     /// What the connection has said of that.
     wanted: Input,
+    /// A page of the store that the connection has asked for: it is read when it is its turn.
+    page: Option<Effect>,
     /// A transaction that the commit queue had no room for. Nothing else is done before it is in.
     turned_away: Option<Transaction>,
     /// Whether the commit queue was given something that it does not know to be there yet.
@@ -239,7 +248,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
             self.show_log();
             // After the log: whoever has fallen behind it asks the store.
-            let acted = self.act().await;
+            let acted = self.act().await | self.read_page().await;
             self.announce();
             if self.abandoned {
                 return;
@@ -292,7 +301,16 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// What was read, where the connection may still be told.
     async fn still_granted<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
         self.announce();
-        let read = read.await;
+        let mut read = pin!(read);
+        let read = poll_fn(|context| {
+            let done = read.as_mut().poll(context);
+            if done.is_pending() {
+                // Nobody else need wait for the store.
+                self.turn.give_back();
+            }
+            done
+        })
+        .await;
         (!self.has_lost_rights()).then_some(read)
     }
 
@@ -301,7 +319,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.connection.abandon(reason);
         self.abandoned = true;
         self.wanted = Input::Closed;
-        (self.turned_away, self.verification) = (None, None);
+        (self.turned_away, self.verification, self.page) = (None, None, None);
         (self.input, self.room) = (BytesMut::new(), Room::Own);
     }
 
@@ -346,6 +364,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if done >= turn {
                 turn = done + TURN;
                 self.announce();
+                self.turn.give_back();
                 yield_now().await;
             }
             match effect {
@@ -367,19 +386,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     let Some(entries) = self.still_granted(entries).await else { break };
                     self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
                 }
-                Effect::Changes { prefix, since, max_bytes } => {
-                    let page = service.store.changed_since(since, &prefix, max_bytes);
-                    let Some(page) = self.still_granted(page).await else { break };
-                    self.connection.handle_changes(page.map_err(|error| match error {
-                        ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
-                        untold => PageError::Untold(untold.to_string().into()),
-                    }));
-                }
-                Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                    let page = service.store.list(&prefix, after.as_deref(), max_entries, max_bytes);
-                    let Some(page) = self.still_granted(page).await else { break };
-                    self.connection.handle_keys(page.map_err(|trouble| trouble.0));
-                }
+                page @ (Effect::Changes { .. } | Effect::Keys { .. }) => self.page = Some(page),
                 Effect::Status => {
                     let status = status::tell(service, &self.registration.hub);
                     self.connection.handle_status(status);
@@ -392,6 +399,31 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
         }
         done > 0
+    }
+
+    /// Reads the page that the connection has asked for, where it is its turn; answers whether it was.
+    async fn read_page(&mut self) -> bool {
+        let service = self.service;
+        let Some(page) = self.page.take_if(|_| self.turn.try_take(&service.sending)) else { return false };
+        match page {
+            Effect::Changes { prefix, since, max_bytes } => {
+                let page = self.still_granted(service.store.changed_since(since, &prefix, max_bytes)).await;
+                let Some(page) = page else { return true };
+                self.connection.handle_changes(page.map_err(|error| match error {
+                    ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
+                    untold => PageError::Untold(untold.to_string().into()),
+                }));
+            }
+            Effect::Keys { prefix, after, max_entries, max_bytes } => {
+                let page = service.store.list(&prefix, after.as_deref(), max_entries, max_bytes);
+                let Some(page) = self.still_granted(page).await else { return true };
+                self.connection.handle_keys(page.map_err(|trouble| trouble.0));
+            }
+            Effect::Commit { .. } | Effect::Read { .. } | Effect::Status | Effect::Verify { .. } => {
+                debug_assert!(false, "only pages wait for their turn");
+            }
+        }
+        true
     }
 
     /// Answers so many reads, or as many as there are entries; the rest is asked for again, when there is room.
@@ -433,15 +465,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Waits until the bell rings, or the socket has taken or given something.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut happened = self.registration.mailbox.bell.heard(context);
-        if self.connection.output().has_remaining()
-            && let Poll::Ready(written) = pin!(self.socket.write_buf(self.connection.output())).poll(context)
-        {
-            if written? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.is_flushed = false;
-            happened = true;
-        }
+        happened |= self.poll_write(context)?;
         if let Some(verification) = &mut self.verification
             && let Poll::Ready(judgement) = verification.as_mut().poll(context)
         {
@@ -480,8 +504,34 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         if happened {
             return Poll::Ready(Ok(()));
         }
-        self.connection.output().shrink();
+        // What is to be sent soon is not copied before.
+        if !self.turn.waits() || self.connection.output().remaining() <= MUCH {
+            self.connection.output().shrink();
+        }
         Poll::Pending
+    }
+
+    /// Writes what there is, much of it only in its turn; answers whether there is something to do now.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        let unsent = self.connection.output().remaining();
+        let needs_turn = unsent > MUCH || self.page.is_some();
+        let has_turn = needs_turn && self.turn.poll(&self.service.sending, context).is_ready();
+        let mut happened = has_turn && self.page.is_some();
+        if unsent > 0
+            && (has_turn || unsent <= MUCH)
+            && let Poll::Ready(written) = pin!(self.socket.write_buf(self.connection.output())).poll(context)
+        {
+            if written? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.is_flushed = false;
+            happened = true;
+        }
+        if self.page.is_none() && (has_turn || !needs_turn) {
+            // What it was for is done, or the socket takes no more.
+            self.turn = Turn::None;
+        }
+        Ok(happened)
     }
 
     /// Reads what there is, but not more than this; 0 at the end.

@@ -32,6 +32,7 @@ mod connection;
 mod door;
 mod hub;
 mod room;
+mod sending;
 mod server;
 mod status;
 #[cfg(test)]

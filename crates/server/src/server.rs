@@ -7,6 +7,7 @@ use crate::connection::Service;
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
 use crate::room::SharedRoom;
+use crate::sending::Turns;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -29,6 +30,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// How many connections are told at once that there is no place for them; any more are closed without a word.
 const MAX_REFUSALS: usize = 64;
+
+/// How many connections may wait to be taken in; Linux makes it at most `net.core.somaxconn`. Where there is no place for one,
+/// its client asks again after a second, then after two more: all that were cut off together come together.
+const BACKLOG: i32 = 65_535;
 
 /// How long the listener rests after it could not accept: usually file descriptors have run out, and some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -114,6 +119,8 @@ impl<S: Store> Server<S> {
         let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
+        // Once more: that sets how many may wait to be taken in.
+        SockRef::from(&listener).listen(BACKLOG).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
         let hub = Hub::follow(&store, config.recent_log);
@@ -123,7 +130,9 @@ impl<S: Store> Server<S> {
         let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
         let room = SharedRoom::new(config.max_input);
         let started = Instant::now();
-        let service = Arc::new(Service { store, queue, room, terms, authenticator, authorize_within, started });
+        let sending = Turns::of_runtime();
+        let service =
+            Arc::new(Service { store, queue, room, sending, terms, authenticator, authorize_within, started });
 
         let (ended, committer) = oneshot::channel();
         let of_thread = service.clone();

@@ -1,8 +1,105 @@
-//! What the tests of several modules do with the client's end of a pipe.
+//! What the tests of several modules do: connections over pipes within this process, each served by its driver.
 
+use crate::access::{AccessControl, Authenticator, Grant};
+use crate::committer::CommitQueue;
+use crate::connection::{Guest, Service, serve};
+use crate::hub::Hub;
+use crate::room::SharedRoom;
+use crate::sending::Turns;
 use bytes::BytesMut;
-use syncline_wire::{Decoded, Message, decode};
-use tokio::io::{AsyncReadExt, DuplexStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use syncline_core::ConnId;
+use syncline_core::server::{Limits, Terms};
+use syncline_store::{MemoryStore, Store};
+use syncline_wire::{Decoded, Message, Tag, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::Instant;
+
+/// What lies between a client and the server, at the most, each way.
+const PIPE: usize = 4 * 1024;
+
+/// A server without a committer.
+pub(crate) struct World<S = MemoryStore> {
+    pub(crate) service: Arc<Service<S>>,
+    hub: Arc<Hub>,
+    connections: AtomicU64,
+}
+
+impl<S: Store> World<S> {
+    /// Its connections share so much room for input.
+    pub(crate) fn with_room(store: S, room: usize) -> Self {
+        let hub = Hub::follow(&store, 1024 * 1024);
+        let terms = Terms { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
+        let authenticator = Authenticator::new(AccessControl::Open, false, 1).unwrap();
+        let service = Arc::new(Service {
+            store,
+            queue: CommitQueue::new(1024),
+            room: SharedRoom::new(room),
+            sending: Turns::of_runtime(),
+            terms,
+            authenticator,
+            authorize_within: Duration::from_secs(10),
+            started: Instant::now(),
+        });
+        Self { service, hub, connections: AtomicU64::new(0) }
+    }
+
+    /// A connection that has said HELLO.
+    pub(crate) async fn connect(&self) -> Client {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
+        let mut guest = Guest::new(peer, None, Instant::now());
+        guest.grant(Grant::Anybody);
+        let (ours, theirs) = duplex(PIPE);
+        let registration = self.hub.register(ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed)));
+        let service = self.service.clone();
+        tokio::spawn(async move { serve(&service, registration, theirs, guest).await });
+        let mut client = Client { stream: ours, input: BytesMut::new() };
+        client.send(&encoded(&Message::hello(Tag::new(1), ""))).await;
+        assert!(matches!(client.receive().await, Some(Message::Hello(_))));
+        client
+    }
+}
+
+/// The client's end of a connection.
+pub(crate) struct Client {
+    pub(crate) stream: DuplexStream,
+    input: BytesMut,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// The next message; `None` at the end.
+    pub(crate) async fn receive(&mut self) -> Option<Message> {
+        receive(&mut self.stream, &mut self.input).await
+    }
+
+    /// Asks for little, and gets it.
+    pub(crate) async fn expect_served(&mut self) {
+        self.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
+        assert_eq!(self.receive().await, Some(error(2, "\"no key\": not found")));
+    }
+
+    pub(crate) async fn expect_end(&mut self, told: &str) {
+        assert_eq!(self.receive().await, Some(error(0, &format!("unavailable: {told}"))));
+        assert_eq!(self.receive().await, None);
+    }
+}
+
+pub(crate) fn encoded(message: &Message) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn error(tag: u16, text: &str) -> Message {
+    Message::error(Tag::new(tag), text.to_owned())
+}
 
 /// The next message, of which some may be in `input` already; `None` at the end.
 pub(crate) async fn receive(stream: &mut DuplexStream, input: &mut BytesMut) -> Option<Message> {

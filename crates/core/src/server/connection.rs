@@ -286,6 +286,7 @@ impl Connection {
     /// What is to be done next, if anything is.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.wants_page()
+            && self.timeline.has_room_for_page()
             && let Some(wanted) = self.scans.wanted()
         {
             self.asked = Some(Asked::Scan);
@@ -298,7 +299,7 @@ impl Connection {
         }
         if self.behind {
             // Until the connection is back in the log, no answer of a new request could be sent anyway.
-            if self.asked.is_some() || self.requests.is_busy() || !self.timeline.has_room() {
+            if self.asked.is_some() || self.requests.is_busy() || !self.timeline.has_room_for_page() {
                 return None;
             }
             self.asked = Some(Asked::CatchUp);
@@ -447,6 +448,7 @@ impl Connection {
         }
         self.behind = false;
         self.timeline.catch_up_to(head);
+        self.timeline.reserve(&entries);
         for entry in entries {
             while self.send_due(|at| at < entry.revision) {}
             let own = self.requests.front_answer().is_some_and(|a| a.is_own_write() && a.at == entry.revision);
@@ -508,6 +510,7 @@ impl Connection {
         if let Some(tag) = page.reset {
             self.timeline.push(&Message::mark(tag, Revision::ZERO));
         }
+        self.timeline.reserve(&page.entries);
         for entry in &page.entries {
             self.timeline.push_entry(page.tag, entry);
         }

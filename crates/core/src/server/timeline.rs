@@ -14,10 +14,13 @@ use crate::{ConnId, Entry, Output, RecentLog};
 use bytes::{Buf, Bytes};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::ops::Range;
-use syncline_wire::{BadMessage, Message, Revision, Tag};
+use syncline_wire::{BadMessage, Message, Put, Revision, Tag};
 
 /// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
 pub(super) const OUTPUT_ROOM: usize = 128 * 1024;
+
+/// How much may be unsent when a page of the store is read: it is not to lie here while the peer takes what is before it.
+const UNSENT_BEFORE_PAGE: usize = 16 * 1024;
 
 /// What a connection is sent of the history.
 #[derive(Debug)]
@@ -71,6 +74,11 @@ impl Timeline {
 
     pub(super) fn unsent(&self) -> usize {
         self.output.remaining()
+    }
+
+    /// Whether a page of the store may come behind what is unsent.
+    pub(super) fn has_room_for_page(&self) -> bool {
+        self.unsent() <= UNSENT_BEFORE_PAGE
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -151,6 +159,11 @@ impl Timeline {
     pub(super) fn push_own(&mut self, write: &Write, revision: Revision) {
         Self::check(self.output.push_with(|out| write.encode_accepted(out, revision)));
         self.unmarked = true;
+    }
+
+    /// Makes room for the states of keys at once.
+    pub(super) fn reserve(&mut self, entries: &[Entry]) {
+        self.output.reserve(entries.iter().map(|entry| Put::OVERHEAD + entry.bytes()).sum());
     }
 
     /// Adds the state of a key.

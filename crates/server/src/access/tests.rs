@@ -9,6 +9,7 @@ use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
 use crate::room::SharedRoom;
+use crate::sending::Turns;
 use crate::testing::receive;
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -48,7 +49,8 @@ impl World {
         let (queue, authorize_within) = (CommitQueue::new(1024), Duration::from_secs(10));
         let handle = Door::new(None, authorize_within, authenticator.clone(), hub.clone()).handle();
         let (room, started) = (SharedRoom::new(2 * 1024 * 1024), Instant::now());
-        let service = Service { store, queue, room, terms, authenticator, authorize_within, started };
+        let sending = Turns::of_runtime();
+        let service = Service { store, queue, room, sending, terms, authenticator, authorize_within, started };
         Self { service: Arc::new(service), hub, handle, connections: AtomicU64::new(0) }
     }
 

@@ -24,7 +24,11 @@ fn a_server_that_has_ended_has_let_go_of_its_store() {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let held: Vec<usize> = (0..200)
             .map(|_| {

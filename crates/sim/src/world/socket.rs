@@ -111,6 +111,8 @@ pub(super) struct Task {
     undecided: usize,
     /// What the engine is asked, in order, and when that ends.
     reads: VecDeque<(Time, Read)>,
+    /// The page that it is asked for, beside those: a page waits for its turn.
+    page: Option<(Time, Read)>,
     pub(super) waits_for_log: bool,
     has_beat: bool,
     /// The peer has ended its side.
@@ -132,6 +134,7 @@ impl Socket {
             outcomes: Vec::new(),
             undecided: 0,
             reads: VecDeque::new(),
+            page: None,
             waits_for_log: false,
             has_beat: false,
             ended: false,
@@ -250,9 +253,10 @@ impl Socket {
             }
         }
         let next_read = task.reads.front().map(|(at, _)| *at);
+        let next_page = task.page.as_ref().map(|(at, _)| *at);
         let farewell = task.farewell;
         self.task = Some(task);
-        for at in [next_read, farewell].into_iter().flatten() {
+        for at in [next_read, next_page, farewell].into_iter().flatten() {
             self.wake_at(at, context);
         }
     }
@@ -271,7 +275,9 @@ impl Socket {
 impl Task {
     /// Does everything that can be done without the socket.
     fn settle(&mut self, socket: u64, front: &mut Front, engine: &Engine, context: &mut Context) {
-        while let Some((_, read)) = self.reads.pop_front_if(|(at, _)| *at <= context.now()) {
+        let now = context.now();
+        let is_due = |(at, _): &mut (Time, Read)| *at <= now;
+        while let Some((_, read)) = self.page.take_if(is_due).or_else(|| self.reads.pop_front_if(is_due)) {
             let done = self.perform(read, engine, context);
             self.hand(done);
         }
@@ -322,6 +328,7 @@ impl Task {
                 }
                 Effect::Status => Read::Status,
             };
+            let is_page = matches!(read, Read::Changes { .. } | Read::Keys { .. });
             let Some(longest) = context.plan.read else {
                 let done = self.perform(read, engine, context);
                 self.hand(done);
@@ -329,6 +336,10 @@ impl Task {
             };
             let read = if context.plan.reads_late { read } else { Read::Done(self.perform(read, engine, context)) };
             let at = context.now() + context.random.spread(1, longest);
+            if is_page {
+                self.page = Some((at, read));
+                continue;
+            }
             let at = self.reads.back().map_or(at, |(last, _)| at.max(*last));
             self.reads.push_back((at, read));
         }
@@ -434,10 +445,15 @@ impl Task {
         context.record.gauge("bytes of the recent log", front.log.bytes(), context.plan.recent_log);
     }
 
+    /// Whether the engine has answered all that it was asked.
+    fn asks_nothing(&self) -> bool {
+        self.reads.is_empty() && self.page.is_none()
+    }
+
     /// By how many revisions it is behind, though it takes all that it is sent and nothing is on the way to it.
     pub(super) fn is_owed(&mut self, head: Revision) -> u64 {
         // Pages of the store wait for its own writes to be decided.
-        let is_idle = self.run_at.is_none() && self.reads.is_empty() && self.undecided == 0 && self.waits_for_log;
+        let is_idle = self.run_at.is_none() && self.asks_nothing() && self.undecided == 0 && self.waits_for_log;
         match self.connection.cursor() {
             Some(cursor) if is_idle && !self.connection.output().has_remaining() => head.get() - cursor.get(),
             _ => 0,
@@ -446,7 +462,7 @@ impl Task {
 
     /// Whether nothing is to be done for it.
     pub(super) fn is_idle(&mut self) -> bool {
-        self.reads.is_empty()
+        self.asks_nothing()
             && self.undecided == 0
             && self.input.is_empty()
             && self.turned_away.is_none()

@@ -1,0 +1,140 @@
+//! Turns, alone and through the driver of a connection. The runtime has one thread, so one has its turn at a time.
+
+use super::*;
+use crate::testing::{Client, World, encoded};
+use std::num::NonZeroUsize;
+use std::task::Waker;
+use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transaction};
+use syncline_store::{ChangedError, Feed, MemoryStore, Stats, Store, Unavailable};
+use syncline_wire::{List, Message, Revision, Tag, Version};
+
+const ROOM: usize = 2 * 1024 * 1024;
+
+/// A store that holds this, each at version 1.
+fn holding<'a>(keys: impl IntoIterator<Item = &'a str>, value: &[u8]) -> MemoryStore {
+    let store = MemoryStore::new().unwrap();
+    let put = |key: &str| Operation::Put {
+        key: key.to_owned().into(),
+        value: value.to_vec().into(),
+        version: Version::new(1),
+    };
+    let operations = keys.into_iter().map(put).collect();
+    let outcomes = store.commit(vec![Transaction { origin: None, operations }]);
+    assert!(matches!(outcomes[..], [Outcome::Accepted { .. }]), "{outcomes:?}");
+    store
+}
+
+fn list(tag: u16) -> Message {
+    Message::List(List { tag: Tag::new(tag), prefix: "".into(), after: "".into(), limit: 10 })
+}
+
+/// One is sent nothing, while the other is served.
+async fn expect_nothing(reader: &mut Client, bystander: &mut Client) {
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            sent = reader.receive() => panic!("it was sent {sent:?}"),
+            () = bystander.expect_served() => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_longest_is_next_and_who_has_gone_is_not() {
+    let turns = Turns::of_runtime();
+    let context = &mut Context::from_waker(Waker::noop());
+    let [mut first, mut second, mut third, mut fourth] = [const { Turn::None }; 4];
+    assert!(first.poll(&turns, context).is_ready());
+    assert!(second.poll(&turns, context).is_pending() && second.waits());
+    assert!(third.poll(&turns, context).is_pending() && third.waits());
+    assert!(!fourth.try_take(&turns), "others are before it");
+    second = Turn::None;
+    first.give_back();
+    assert!(!fourth.try_take(&turns), "it is the turn of somebody else");
+    assert!(third.poll(&turns, context).is_ready());
+    third.give_back();
+    assert!(fourth.try_take(&turns));
+    assert!(!second.waits());
+}
+
+#[tokio::test]
+async fn a_page_waits_for_its_turn_and_small_answers_do_not() {
+    let world = World::with_room(holding(["key"], b"value"), ROOM);
+    let mut taken = Turn::None;
+    assert!(taken.try_take(&world.service.sending));
+    let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
+    reader.send(&encoded(&list(7))).await;
+    reader.expect_served().await;
+    expect_nothing(&mut reader, &mut bystander).await;
+    taken.give_back();
+    assert_eq!(reader.receive().await, Some(Message::put(Tag::new(7), "key", "value", Version::new(1))));
+    assert!(matches!(reader.receive().await, Some(Message::Mark(mark)) if mark.tag == Tag::new(7)));
+}
+
+#[tokio::test]
+async fn much_that_is_unsent_waits_for_its_turn() {
+    let large = vec![b'v'; MUCH - 1024];
+    let world = World::with_room(holding(["a", "b"], &large), ROOM);
+    let mut taken = Turn::None;
+    assert!(taken.try_take(&world.service.sending));
+    let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
+    let [one, other] = [("a", 3), ("b", 4)].map(|(key, tag)| Message::get(Tag::new(tag), key));
+    reader.send(&encoded(&one)).await;
+    // Not more than may be sent at any time.
+    assert_eq!(reader.receive().await, Some(Message::put(Tag::new(3), "a", large.clone(), Version::new(1))));
+    reader.send(&[encoded(&one), encoded(&other)].concat()).await;
+    bystander.expect_served().await;
+    expect_nothing(&mut reader, &mut bystander).await;
+    taken.give_back();
+    for (key, tag) in [("a", 3), ("b", 4)] {
+        let expected = Message::put(Tag::new(tag), key, large.clone(), Version::new(1));
+        assert_eq!(reader.receive().await, Some(expected));
+    }
+}
+
+/// Who never tells which keys there are.
+struct Hanging(MemoryStore);
+
+impl Store for Hanging {
+    fn id(&self) -> StoreId {
+        self.0.id()
+    }
+
+    fn head(&self) -> Revision {
+        self.0.head()
+    }
+
+    fn follow(&self, feed: Feed) -> Revision {
+        self.0.follow(feed)
+    }
+
+    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        self.0.commit(batch)
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
+        self.0.get(key).await
+    }
+
+    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
+        self.0.changed_since(since, prefix, max_bytes).await
+    }
+
+    async fn list(&self, _: &[u8], _: Option<&[u8]>, _: NonZeroUsize, _: usize) -> Result<KeyPage, Unavailable> {
+        std::future::pending().await
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_its_time_does_not_keep_the_turn() {
+    let world = World::with_room(Hanging(holding(["key"], b"value")), ROOM);
+    let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
+    reader.send(&encoded(&list(7))).await;
+    bystander.expect_served().await;
+    let mut turn = Turn::None;
+    std::future::poll_fn(|context| turn.poll(&world.service.sending, context)).await;
+}
