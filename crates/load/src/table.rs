@@ -38,6 +38,8 @@ impl Unit {
             Self::PerSecond => format!("{}/s", figure(number)),
             Self::Micros if size >= 999.5 => format!("{} ms", figure(number / 1e3)),
             Self::Micros => format!("{} µs", figure(number)),
+            // Less than a tenth would have less than three digits.
+            Self::Seconds if size < 0.0995 => Self::Micros.show(number * 1e6),
             Self::Seconds => format!("{} s", figure(number)),
             Self::Bytes if size >= 999_500.0 => format!("{} MB", figure(number / 1e6)),
             Self::Bytes if size >= 999.5 => format!("{} kB", figure(number / 1e3)),
@@ -179,6 +181,7 @@ mod tests {
             (Unit::Micros, 950.0, "950 µs"),
             (Unit::Micros, 1_400.0, "1.4 ms"),
             (Unit::Seconds, 0.95, "0.95 s"),
+            (Unit::Seconds, 0.002_56, "2.56 ms"),
             (Unit::Seconds, f64::INFINITY, "never"),
             (Unit::Bytes, 208.0, "208 B"),
             (Unit::Bytes, 10_000.0, "10 kB"),
