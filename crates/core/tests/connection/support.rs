@@ -19,6 +19,9 @@ pub(crate) const ALL_TAKEN: Input = Input::Wanted { expected: 3 };
 /// How much unsent output makes a connection wait with more.
 pub(crate) const OUTPUT_ROOM: usize = 128 * 1024;
 
+/// With more than that unsent, no page is asked for.
+pub(crate) const UNSENT_BEFORE_PAGE: usize = 16 * 1024;
+
 pub(crate) fn get(tag: u16, key: &'static str) -> Message {
     Message::get(Tag::new(tag), key)
 }
