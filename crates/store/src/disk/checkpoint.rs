@@ -272,8 +272,8 @@ pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(In
     let mut loading = Loading::new(expected_entries(handle));
     let summary = thread::scope(|scope| {
         let (give_back, buffers) = sync_channel(BLOCKS);
-        // There is room for all of them.
-        (0..BLOCKS).for_each(|_| drop(give_back.send(Vec::with_capacity(BLOCK + BLOCK / 8))));
+        // There is room for all of them. Each grows with what is read: a small checkpoint takes little memory.
+        (0..BLOCKS).for_each(|_| drop(give_back.send(Vec::new())));
         let (sender, blocks) = sync_channel(BLOCKS);
         scope.spawn(move || {
             let read = read_blocks(handle, seal, || buffers.recv().ok(), |block| sender.send(Ok(block)).is_ok());
