@@ -104,14 +104,23 @@ impl Index {
         self.slots.get(self.slots.find(self.slots.hash(key), key)?)
     }
 
-    /// Finds keys, in their order. Together they are found sooner than one by one, for the processor need not wait for
-    /// what one key has in memory before it asks for the next.
+    /// Finds keys, in their order. All of them take one step towards what they have in memory before any takes the next: none
+    /// waits for what another one has asked for.
     pub(crate) fn find_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, found: &mut Vec<Found>) {
         found.clear();
         found.extend(keys.clone().map(|key| Found { hash: self.slots.hash(key), slot: None, version: None }));
+        let version = |slot: Option<Slot>| slot.and_then(|slot| self.slots.get(slot)).map(Record::version);
+        for found in found.iter_mut() {
+            found.slot = self.slots.guess(found.hash);
+        }
+        for found in found.iter_mut() {
+            found.version = version(found.slot);
+        }
         for (key, found) in keys.zip(found) {
-            found.slot = self.slots.find(found.hash, key);
-            found.version = found.slot.and_then(|slot| self.slots.get(slot)).map(Record::version);
+            if found.slot.is_some_and(|slot| self.slots.key(slot) != key) {
+                found.slot = self.slots.find(found.hash, key);
+                found.version = version(found.slot);
+            }
         }
     }
 
@@ -300,6 +309,25 @@ mod tests {
             self.find_all(std::iter::once(record.key()), &mut found);
             self.insert_found(found[0], record)
         }
+    }
+
+    #[test]
+    fn keys_are_found_together_that_only_look_alike() {
+        // So many that a few hundred have a neighbour in their table whose hash begins as theirs does.
+        const KEYS: u32 = 20_000;
+        let mut index = Index::new(Revision::ZERO);
+        for (key, revision) in (0..KEYS).zip(1..) {
+            index.insert(Record::value_at(Revision::new(revision), Version::new(revision), &key.to_be_bytes(), b""));
+        }
+        let keys: Vec<_> = (0..2 * KEYS).map(u32::to_be_bytes).collect();
+        let mut found = Vec::new();
+        index.find_all(keys.iter().map(<[u8; 4]>::as_slice), &mut found);
+        let found: Vec<_> = found.iter().map(|found| (found.slot, found.version.map(Version::get))).collect();
+        let expected = (0..2 * KEYS).map(|key| {
+            let slot = index.slots.find(index.slots.hash(&key.to_be_bytes()), &key.to_be_bytes());
+            (slot, (key < KEYS).then_some(u64::from(key) + 1))
+        });
+        assert!(found.into_iter().eq(expected));
     }
 
     type Model = BTreeMap<Vec<u8>, (u64, bool)>;

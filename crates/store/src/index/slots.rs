@@ -127,6 +127,11 @@ impl Slots {
         self.shards.get(hash.shard())?.find(hash.0, is_it).copied()
     }
 
+    /// The slot that the key of this hash has, if it is there: nearly always. To be held against the key itself.
+    pub(super) fn guess(&self, hash: Hash) -> Option<Slot> {
+        self.shards.get(hash.shard())?.iter_hash(hash.0).next().copied()
+    }
+
     /// What a slot holds.
     pub(super) fn get(&self, slot: Slot) -> Option<&Record> {
         record(&self.chunks, slot)
