@@ -1,11 +1,15 @@
-//! The committer: one thread that gives what waits to the store, a batch at a time.
+//! The committer: gives what waits to the store, a batch at a time. It is a thread, or a task where no commit blocks.
 
+use crate::bell::Bell;
 use crate::hub::Mailbox;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use syncline_core::{ConnId, Transaction};
 use syncline_store::Store;
+use tokio::task::yield_now;
 
 /// What a waiting transaction takes beside its keys and values, so that empty ones count too.
 const SUBMISSION_BYTES: usize = 256;
@@ -19,8 +23,8 @@ pub(crate) struct Submission {
 /// The transactions that wait for the committer, bounded in bytes.
 pub(crate) struct CommitQueue {
     waiting: Mutex<Waiting>,
-    /// Signalled when there is something to commit, or nothing more will come.
-    changed: Condvar,
+    /// Rung when there is something to commit, or nothing more will come.
+    bell: Bell,
     max_bytes: usize,
 }
 
@@ -35,7 +39,7 @@ struct Waiting {
 
 impl CommitQueue {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { waiting: Mutex::default(), changed: Condvar::new(), max_bytes }
+        Self { waiting: Mutex::default(), bell: Bell::default(), max_bytes }
     }
 
     /// Adds a transaction, to be [announced](Self::announce). Handed back where the queue is full: the mailbox's bell
@@ -56,36 +60,48 @@ impl CommitQueue {
     /// Has the committer look at what was added: once for all that a connection adds together, or else it would go to
     /// the disk for the first of them alone, and the others would have to wait for that.
     pub(crate) fn announce(&self) {
-        self.changed.notify_one();
+        self.bell.ring();
     }
 
     /// No more will come: the committer ends when it has done what is there.
     pub(crate) fn close(&self) {
         self.waiting.lock().closed = true;
-        self.changed.notify_one();
+        self.bell.ring();
     }
 
-    /// Waits for something to commit, and takes it all; `None` when nothing more will come.
-    fn take(&self) -> Option<Vec<Submission>> {
-        let mut waiting = self.waiting.lock();
-        while waiting.submissions.is_empty() {
-            if waiting.closed {
-                return None;
+    /// Waits for something to commit; answers whether more may come.
+    async fn has_some(&self) -> bool {
+        poll_fn(|context| {
+            // First: who adds something after the look rings.
+            self.bell.heard(context);
+            let waiting = self.waiting.lock();
+            match (waiting.submissions.is_empty(), waiting.closed) {
+                (false, _) => Poll::Ready(true),
+                (true, true) => Poll::Ready(false),
+                (true, false) => Poll::Pending,
             }
-            self.changed.wait(&mut waiting);
-        }
+        })
+        .await
+    }
+
+    /// Takes all that waits.
+    fn take(&self) -> Vec<Submission> {
+        let mut waiting = self.waiting.lock();
         waiting.bytes = 0;
         let turned_away = std::mem::take(&mut waiting.turned_away);
         let submissions = std::mem::take(&mut waiting.submissions);
         drop(waiting);
         turned_away.values().for_each(|mailbox| mailbox.bell.ring());
-        Some(submissions)
+        submissions
     }
 }
 
 /// Commits what waits, batch after batch, until the queue is closed and empty.
-pub(crate) fn run(store: &impl Store, queue: &CommitQueue) {
-    while let Some(batch) = queue.take() {
+pub(crate) async fn run(store: &impl Store, queue: &CommitQueue) {
+    while queue.has_some().await {
+        // As a task, it comes after those that are ready: what they have is of the same batch.
+        yield_now().await;
+        let batch = queue.take();
         let mut mailboxes = Vec::with_capacity(batch.len());
         let mut transactions = Vec::with_capacity(batch.len());
         for Submission { transaction, mailbox } in batch {

@@ -1,16 +1,16 @@
 //! The server of Syncline: drivers around the decisions of `syncline-core`.
 //!
 //! ```text
-//!   socket ◀──▶ connection task ──▶ commit queue ──▶ committer thread ──▶ store
+//!   socket ◀──▶ connection task ──▶ commit queue ──▶ committer ─────────▶ store
 //!                 ▲    ▲  ▲                             │                   │ feed
 //!                 │    │  └──────── outcomes ───────────┘                   ▼
 //!                 │    └─────────── bells ◀──────────────────────────── recent log
 //!                 └──────────────── reads ◀──────────────────────────── store
 //! ```
 //!
-//! One task per connection moves bytes between its socket and its [`syncline_core::server::Connection`]; one thread
-//! commits, a batch at a time: while one batch is made durable, the next gathers. Nothing here decides what the protocol
-//! means.
+//! One task per connection moves bytes between its socket and its [`syncline_core::server::Connection`]; one committer, a
+//! thread of its own where commits block, gives what waits to the store, a batch at a time: while one batch is made durable,
+//! the next gathers. Nothing here decides what the protocol means.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -20,6 +20,7 @@ use syncline_core::server::{LimitError, Terms};
 use syncline_store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -135,17 +136,22 @@ impl<S: Store> Server<S> {
             Arc::new(Service { store, queue, room, sending, terms, authenticator, authorize_within, started });
 
         let (ended, committer) = oneshot::channel();
-        let of_thread = service.clone();
-        thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || {
-                committer::run(&of_thread.store, &of_thread.queue);
-                // The store is closed by who holds it last: not by a thread that nobody waits for.
-                drop(of_thread);
-                // Dropped without this where the thread panics.
-                let _ = ended.send(());
-            })
-            .map_err(BindError::Thread)?;
+        let of_committer = service.clone();
+        let committing = async move {
+            committer::run(&of_committer.store, &of_committer.queue).await;
+            // The store is closed by who holds it last: not by somebody whom nobody waits for.
+            drop(of_committer);
+            // Dropped without this where it panics.
+            let _ = ended.send(());
+        };
+        if service.store.blocks() {
+            let runtime = runtime::Handle::current();
+            let committing = move || runtime.block_on(committing);
+            thread::Builder::new().name("committer".into()).spawn(committing).map_err(BindError::Thread)?;
+        } else {
+            // To and from a task is a shorter way.
+            tokio::spawn(committing);
+        }
         let ends_committer = EndsCommitter(service.clone());
         let max_connections = config.max_connections;
         Ok(Self { listener, local_addr, max_connections, hub, door, service, committer, ends_committer })

@@ -62,9 +62,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Decides on each transaction in turn, makes those that it accepts durable together, and answers each, in order.
     ///
-    /// It may block for as long as a disk or a network takes: call it from a thread that does nothing else. Calls from
-    /// several threads are taken one after the other.
+    /// It may block for as long as a disk or a network takes, where the engine [says](Store::blocks) so: call it from a
+    /// thread that does nothing else. Calls from several threads are taken one after the other.
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome>;
+
+    /// Whether [`Store::commit`] waits for more than other calls of it, and the processor.
+    fn blocks(&self) -> bool {
+        true
+    }
 
     /// The latest state of a key; `None` where it was never written, or its tombstone is forgotten.
     ///

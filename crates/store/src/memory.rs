@@ -93,6 +93,10 @@ impl Store for MemoryStore {
         self.index.read().head()
     }
 
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut committer = self.committer.lock();
         let committer = &mut *committer;

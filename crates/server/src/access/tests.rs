@@ -562,6 +562,9 @@ async fn a_flood_of_wrong_passwords_does_not_fill_the_log() {
     let (log, _guard) = Log::of_this_thread(tracing::Level::INFO);
     let world = World::new(one_password("secret"));
     for address in 0..100 {
+        // Another test that says the same for the first time, just as this one begins to listen, may have it taken down that
+        // nobody does.
+        tracing::callsite::rebuild_interest_cache();
         world.connect(address).send(&auth(1, "wrong")).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;

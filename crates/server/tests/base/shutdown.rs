@@ -1,6 +1,6 @@
 //! How a server ends: requests in flight are answered, everybody is told, and nothing holds it up for good.
 
-use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
+use crate::support::{Client, Engine, History, TestServer, TestStore, all_encoded, encoded, error, get, put};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -192,19 +192,21 @@ fn connections_that_stay_open_do_not_hold_up_the_end() {
 
 #[test]
 fn a_committer_that_dies_ends_the_server_with_an_error_and_everybody_is_told() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
-    let mut other = server.connected();
-    let mut client = server.connected();
-    client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
-    assert_eq!(other.receive(), put(0, "k", "v", 1));
-    store.panic_on_commit();
-    client.send_bytes(&all_encoded(&[get(2, "k"), put(3, "k", "w", 2), get(4, "k")]));
-    assert_eq!(other.receive_to_end(), [farewell()]);
-    // What became of the write is not known: it is not answered, and nor is what follows.
-    assert_eq!(client.receive_to_end(), [put(2, "k", "v", 1), farewell()]);
-    drop((client, other));
-    assert!(matches!(server.wait(), Err(ServeError::CommitterDied)));
+    // A thread, and a task.
+    for store in [TestStore::new(), TestStore::over(Engine::memory(), History::default())] {
+        let server = TestServer::on(store.clone(), |_| {});
+        let mut other = server.connected();
+        let mut client = server.connected();
+        client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+        assert_eq!(other.receive(), put(0, "k", "v", 1));
+        store.panic_on_commit();
+        client.send_bytes(&all_encoded(&[get(2, "k"), put(3, "k", "w", 2), get(4, "k")]));
+        assert_eq!(other.receive_to_end(), [farewell()]);
+        // What became of the write is not known: it is not answered, and nor is what follows.
+        assert_eq!(client.receive_to_end(), [put(2, "k", "v", 1), farewell()]);
+        drop((client, other));
+        assert!(matches!(server.wait(), Err(ServeError::CommitterDied)));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Lab, Watcher, all_encoded, delete, encoded, error, get, hello, list, mark, on_each_engine, on_each_engine_with,
-    put, put_large, status, txn, unhex, watch,
+    on_each_gated_engine, put, put_large, status, txn, unhex, watch,
 };
 use serde_json::Value;
 use std::time::Duration;
@@ -96,7 +96,7 @@ fn hello_again_cannot_be_applied() {
 
 #[test]
 fn what_was_asked_before_hello_in_one_piece_is_answered_before_it() {
-    on_each_engine(|lab| {
+    on_each_gated_engine(|lab| {
         let mut client = lab.server.connect();
         lab.store.close_gate();
         client.send_bytes(&all_encoded(&[put(1, "k", "v", 1), get(2, "k"), hello(3), delete(4, "k", 2), get(5, "k")]));

@@ -1,7 +1,8 @@
 //! LIST: which keys, in which order, how many. One sentence of the protocol a test.
 
 use crate::support::{
-    Client, Lab, all_encoded, delete, error, list, mark, on_each_engine, on_each_engine_with, put, watch,
+    Client, Lab, all_encoded, delete, error, list, mark, on_each_engine, on_each_engine_with, on_each_gated_engine,
+    put, watch,
 };
 use bytes::Bytes;
 use std::thread;
@@ -113,7 +114,7 @@ fn many_keys_come_whole_and_page_by_page() {
 
 #[test]
 fn a_list_sees_every_earlier_write_of_its_connection_and_no_later_one() {
-    on_each_engine(|lab| {
+    on_each_gated_engine(|lab| {
         let mut client = lab.server.extended();
         lab.store.close_gate();
         client.send_bytes(&all_encoded(&[put(1, "a", "v", 1), put(2, "b", "v", 1), list(3, "", "", 10)]));

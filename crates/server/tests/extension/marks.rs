@@ -1,7 +1,8 @@
 //! MARK: barriers and heartbeats. One sentence of the protocol a test.
 
 use crate::support::{
-    Watcher, all_encoded, delete, encoded, error, get, mark, on_each_engine, on_each_engine_with, put, txn, watch,
+    Watcher, all_encoded, delete, encoded, error, get, mark, on_each_engine, on_each_engine_with, on_each_gated_engine,
+    put, txn, watch,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -38,7 +39,7 @@ fn a_barrier_comes_after_all_that_had_been_committed_when_it_arrived() {
 
 #[test]
 fn a_barrier_does_not_wait_for_what_is_not_committed() {
-    on_each_engine(|lab| {
+    on_each_gated_engine(|lab| {
         let mut client = lab.server.watching("");
         let mut writer = lab.server.extended();
         lab.store.close_gate();

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Client, Lab, Model, Watcher, all_encoded, checks, delete, deletes, error, get, list, mark, on_each_engine,
-    on_each_engine_with, put, puts, told, txn, watch,
+    on_each_engine_with, on_each_gated_engine, put, puts, told, txn, watch,
 };
 use std::collections::BTreeSet;
 use std::thread;
@@ -248,7 +248,7 @@ fn a_large_transaction_is_never_seen_in_half() {
 
 #[test]
 fn own_writes_come_as_tagged_answers_in_their_place() {
-    on_each_engine(|lab| {
+    on_each_gated_engine(|lab| {
         let mut client = lab.server.watching("");
         let mut other = lab.server.extended();
         lab.store.close_gate();

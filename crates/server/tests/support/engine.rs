@@ -67,7 +67,10 @@ pub struct Lab {
 impl Lab {
     /// No heartbeat comes in between, unless `change` sets one.
     pub fn new(engine: Engine, history: History, change: impl FnOnce(&mut Config)) -> Self {
-        let store = TestStore::over(engine, history);
+        Self::of(TestStore::over(engine, history), change)
+    }
+
+    fn of(store: TestStore, change: impl FnOnce(&mut Config)) -> Self {
         let server = TestServer::on(store.clone(), |config| {
             config.heartbeat = NEVER;
             change(config);
@@ -94,13 +97,22 @@ pub fn on_each_engine(test: impl Fn(&Lab)) {
 
 /// Runs a test on a new server of each engine, configured as `change` says.
 pub fn on_each_engine_with(change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
+    on_each(TestStore::over, change, test);
+}
+
+/// Runs a test on a new server of each engine, whose commits may be made to wait.
+pub fn on_each_gated_engine(test: impl Fn(&Lab)) {
+    on_each(TestStore::gated, |_| {}, test);
+}
+
+fn on_each(store: fn(Engine, History) -> TestStore, change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
     let mut config = Config::default();
     change(&mut config);
     // A segment holds any transaction; making it takes its time.
     let is_large = config.limits.max_transaction() > Config::default().limits.max_transaction();
     for engine in [Engine::memory(), if is_large { Engine::large_disk() } else { Engine::disk() }] {
         let _named = Named(engine.name());
-        test(&Lab::new(engine, History::default(), &change));
+        test(&Lab::of(store(engine, History::default()), &change));
     }
 }
 
@@ -141,6 +153,13 @@ impl Store for Engine {
         match self {
             Self::Memory(store) => store.commit(batch),
             Self::Disk(store, _) => store.commit(batch),
+        }
+    }
+
+    fn blocks(&self) -> bool {
+        match self {
+            Self::Memory(store) => store.blocks(),
+            Self::Disk(store, _) => store.blocks(),
         }
     }
 

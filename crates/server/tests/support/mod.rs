@@ -10,7 +10,7 @@ mod store;
 mod tls;
 mod watcher;
 
-pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with};
+pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with, on_each_gated_engine};
 pub use frames::{checks, delete, deletes, hello, list, mark, put_large, puts, status, told, txn, watch};
 pub use history::{History, Model};
 pub use memory::{MIB, Memory};

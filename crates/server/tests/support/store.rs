@@ -17,6 +17,8 @@ pub struct TestStore(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
+    /// Whether commits may be made to wait.
+    blocks: bool,
     gate: Mutex<Gate>,
     changed: Condvar,
     trouble: Mutex<Option<&'static str>>,
@@ -41,13 +43,24 @@ struct Gate {
 
 impl TestStore {
     pub fn new() -> Self {
-        Self::over(Engine::memory(), History::default())
+        Self::gated(Engine::memory(), History::default())
     }
 
-    /// What the engine holds was accepted in this history.
+    /// What the engine holds was accepted in this history. Commits may be made to wait.
+    pub fn gated(engine: Engine, history: History) -> Self {
+        Self::of(engine, history, true)
+    }
+
+    /// What the engine holds was accepted in this history. Commits never wait where the engine's don't: there is no gate.
     pub fn over(engine: Engine, history: History) -> Self {
+        let blocks = engine.blocks();
+        Self::of(engine, history, blocks)
+    }
+
+    fn of(engine: Engine, history: History, blocks: bool) -> Self {
         Self(Arc::new(Inner {
             engine,
+            blocks,
             gate: Mutex::default(),
             changed: Condvar::new(),
             trouble: Mutex::default(),
@@ -65,6 +78,7 @@ impl TestStore {
 
     /// Commits wait from now on.
     pub fn close_gate(&self) {
+        assert!(self.0.blocks, "whoever commits to it must not be made to wait");
         self.0.gate.lock().closed = true;
     }
 
@@ -189,6 +203,10 @@ impl Store for TestStore {
             Some(reason) => batch.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }).collect(),
             None => self.apply(batch),
         }
+    }
+
+    fn blocks(&self) -> bool {
+        self.0.blocks
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
