@@ -1,7 +1,7 @@
 //! The committer: gives what waits to the store, a batch at a time. It is a thread, or a task where no commit blocks.
 
 use crate::bell::Bell;
-use crate::hub::Mailbox;
+use crate::hub::{Hub, Mailbox};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -97,7 +97,7 @@ impl CommitQueue {
 }
 
 /// Commits what waits, batch after batch, until the queue is closed and empty.
-pub(crate) async fn run(store: &impl Store, queue: &CommitQueue) {
+pub(crate) async fn run(store: &impl Store, queue: &CommitQueue, hub: &Hub) {
     while queue.has_some().await {
         // As a task, it comes after those that are ready: what they have is of the same batch.
         yield_now().await;
@@ -108,10 +108,12 @@ pub(crate) async fn run(store: &impl Store, queue: &CommitQueue) {
             transactions.push(transaction);
             mailboxes.push(mailbox);
         }
+        let withheld = hub.withhold();
         let outcomes = store.commit(transactions);
         debug_assert_eq!(outcomes.len(), mailboxes.len(), "one outcome each");
         for (mailbox, outcome) in mailboxes.iter().zip(outcomes) {
             mailbox.deliver(outcome);
         }
+        drop(withheld);
     }
 }

@@ -52,7 +52,26 @@ impl Mailbox {
 pub(crate) struct Hub {
     pub(crate) log: RwLock<RecentLog>,
     mailboxes: Mutex<BTreeMap<ConnId, Arc<Mailbox>>>,
+    /// Whether somebody commits who wakes those who wait for the log.
+    withheld: AtomicBool,
     shutting_down: AtomicBool,
+}
+
+/// As long as it is there, nobody is woken for what comes into the log; then everybody who waits for that.
+pub(crate) struct Withheld<'a> {
+    hub: &'a Hub,
+    /// The head of the log before.
+    before: Revision,
+}
+
+impl Drop for Withheld<'_> {
+    fn drop(&mut self) {
+        self.hub.withheld.store(false, Ordering::SeqCst);
+        // Whoever has added something and woken nobody did so before.
+        if self.hub.log.read().head() != self.before {
+            self.hub.wake_waiting();
+        }
+    }
 }
 
 impl Hub {
@@ -61,6 +80,7 @@ impl Hub {
         let hub = Arc::new(Self {
             log: RwLock::new(RecentLog::new(Revision::ZERO, recent_log)),
             mailboxes: Mutex::default(),
+            withheld: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
         });
         // Held until it is known where the log starts: others may be writing already.
@@ -85,14 +105,27 @@ impl Hub {
         Registration { mailbox, hub: self.clone() }
     }
 
-    /// Adds to the log what was committed, and wakes everybody who waits for it.
+    /// Adds to the log what was committed, and wakes everybody who waits for it, where that is not [withheld](Self::withhold).
     pub(crate) fn append(&self, stretch: Stretch) {
         if stretch.last().is_some() {
             self.log.write().append(stretch);
-            let mailboxes = self.mailboxes.lock();
-            let waiting = mailboxes.values().filter(|mailbox| mailbox.waits_for_log.load(Ordering::Acquire));
-            waiting.for_each(|mailbox| mailbox.bell.ring());
+            if !self.withheld.load(Ordering::SeqCst) {
+                self.wake_waiting();
+            }
         }
+    }
+
+    /// Wakes those who wait for the log only when what this answers is dropped: after those who wrote what comes into it. What
+    /// they are told makes them write again, which goes on while the others are told.
+    pub(crate) fn withhold(&self) -> Withheld<'_> {
+        self.withheld.store(true, Ordering::SeqCst);
+        Withheld { hub: self, before: self.log.read().head() }
+    }
+
+    fn wake_waiting(&self) {
+        let mailboxes = self.mailboxes.lock();
+        let waiting = mailboxes.values().filter(|mailbox| mailbox.waits_for_log.load(Ordering::Acquire));
+        waiting.for_each(|mailbox| mailbox.bell.ring());
     }
 
     /// How many connections there are, and the cursor of the one that is farthest behind.
@@ -127,5 +160,40 @@ pub(crate) struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.hub.mailboxes.lock().remove(&self.mailbox.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+    use syncline_core::{Operation, StretchBuilder, Transaction};
+    use syncline_store::MemoryStore;
+    use syncline_wire::Version;
+
+    fn written(revision: u64) -> Stretch {
+        let operation = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
+        let mut stretch = StretchBuilder::with_capacity(0);
+        stretch.push(Revision::new(revision), &Transaction { origin: None, operations: [operation].into() });
+        stretch.finish()
+    }
+
+    #[test]
+    fn who_waits_for_the_log_is_woken_after_those_who_wrote_and_by_others_at_once() {
+        let hub = Hub::follow(&MemoryStore::new().unwrap(), 1024);
+        let watcher = hub.register(ConnId::new(1));
+        watcher.mailbox.set_waits_for_log(true);
+        let is_woken = || watcher.mailbox.bell.heard(&Context::from_waker(Waker::noop()));
+        hub.append(written(1));
+        assert!(is_woken(), "nobody has withheld it");
+        let withheld = hub.withhold();
+        hub.append(written(2));
+        assert!(!is_woken(), "while it is withheld");
+        drop(withheld);
+        assert!(is_woken(), "when it is not any more");
+        drop(hub.withhold());
+        assert!(!is_woken(), "nothing has come");
+        hub.append(written(3));
+        assert!(is_woken(), "as before");
     }
 }

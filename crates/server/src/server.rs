@@ -136,9 +136,9 @@ impl<S: Store> Server<S> {
             Arc::new(Service { store, queue, room, sending, terms, authenticator, authorize_within, started });
 
         let (ended, committer) = oneshot::channel();
-        let of_committer = service.clone();
+        let (of_committer, followers) = (service.clone(), hub.clone());
         let committing = async move {
-            committer::run(&of_committer.store, &of_committer.queue).await;
+            committer::run(&of_committer.store, &of_committer.queue, &followers).await;
             // The store is closed by who holds it last: not by somebody whom nobody waits for.
             drop(of_committer);
             // Dropped without this where it panics.
