@@ -492,7 +492,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         // Always: TLS has things to say of its own, too, of what was read.
         if let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(context) {
             flushed?;
-            happened |= !self.is_flushed;
+            // Only the end waits for that.
+            happened |= !self.is_flushed && self.connection.is_finished();
             self.is_flushed = true;
         }
         if let Some(beat) = &mut self.beat
@@ -517,21 +518,36 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         let needs_turn = unsent > MUCH || self.page.is_some();
         let has_turn = needs_turn && self.turn.poll(&self.service.sending, context).is_ready();
         let mut happened = has_turn && self.page.is_some();
+        let waits_for_room = !matches!(self.wanted, Input::Wanted { .. }) || self.connection.waits_for_room();
         if unsent > 0
             && (has_turn || unsent <= MUCH)
-            && let Poll::Ready(written) = pin!(self.socket.write_buf(self.connection.output())).poll(context)
+            && let Poll::Ready(written) = self.poll_write_some(context)
         {
             if written? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.is_flushed = false;
-            happened = true;
+            // What is left is written as soon as the socket says that it takes more, so it is asked until it does not.
+            happened |= waits_for_room || !self.connection.output().is_empty();
         }
         if self.page.is_none() && (has_turn || !needs_turn) {
             // What it was for is done, or the socket takes no more.
             self.turn = Turn::None;
         }
         Ok(happened)
+    }
+
+    /// Writes as much as the socket takes.
+    fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let output = self.connection.output();
+        let first = output.chunk();
+        if first.len() < output.remaining() {
+            return pin!(self.socket.write_buf(output)).poll(context);
+        }
+        // One piece is a shorter way for the kernel than a list of one.
+        let written = ready!(Pin::new(&mut self.socket).poll_write(context, first))?;
+        output.advance(written);
+        Poll::Ready(Ok(written))
     }
 
     /// Reads what there is, but not more than this; 0 at the end.

@@ -87,7 +87,8 @@ pub enum Input {
 /// 2. does what it asks for, until it asks for no more ([`poll_effect`](Self::poll_effect)), and hands it the answers;
 /// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
 ///    make it ask for more (2);
-/// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when there is room again;
+/// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when there is room again that it
+///    [waited for](Self::waits_for_room);
 /// 5. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
 /// 6. closes the socket when it [`is_finished`](Self::is_finished).
 ///
@@ -189,6 +190,16 @@ impl Connection {
             || self.requests.front_waiting().is_some()
             || !self.scans.is_empty()
             || self.timeline.owes() > 0
+    }
+
+    /// Whether it goes on when some of its output was written: if not, it need not be asked before something else has happened.
+    pub fn waits_for_room(&self) -> bool {
+        self.closing
+            || self.behind
+            || !self.owes_nothing()
+            || !self.timeline.has_room()
+            || !self.takes_requests()
+            || self.timeline.owes_beat()
     }
 
     /// Whether all is answered and written, and nothing more will come: the socket can be closed.
@@ -470,6 +481,7 @@ impl Connection {
             while self.timeline.has_room() && (self.send_due(|at| at <= position) || self.take_turn(log)) {}
             // What is being read may be older than what the log holds by now.
             let follows = self.timeline.follows_anything()
+                && position < log.head()
                 && !self.behind
                 && self.asked.is_none()
                 && !self.requests.is_reading()

@@ -268,6 +268,11 @@ impl Timeline {
         };
     }
 
+    /// Whether a MARK is to be sent as soon as all is written.
+    pub(super) fn owes_beat(&self) -> bool {
+        self.heartbeat == Heartbeat::Due
+    }
+
     /// Sends the MARKs that are owed, and one behind what has changed.
     pub(super) fn mark(&mut self) {
         if !self.is_settled() {

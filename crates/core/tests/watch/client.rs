@@ -6,7 +6,7 @@ use crate::world::Write;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Limits, Terms};
+use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
 use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, RecentLog, StoreId};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
@@ -61,6 +61,8 @@ pub(crate) struct Client {
     pub(crate) connection: Connection,
     outgoing: BytesMut,
     input: BytesMut,
+    /// Whether its input waits until some of what is in flight is answered.
+    is_paused: bool,
     pub(crate) done: VecDeque<Done>,
     received: BytesMut,
     next_tag: u16,
@@ -85,6 +87,7 @@ impl Client {
             connection: connect(id),
             outgoing: BytesMut::new(),
             input: BytesMut::new(),
+            is_paused: false,
             done: VecDeque::new(),
             received: BytesMut::new(),
             next_tag: 1,
@@ -167,8 +170,13 @@ impl Client {
         let arrived = self.outgoing.split_to(bytes.min(self.outgoing.len()));
         self.input.extend_from_slice(&arrived);
         let before = self.input.len();
-        self.connection.handle_input(&mut self.input);
+        self.is_paused = self.connection.handle_input(&mut self.input) == Input::Paused;
         self.input.len() < before
+    }
+
+    /// Whether it goes on when some of its output was written.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.is_paused || self.connection.waits_for_room()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Effect> {

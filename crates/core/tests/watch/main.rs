@@ -80,6 +80,7 @@ fn at_a_mark_a_watcher_holds_what_the_store_held() {
         "watches resumed",
         "watches begun afresh",
         "barriers",
+        "outputs that nothing waited for",
         "lists",
         "listed keys",
         "own writes",

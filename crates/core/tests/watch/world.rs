@@ -2,8 +2,8 @@
 
 use crate::client::{Ask, Client, Done, next};
 use crate::history::History;
-use crate::support::{Counts, add};
-use bytes::Bytes;
+use crate::support::{Counts, add, count};
+use bytes::{Buf, Bytes};
 use pollster::block_on;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -250,9 +250,30 @@ impl World {
         acted |= self.work(client, usize::MAX);
         acted |= self.commit(usize::MAX);
         acted |= self.hand(client, usize::MAX);
-        self.clients[client].show(&self.logs.lock().unwrap().recent);
-        acted |= self.work(client, usize::MAX);
-        acted | self.take(client, usize::MAX)
+        acted |= self.settle(client);
+        let waits_for_room = self.clients[client].waits_for_room();
+        let took = self.take(client, usize::MAX);
+        if took && !waits_for_room {
+            assert!(!self.settle(client), "it goes on when its output was written, and has not said so");
+            count(&mut self.clients[client].counts, "outputs that nothing waited for", 1);
+        }
+        acted | took
+    }
+
+    /// Does what a connection wants done, until it wants no more; answers whether that was anything.
+    fn settle(&mut self, client: usize) -> bool {
+        let mut acted = false;
+        loop {
+            let unsent = self.clients[client].connection.output().remaining();
+            let mut again = self.clients[client].deliver(0);
+            self.clients[client].show(&self.logs.lock().unwrap().recent);
+            again |= self.work(client, usize::MAX);
+            again |= self.clients[client].connection.output().remaining() > unsent;
+            acted |= again;
+            if !again {
+                return acted;
+            }
+        }
     }
 
     fn drain(&mut self) {
