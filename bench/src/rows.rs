@@ -57,6 +57,12 @@ const fn fanout(id: &'static str, watchers: usize, rate: Option<u32>, contenders
     Run { id, setting: Setting::Durable, work: Workload::Fanout { watchers, depth: 64, rate }, contenders }
 }
 
+/// Where nobody makes anything durable: a message that Redis only publishes is not even stored.
+const fn fanout_memory(id: &'static str, watchers: usize) -> Run {
+    let work = Workload::Fanout { watchers, depth: 64, rate: None };
+    Run { id, setting: Setting::Memory, work, contenders: &[Syncline, SynclineBase, Redis, RedisPubSub] }
+}
+
 const fn idle(id: &'static str, watching: bool) -> Run {
     let work = Workload::Idle { connections: 2000, watching };
     Run { id, setting: Setting::Fresh, work, contenders: &[Syncline, SynclineTls, Redis, Nats, Etcd] }
@@ -82,6 +88,9 @@ pub(crate) const RUNS: &[Run] = &[
     fanout("unpaced-10", 10, None, FOLLOWED),
     fanout("unpaced-100", 100, None, FOLLOWED),
     fanout("unpaced-1000", 1000, None, FOLLOWED),
+    fanout_memory("unpaced-10-memory", 10),
+    fanout_memory("unpaced-100-memory", 100),
+    fanout_memory("unpaced-1000-memory", 1000),
     idle("idle", false),
     idle("idle-watching", true),
     Run {
@@ -154,6 +163,9 @@ pub(crate) const ROWS: &[Row] = &[
         "fan-out, 64 puts in flight, 1,000 watchers, deliveries",
         &[(Syncline, Goal::Redis(2.0)), (SynclineBase, Goal::Redis(2.0))],
     ),
+    more("unpaced-10-memory", "fan-out, not durable, 64 puts in flight, 10 watchers, deliveries", &[]),
+    more("unpaced-100-memory", "fan-out, not durable, 64 puts in flight, 100 watchers, deliveries", &[]),
+    more("unpaced-1000-memory", "fan-out, not durable, 64 puts in flight, 1,000 watchers, deliveries", &[]),
     less("idle", "bytes_each", "memory per idle connection", Unit::Bytes, IDLE),
     less("idle-watching", "bytes_each", "memory per idle connection that watches", Unit::Bytes, IDLE),
     less("start", "bytes_each", "memory per key, 1 million keys", Unit::Bytes, &[(Syncline, Goal::Figure(200.0))]),
