@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use support::syncline;
 use syncline_server::{Hash, Users};
 use tempfile::TempDir;
@@ -64,26 +65,47 @@ fn an_entry_for_a_file_of_users_gives_no_rights_by_itself() {
     }
 }
 
-/// Types lines at the prompts of a command in a terminal; answers all that the screen shows.
+/// Types lines at the prompts of a command in a terminal, when it shows no more what is typed; answers all that the screen
+/// shows.
 fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     let mut child = Command::new("script")
-        .args(["-qec", &format!("{} {command}", support::SYNCLINE), "/dev/null"])
+        .args(["-qec", &format!("tty; {} {command}", support::SYNCLINE), "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut shown, mut byte) = (String::new(), [0]);
-    for (prompt, line) in lines {
-        while !shown.ends_with(prompt) {
+    let mut show_until = |shown: &mut String, end: &str| {
+        while !shown.ends_with(end) {
             assert_ne!(screen.read(&mut byte).unwrap(), 0, "{shown}");
             shown.push(char::from(byte[0]));
         }
+    };
+    show_until(&mut shown, "\n");
+    let terminal = shown.trim_end().to_owned();
+    for (prompt, line) in lines {
+        show_until(&mut shown, prompt);
+        // The prompt is there a moment before.
+        wait_until_silent(&terminal);
         writeln!(keyboard, "{line}").unwrap();
     }
     screen.read_to_string(&mut shown).unwrap();
     child.wait().unwrap();
     shown
+}
+
+/// Waits until a terminal is set to show nothing of what is typed.
+fn wait_until_silent(terminal: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        let settings = Command::new("stty").args(["-a", "-F", terminal]).output().unwrap();
+        assert!(settings.status.success(), "{settings:?}");
+        if String::from_utf8(settings.stdout).unwrap().split_whitespace().any(|word| word == "-echo") {
+            return;
+        }
+    }
+    panic!("{terminal} still shows what is typed");
 }
 
 #[test]
