@@ -236,8 +236,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         for outcome in self.registration.mailbox.take() {
             self.connection.handle_outcome(outcome);
         }
-        // Ends: each round takes input or does what an earlier one has asked for, and both are bounded, for nothing is
-        // written meanwhile.
+        // Ends: each round but the last takes input or does what an earlier one has asked for, and both are bounded, for
+        // nothing is written meanwhile.
         loop {
             let before = self.input.len();
             self.wanted = self.connection.handle_input(&mut self.input);
@@ -248,12 +248,13 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
             self.show_log();
             // After the log: whoever has fallen behind it asks the store.
-            let acted = self.act().await | self.read_page().await;
+            let acted = self.act().await;
+            let has_page = self.read_page().await;
             self.announce();
             if self.abandoned {
                 return;
             }
-            if acted || self.input.len() != before {
+            if has_page || ((acted || self.input.len() != before) && self.goes_on()) {
                 continue;
             }
             let mailbox = &self.registration.mailbox;
@@ -277,6 +278,11 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
         }
+    }
+
+    /// Whether the connection may have more to say now that requests of it were done, or some of its output was written.
+    fn goes_on(&self) -> bool {
+        !matches!(self.wanted, Input::Wanted { .. }) || self.connection.goes_on()
     }
 
     /// Shows the connection the log, where it still may see it.
@@ -518,7 +524,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         let needs_turn = unsent > MUCH || self.page.is_some();
         let has_turn = needs_turn && self.turn.poll(&self.service.sending, context).is_ready();
         let mut happened = has_turn && self.page.is_some();
-        let waits_for_room = !matches!(self.wanted, Input::Wanted { .. }) || self.connection.waits_for_room();
+        let goes_on = self.goes_on();
         if unsent > 0
             && (has_turn || unsent <= MUCH)
             && let Poll::Ready(written) = self.poll_write_some(context)
@@ -528,7 +534,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
             self.is_flushed = false;
             // What is left is written as soon as the socket says that it takes more, so it is asked until it does not.
-            happened |= waits_for_room || !self.connection.output().is_empty();
+            happened |= goes_on || !self.connection.output().is_empty();
         }
         if self.page.is_none() && (has_turn || !needs_turn) {
             // What it was for is done, or the socket takes no more.

@@ -87,8 +87,8 @@ pub enum Input {
 /// 2. does what it asks for, until it asks for no more ([`poll_effect`](Self::poll_effect)), and hands it the answers;
 /// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
 ///    make it ask for more (2);
-/// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when there is room again that it
-///    [waited for](Self::waits_for_room);
+/// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when some of that was written, if the connection
+///    [goes on](Self::goes_on) then;
 /// 5. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
 /// 6. closes the socket when it [`is_finished`](Self::is_finished).
 ///
@@ -192,8 +192,9 @@ impl Connection {
             || self.timeline.owes() > 0
     }
 
-    /// Whether it goes on when some of its output was written: if not, it need not be asked before something else has happened.
-    pub fn waits_for_room(&self) -> bool {
+    /// Whether it goes on when reads were answered or some of its output was written: if not, it need be neither shown the log
+    /// nor asked what it wants before something else has happened.
+    pub fn goes_on(&self) -> bool {
         self.closing
             || self.behind
             || !self.owes_nothing()
@@ -361,7 +362,7 @@ impl Connection {
         };
         let right = verdict.is_some();
         self.session = Session::judged(guesses, verdict);
-        self.requests.answer(|request| match request {
+        self.answer(|request| match request {
             Request::Auth(Auth { tag, .. }) if right => Ok(Answer::now(Message::auth(tag, ""))),
             Request::Auth(Auth { tag, .. }) => Ok(Answer::now(Message::error(tag, text::BAD_PASSWORD))),
             other => Err(other),
@@ -380,7 +381,7 @@ impl Connection {
         if let Outcome::Unknown { reason } = &outcome {
             return self.abandon(reason);
         }
-        self.requests.answer(|request| match (request, outcome) {
+        self.answer(|request| match (request, outcome) {
             (Request::Write(write), Outcome::Accepted { revision }) => {
                 Ok(Answer { reply: Reply::Own(write), at: revision })
             }
@@ -399,9 +400,12 @@ impl Connection {
             return;
         }
         let dialect = self.timeline.dialect();
-        self.requests.answer(|request| match request {
+        self.answer(|request| match request {
             Request::Read(Read::Get(Get { tag, key })) => Ok(match entry {
-                Ok(Some(entry)) => Answer::at(told(dialect, tag, &entry), entry.revision),
+                Ok(Some(entry)) => {
+                    let at = entry.revision;
+                    Answer::at(told(dialect, tag, entry), at)
+                }
                 Ok(None) => Answer::now(Message::error(tag, text::not_found(&key))),
                 Err(reason) => Answer::now(Message::error(tag, text::unavailable(&reason))),
             }),
@@ -409,12 +413,21 @@ impl Connection {
         });
     }
 
+    /// Answers the earliest request that was given out, and sends the answer if it is its turn.
+    fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
+        let timeline = &self.timeline;
+        let is_due = |answer: &Answer| timeline.has_room() && answer.at <= timeline.position();
+        if let Some(answer) = self.requests.answer(is_due, answer) {
+            self.send(&answer);
+        }
+    }
+
     /// How the server is: the answer to the earliest unanswered [`Effect::Status`].
     pub fn handle_status(&mut self, status: impl Into<Bytes>) {
         if self.was_abandoned() {
             return;
         }
-        self.requests.answer(|request| match request {
+        self.answer(|request| match request {
             Request::Read(Read::Status(tag)) => Ok(Answer::now(Message::status(tag, status))),
             other => Err(other),
         });
@@ -659,14 +672,14 @@ impl Connection {
 }
 
 /// What a GET is told of a key that is there, or was.
-fn told(dialect: Dialect, tag: Tag, entry: &Entry) -> Message {
+fn told(dialect: Dialect, tag: Tag, entry: Entry) -> Message {
     let Entry { key, value, version, .. } = entry;
     match (dialect, value) {
-        (Dialect::Base, None) => Message::error(tag, text::deleted(key, *version)),
-        (Dialect::Base, Some(value)) if is_large(key, value) => {
+        (Dialect::Base, None) => Message::error(tag, text::deleted(&key, version)),
+        (Dialect::Base, Some(value)) if is_large(&key, &value) => {
             Message::error(tag, text::entry_too_large(key.len() + value.len(), Limits::MAX_PUT))
         }
-        (Dialect::Extended, None) => Message::delete(tag, key.clone(), *version),
-        (Dialect::Base | Dialect::Extended, Some(value)) => Message::write(tag, key.clone(), value.clone(), *version),
+        (Dialect::Extended, None) => Message::delete(tag, key, version),
+        (Dialect::Base | Dialect::Extended, Some(value)) => Message::write(tag, key, value, version),
     }
 }

@@ -246,13 +246,19 @@ impl Requests {
         self.reading = 0;
     }
 
-    /// Answers the earliest request that was given out; `answer` hands it back where it is no answer to such a one.
-    pub(super) fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
+    /// Answers the earliest request that was given out; `answer` hands it back where it is no answer to such a one. An answer
+    /// that nothing stands before, and that `is_due` says to be, is not kept, but returned, to be sent.
+    pub(super) fn answer(
+        &mut self,
+        is_due: impl FnOnce(&Answer) -> bool,
+        answer: impl FnOnce(Request) -> Result<Answer, Request>,
+    ) -> Option<Answer> {
         while self.decided < self.started && matches!(self.queue.get(self.decided), Some(Request::Answered(_))) {
             self.decided += 1;
         }
         let Some(place) = self.queue.get_mut(self.decided).filter(|_| self.decided < self.started) else {
-            return debug_assert!(false, "an answer to what was not asked");
+            debug_assert!(false, "an answer to what was not asked");
+            return None;
         };
         let asked = place.bytes();
         let (writes, reads) = match place {
@@ -263,12 +269,17 @@ impl Requests {
         let nothing = Request::Read(Read::Status(Tag::BROADCAST));
         match answer(std::mem::replace(place, nothing)) {
             Ok(answer) => {
-                let bytes = answer.reply.bytes();
-                *place = Request::Answered(answer);
-                self.bytes = self.bytes + bytes - asked;
-                self.answer_bytes += bytes;
+                self.bytes -= asked;
                 self.writing -= writes;
                 self.reading -= reads;
+                if self.decided == 0 && is_due(&answer) {
+                    self.pop();
+                    return Some(answer);
+                }
+                let bytes = answer.reply.bytes();
+                *place = Request::Answered(answer);
+                self.bytes += bytes;
+                self.answer_bytes += bytes;
                 self.decided += 1;
             }
             Err(request) => {
@@ -276,6 +287,7 @@ impl Requests {
                 debug_assert!(false, "the answer of a read to a write, or the other way round");
             }
         }
+        None
     }
 
     /// The answer at the front, if the request there has one.

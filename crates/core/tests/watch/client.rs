@@ -174,9 +174,9 @@ impl Client {
         self.input.len() < before
     }
 
-    /// Whether it goes on when some of its output was written.
-    pub(crate) fn waits_for_room(&self) -> bool {
-        self.is_paused || self.connection.waits_for_room()
+    /// Whether it goes on when reads were answered, or some of its output was written.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.is_paused || self.connection.goes_on()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Effect> {

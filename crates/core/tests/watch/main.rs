@@ -64,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => client().prop_map(|client| Step::Beat { client }),
         1 => client().prop_map(|client| Step::Reconnect { client }),
         2 => client().prop_map(|client| Step::Serve { client }),
+        2 => (client(), key()).prop_map(|(client, key)| Step::Read { client, key }),
     ]
 }
 
@@ -81,6 +82,7 @@ fn at_a_mark_a_watcher_holds_what_the_store_held() {
         "watches begun afresh",
         "barriers",
         "outputs that nothing waited for",
+        "reads that nothing waited for",
         "lists",
         "listed keys",
         "own writes",

@@ -51,6 +51,8 @@ pub(crate) enum Step {
     Reconnect { client: usize },
     /// A prompt driver, and a client that reads all.
     Serve { client: usize },
+    /// The same, until nothing is left to do, and then of one that asks for a key.
+    Read { client: usize, key: &'static str },
 }
 
 struct Logs {
@@ -143,6 +145,11 @@ impl World {
                 self.clients[client].reconnect(id, head);
             }
             Step::Serve { client } => drop(self.serve(client)),
+            Step::Read { client, key } => {
+                assert!((0..100_000).any(|_| !self.serve(client)), "there is no end of it");
+                self.ask(client, &Ask::Get(key));
+                self.serve(client);
+            }
         }
     }
 
@@ -246,14 +253,24 @@ impl World {
 
     /// All that can be done for one client, once; answers whether that was anything.
     fn serve(&mut self, client: usize) -> bool {
-        let mut acted = self.clients[client].deliver(usize::MAX);
+        let mut acted = self.hand(client, usize::MAX);
+        acted |= self.clients[client].deliver(usize::MAX);
+        self.clients[client].show(&self.logs.lock().unwrap().recent);
         acted |= self.work(client, usize::MAX);
+        let reads = &self.clients[client].done;
+        if !reads.is_empty() && reads.iter().all(|done| matches!(done, Done::Entry(_))) {
+            self.hand(client, usize::MAX);
+            if !self.clients[client].goes_on() {
+                assert!(!self.settle(client), "it goes on when its reads were answered, and has not said so");
+                count(&mut self.clients[client].counts, "reads that nothing waited for", 1);
+            }
+        }
         acted |= self.commit(usize::MAX);
         acted |= self.hand(client, usize::MAX);
         acted |= self.settle(client);
-        let waits_for_room = self.clients[client].waits_for_room();
+        let goes_on = self.clients[client].goes_on();
         let took = self.take(client, usize::MAX);
-        if took && !waits_for_room {
+        if took && !goes_on {
             assert!(!self.settle(client), "it goes on when its output was written, and has not said so");
             count(&mut self.clients[client].counts, "outputs that nothing waited for", 1);
         }
