@@ -379,19 +379,25 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                         break;
                     }
                 }
-                Effect::Read { key } => {
-                    // Many are found sooner together.
-                    let mut keys = vec![key];
-                    while keys.len() < TURN
-                        && let Some(key) = self.connection.poll_read()
-                    {
-                        keys.push(key);
+                Effect::Read { key } => match self.connection.poll_read() {
+                    None => {
+                        let Some(entry) = self.still_granted(service.store.get(&key)).await else { break };
+                        self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                     }
-                    done += keys.len() - 1;
-                    let entries = service.store.get_all(&keys, READ_TOGETHER);
-                    let Some(entries) = self.still_granted(entries).await else { break };
-                    self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
-                }
+                    // Many are found sooner together.
+                    Some(second) => {
+                        let mut keys = vec![key, second];
+                        while keys.len() < TURN
+                            && let Some(key) = self.connection.poll_read()
+                        {
+                            keys.push(key);
+                        }
+                        done += keys.len() - 1;
+                        let entries = service.store.get_all(&keys, READ_TOGETHER);
+                        let Some(entries) = self.still_granted(entries).await else { break };
+                        self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
+                    }
+                },
                 page @ (Effect::Changes { .. } | Effect::Keys { .. }) => self.page = Some(page),
                 Effect::Status => {
                     let status = status::tell(service, &self.registration.hub);
@@ -512,9 +518,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             return Poll::Ready(Ok(()));
         }
         // What is to be sent soon is not copied before.
-        if !self.turn.waits() || self.connection.output().remaining() <= MUCH {
-            self.connection.output().shrink();
-        }
+        let shrinks_output = !self.turn.waits() || self.connection.output().remaining() <= MUCH;
+        self.connection.shrink(shrinks_output);
         Poll::Pending
     }
 

@@ -258,7 +258,7 @@ impl Server {
         let output = connection.output();
         let written = output.remaining();
         output.advance(written);
-        output.shrink();
+        connection.shrink(true);
         written
     }
 

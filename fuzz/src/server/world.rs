@@ -181,7 +181,7 @@ impl World {
                 }
                 1 => self.abandon(),
                 2 => self.end(),
-                3..8 => self.connection.output().shrink(),
+                3..8 => self.connection.shrink(true),
                 _ => self.feed(),
             },
         }

@@ -89,8 +89,9 @@ pub enum Input {
 ///    make it ask for more (2);
 /// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when some of that was written, if the connection
 ///    [goes on](Self::goes_on) then;
-/// 5. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
-/// 6. closes the socket when it [`is_finished`](Self::is_finished).
+/// 5. where it waits for anything, has it [keep little memory](Self::shrink) meanwhile;
+/// 6. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
+/// 7. closes the socket when it [`is_finished`](Self::is_finished).
 ///
 /// # The order
 /// All that a connection is sent is one timeline. Its position is a revision: everything up to there was sent. A
@@ -163,6 +164,15 @@ impl Connection {
     /// What is to be written. Whatever is taken from it makes room for more.
     pub const fn output(&mut self) -> &mut Output {
         self.timeline.output()
+    }
+
+    /// Keeps no more memory than it needs, for when its driver waits: requests that are not answered share none with what they
+    /// were read from, and where `shrinks_output`, the output [shrinks](Output::shrink), too: not where all of it is to be written soon.
+    pub fn shrink(&mut self, shrinks_output: bool) {
+        self.requests.detach();
+        if shrinks_output {
+            self.timeline.output().shrink();
+        }
     }
 
     /// Up to where it was sent what it follows, as far as its output was written; `None` where it follows nothing.
@@ -626,7 +636,7 @@ impl Connection {
             _ if !is_base && !self.hello => return Err(text::before_hello(kind)),
             Message::Get(get) => {
                 check_key(&get.key, limits)?;
-                Request::get(get)
+                Request::Read(Read::Get(get))
             }
             Message::Put(put) => Request::Write(Write::put(put, limits)?),
             Message::PutLarge(put) => Request::Write(Write::put_large(put, limits)?),

@@ -87,11 +87,6 @@ pub(super) enum AtFront {
 }
 
 impl Request {
-    /// A GET that shares no memory with what it was read from.
-    pub(super) fn get(Get { tag, key }: Get) -> Self {
-        Self::Read(Read::Get(Get { tag, key: copied(&key) }))
-    }
-
     /// A WATCH that shares no memory with what it was read from.
     pub(super) fn watch(Watch { tag, prefix, since }: Watch) -> Self {
         Self::AtFront(AtFront::Watch(Watch { tag, prefix: copied(&prefix), since }))
@@ -100,6 +95,13 @@ impl Request {
     /// A LIST that shares no memory with what it was read from.
     pub(super) fn list(List { tag, prefix, after, limit }: List) -> Self {
         Self::AtFront(AtFront::List(List { tag, prefix: copied(&prefix), after: copied(&after), limit }))
+    }
+
+    /// Shares no memory with what it was read from, from now on. Others than GETs never do.
+    fn detach(&mut self) {
+        if let Self::Read(Read::Get(get)) = self {
+            get.key = copied(&get.key);
+        }
     }
 
     /// What it counts as until it is answered.
@@ -133,6 +135,8 @@ pub(super) struct Requests {
     started: usize,
     /// How many, from the front, are known to be answered.
     decided: usize,
+    /// How many, from the front, share no memory with what they were read from.
+    detached: usize,
     /// Writes given out and undecided.
     writing: usize,
     /// Reads given out and not answered.
@@ -239,6 +243,12 @@ impl Requests {
         }
     }
 
+    /// What is there shares no memory with what it was read from, from now on.
+    pub(super) fn detach(&mut self) {
+        self.queue.iter_mut().skip(self.detached).for_each(Request::detach);
+        self.detached = self.queue.len();
+    }
+
     /// What was given out and is not answered is to be given out again: it was not done. Only reads are given out.
     pub(super) fn take_back(&mut self) {
         debug_assert!(self.writing == 0, "writes can't be taken back");
@@ -330,6 +340,7 @@ impl Requests {
         self.bytes -= request.bytes();
         self.started = self.started.saturating_sub(1);
         self.decided = self.decided.saturating_sub(1);
+        self.detached = self.detached.saturating_sub(1);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }

@@ -1,11 +1,11 @@
 //! What one connection may ask for, and may make the server hold.
 
 use crate::support::{
-    ALL_TAKEN, History, OTHER, OUTPUT_ROOM, Peer, accepted, commit, entry, error, get, put, put_bytes, read,
+    ALL_TAKEN, History, OTHER, OUTPUT_ROOM, Peer, accepted, commit, entry, error, get, put, put_bytes, read, watch,
 };
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use syncline_core::server::{Input, Limits};
-use syncline_wire::{MAX_STRING_LENGTH, Message, Put, Revision, Tag};
+use syncline_wire::{MAX_STRING_LENGTH, Message, Put, Revision, Tag, TxnOperation, Version};
 
 #[test]
 fn what_is_over_a_limit_is_refused_and_the_connection_stays() {
@@ -94,6 +94,37 @@ fn at_the_most_bytes_in_flight_it_is_not_read_from() {
     assert_eq!(peer.sent(), requests[..2]);
     assert_eq!(peer.go_on(), Input::Paused);
     assert_eq!(peer.effects().len(), 2);
+}
+
+#[test]
+fn what_waits_shares_no_memory_with_what_it_was_read_from() {
+    let history = History::new();
+    let mut peer = Peer::extended(&history);
+    let large = Message::put_large(Tag::new(5), "large", vec![b'v'; Limits::MAX_PUT], Version::new(1));
+    let check = TxnOperation::Check { key: "k".into(), version: Version::new(1) };
+    let requests = [
+        put(1, "k", "v", 1),
+        get(2, "k"),
+        get(3, "k"),
+        Message::delete(Tag::new(4), "k", Version::new(2)),
+        large,
+        Message::txn(Tag::new(6), vec![check]),
+        watch(7, "k", 0),
+        Message::list(Tag::new(8), "k", "after", 1),
+    ];
+    for request in requests {
+        let mut input = BytesMut::new();
+        request.encode(&mut input).unwrap();
+        let length = input.len();
+        assert_eq!(peer.connection.handle_input(&mut input), ALL_TAKEN);
+        let is_kept = !input.try_reclaim(length);
+        assert_eq!(is_kept, matches!(request, Message::Get(_)), "{request:?}: until its driver waits");
+        peer.connection.shrink(true);
+        assert!(input.try_reclaim(length), "{request:?}");
+    }
+    assert_eq!(peer.effects(), [commit("k", "v", 1)]);
+    peer.connection.handle_outcome(accepted(Revision::new(10)));
+    assert_eq!(peer.effects(), [read("k"), read("k")], "they are as they were");
 }
 
 #[test]
@@ -200,7 +231,7 @@ fn a_get_is_not_stuck_for_room_that_only_answers_behind_it_take() {
 fn the_largest_frame_is_waited_for() {
     let history = History::new();
     let mut peer = Peer::following(&history);
-    let mut frame = bytes::BytesMut::new();
+    let mut frame = BytesMut::new();
     put(1, "key", vec![b'v'; MAX_STRING_LENGTH], 1).encode(&mut frame).unwrap();
     // The lengths are known; that a version follows is seen when it is missing.
     let expected = put_bytes("key", MAX_STRING_LENGTH) - 8;

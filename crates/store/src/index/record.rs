@@ -17,7 +17,6 @@
 
 use bytes::Bytes;
 use std::fmt::{self, Debug, Formatter};
-use std::iter;
 use syncline_core::{Entry, Operation};
 use syncline_wire::{Revision, Version};
 use triomphe::ThinArc;
@@ -142,8 +141,9 @@ impl Record {
         self.0.slice.len() - self.place_of_key().0
     }
 
+    /// The entry; it shares the memory of the record.
     pub(crate) fn entry(&self) -> Entry {
-        self.entry_of(&mut Self::all_bytes(iter::once(self)))
+        self.entry_of(&mut Bytes::from_owner(KeyAndValue(self.clone())))
     }
 
     /// The entries of records, in their order. Keys and values are parts of one allocation.
@@ -217,6 +217,15 @@ impl Record {
     fn short_number(&self, place: usize) -> u32 {
         let bytes = self.0.slice.get(place..).and_then(<[u8]>::first_chunk);
         bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+}
+
+/// What holds the bytes of an entry.
+struct KeyAndValue(Record);
+
+impl AsRef<[u8]> for KeyAndValue {
+    fn as_ref(&self) -> &[u8] {
+        self.0.key_and_value()
     }
 }
 
