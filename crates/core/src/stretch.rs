@@ -181,6 +181,8 @@ impl Gathered {
         self.ends.push(self.bytes.len());
         match &mut self.common_prefix {
             None => self.common_prefix = Some(Bytes::copy_from_slice(key)),
+            // Mostly: what they have in common is soon known.
+            Some(prefix) if key.starts_with(prefix) => {}
             Some(prefix) => {
                 let length = prefix.iter().zip(key).take_while(|(a, b)| a == b).count();
                 prefix.truncate(length);
@@ -195,10 +197,16 @@ impl Gathered {
 }
 
 impl StretchBuilder {
-    /// An empty stretch, with room for the frames of so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        let extended = Gathered { bytes: BytesMut::with_capacity(bytes), ..Gathered::default() };
-        Self { commits: Vec::new(), extended, base: None }
+    /// An empty stretch, with room for what a batch may write.
+    pub fn with_room_for(batch: &[Transaction]) -> Self {
+        let operations = batch.iter().map(|transaction| transaction.operations.len()).sum();
+        let bytes = batch.iter().map(Transaction::bytes).sum::<usize>() + operations * Put::OVERHEAD;
+        let extended = Gathered {
+            bytes: BytesMut::with_capacity(bytes),
+            ends: Vec::with_capacity(operations),
+            common_prefix: None,
+        };
+        Self { commits: Vec::with_capacity(batch.len()), extended, base: None }
     }
 
     /// Adds an accepted transaction. Revisions only grow.

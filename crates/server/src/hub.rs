@@ -173,7 +173,7 @@ mod tests {
 
     fn written(revision: u64) -> Stretch {
         let operation = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
-        let mut stretch = StretchBuilder::with_capacity(0);
+        let mut stretch = StretchBuilder::default();
         stretch.push(Revision::new(revision), &Transaction { origin: None, operations: [operation].into() });
         stretch.finish()
     }

@@ -101,7 +101,7 @@ impl Store for MemoryStore {
         let mut committer = self.committer.lock();
         let committer = &mut *committer;
         committer.time = committer.time.max((committer.clock)());
-        let mut stretch = StretchBuilder::with_capacity(batch.iter().map(Transaction::bytes).sum());
+        let mut stretch = StretchBuilder::with_room_for(&batch);
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
         committer.sweep(&mut index, SWEPT * batch.len());

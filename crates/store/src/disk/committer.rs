@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
 use syncline_core::{Outcome, Stretch, StretchBuilder, Transaction};
-use syncline_wire::{Put, Revision};
+use syncline_wire::Revision;
 
 /// A batch is written as records of this many bytes, or as many as a segment holds. A larger transaction is a record of
 /// its own.
@@ -91,8 +91,7 @@ impl<F: Files> Committer<F> {
     /// Decides on each transaction against the index, and those before it.
     fn decide(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Decided {
         let mut records = Vec::with_capacity(part.len());
-        let frames = part.iter().map(|t| t.bytes() + t.operations.len() * Put::OVERHEAD).sum();
-        let mut stretch = StretchBuilder::with_capacity(frames);
+        let mut stretch = StretchBuilder::with_room_for(part);
         let before = index.head();
         let mut last = before;
         self.encoder.clear();
