@@ -41,9 +41,10 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 
-/// How much a connection has done before others have their turn: else one that asks for much at once, over and over, would
-/// make all others wait for all of it.
+/// How much a connection has done before that is sent, and others have their turn: else one that asks for much at once, over and
+/// over, would make all others wait for all of it, and its client, too. The first turn is shorter: the client goes on sooner.
 const TURN: usize = 64;
+pub(crate) const FIRST_TURN: usize = 32;
 
 /// How much is read of a connection before others have their turn, for the same reason.
 const TURN_BYTES: usize = READ_SIZE;
@@ -151,6 +152,7 @@ where
         page: None,
         turned_away: None,
         unannounced: false,
+        has_more: false,
         ended: false,
         abandoned: false,
         beat: None,
@@ -172,6 +174,7 @@ where
         if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
             farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         }
+        let has_more = driver.has_more;
         if driver.came >= TURN_BYTES {
             driver.came = 0;
             driver.turn.give_back();
@@ -191,6 +194,11 @@ where
                     farewell = Some(Instant::now() + LINGER);
                 }
             },
+        }
+        if has_more {
+            // What was done is on its way while others have their turn.
+            driver.turn.give_back();
+            yield_now().await;
         }
     }
     linger(driver.socket).await
@@ -222,6 +230,8 @@ struct Driver<'a, S, IO> {
     turned_away: Option<Transaction>,
     /// Whether the commit queue was given something that it does not know to be there yet.
     unannounced: bool,
+    /// Whether its turn ended before it had done all.
+    has_more: bool,
     /// Whether the peer has ended its side.
     ended: bool,
     /// Whether nothing but what is left of the output still is for the peer.
@@ -253,6 +263,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.announce();
             if self.abandoned {
                 return;
+            }
+            if self.has_more {
+                break;
             }
             if has_page || ((acted || self.input.len() != before) && self.goes_on()) {
                 continue;
@@ -323,7 +336,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Ends the connection at once: from here on it is only written.
     fn abandon(&mut self, reason: &str) {
         self.connection.abandon(reason);
-        self.abandoned = true;
+        (self.abandoned, self.has_more) = (true, false);
         self.wanted = Input::Closed;
         (self.turned_away, self.verification, self.page) = (None, None, None);
         (self.input, self.room) = (BytesMut::new(), Room::Own);
@@ -354,25 +367,22 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.abandon(&reason);
     }
 
-    /// Does what the connection asks for, and answers whether that was anything.
+    /// Does what the connection asks for, and answers whether it may be answered by now.
     async fn act(&mut self) -> bool {
+        let turn = if take(&mut self.has_more) { TURN } else { FIRST_TURN };
         if let Some(transaction) = self.turned_away.take()
             && !self.submit(transaction)
         {
             return false;
         }
         let service = self.service;
-        let (mut done, mut turn) = (0, TURN);
+        let mut done = 0;
         while !self.has_lost_rights()
+            && done < turn
             && let Some(effect) = self.connection.poll_effect()
         {
-            done += 1;
-            if done >= turn {
-                turn = done + TURN;
-                self.announce();
-                self.turn.give_back();
-                yield_now().await;
-            }
+            // Transactions go to the committer together: there are no more of them than of requests in flight.
+            done += usize::from(!matches!(effect, Effect::Commit { .. }));
             match effect {
                 Effect::Commit { transaction } => {
                     if !self.submit(transaction) {
@@ -387,12 +397,13 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     // Many are found sooner together.
                     Some(second) => {
                         let mut keys = vec![key, second];
-                        while keys.len() < TURN
+                        done += 1;
+                        while done < turn
                             && let Some(key) = self.connection.poll_read()
                         {
                             keys.push(key);
+                            done += 1;
                         }
-                        done += keys.len() - 1;
                         let entries = service.store.get_all(&keys, READ_TOGETHER);
                         let Some(entries) = self.still_granted(entries).await else { break };
                         self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
@@ -410,6 +421,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
             }
         }
+        self.has_more = done >= turn && !self.abandoned && self.goes_on();
         done > 0
     }
 
@@ -476,7 +488,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 
     /// Waits until the bell rings, or the socket has taken or given something.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut happened = self.registration.mailbox.bell.heard(context);
+        let mut happened = self.has_more | self.registration.mailbox.bell.heard(context);
         happened |= self.poll_write(context)?;
         if let Some(verification) = &mut self.verification
             && let Poll::Ready(judgement) = verification.as_mut().poll(context)
@@ -601,7 +613,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
                 Some(STRANGERS_READ_SIZE.saturating_sub(there).max(1))
             }
-            _ if self.ended || self.turned_away.is_some() => None,
+            _ if self.ended || self.has_more || self.turned_away.is_some() => None,
             Input::Wanted { expected } => match self.room {
                 Room::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
                 Room::Own | Room::Waits { .. } => None,

@@ -1,14 +1,20 @@
 //! Turns, alone and through the driver of a connection. The runtime has one thread, so one has its turn at a time.
 
 use super::*;
+use crate::connection::FIRST_TURN;
 use crate::testing::{Client, World, encoded};
 use std::num::NonZeroUsize;
 use std::task::Waker;
+use std::time::Duration;
 use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transaction};
 use syncline_store::{ChangedError, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::{List, Message, Revision, Tag, Version};
+use tokio::time::timeout;
 
 const ROOM: usize = 2 * 1024 * 1024;
+
+/// How long a test waits for what must come: only a broken server makes it wait so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store that holds this, each at version 1.
 fn holding<'a>(keys: impl IntoIterator<Item = &'a str>, value: &[u8]) -> MemoryStore {
@@ -92,7 +98,7 @@ async fn much_that_is_unsent_waits_for_its_turn() {
     }
 }
 
-/// Who never tells which keys there are.
+/// Who never tells which keys there are, nor what one of them holds.
 struct Hanging(MemoryStore);
 
 impl Store for Hanging {
@@ -113,6 +119,9 @@ impl Store for Hanging {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
+        if key == b"hangs" {
+            std::future::pending::<()>().await;
+        }
         self.0.get(key).await
     }
 
@@ -137,4 +146,18 @@ async fn a_store_that_takes_its_time_does_not_keep_the_turn() {
     bystander.expect_served().await;
     let mut turn = Turn::None;
     std::future::poll_fn(|context| turn.poll(&world.service.sending, context)).await;
+}
+
+#[tokio::test]
+async fn what_was_done_is_sent_before_much_more_is_done() {
+    let world = World::with_room(Hanging(holding(["key"], b"value")), ROOM);
+    let mut reader = world.connect().await;
+    let keys = std::iter::repeat_n("key", FIRST_TURN).chain(["hangs"]);
+    let requests: Vec<_> = keys.flat_map(|key| encoded(&Message::get(Tag::new(3), key))).collect();
+    reader.send(&requests).await;
+    let answer = Message::put(Tag::new(3), "key", "value", Version::new(1));
+    for _ in 0..FIRST_TURN {
+        let received = timeout(PATIENCE, reader.receive()).await;
+        assert_eq!(received.expect("it waits for the last one"), Some(answer.clone()));
+    }
 }
