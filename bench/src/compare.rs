@@ -105,19 +105,21 @@ impl Plan {
         }
     }
 
-    /// A B C D A B C D …
+    /// A B C D D C B A …: nobody always comes after the same one, which may have something left to do.
     async fn rounds(
         &self,
         run: &Run,
         servers: &BTreeMap<(Kind, Setting), Ready>,
         told: &mut impl FnMut(&Sample),
     ) -> Result<(), Failure> {
+        let mut contenders = self.contenders(run);
         for _ in 0..self.rounds_of(run) {
-            for contender in self.contenders(run) {
+            for contender in &contenders {
                 if let Some(ready) = servers.get(&(contender.kind(), contender.setting(run.setting))) {
-                    told(&self.run(run, contender, ready).await?);
+                    told(&self.run(run, *contender, ready).await?);
                 }
             }
+            contenders.reverse();
         }
         Ok(())
     }

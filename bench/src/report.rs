@@ -144,7 +144,7 @@ fn everything(results: &Results) -> String {
 fn part(results: &Results) -> String {
     let mut text = format!(
         "\nMeasured on {} ({}), server and load generator on the same machine. Medians of {}, of {} each, in which the\n\
-         servers take turns (A B C D A B C D …). [bench/README.md](../bench/README.md) says how, and where they differ.\n",
+         servers take turns (A B C D D C B A …). [bench/README.md](../bench/README.md) says how, and where they differ.\n",
         results.machine,
         range(results.runs.values().map(|done| done.date.clone())),
         plural(&range(results.runs.values().map(rounds)), "round"),
