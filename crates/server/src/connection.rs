@@ -42,8 +42,10 @@ thread_local! {
 }
 
 /// How much a connection has done before that is sent, and others have their turn: else one that asks for much at once, over and
-/// over, would make all others wait for all of it, and its client, too. The first turn is shorter: the client goes on sooner.
+/// over, would make all others wait for all of it, and its client, too.
 const TURN: usize = 64;
+
+/// The same of what it does first: half of that, so that a client goes on sooner.
 pub(crate) const FIRST_TURN: usize = 32;
 
 /// How much is read of a connection before others have their turn, for the same reason.
@@ -252,8 +254,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let before = self.input.len();
             self.wanted = self.connection.handle_input(&mut self.input);
             if self.input.len() != before && !matches!(self.room, Room::Own) {
-                // What is left over must not keep the room of the frame before it.
+                // Neither what is left over nor what it has asked for must keep the room of the frame before it.
                 self.input = BytesMut::from(&*self.input);
+                self.connection.shrink(false);
                 self.room = Room::Own;
             }
             self.show_log();

@@ -166,8 +166,8 @@ impl Connection {
         self.timeline.output()
     }
 
-    /// Keeps no more memory than it needs, for when its driver waits: requests that are not answered share none with what they
-    /// were read from, and where `shrinks_output`, the output [shrinks](Output::shrink), too: not where all of it is to be written soon.
+    /// Keeps no more memory than it needs, for when its driver waits: requests that are not answered share none with what
+    /// they were read from. The output [shrinks](Output::shrink) only where `shrinks_output`: not if it is to be written soon.
     pub fn shrink(&mut self, shrinks_output: bool) {
         self.requests.detach();
         if shrinks_output {
