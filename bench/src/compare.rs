@@ -105,34 +105,26 @@ impl Plan {
         }
     }
 
-    /// A B C D D C B A …: nobody always comes after the same one, which may have something left to do.
     async fn rounds(
         &self,
         run: &Run,
         servers: &BTreeMap<(Kind, Setting), Ready>,
         told: &mut impl FnMut(&Sample),
     ) -> Result<(), Failure> {
-        let mut contenders = self.contenders(run);
-        for _ in 0..self.rounds_of(run) {
-            for contender in &contenders {
-                if let Some(ready) = servers.get(&(contender.kind(), contender.setting(run.setting))) {
-                    told(&self.run(run, *contender, ready).await?);
-                }
+        for contender in turns(&self.contenders(run), self.rounds_of(run)) {
+            if let Some(ready) = servers.get(&(contender.kind(), contender.setting(run.setting))) {
+                told(&self.run(run, *contender, ready).await?);
             }
-            contenders.reverse();
         }
         Ok(())
     }
 
     /// The same, each time on a server that has just been started: memory that was given back before would not be seen.
     async fn on_fresh_servers(&self, run: &Run, told: &mut impl FnMut(&Sample)) -> Result<(), Failure> {
-        for _ in 0..self.rounds {
-            for contender in self.contenders(run) {
-                let ready =
-                    self.start(contender, contender.setting(run.setting), Keys::new(1, self.value_size)).await?;
-                told(&self.run(run, contender, &ready).await?);
-                ready.server.end().await?;
-            }
+        for contender in turns(&self.contenders(run), self.rounds) {
+            let ready = self.start(*contender, contender.setting(run.setting), Keys::new(1, self.value_size)).await?;
+            told(&self.run(run, *contender, &ready).await?);
+            ready.server.end().await?;
         }
         Ok(())
     }
@@ -181,6 +173,12 @@ pub(crate) fn directory(setting: Setting) -> String {
     format!("{setting:?}").to_lowercase()
 }
 
+/// Whose turn it is in so many rounds: A B C D D C B A …, so nobody always comes after the same one, which may have something
+/// left to do.
+pub(crate) fn turns<T>(of: &[T], rounds: usize) -> impl Iterator<Item = &T> {
+    of.iter().chain(of.iter().rev()).cycle().take(rounds * of.len())
+}
+
 /// Writes the keys of a server.
 pub(crate) async fn fill(server: &Running, contender: Contender, keys: &Keys) -> Result<(), Failure> {
     let peer = contender.keeps().peer(&server.place, false)?;
@@ -206,5 +204,16 @@ pub(crate) async fn answers(server: &mut Running, contender: Contender) -> Resul
             Err(error) if Instant::now() > until => return Err(error.into()),
             Err(_) => tokio::time::sleep(LOOKING).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_last_in_a_round_is_first_in_the_next() {
+        assert_eq!(turns(&['A', 'B', 'C'], 3).collect::<String>(), "ABCCBAABC");
+        assert_eq!(turns::<char>(&[], 3).count(), 0);
     }
 }

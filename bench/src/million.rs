@@ -1,7 +1,7 @@
 //! Stores with a million keys: what a key takes, how long it is from the start of a process to its first answer, and what
 //! watchers of such a store that come back cost.
 
-use crate::compare::{Plan, Ready, answers, directory, fill};
+use crate::compare::{Plan, Ready, answers, directory, fill, turns};
 use crate::contender::Contender;
 use crate::failure::Failure;
 use crate::run::{Sample, Workload, figures};
@@ -21,14 +21,12 @@ pub(crate) async fn compare(plan: &Plan, told: &mut impl FnMut(&Sample)) -> Resu
             stores.push(Store::fill(plan, contender).await?);
         }
         if run.work == Workload::Start {
-            for _ in 0..plan.rounds {
-                for store in &stores {
-                    told(&Sample {
-                        run: run.id.into(),
-                        contender: store.contender.id().into(),
-                        figures: store.start_again(plan).await?,
-                    });
-                }
+            for store in turns(&stores, plan.rounds) {
+                told(&Sample {
+                    run: run.id.into(),
+                    contender: store.contender.id().into(),
+                    figures: store.start_again(plan).await?,
+                });
             }
         } else {
             for store in &stores {
