@@ -176,7 +176,6 @@ where
         if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
             farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         }
-        let has_more = driver.has_more;
         if driver.came >= TURN_BYTES {
             driver.came = 0;
             driver.turn.give_back();
@@ -197,7 +196,7 @@ where
                 }
             },
         }
-        if has_more {
+        if driver.has_more {
             // What was done is on its way while others have their turn.
             driver.turn.give_back();
             yield_now().await;
@@ -256,7 +255,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if self.input.len() != before && !matches!(self.room, Room::Own) {
                 // Neither what is left over nor what it has asked for must keep the room of the frame before it.
                 self.input = BytesMut::from(&*self.input);
-                self.connection.shrink(false);
+                self.connection.detach();
                 self.room = Room::Own;
             }
             self.show_log();
@@ -370,7 +369,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.abandon(&reason);
     }
 
-    /// Does what the connection asks for, and answers whether it may be answered by now.
+    /// Does what the connection asks for, and answers whether some of that may be answered by now.
     async fn act(&mut self) -> bool {
         let turn = if take(&mut self.has_more) { TURN } else { FIRST_TURN };
         if let Some(transaction) = self.turned_away.take()
@@ -532,9 +531,11 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         if happened {
             return Poll::Ready(Ok(()));
         }
+        self.connection.detach();
         // What is to be sent soon is not copied before.
-        let shrinks_output = !self.turn.waits() || self.connection.output().remaining() <= MUCH;
-        self.connection.shrink(shrinks_output);
+        if !self.turn.waits() || self.connection.output().remaining() <= MUCH {
+            self.connection.output().shrink();
+        }
         Poll::Pending
     }
 

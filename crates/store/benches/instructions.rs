@@ -258,7 +258,8 @@ impl Server {
         let output = connection.output();
         let written = output.remaining();
         output.advance(written);
-        connection.shrink(true);
+        output.shrink();
+        connection.detach();
         written
     }
 

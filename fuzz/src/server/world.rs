@@ -181,7 +181,10 @@ impl World {
                 }
                 1 => self.abandon(),
                 2 => self.end(),
-                3..8 => self.connection.shrink(true),
+                3..8 => {
+                    self.connection.detach();
+                    self.connection.output().shrink();
+                }
                 _ => self.feed(),
             },
         }

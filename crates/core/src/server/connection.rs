@@ -89,7 +89,7 @@ pub enum Input {
 ///    make it ask for more (2);
 /// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when some of that was written, if the connection
 ///    [goes on](Self::goes_on) then;
-/// 5. where it waits for anything, has it [keep little memory](Self::shrink) meanwhile;
+/// 5. where it waits for anything, has it [let go of its input](Self::detach) before;
 /// 6. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
 /// 7. closes the socket when it [`is_finished`](Self::is_finished).
 ///
@@ -166,13 +166,9 @@ impl Connection {
         self.timeline.output()
     }
 
-    /// Keeps no more memory than it needs, for when its driver waits: requests that are not answered share none with what
-    /// they were read from. The output [shrinks](Output::shrink) only where `shrinks_output`: not if it is to be written soon.
-    pub fn shrink(&mut self, shrinks_output: bool) {
+    /// What it was asked for shares no memory any more with the input that it came in.
+    pub fn detach(&mut self) {
         self.requests.detach();
-        if shrinks_output {
-            self.timeline.output().shrink();
-        }
     }
 
     /// Up to where it was sent what it follows, as far as its output was written; `None` where it follows nothing.
