@@ -3,8 +3,8 @@
 use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
 use crate::committer::{CommitQueue, Submission};
 use crate::hub::Registration;
+use crate::line::{Line, Turn};
 use crate::room::{OWN, Room, SharedRoom};
-use crate::sending::{MUCH, Turn, Turns};
 use crate::status;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -40,6 +40,9 @@ thread_local! {
     /// polled, so by one at a time.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
+
+/// More bytes than this wait for a turn to be sent.
+pub(crate) const MUCH: usize = 64 * 1024;
 
 /// How much a connection has done before that is sent, and others have their turn: else one that asks for much at once, over and
 /// over, would make all others wait for all of it, and its client, too.
@@ -77,7 +80,8 @@ pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
     pub(crate) room: Arc<SharedRoom>,
-    pub(crate) sending: Turns,
+    pub(crate) sending: Line,
+    pub(crate) arriving: Line,
     pub(crate) terms: Terms,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
@@ -143,6 +147,7 @@ where
         registration,
         socket,
         turn: Turn::None,
+        arrival: Some(Turn::None),
         is_flushed: true,
         connection,
         guest,
@@ -211,6 +216,8 @@ struct Driver<'a, S, IO> {
     socket: IO,
     /// Its turn to send much.
     turn: Turn,
+    /// Its turn to have its first request done; `None` when it had that.
+    arrival: Option<Turn>,
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
     connection: Connection,
@@ -251,7 +258,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         // nothing is written meanwhile.
         loop {
             let before = self.input.len();
-            self.wanted = self.connection.handle_input(&mut self.input);
+            if self.arrival.is_none() {
+                self.wanted = self.connection.handle_input(&mut self.input);
+            }
             if self.input.len() != before && !matches!(self.room, Room::Own) {
                 // Neither what is left over nor what it has asked for must keep the room of the frame before it.
                 self.input = BytesMut::from(&*self.input);
@@ -344,10 +353,18 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         (self.input, self.room) = (BytesMut::new(), Room::Own);
     }
 
+    /// Whether its first request is there, and was not done yet.
+    fn arrives(&self) -> bool {
+        self.arrival.is_some() && !self.input.is_empty()
+    }
+
     /// Until when the client must have done what is up to it: show who it is, or send the rest of a large request.
     fn deadline(&self) -> Option<Instant> {
         match self.connection.rights() {
-            None => (!self.abandoned && self.verification.is_none()).then_some(self.guest.deadline),
+            None => {
+                let is_up_to_us = self.abandoned || self.verification.is_some() || self.arrives();
+                (!is_up_to_us).then_some(self.guest.deadline)
+            }
             Some(_) => self.room.until(),
         }
     }
@@ -430,7 +447,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Reads the page that the connection has asked for, where it is its turn; answers whether it was.
     async fn read_page(&mut self) -> bool {
         let service = self.service;
-        let Some(page) = self.page.take_if(|_| self.turn.try_take(&service.sending)) else { return false };
+        let Some(page) = self.page.take_if(|_| self.turn.is_taken()) else { return false };
         match page {
             Effect::Changes { prefix, since, max_bytes } => {
                 let page = self.still_granted(service.store.changed_since(since, &prefix, max_bytes)).await;
@@ -513,6 +530,14 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             {
                 speaks_tls();
             }
+            happened = true;
+        }
+        // Last: what was read is looked at before more is.
+        if self.arrives()
+            && let Some(turn) = &mut self.arrival
+            && turn.poll(&self.service.arriving, context).is_ready()
+        {
+            self.arrival = None;
             happened = true;
         }
         // Always: TLS has things to say of its own, too, of what was read.
@@ -614,6 +639,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn room_to_read(&self) -> Option<usize> {
         let there = self.input.len();
         match self.wanted {
+            _ if self.arrives() => None,
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
                 Some(STRANGERS_READ_SIZE.saturating_sub(there).max(1))
             }

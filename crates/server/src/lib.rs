@@ -31,8 +31,8 @@ mod config;
 mod connection;
 mod door;
 mod hub;
+mod line;
 mod room;
-mod sending;
 mod server;
 mod status;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use crate::config::{Config, InputError};
 use crate::connection::Service;
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
+use crate::line::{ARRIVE_AT_ONCE, Line};
 use crate::room::SharedRoom;
-use crate::sending::Turns;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
@@ -131,9 +131,18 @@ impl<S: Store> Server<S> {
         let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
         let room = SharedRoom::new(config.max_input);
         let started = Instant::now();
-        let sending = Turns::of_runtime();
-        let service =
-            Arc::new(Service { store, queue, room, sending, terms, authenticator, authorize_within, started });
+        let (sending, arriving) = (Line::to_send(), Line::to_arrive());
+        let service = Arc::new(Service {
+            store,
+            queue,
+            room,
+            sending,
+            arriving,
+            terms,
+            authenticator,
+            authorize_within,
+            started,
+        });
 
         let (ended, committer) = oneshot::channel();
         let (of_committer, followers) = (service.clone(), hub.clone());
@@ -176,7 +185,7 @@ impl<S: Store> Server<S> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
-        let mut next_id = 0;
+        let mut next_id: u64 = 0;
         let died = loop {
             tokio::select! {
                 () = &mut shutdown => break false,
@@ -191,6 +200,10 @@ impl<S: Store> Server<S> {
                     Ok((socket, peer)) => {
                         let id = ConnId::new(next_id);
                         next_id += 1;
+                        if next_id.is_multiple_of(ARRIVE_AT_ONCE.into()) {
+                            // Those who are here already are served meanwhile.
+                            yield_now().await;
+                        }
                         prepare(&socket, peer);
                         let place = if connections.len() < self.max_connections {
                             self.door.place(peer).map_err(|crowded| crowded.to_string())

@@ -4,9 +4,10 @@ use crate::access::{AccessControl, Authenticator, Grant};
 use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::hub::Hub;
+use crate::line::{Line, Turn};
 use crate::room::SharedRoom;
-use crate::sending::Turns;
 use bytes::BytesMut;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,8 @@ impl<S: Store> World<S> {
             store,
             queue: CommitQueue::new(1024),
             room: SharedRoom::new(room),
-            sending: Turns::of_runtime(),
+            sending: Line::to_send(),
+            arriving: Line::to_arrive(),
             terms,
             authenticator,
             authorize_within: Duration::from_secs(10),
@@ -49,6 +51,14 @@ impl<S: Store> World<S> {
 
     /// A connection that has said HELLO.
     pub(crate) async fn connect(&self) -> Client {
+        let mut client = self.open();
+        client.send(&encoded(&Message::hello(Tag::new(1), ""))).await;
+        assert!(matches!(client.receive().await, Some(Message::Hello(_))));
+        client
+    }
+
+    /// A connection that has said nothing yet.
+    pub(crate) fn open(&self) -> Client {
         let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
         let mut guest = Guest::new(peer, None, Instant::now());
         guest.grant(Grant::Anybody);
@@ -56,10 +66,7 @@ impl<S: Store> World<S> {
         let registration = self.hub.register(ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed)));
         let service = self.service.clone();
         tokio::spawn(async move { serve(&service, registration, theirs, guest).await });
-        let mut client = Client { stream: ours, input: BytesMut::new() };
-        client.send(&encoded(&Message::hello(Tag::new(1), ""))).await;
-        assert!(matches!(client.receive().await, Some(Message::Hello(_))));
-        client
+        Client { stream: ours, input: BytesMut::new() }
     }
 }
 
@@ -111,4 +118,21 @@ pub(crate) async fn receive(stream: &mut DuplexStream, input: &mut BytesMut) -> 
             return None;
         }
     }
+}
+
+/// Waits for a turn.
+pub(crate) async fn take(turn: &mut Turn, line: &Line) {
+    poll_fn(|context| turn.poll(line, context)).await;
+    assert!(turn.is_taken() && !turn.waits());
+}
+
+/// All turns of a line, so that nobody else has one.
+pub(crate) async fn all_turns(line: &Line, at_once: u8) -> Vec<Turn> {
+    let mut taken = Vec::new();
+    for _ in 0..at_once {
+        let mut turn = Turn::None;
+        take(&mut turn, line).await;
+        taken.push(turn);
+    }
+    taken
 }

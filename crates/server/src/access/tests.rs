@@ -8,9 +8,9 @@ use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
+use crate::line::{ARRIVE_AT_ONCE, Line};
 use crate::room::SharedRoom;
-use crate::sending::Turns;
-use crate::testing::receive;
+use crate::testing::{all_turns, receive};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::cell::RefCell;
@@ -54,8 +54,9 @@ impl World {
         let (queue, authorize_within) = (CommitQueue::new(1024), Duration::from_secs(10));
         let handle = Door::new(None, authorize_within, authenticator.clone(), hub.clone()).handle();
         let (room, started) = (SharedRoom::new(2 * 1024 * 1024), Instant::now());
-        let sending = Turns::of_runtime();
-        let service = Service { store, queue, room, sending, terms, authenticator, authorize_within, started };
+        let (sending, arriving) = (Line::to_send(), Line::to_arrive());
+        let service =
+            Service { store, queue, room, sending, arriving, terms, authenticator, authorize_within, started };
         Self { service: Arc::new(service), hub, handle, connections: AtomicU64::new(0) }
     }
 
@@ -357,6 +358,17 @@ async fn strangers_get_their_time_and_no_more() {
     settle().await;
     assert_eq!(world.authenticator().strangers.count(), 0);
     authorized.expect_served(&world, "key").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_to_arrive_is_not_late() {
+    let world = World::new(one_password("secret"));
+    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let mut client = world.connect(1);
+    client.send(&auth(1, "secret")).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    drop(taken);
+    assert_eq!(client.receive().await, Some(auth(1, "")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,16 @@
-//! Turns, alone and through the driver of a connection. The runtime has one thread, so one has its turn at a time.
+//! Turns, alone and through the driver of a connection. The runtime has one thread, so one has its turn to send at a time.
 
 use super::*;
-use crate::connection::FIRST_TURN;
-use crate::testing::{Client, World, encoded};
+use crate::connection::{FIRST_TURN, MUCH};
+use crate::testing::{Client, World, all_turns, encoded, error, take};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transaction};
 use syncline_store::{ChangedError, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::{List, Message, Revision, Tag, Version};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 const ROOM: usize = 2 * 1024 * 1024;
@@ -47,27 +49,79 @@ async fn expect_nothing(reader: &mut Client, bystander: &mut Client) {
 
 #[tokio::test]
 async fn who_waits_longest_is_next_and_who_has_gone_is_not() {
-    let turns = Turns::of_runtime();
+    let line = Line::to_send();
     let context = &mut Context::from_waker(Waker::noop());
     let [mut first, mut second, mut third, mut fourth] = [const { Turn::None }; 4];
-    assert!(first.poll(&turns, context).is_ready());
-    assert!(second.poll(&turns, context).is_pending() && second.waits());
-    assert!(third.poll(&turns, context).is_pending() && third.waits());
-    assert!(!fourth.try_take(&turns), "others are before it");
+    take(&mut first, &line).await;
+    for turn in [&mut second, &mut third, &mut fourth] {
+        assert!(turn.poll(&line, context).is_pending() && turn.waits() && !turn.is_taken());
+    }
     second = Turn::None;
     first.give_back();
-    assert!(!fourth.try_take(&turns), "it is the turn of somebody else");
-    assert!(third.poll(&turns, context).is_ready());
+    assert!(fourth.poll(&line, context).is_pending(), "it is the turn of somebody else");
+    take(&mut third, &line).await;
+    assert!(fourth.poll(&line, context).is_pending(), "it is still");
     third.give_back();
-    assert!(fourth.try_take(&turns));
+    take(&mut fourth, &line).await;
     assert!(!second.waits());
+}
+
+#[tokio::test]
+async fn whose_turn_it_is_comes_after_those_that_are_ready() {
+    let line = Line::to_send();
+    for _ in 0..10 {
+        let served = Arc::new(AtomicBool::new(false));
+        let ready = served.clone();
+        tokio::spawn(async move { ready.store(true, Ordering::Relaxed) });
+        let mut turn = Turn::None;
+        take(&mut turn, &line).await;
+        assert!(served.load(Ordering::Relaxed), "nobody stood in the line, but somebody was ready");
+    }
+}
+
+#[tokio::test]
+async fn the_first_request_of_a_connection_waits_for_its_turn_and_later_ones_do_not() {
+    let world = World::with_room(holding([], b""), ROOM);
+    let mut bystander = world.connect().await;
+    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let (mut newcomer, mut silent) = (world.open(), world.open());
+    newcomer.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
+    expect_nothing(&mut newcomer, &mut bystander).await;
+    drop(taken);
+    let answer = Some(error(2, "\"no key\": not found"));
+    assert_eq!(newcomer.receive().await, answer);
+    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    newcomer.expect_served().await;
+    silent.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
+    expect_nothing(&mut silent, &mut bystander).await;
+    drop(taken);
+    assert_eq!(silent.receive().await, answer, "it had no turn before it asked");
+}
+
+#[tokio::test]
+async fn who_asks_much_or_ends_while_it_waits_to_arrive_is_answered_all() {
+    let world = World::with_room(holding([], b""), ROOM);
+    let mut bystander = world.connect().await;
+    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let mut newcomer = world.open();
+    let request = encoded(&Message::get(Tag::new(2), "no key"));
+    // What the pipe takes, so that some of it comes when it has arrived.
+    let times = 2000 / request.len();
+    newcomer.send(&request.repeat(times)).await;
+    newcomer.stream.shutdown().await.unwrap();
+    expect_nothing(&mut newcomer, &mut bystander).await;
+    drop(taken);
+    for _ in 0..times {
+        assert_eq!(newcomer.receive().await, Some(error(2, "\"no key\": not found")));
+    }
+    assert_eq!(newcomer.receive().await, None);
 }
 
 #[tokio::test]
 async fn a_page_waits_for_its_turn_and_small_answers_do_not() {
     let world = World::with_room(holding(["key"], b"value"), ROOM);
     let mut taken = Turn::None;
-    assert!(taken.try_take(&world.service.sending));
+    take(&mut taken, &world.service.sending).await;
     let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
     reader.send(&encoded(&list(7))).await;
     reader.expect_served().await;
@@ -82,7 +136,7 @@ async fn much_that_is_unsent_waits_for_its_turn() {
     let large = vec![b'v'; MUCH - 1024];
     let world = World::with_room(holding(["a", "b"], &large), ROOM);
     let mut taken = Turn::None;
-    assert!(taken.try_take(&world.service.sending));
+    take(&mut taken, &world.service.sending).await;
     let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
     let [one, other] = [("a", 3), ("b", 4)].map(|(key, tag)| Message::get(Tag::new(tag), key));
     reader.send(&encoded(&one)).await;
@@ -145,7 +199,7 @@ async fn a_store_that_takes_its_time_does_not_keep_the_turn() {
     reader.send(&encoded(&list(7))).await;
     bystander.expect_served().await;
     let mut turn = Turn::None;
-    std::future::poll_fn(|context| turn.poll(&world.service.sending, context)).await;
+    take(&mut turn, &world.service.sending).await;
 }
 
 #[tokio::test]

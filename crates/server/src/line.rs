@@ -1,10 +1,14 @@
-//! Turns to send much: how many connections do so at once is bounded.
+//! Lines in which connections wait that are less urgent than those that are ready.
 //!
 //! The runtime runs what is ready in its order, whatever it takes. Who reads a page of the store and sends it takes as long as
 //! many who are answered a GET: ten thousand watchers that come back at once would keep everybody else waiting for seconds.
-//! So who has much to send stands in a line of its own, and at most half of the runtime's threads work for that line.
+//! So who has much to send stands in a line, for which at most half of the runtime's threads work, and so does who has just
+//! come in, until its first request was done.
 //!
-//! A turn is one page, one write, or both: what the socket does not take waits for the next.
+//! Whose turn it is comes after those that are ready at that time, or after as many as the runtime does at once: a line gets on
+//! beside any load.
+//!
+//! A turn to send is one page, one write, or both: what the socket does not take waits for the next.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,22 +16,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 
-/// More bytes than this wait for a turn.
-pub(crate) const MUCH: usize = 64 * 1024;
+/// So many connections come in, or have their first request done, before those that are ready are served.
+pub(crate) const ARRIVE_AT_ONCE: u8 = 8;
 
-/// The turns of all connections.
+/// A line, and how many of those who stand in it have their turn at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Line(Arc<Semaphore>);
 
-impl Turns {
-    /// As this runtime has threads for.
+impl Line {
+    fn new(at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once)))
+    }
+
+    /// Of those who have much to send.
     ///
     /// # Panics
     /// Outside a runtime.
-    pub(crate) fn of_runtime() -> Self {
-        let at_once = (Handle::current().metrics().num_workers() / 2).max(1);
-        Self(Arc::new(Semaphore::new(at_once)))
+    pub(crate) fn to_send() -> Self {
+        Self::new((Handle::current().metrics().num_workers() / 2).max(1))
+    }
+
+    /// Of those who have come in.
+    pub(crate) fn to_arrive() -> Self {
+        Self::new(ARRIVE_AT_ONCE.into())
     }
 }
 
@@ -44,26 +57,17 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    /// Takes a turn where nobody else waits for one; answers whether it has one.
-    pub(crate) fn try_take(&mut self, turns: &Turns) -> bool {
-        if matches!(self, Self::None)
-            && let Ok(permit) = turns.0.clone().try_acquire_owned()
-        {
-            *self = Self::Taken { _permit: permit };
-        }
-        matches!(self, Self::Taken { .. })
-    }
-
     /// Ready when it is its turn; until then it stands in the line.
-    pub(crate) fn poll(&mut self, turns: &Turns, context: &mut Context<'_>) -> Poll<()> {
-        if self.try_take(turns) {
-            return Poll::Ready(());
-        }
+    pub(crate) fn poll(&mut self, line: &Line, context: &mut Context<'_>) -> Poll<()> {
         if matches!(self, Self::None) {
-            let turns = turns.0.clone();
+            let turns = line.0.clone();
             *self = Self::Waits(Box::pin(async move {
                 match turns.acquire_owned().await {
-                    Ok(permit) => permit,
+                    Ok(permit) => {
+                        // Even where nobody stands before it: those that are ready do.
+                        yield_now().await;
+                        permit
+                    }
                     // Never: nobody closes it.
                     Err(_) => std::future::pending().await,
                 }
@@ -76,9 +80,14 @@ impl Turn {
         Poll::Ready(())
     }
 
+    /// Whether it is its turn.
+    pub(crate) const fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken { .. })
+    }
+
     /// Others have theirs, where it has its own.
     pub(crate) fn give_back(&mut self) {
-        if matches!(self, Self::Taken { .. }) {
+        if self.is_taken() {
             *self = Self::None;
         }
     }
