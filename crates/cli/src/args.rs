@@ -7,6 +7,7 @@ use crate::size::{Size, count};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 use syncline_client::Position;
 use syncline_server::{Config, Limits};
@@ -105,6 +106,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
 
+    /// How many threads serve connections [default: one less than processors, for commits have a thread of their own; at
+    /// least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    pub(crate) threads: Option<u16>,
+
     /// The longest key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
     pub(crate) max_key: Size,
@@ -149,6 +155,17 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", help_heading = LIMITS)]
     pub(crate) authorize_within: Duration,
 }
+
+impl Serve {
+    /// How many threads serve connections.
+    pub(crate) fn threads(&self) -> usize {
+        let most_useful = || available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1));
+        self.threads.map_or_else(most_useful, usize::from)
+    }
+}
+
+/// More threads than this are a slip.
+const MAX_THREADS: i64 = 1024;
 
 const ACCESS: &str = "Access";
 const TLS: &str = "TLS";

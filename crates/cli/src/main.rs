@@ -42,7 +42,11 @@ fn main() -> ExitCode {
         Err(failure) => return fail(&failure),
     };
     let (mut runtime, default_level) = match args.command {
-        Command::Serve(_) => (Builder::new_multi_thread(), LevelFilter::INFO),
+        Command::Serve(ref serve) => {
+            let mut runtime = Builder::new_multi_thread();
+            runtime.worker_threads(serve.threads());
+            (runtime, LevelFilter::INFO)
+        }
         Command::Bench(_) => (Builder::new_multi_thread(), LevelFilter::WARN),
         _ => (Builder::new_current_thread(), LevelFilter::WARN),
     };
@@ -58,7 +62,10 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
         Ok(runtime) => runtime.block_on(async {
             match args.command {
-                Command::Serve(serve) => serve::run(serve).await,
+                // As a task, who comes in is taken in by the threads that serve, not beside them.
+                Command::Serve(serve) => tokio::spawn(serve::run(serve))
+                    .await
+                    .unwrap_or_else(|died| Err(Failure::Unavailable(format!("the server has died: {died}")))),
                 Command::Get(get) => get::run(get).await,
                 Command::Put(put) => put::run(put).await,
                 Command::Watch(watch) => watch::run(watch).await,

@@ -123,6 +123,22 @@ fn relative_paths_mean_what_they_mean_on_the_command_line() {
     assert!(elsewhere.path().join("here").is_dir());
 }
 
+/// A commit takes its thread while it waits for the disk, so that one is left for it where there are several.
+#[test]
+#[cfg(target_os = "linux")]
+fn as_many_threads_serve_as_are_asked_for_or_one_less_than_there_are_processors() {
+    let default = std::thread::available_parallelism().unwrap().get() - 1;
+    for (text, expected) in [("", default.max(1)), ("threads = 3", 3)] {
+        let place = Place::with(format!("listen = '127.0.0.1:0'\n{text}"));
+        let mut command = syncline(&["serve", "--config", place.file()]);
+        let mut process = support::Process::start(command.current_dir(place.directory.path()));
+        assert!(process.line().starts_with("listening on "));
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+        let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+        assert_eq!(names.filter(|name| name.starts_with("tokio-rt-worker")).count(), expected, "{text}");
+    }
+}
+
 #[test]
 fn check_config_opens_neither_the_data_nor_the_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -177,6 +193,8 @@ fn a_wrong_value_is_told_with_file_line_and_key() {
         ("\nmax-key = 'long'", "line 2: max-key: invalid value 'long'"),
         ("max-key = 'long'", "expected a size like 65525, 4KiB or 64MiB, found long"),
         ("max-connections = -1", "line 1: max-connections: invalid value '-1'"),
+        ("threads = 0", "line 1: threads: invalid value '0'"),
+        ("threads = 0", "0 is not in 1..=1024"),
         ("max-connections = -1", "expected a whole number, at most 18446744073709551615, found -1"),
         ("durability = 'oss'", "[possible values: fsync, os, memory]"),
         ("heartbeat = 'often'", "line 1: heartbeat: invalid value 'often'"),
