@@ -1,10 +1,10 @@
 //! Our own protocol: `syncline-wire` over a stream, and nothing of the client but how it connects.
 
 use crate::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 use syncline_client::{ConnectError, Dialer, Greeted};
-use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+use syncline_wire::{Decoded, HEADER_LENGTH, Kind, Message, Put, Revision, Tag, Version, decode};
 
 /// A Syncline server, over connections that said HELLO, or base connections.
 #[derive(Clone)]
@@ -29,6 +29,9 @@ impl Peer for SynclinePeer {
         true
     }
 }
+
+/// Where the key of a PUT begins: behind its length.
+const KEY: usize = HEADER_LENGTH + 2;
 
 /// What a connection is about to follow.
 enum Following {
@@ -109,6 +112,9 @@ impl Protocol for Syncline {
 
     #[inline]
     fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error> {
+        if let Some(value) = change(input) {
+            return Ok(Some(Event::Change { value, place: None }));
+        }
         match decode(input) {
             Ok(Decoded::Frame(message)) => self.event(message, output).map(Some),
             Ok(Decoded::Incomplete { .. }) => Ok(None),
@@ -116,6 +122,26 @@ impl Protocol for Syncline {
             Err(error) => Err(Error::Protocol(error.to_string())),
         }
     }
+}
+
+/// The value of a change, where one is next and whole: of what comes, most is that, and nobody wants its key.
+#[inline]
+fn change(input: &mut BytesMut) -> Option<Bytes> {
+    let [kind, tag_low, tag_high, key_low, key_high] = *input.first_chunk()?;
+    if kind != Kind::Put.byte() || Tag::new(u16::from_le_bytes([tag_low, tag_high])) != Tag::BROADCAST {
+        return None;
+    }
+    let key = usize::from(u16::from_le_bytes([key_low, key_high]));
+    let [low, high] = *input.get(KEY + key..)?.first_chunk()?;
+    let value = usize::from(u16::from_le_bytes([low, high]));
+    let length = Put::OVERHEAD + key + value;
+    if input.len() < length {
+        return None;
+    }
+    let mut frame = input.split_to(length);
+    frame.advance(KEY + key + 2);
+    frame.truncate(value);
+    Some(frame.freeze())
 }
 
 #[cfg(test)]
@@ -153,6 +179,25 @@ mod tests {
             Event::Answer(Slot(2), Answer::Told { revision: 9 }),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nothing_is_taken_before_it_is_whole() {
+        let mut whole = BytesMut::new();
+        Message::put(Tag::BROADCAST, "key", "value", Version::new(4)).encode(&mut whole).unwrap();
+        Message::put(Tag::new(2), "key", "other", Version::new(5)).encode(&mut whole).unwrap();
+        let (mut protocol, mut input, mut output) = (Syncline::new(false), BytesMut::new(), BytesMut::new());
+        let mut found = Vec::new();
+        for byte in whole {
+            input.extend_from_slice(&[byte]);
+            found.extend(protocol.decode(&mut input, &mut output).unwrap());
+        }
+        let expected = [
+            Event::Change { value: "value".into(), place: None },
+            Event::Answer(Slot(1), Answer::Found { value: "other".into(), version: 5 }),
+        ];
+        assert_eq!(found, expected);
+        assert!(input.is_empty());
     }
 
     #[test]
