@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::{Duration, Instant};
 use support::{Server, syncline};
 use tempfile::TempDir;
 
@@ -133,9 +134,20 @@ fn as_many_threads_serve_as_are_asked_for_or_one_less_than_there_are_processors(
         let mut command = syncline(&["serve", "--config", place.file()]);
         let mut process = support::Process::start(command.current_dir(place.directory.path()));
         assert!(process.line().starts_with("listening on "));
-        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
-        let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
-        assert_eq!(names.filter(|name| name.starts_with("tokio-rt-worker")).count(), expected, "{text}");
+        let tasks = format!("/proc/{}/task", process.id());
+        let serving = || {
+            let names = std::fs::read_dir(&tasks).unwrap().filter_map(|thread| {
+                // One that has ended meanwhile has no name.
+                std::fs::read_to_string(thread.unwrap().path().join("comm")).ok()
+            });
+            names.filter(|name| name.starts_with("tokio-rt-worker")).count()
+        };
+        // A thread is called what the one is called that has made it, until it says what it is called itself.
+        let late = Instant::now() + Duration::from_secs(60);
+        while serving() != expected {
+            assert!(Instant::now() < late, "{text}: {} threads, expected {expected}", serving());
+            std::thread::yield_now();
+        }
     }
 }
 
