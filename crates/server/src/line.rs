@@ -2,8 +2,8 @@
 //!
 //! The runtime runs what is ready in its order, whatever it takes. Who reads a page of the store and sends it takes as long as
 //! many who are answered a GET: ten thousand watchers that come back at once would keep everybody else waiting for seconds.
-//! So who has much to send stands in a line, for which at most half of the runtime's threads work, and so does who has just
-//! come in, until its first request was done.
+//! So who has much to send stands in a line, for which at most half of the runtime's threads work, or the only one, and so does
+//! who has just come in, until its first request was done.
 //!
 //! Whose turn it is comes after those that are ready at that time, or after as many as the runtime does at once: a line gets on
 //! beside any load.
