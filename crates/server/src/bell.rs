@@ -1,8 +1,9 @@
 //! Wakes the task of a connection: something has happened that it should look at.
 
 use atomic_waker::AtomicWaker;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Context;
+use std::task::{Context, Wake};
 
 /// Rung by anybody, heard by one task. Rung many times before it is heard, it is heard once.
 #[derive(Debug, Default)]
@@ -24,5 +25,11 @@ impl Bell {
     pub(crate) fn heard(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.rung.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }

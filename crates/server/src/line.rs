@@ -10,10 +10,11 @@
 //!
 //! A turn to send is one page, one write, or both: what the socket does not take waits for the next.
 
-use std::future::Future;
-use std::pin::Pin;
+use crate::bell::Bell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
@@ -65,7 +66,7 @@ impl Turn {
                 match turns.acquire_owned().await {
                     Ok(permit) => {
                         // Even where nobody stands before it: those that are ready do.
-                        yield_now().await;
+                        others_are_served().await;
                         permit
                     }
                     // Never: nobody closes it.
@@ -96,6 +97,15 @@ impl Turn {
     pub(crate) const fn waits(&self) -> bool {
         matches!(self, Self::Waits(_))
     }
+}
+
+/// Ready when those were served that are ready now, or as many of them as the runtime does at once.
+async fn others_are_served() {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    // Asked once only: asked again, it is over, whoever was served meanwhile, and a connection asks whenever anything happens.
+    let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+    poll_fn(|context| if bell.heard(context) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::connection::{FIRST_TURN, MUCH};
 use crate::testing::{Client, World, all_turns, encoded, error, take};
+use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -74,6 +75,13 @@ async fn whose_turn_it_is_comes_after_those_that_are_ready() {
         let ready = served.clone();
         tokio::spawn(async move { ready.store(true, Ordering::Relaxed) });
         let mut turn = Turn::None;
+        poll_fn(|context| {
+            for _ in 0..3 {
+                assert!(turn.poll(&line, context).is_pending(), "it may ask as often as it likes");
+            }
+            Poll::Ready(())
+        })
+        .await;
         take(&mut turn, &line).await;
         assert!(served.load(Ordering::Relaxed), "nobody stood in the line, but somebody was ready");
     }
