@@ -106,8 +106,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
 
-    /// How many threads serve connections [default: one less than there are processors, at least 1: commits
-    /// have a thread of their own]
+    /// How many threads serve connections; commits have one of their own [default: one less than there are processors, at
+    /// least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub(crate) threads: Option<u16>,
 
