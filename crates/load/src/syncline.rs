@@ -58,7 +58,6 @@ impl Syncline {
         let is_broadcast = tag == Tag::BROADCAST;
         let slot = Slot(tag.get().wrapping_sub(1));
         Ok(match message {
-            Message::Put(Put { value, .. }) if is_broadcast => Event::Change { value, place: None },
             Message::Put(Put { value, version, .. }) => {
                 Event::Answer(slot, Answer::Found { value, version: version.get() })
             }

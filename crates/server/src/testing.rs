@@ -4,7 +4,7 @@ use crate::access::{AccessControl, Authenticator, Grant};
 use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::hub::Hub;
-use crate::line::{Line, Turn};
+use crate::line::{ARRIVE_AT_ONCE, Line, Turn};
 use crate::room::SharedRoom;
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -126,13 +126,11 @@ pub(crate) async fn take(turn: &mut Turn, line: &Line) {
     assert!(turn.is_taken() && !turn.waits());
 }
 
-/// All turns of a line, so that nobody else has one.
-pub(crate) async fn all_turns(line: &Line, at_once: u8) -> Vec<Turn> {
-    let mut taken = Vec::new();
-    for _ in 0..at_once {
-        let mut turn = Turn::None;
-        take(&mut turn, line).await;
-        taken.push(turn);
+/// All turns to arrive, so that nobody else has one.
+pub(crate) async fn all_arriving<S>(service: &Service<S>) -> [Turn; ARRIVE_AT_ONCE as usize] {
+    let mut turns = [const { Turn::None }; ARRIVE_AT_ONCE as usize];
+    for turn in &mut turns {
+        take(turn, &service.arriving).await;
     }
-    taken
+    turns
 }

@@ -8,9 +8,9 @@ use crate::committer::CommitQueue;
 use crate::connection::{Guest, Service, serve};
 use crate::door::{Door, Handle};
 use crate::hub::Hub;
-use crate::line::{ARRIVE_AT_ONCE, Line};
+use crate::line::Line;
 use crate::room::SharedRoom;
-use crate::testing::{all_turns, receive};
+use crate::testing::{all_arriving, receive};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::cell::RefCell;
@@ -363,7 +363,7 @@ async fn strangers_get_their_time_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_its_turn_to_arrive_is_not_late() {
     let world = World::new(one_password("secret"));
-    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let taken = all_arriving(&world.service).await;
     let mut client = world.connect(1);
     client.send(&auth(1, "secret")).await;
     tokio::time::sleep(Duration::from_secs(11)).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::connection::{FIRST_TURN, MUCH};
-use crate::testing::{Client, World, all_turns, encoded, error, take};
+use crate::testing::{Client, World, all_arriving, encoded, error, take};
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,14 +91,14 @@ async fn whose_turn_it_is_comes_after_those_that_are_ready() {
 async fn the_first_request_of_a_connection_waits_for_its_turn_and_later_ones_do_not() {
     let world = World::with_room(holding([], b""), ROOM);
     let mut bystander = world.connect().await;
-    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let taken = all_arriving(&world.service).await;
     let (mut newcomer, mut silent) = (world.open(), world.open());
     newcomer.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
     expect_nothing(&mut newcomer, &mut bystander).await;
     drop(taken);
     let answer = Some(error(2, "\"no key\": not found"));
     assert_eq!(newcomer.receive().await, answer);
-    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let taken = all_arriving(&world.service).await;
     newcomer.expect_served().await;
     silent.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
     expect_nothing(&mut silent, &mut bystander).await;
@@ -110,7 +110,7 @@ async fn the_first_request_of_a_connection_waits_for_its_turn_and_later_ones_do_
 async fn who_asks_much_or_ends_while_it_waits_to_arrive_is_answered_all() {
     let world = World::with_room(holding([], b""), ROOM);
     let mut bystander = world.connect().await;
-    let taken = all_turns(&world.service.arriving, ARRIVE_AT_ONCE).await;
+    let taken = all_arriving(&world.service).await;
     let mut newcomer = world.open();
     let request = encoded(&Message::get(Tag::new(2), "no key"));
     // What the pipe takes, so that some of it comes when it has arrived.
