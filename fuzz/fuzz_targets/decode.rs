@@ -13,8 +13,9 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use std::io::{self, Read};
 use syncline_fuzz::pieces::Pieces;
 use syncline_wire::{
-    Auth, Decoded, Decoder, Greeting, Kind, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, Malformed, Message, Password,
-    Put, PutLarge, ReadError, ShortGreeting, Skip, Tag, Txn, TxnOperation, decode_bounded, decode_within,
+    Auth, DecodeError, Decoded, Decoder, FrameSkipper, Kind, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, Message,
+    Password, Put, PutLarge, ReadError, ServerHello, Tag, TruncatedHello, Txn, TxnOperation, decode_bounded,
+    decode_within,
 };
 
 /// What a stream is found to hold.
@@ -24,7 +25,7 @@ enum Found {
     /// And it was passed over. (How much it claims at the least depends on how much of it was there.)
     TooLarge(Kind, Tag),
     /// The end: this is no frame, nor can what follows be.
-    Malformed(Malformed),
+    Malformed(DecodeError),
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {
@@ -59,7 +60,7 @@ fn read(mut stream: &[u8], bounds_all: bool, max_frame: usize, pieces: &mut Piec
     let is_bounded = |kind: Kind| bounds_all || matches!(kind, Kind::Txn | Kind::PutLarge);
     let mut found = Vec::new();
     let mut buffer = BytesMut::new();
-    let mut skip: Option<Skip> = None;
+    let mut skip: Option<FrameSkipper> = None;
     // What was said of the frame that is not whole: it has so many bytes at the least.
     let mut promised = 0;
     loop {
@@ -135,7 +136,7 @@ fn check_reader(whole: &[Found], stream: &[u8], sizes: &[u8]) {
         let found = match decoder.read() {
             Ok(Some(message)) => Found::Frame(message),
             Err(ReadError::TooLarge { kind, tag, .. }) => Found::TooLarge(kind, tag),
-            Err(ReadError::Malformed(malformed)) => {
+            Err(ReadError::Decode(malformed)) => {
                 return assert_eq!(&Found::Malformed(malformed), expected);
             }
             other => panic!("{other:?}, expected {expected:?}"),
@@ -174,13 +175,13 @@ fn is_unusual(whole: &[Found]) -> bool {
 }
 
 fn check_greeting(body: &[u8]) {
-    match Greeting::decode(body) {
+    match ServerHello::decode(body) {
         Ok(greeting) => {
-            assert_eq!(greeting.encode(), body[..Greeting::LENGTH]);
+            assert_eq!(greeting.encode(), body[..ServerHello::LENGTH]);
             assert_eq!(greeting.patience().as_millis(), 3 * u128::from(greeting.heartbeat_ms));
         }
-        Err(ShortGreeting { expected, found }) => {
-            assert_eq!((expected, found), (Greeting::LENGTH, body.len()));
+        Err(TruncatedHello { expected, found }) => {
+            assert_eq!((expected, found), (ServerHello::LENGTH, body.len()));
             assert!(found < expected);
         }
     }

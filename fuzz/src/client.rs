@@ -10,7 +10,7 @@ use syncline_core::client::{
 };
 use syncline_core::{Operation, Output, StoreId};
 use syncline_wire::{
-    Decoded, Greeting, Kind, MAX_LARGE_FRAME_LENGTH, Message, Password, Revision, Tag, Txn, TxnOperation, Version,
+    Decoded, Kind, MAX_LARGE_FRAME_LENGTH, Message, Password, Revision, ServerHello, Tag, Txn, TxnOperation, Version,
     decode,
 };
 
@@ -182,8 +182,8 @@ fn error(tag: Tag, input: &mut Unstructured<'_>) -> Message {
     Message::error(tag, text)
 }
 
-fn greeting(input: &mut Unstructured<'_>) -> Greeting {
-    Greeting {
+fn greeting(input: &mut Unstructured<'_>) -> ServerHello {
+    ServerHello {
         protocol: 1,
         features: 0,
         store_id: [byte(input) % 2; 16],

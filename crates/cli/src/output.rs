@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use syncline_wire::{Printable, Revision, Version};
+use syncline_wire::{EscapedBytes, Revision, Version};
 
 /// How much of a value a line for people shows.
 const SHOWN: usize = 200;
@@ -30,8 +30,8 @@ pub(crate) fn note(text: &str) {
 }
 
 /// A key or value, as a line for people shows it.
-pub(crate) fn shown(bytes: &[u8]) -> Printable<'_> {
-    Printable::new(bytes, SHOWN)
+pub(crate) fn shown(bytes: &[u8]) -> EscapedBytes<'_> {
+    EscapedBytes::new(bytes, SHOWN)
 }
 
 /// Prints much, in large pieces.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::Server;
 use syncline_load::Random;
-use syncline_wire::{Decoder, Greeting, Message, Revision, Tag, Version};
+use syncline_wire::{Decoder, Message, Revision, ServerHello, Tag, Version};
 use tempfile::TempDir;
 
 const WRITERS: u64 = 8;
@@ -134,7 +134,7 @@ impl Watcher {
         loop {
             match decoder.read().unwrap().unwrap() {
                 Message::Hello(said) => {
-                    let store = Greeting::decode(&said.body).unwrap().store_id;
+                    let store = ServerHello::decode(&said.body).unwrap().store_id;
                     assert_eq!(*self.store.get_or_insert(store), store, "a kill makes no other history");
                 }
                 Message::Mark(mark) if mark.tag == watch => {

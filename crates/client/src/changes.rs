@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use syncline_wire::{Hidden, Version};
+use syncline_wire::{Redacted, Version};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -19,7 +19,7 @@ pub enum Change {
         /// Which key.
         key: Bytes,
         /// What it holds now; empty where it was deleted.
-        #[debug("{:?}", Hidden(value))]
+        #[debug("{:?}", Redacted(value))]
         value: Bytes,
         /// The version of that.
         version: Version,

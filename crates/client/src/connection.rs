@@ -210,7 +210,7 @@ impl Session<'_> {
             self.connection.request(request, Token::Caller { reply, withdrawal })
         {
             token.tell(Err(match because {
-                RefusedBecause::BadMessage(bad) => Failure::BadMessage(bad),
+                RefusedBecause::Encode(bad) => Failure::Encode(bad),
                 RefusedBecause::BaseOnly => Failure::BaseOnly,
                 // Can't be: there is room.
                 RefusedBecause::TagsExhausted => Failure::NotSent { reason: because.to_string() },

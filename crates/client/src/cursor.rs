@@ -137,7 +137,7 @@ impl Cursor {
 impl Session {
     fn new(link: Link, cursor: &mut client::Cursor) -> Result<Self, RequestError> {
         let greeting = link.greeting.ok_or(BaseOnly)?;
-        cursor.connected(&greeting).map_err(Failure::BadMessage)?;
+        cursor.connected(&greeting).map_err(Failure::Encode)?;
         Ok(Self { stream: link.stream, input: link.input, is_flushed: true, notice: None })
     }
 

@@ -4,7 +4,7 @@ use crate::{EndpointError, TlsProblem};
 use std::io;
 use std::time::Duration;
 use syncline_tls::PemError;
-use syncline_wire::{BadMessage, Version};
+use syncline_wire::{EncodeError, Version};
 use thiserror::Error;
 
 /// No connection could be made.
@@ -59,7 +59,7 @@ pub enum ConnectError {
     },
     /// The password is longer than a server takes. It was not sent.
     #[error("can't show the password: {0}")]
-    Password(#[from] BadMessage),
+    Password(#[from] EncodeError),
     /// The server serves only those who show a password, or a certificate.
     #[error("{address} requires a password, and none is set")]
     PasswordRequired {

@@ -2,13 +2,13 @@
 
 use crate::{BaseOnly, GetError, PutError, RequestError, TxnError};
 use syncline_core::client::Answer;
-use syncline_wire::BadMessage;
+use syncline_wire::EncodeError;
 
 /// Why a request has not got what it asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It can't be encoded.
-    BadMessage(BadMessage),
+    Encode(EncodeError),
     /// The server does not know such requests.
     BaseOnly,
     /// It never left the client.
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
 impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::BadMessage(bad) => Self::TooLarge { text: bad.to_string() },
+            Failure::Encode(bad) => Self::TooLarge { text: bad.to_string() },
             Failure::BaseOnly => BaseOnly.into(),
             Failure::NotSent { reason } | Failure::Lost { reason } => Self::Unavailable { reason },
             Failure::Answered(Answer::TooLarge { text }) => Self::TooLarge { text },

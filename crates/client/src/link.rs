@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 use syncline_core::client::{Handshake, ProtocolError, Speech};
 use syncline_tls::ALERT;
-use syncline_wire::Greeting;
+use syncline_wire::ServerHello;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ pub(crate) struct Link {
     /// What was read behind the greeting.
     pub(crate) input: BytesMut,
     /// None: the server speaks only the base protocol.
-    pub(crate) greeting: Option<Greeting>,
+    pub(crate) greeting: Option<ServerHello>,
     /// Which of the endpoints it leads to.
     pub(crate) endpoint: usize,
 }
@@ -97,7 +97,7 @@ pub struct Greeted {
     /// What was read behind the greeting.
     pub input: BytesMut,
     /// None: the server speaks only the base protocol, or no more was wanted.
-    pub greeting: Option<Greeting>,
+    pub greeting: Option<ServerHello>,
 }
 
 impl Dialer {

@@ -11,7 +11,7 @@ use syncline_client::{
     Versioned,
 };
 use syncline_store::MemoryStore;
-use syncline_wire::{Decoded, Greeting, Message, Revision, Tag, decode};
+use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -356,7 +356,7 @@ async fn a_server_of_the_base_protocol_is_asked_only_for_what_it_knows() {
 fn greeting(heartbeat_ms: u32) -> Message {
     let (store_id, head) = ([7; 16], Revision::new(5));
     let greeting =
-        Greeting { protocol: 1, features: 0, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 };
+        ServerHello { protocol: 1, features: 0, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 };
     Message::hello(Tag::new(1), greeting.encode())
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_wire::{Hidden, Revision, Version};
+use syncline_wire::{Redacted, Revision, Version};
 
 /// The latest state of a key that is there, or was: its tombstone is not forgotten yet.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Entry {
     /// Which key.
     pub key: Bytes,
     /// What it holds; `None` where it was deleted.
-    #[debug("{:?}", value.as_deref().map(Hidden))]
+    #[debug("{:?}", value.as_deref().map(Redacted))]
     pub value: Option<Bytes>,
     /// The version of the value, or of the deletion.
     pub version: Version,

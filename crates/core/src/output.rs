@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use syncline_wire::{BadMessage, Hidden, Message};
+use syncline_wire::{EncodeError, Message, Redacted};
 
 /// Shared bytes of up to this length are cheaper to copy than to keep apart.
 const COPIED: usize = 512;
@@ -20,7 +20,7 @@ pub struct Output {
     /// The bytes in `shared`.
     shared_bytes: usize,
     /// What comes then.
-    #[debug("{:?}", Hidden(gathered))]
+    #[debug("{:?}", Redacted(gathered))]
     gathered: BytesMut,
 }
 
@@ -39,7 +39,7 @@ impl Output {
     ///
     /// # Errors
     /// Where it can't be encoded; nothing was added then.
-    pub(crate) fn push(&mut self, message: &Message) -> Result<(), BadMessage> {
+    pub(crate) fn push(&mut self, message: &Message) -> Result<(), EncodeError> {
         message.encode(self.gathered())
     }
 
@@ -49,8 +49,8 @@ impl Output {
     /// Those of `encode`.
     pub(crate) fn push_with(
         &mut self,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), BadMessage>,
-    ) -> Result<(), BadMessage> {
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
         encode(self.gathered())
     }
 

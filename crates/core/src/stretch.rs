@@ -5,7 +5,7 @@ use crate::{ConnId, Operation, Transaction};
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
 use std::sync::Arc;
-use syncline_wire::{BadMessage, Delete, Hidden, Put, PutLarge, Revision, Tag, Version};
+use syncline_wire::{Delete, EncodeError, Put, PutLarge, Redacted, Revision, Tag, Version};
 
 /// In which frames a connection is told what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Dialect {
         key: &[u8],
         value: Option<&[u8]>,
         version: Version,
-    ) -> Result<(), BadMessage> {
+    ) -> Result<(), EncodeError> {
         match (self, value) {
             (Self::Extended, None) => Delete::encode_parts(out, tag, key, version),
             (Self::Extended, Some(value)) if is_large(key, value) => {
@@ -62,7 +62,7 @@ pub struct Committed {
 /// The frames of writes, one after the other.
 #[derive(Clone, derive_more::Debug, Default)]
 pub(crate) struct Frames {
-    #[debug("{:?}", Hidden(bytes))]
+    #[debug("{:?}", Redacted(bytes))]
     bytes: Bytes,
     /// Where the frame of each write ends; a write that has none ends where the one before it does.
     ends: Arc<[usize]>,
@@ -167,7 +167,7 @@ pub struct StretchBuilder {
 
 #[derive(Clone, derive_more::Debug, Default)]
 struct Gathered {
-    #[debug("{:?}", Hidden(bytes))]
+    #[debug("{:?}", Redacted(bytes))]
     bytes: BytesMut,
     ends: Vec<usize>,
     /// What all keys so far begin with; `None` before the first.

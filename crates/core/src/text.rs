@@ -3,7 +3,7 @@
 use crate::server::Limits;
 use bytes::Bytes;
 use std::fmt::{self, Write};
-use syncline_wire::{Excess, Kind, Version};
+use syncline_wire::{Kind, LimitExceeded, Version};
 
 /// The version of a PUT is not the current one plus 1.
 pub(crate) const STALE_PUT: &str = "stale put";
@@ -77,7 +77,7 @@ pub(crate) fn entry_too_large(found: usize, max: usize) -> Bytes {
 }
 
 /// A frame that is passed over: TXN and PUTL may claim any length.
-pub(crate) fn frame_too_large(kind: Kind, excess: Excess) -> Bytes {
+pub(crate) fn frame_too_large(kind: Kind, excess: LimitExceeded) -> Bytes {
     format!("{TOO_LARGE}{kind} of {excess}").into()
 }
 

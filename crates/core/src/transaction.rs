@@ -3,7 +3,7 @@
 use crate::ConnId;
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_wire::{Hidden, Revision, Version};
+use syncline_wire::{Redacted, Revision, Version};
 
 /// One step of a [`Transaction`].
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Operation {
         /// Which key.
         key: Bytes,
         /// What it holds then.
-        #[debug("{:?}", Hidden(value))]
+        #[debug("{:?}", Redacted(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,

@@ -7,14 +7,14 @@ use syncline_core::Operation;
 use syncline_core::client::{
     Answer, Connection, Event, Lost, ProtocolError, RefusedBecause, Replicas, Request, Versioned,
 };
-use syncline_wire::{Decoded, Greeting, Message, Revision, Tag, TxnOperation, Version, decode};
+use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, TxnOperation, Version, decode};
 
 const STORE: [u8; 16] = [1; 16];
 const OTHER_STORE: [u8; 16] = [2; 16];
 
-fn greeting(store_id: [u8; 16]) -> Greeting {
+fn greeting(store_id: [u8; 16]) -> ServerHello {
     let (protocol, features, head, heartbeat_ms) = (1, 0, Revision::new(10), 2000);
-    Greeting { protocol, features, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 }
+    ServerHello { protocol, features, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 }
 }
 
 fn put(tag: u16, key: &str, value: &str, version: u64) -> Message {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 use syncline_client::ConnectError;
-use syncline_wire::BadMessage;
+use syncline_wire::EncodeError;
 use thiserror::Error;
 
 /// Why a measurement has failed.
@@ -20,7 +20,7 @@ pub enum Error {
     },
     /// What was to be sent can't be.
     #[error(transparent)]
-    Request(#[from] BadMessage),
+    Request(#[from] EncodeError),
     /// The connection failed.
     #[error("the connection was lost: {0}")]
     Lost(#[from] io::Error),

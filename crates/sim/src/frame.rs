@@ -3,7 +3,7 @@
 use crate::history::{Frame, Key, Stamp, State, Write};
 use bytes::Bytes;
 use syncline_core::StoreId;
-use syncline_wire::{Greeting, Message, TxnOperation, Version};
+use syncline_wire::{Message, ServerHello, TxnOperation, Version};
 
 /// A key, as histories have it.
 pub(crate) fn key(key: &[u8]) -> Key {
@@ -29,8 +29,8 @@ impl From<&Message> for Frame {
             Message::Delete(delete) => Self::Write { tag, write: write(&delete.key, None, delete.version) },
             Message::Error(error) => Self::Error { tag, text: String::from_utf8_lossy(&error.text).into_owned() },
             Message::Hello(hello) => {
-                let told = |greeting: Greeting| (StoreId::new(greeting.store_id).to_string(), greeting.head.get());
-                Self::Hello { tag, server: Greeting::decode(&hello.body).ok().map(told) }
+                let told = |greeting: ServerHello| (StoreId::new(greeting.store_id).to_string(), greeting.head.get());
+                Self::Hello { tag, server: ServerHello::decode(&hello.body).ok().map(told) }
             }
             Message::Watch(watch) => Self::Watch { tag, prefix: key(&watch.prefix), since: watch.since.get() },
             Message::Mark(mark) => Self::Mark { tag, revision: mark.revision.get() },

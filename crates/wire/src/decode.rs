@@ -1,9 +1,9 @@
 //! The incremental decoder: the next frame of a growing buffer.
 
-use crate::walk::{Measured, Walk};
+use crate::frame_scanner::{FrameScanner, Measured};
 use crate::{
-    Auth, Delete, Error, Excess, Get, Hello, Kind, List, MAX_STRING_LENGTH, Malformed, Mark, Message, Put, PutLarge,
-    Skip, Status, Tag, Txn, Watch,
+    Auth, DecodeError, Delete, Error, FrameSkipper, Get, Hello, Kind, LimitExceeded, List, MAX_STRING_LENGTH, Mark,
+    Message, Put, PutLarge, Status, Tag, Txn, Watch,
 };
 use bytes::BytesMut;
 
@@ -36,9 +36,9 @@ pub enum Decoded {
         /// Its tag, so that the sender can be answered.
         tag: Tag,
         /// What exceeds what.
-        excess: Excess,
+        excess: LimitExceeded,
         /// Passes over the frame: hand it the buffer until it has ended, and only then decode again.
-        skip: Skip,
+        skip: FrameSkipper,
     },
 }
 
@@ -47,7 +47,7 @@ pub enum Decoded {
 /// # Errors
 /// As [`decode_within`].
 #[inline]
-pub fn decode(buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
+pub fn decode(buffer: &mut BytesMut) -> Result<Decoded, DecodeError> {
     decode_within(buffer, MAX_LARGE_FRAME_LENGTH)
 }
 
@@ -60,16 +60,16 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
 /// other kinds are bounded by their format, to [`MAX_FRAME_LENGTH`], and are always taken.
 ///
 /// # Errors
-/// [`Malformed`] where the front of the buffer is no frame. The buffer is as it was then, and of no more use: where the
+/// [`DecodeError`] where the front of the buffer is no frame. The buffer is as it was then, and of no more use: where the
 /// next frame starts can't be known.
 #[inline]
-pub fn decode_within(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, Malformed> {
+pub fn decode_within(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, DecodeError> {
     let Some(&[kind, low, high]) = buffer.first_chunk::<HEADER_LENGTH>() else {
         return Ok(Decoded::Incomplete { expected: HEADER_LENGTH });
     };
     let tag = Tag::new(u16::from_le_bytes([low, high]));
     let Some(kind) = Kind::from_byte(kind) else {
-        return Err(Malformed::UnknownKind { kind, tag });
+        return Err(DecodeError::UnknownKind { kind, tag });
     };
     if kind == Kind::Put {
         // The frame that there is most of, in place where it is used; measured to be worth a tenth of its decoding.
@@ -83,17 +83,17 @@ pub fn decode_within(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded,
 ///
 /// # Errors
 /// As [`decode_within`].
-pub fn decode_bounded(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, Malformed> {
+pub fn decode_bounded(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, DecodeError> {
     if let Some(&[kind, low, high]) = buffer.first_chunk::<HEADER_LENGTH>()
         && let Some(kind) = Kind::from_byte(kind)
     {
         let tag = Tag::new(u16::from_le_bytes([low, high]));
-        let walk = Walk::new(kind, tag);
+        let walk = FrameScanner::new(kind, tag);
         match walk.measure(buffer, max_frame)? {
             Measured::Whole { .. } => {}
             Measured::Incomplete { expected } => return Ok(Decoded::Incomplete { expected }),
             Measured::TooLarge(excess) => {
-                return Ok(Decoded::TooLarge { kind, tag, excess, skip: Skip::new(walk) });
+                return Ok(Decoded::TooLarge { kind, tag, excess, skip: FrameSkipper::new(walk) });
             }
         }
     }
@@ -101,9 +101,9 @@ pub fn decode_bounded(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded
 }
 
 #[inline(never)]
-fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, Malformed> {
+fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, DecodeError> {
     if matches!(kind, Kind::Txn | Kind::PutLarge) {
-        let walk = Walk::new(kind, tag);
+        let walk = FrameScanner::new(kind, tag);
         return Ok(match walk.measure(buffer, max_frame)? {
             Measured::Whole { length } => {
                 let frame = buffer.split_to(length);
@@ -113,7 +113,7 @@ fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -
                 })
             }
             Measured::Incomplete { expected } => Decoded::Incomplete { expected },
-            Measured::TooLarge(excess) => Decoded::TooLarge { kind, tag, excess, skip: Skip::new(walk) },
+            Measured::TooLarge(excess) => Decoded::TooLarge { kind, tag, excess, skip: FrameSkipper::new(walk) },
         });
     }
     Ok(decoded(match kind {
@@ -186,11 +186,11 @@ mod tests {
     fn an_operation_that_is_none_is_refused_as_soon_as_it_is_there() {
         let mut buffer = BytesMut::from(&b"\x09\x07\x00\x02\x00\x00\x01\x00a\0\0\0\0\0\0\0\0\x02"[..]);
         let found = decode(&mut buffer);
-        assert_eq!(found, Err(Malformed::UnknownOperation { operation: 2, tag: Tag::new(7) }));
+        assert_eq!(found, Err(DecodeError::UnknownOperation { operation: 2, tag: Tag::new(7) }));
         let text = "unknown operation 2: expected 0 (CHECK), 1 (PUT), 5 (DELETE) or 10 (PUTL)";
         assert_eq!(found.unwrap_err().to_string(), text);
         let Ok(Decoded::TooLarge { mut skip, .. }) = decode_within(&mut buffer, 20) else { panic!("not too large") };
-        assert_eq!(skip.skip(&mut buffer), Err(Malformed::UnknownOperation { operation: 2, tag: Tag::new(7) }));
+        assert_eq!(skip.skip(&mut buffer), Err(DecodeError::UnknownOperation { operation: 2, tag: Tag::new(7) }));
     }
 
     #[test]

@@ -24,54 +24,42 @@
 //!
 //! Nothing here panics, whatever the bytes. Nothing here knows a runtime, a socket or a clock.
 
-mod auth;
 mod decode;
-mod delete;
 mod error;
-mod get;
-mod greeting;
-mod hello;
-mod hidden;
+mod escaped_bytes;
+mod frame;
+mod frame_scanner;
 mod kind;
-mod list;
-mod mark;
 mod message;
 mod number;
-mod printable;
-mod problem;
-mod put;
-mod put_large;
-mod status;
+mod redacted;
 mod stream;
 mod string;
 mod tags;
-mod txn;
-mod walk;
-mod watch;
 
-pub use auth::{Auth, Password};
 pub use decode::{
     Decoded, HEADER_LENGTH, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, decode, decode_bounded, decode_within,
 };
-pub use delete::Delete;
-pub use error::Error;
-pub use get::Get;
-pub use greeting::{Greeting, ShortGreeting};
-pub use hello::Hello;
-pub use hidden::Hidden;
+pub use error::{DecodeError, EncodeError, NotABroadcast, ReadError, Underflow, WriteError};
+pub use escaped_bytes::EscapedBytes;
+pub use frame::auth::{Auth, Password};
+pub use frame::delete::Delete;
+pub use frame::error::Error;
+pub use frame::get::Get;
+pub use frame::hello::Hello;
+pub use frame::list::List;
+pub use frame::mark::Mark;
+pub use frame::put::Put;
+pub use frame::put_large::PutLarge;
+pub use frame::server_hello::{ServerHello, TruncatedHello};
+pub use frame::status::Status;
+pub use frame::txn::{Txn, TxnOperation};
+pub use frame::watch::Watch;
+pub use frame_scanner::{FrameSkipper, LimitExceeded};
 pub use kind::Kind;
-pub use list::List;
-pub use mark::Mark;
 pub use message::Message;
 pub use number::{Revision, Tag, Version};
-pub use printable::Printable;
-pub use problem::{BadMessage, Malformed, NotABroadcast, ReadError, Underflow, WriteError};
-pub use put::Put;
-pub use put_large::PutLarge;
-pub use status::Status;
+pub use redacted::Redacted;
 pub use stream::{Decoder, Encoder};
 pub use string::MAX_STRING_LENGTH;
 pub use tags::MonotoneTags;
-pub use txn::{Txn, TxnOperation};
-pub use walk::{Excess, Skip};
-pub use watch::Watch;

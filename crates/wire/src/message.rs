@@ -1,8 +1,8 @@
 //! Any frame.
 
 use crate::{
-    Auth, BadMessage, Delete, Error, Get, Hello, Hidden, Kind, List, Mark, NotABroadcast, Password, Printable, Put,
-    PutLarge, Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
+    Auth, Delete, EncodeError, Error, EscapedBytes, Get, Hello, Kind, List, Mark, NotABroadcast, Password, Put,
+    PutLarge, Redacted, Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
 };
 use bytes::{BufMut, Bytes};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 /// A frame.
 ///
 /// Displayed for people and logs as `kind=PUT tag=43 key=name value=mark version=666`: keys and values clipped (see
-/// [`Printable`]), passwords never.
+/// [`EscapedBytes`]), passwords never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Asks for the latest value of a key.
@@ -65,7 +65,7 @@ impl Message {
         Self::Auth(Auth { tag, password: Password::new(password) })
     }
 
-    /// A HELLO: says that the extension is spoken, or, with a [`Greeting`](crate::Greeting), what the server is.
+    /// A HELLO: says that the extension is spoken, or, with a [`ServerHello`](crate::ServerHello), what the server is.
     pub fn hello(tag: Tag, body: impl Into<Bytes>) -> Self {
         Self::Hello(Hello { tag, body: body.into() })
     }
@@ -195,9 +195,9 @@ impl Message {
     /// Appends the frame to `out`.
     ///
     /// # Errors
-    /// [`BadMessage`] where a string is longer than 65,535 bytes, or a transaction has more than 1,024 operations; `out`
+    /// [`EncodeError`] where a string is longer than 65,535 bytes, or a transaction has more than 1,024 operations; `out`
     /// is as it was then, nothing is truncated.
-    pub fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         match self {
             Self::Get(get) => get.encode(out),
             Self::Put(put) => put.encode(out),
@@ -238,23 +238,23 @@ impl Message {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.show(f, |value, f| write!(f, "{}", Printable::new(value, Self::SHOWN)))
+        self.show(f, |value, f| write!(f, "{}", EscapedBytes::new(value, Self::SHOWN)))
     }
 }
 
 /// A [`Message`] for logs and errors.
-struct Redacted<'a>(&'a Message);
+struct RedactedMessage<'a>(&'a Message);
 
-impl fmt::Display for Redacted<'_> {
+impl fmt::Display for RedactedMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.show(f, |value, f| write!(f, "{:?}", Hidden(value)))
+        self.0.show(f, |value, f| write!(f, "{:?}", Redacted(value)))
     }
 }
 
 impl Message {
     /// The message as it is [displayed](fmt::Display), but of a value only how long it is: for logs and errors.
     pub fn redacted(&self) -> impl fmt::Display {
-        Redacted(self)
+        RedactedMessage(self)
     }
 
     fn show(
@@ -263,7 +263,7 @@ impl Message {
         show_value: impl FnOnce(&[u8], &mut fmt::Formatter<'_>) -> fmt::Result,
     ) -> fmt::Result {
         write!(f, "kind={} tag={}", self.kind(), self.tag())?;
-        let clipped = |bytes| Printable::new(bytes, Self::SHOWN);
+        let clipped = |bytes| EscapedBytes::new(bytes, Self::SHOWN);
         if let Some(key) = self.key() {
             write!(f, " key={}", clipped(key))?;
         }
@@ -276,7 +276,7 @@ impl Message {
         }
         match self {
             Self::Get(_) | Self::Put(_) | Self::Delete(_) | Self::PutLarge(_) => Ok(()),
-            Self::Error(error) => write!(f, " text={}", Printable::new(&error.text, Self::TEXT_SHOWN)),
+            Self::Error(error) => write!(f, " text={}", EscapedBytes::new(&error.text, Self::TEXT_SHOWN)),
             Self::Auth(auth) => write!(f, " password={}", auth.password),
             Self::Hello(hello) => write!(f, " bytes={}", hello.body.len()),
             Self::Watch(watch) => write!(f, " prefix={} since={}", clipped(&watch.prefix), watch.since),
@@ -285,7 +285,7 @@ impl Message {
                 write!(f, " prefix={} after={} limit={}", clipped(&list.prefix), clipped(&list.after), list.limit)
             }
             Self::Txn(txn) => write!(f, " operations={}", txn.operations.len()),
-            Self::Status(status) => write!(f, " text={}", Printable::new(&status.text, Self::TEXT_SHOWN)),
+            Self::Status(status) => write!(f, " text={}", EscapedBytes::new(&status.text, Self::TEXT_SHOWN)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Messages over a stream of bytes: any [`Read`], any [`Write`].
 
-use crate::{Decoded, Message, ReadError, Skip, Underflow, WriteError, decode};
+use crate::{Decoded, FrameSkipper, Message, ReadError, Underflow, WriteError, decode};
 use bytes::BytesMut;
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -15,7 +15,7 @@ pub struct Decoder<R> {
     stream: R,
     buffer: BytesMut,
     /// Passes over a frame that was too large.
-    skip: Option<Skip>,
+    skip: Option<FrameSkipper>,
 }
 
 impl<R: Read> Decoder<R> {
@@ -27,7 +27,7 @@ impl<R: Read> Decoder<R> {
     /// Waits for the next message; `None` at a clean end, between two frames.
     ///
     /// # Errors
-    /// [`ReadError::Underflow`] where the stream ends in the middle of a frame, [`ReadError::Malformed`] where the
+    /// [`ReadError::Underflow`] where the stream ends in the middle of a frame, [`ReadError::Decode`] where the
     /// bytes are no frame, [`ReadError::TooLarge`] where one is larger than [`decode()`] takes (the next call passes over
     /// it), [`ReadError::Io`] where the stream fails: then nothing that arrived is lost, and on a stream
     /// that would block the call may be repeated.
@@ -94,7 +94,7 @@ impl<W: Write> Encoder<W> {
     /// Writes one message. A stream that buffers is not flushed: see [`Encoder::flush`].
     ///
     /// # Errors
-    /// [`WriteError::BadMessage`] where the message can't be encoded: nothing was written, the stream is still good.
+    /// [`WriteError::Encode`] where the message can't be encoded: nothing was written, the stream is still good.
     /// [`WriteError::Underflow`] and [`WriteError::Io`] where the stream did not take it all.
     pub fn write(&mut self, message: &Message) -> Result<(), WriteError> {
         self.buffer.clear();
@@ -131,7 +131,7 @@ impl<W: Write> Encoder<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Malformed, Tag, Version};
+    use crate::{DecodeError, Tag, Version};
 
     /// Takes so many bytes, a few at a time, and then no more.
     struct Narrow {
@@ -193,8 +193,8 @@ mod tests {
         let mut decoder = Decoder::new(&b"\x0c\x01\x00\x00\x00"[..]);
         for _ in 0..2 {
             let error = decoder.read().unwrap_err();
-            let expected = Malformed::UnknownKind { kind: 12, tag: Tag::new(1) };
-            assert!(matches!(error, ReadError::Malformed(found) if found == expected), "{error}");
+            let expected = DecodeError::UnknownKind { kind: 12, tag: Tag::new(1) };
+            assert!(matches!(error, ReadError::Decode(found) if found == expected), "{error}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::decode::HEADER_LENGTH;
-use crate::{BadMessage, Kind, Tag};
+use crate::{EncodeError, Kind, Tag};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The most bytes that a string can hold, for its length is a `u16`.
@@ -45,10 +45,10 @@ pub(crate) fn take(buffer: &mut BytesMut, before: usize, length: usize) -> Bytes
 /// The length of a string as it stands on the wire.
 ///
 /// # Errors
-/// [`BadMessage`] where it is longer than a string can be.
-pub(crate) fn length(field: &'static str, string: &[u8]) -> Result<u16, BadMessage> {
+/// [`EncodeError`] where it is longer than a string can be.
+pub(crate) fn length(field: &'static str, string: &[u8]) -> Result<u16, EncodeError> {
     let (expected, found) = (MAX_STRING_LENGTH, string.len());
-    u16::try_from(found).map_err(|_| BadMessage { field, unit: "bytes", expected, found })
+    u16::try_from(found).map_err(|_| EncodeError { field, unit: "bytes", expected, found })
 }
 
 /// Appends a string whose length [`length`] has told.
@@ -73,14 +73,14 @@ pub(crate) fn decode_only(buffer: &mut BytesMut) -> Result<Bytes, usize> {
 /// Appends a frame whose body is one string.
 ///
 /// # Errors
-/// [`BadMessage`] where the string is too long; `out` is as it was then.
+/// [`EncodeError`] where the string is too long; `out` is as it was then.
 pub(crate) fn encode_only(
     out: &mut impl BufMut,
     kind: Kind,
     tag: Tag,
     field: &'static str,
     string: &[u8],
-) -> Result<(), BadMessage> {
+) -> Result<(), EncodeError> {
     let length = length(field, string)?;
     out.put_u8(kind.byte());
     out.put_u16_le(tag.get());

@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::Read;
 use syncline_wire::{
-    Decoded, Decoder, Excess, Kind, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, MAX_STRING_LENGTH, Malformed, Message,
-    PutLarge, ReadError, Revision, Tag, TxnOperation, Version, decode, decode_within,
+    DecodeError, Decoded, Decoder, Kind, LimitExceeded, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, MAX_STRING_LENGTH,
+    Message, PutLarge, ReadError, Revision, Tag, TxnOperation, Version, decode, decode_within,
 };
 
 /// Strings of all lengths: mostly short, some at the borders, some as long as they get.
@@ -72,8 +72,8 @@ fn encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BytesMut {
 #[derive(Debug, PartialEq)]
 enum Rest {
     Incomplete(usize),
-    TooLarge(Excess),
-    Malformed(Malformed),
+    TooLarge(LimitExceeded),
+    Malformed(DecodeError),
 }
 
 /// All that stands in `buffer`: the frames, and how the rest was judged.
@@ -158,8 +158,8 @@ proptest! {
                 prop_assert!(buffer.len() < expected && expected <= MAX_LARGE_FRAME_LENGTH);
             }
             Rest::TooLarge(excess) => prop_assert!(excess.found > excess.expected),
-            Rest::Malformed(Malformed::UnknownKind { kind, .. }) => prop_assert!(kind > 11 && bytes[taken] == kind),
-            Rest::Malformed(Malformed::UnknownOperation { operation, .. }) => {
+            Rest::Malformed(DecodeError::UnknownKind { kind, .. }) => prop_assert!(kind > 11 && bytes[taken] == kind),
+            Rest::Malformed(DecodeError::UnknownOperation { operation, .. }) => {
                 prop_assert!(bytes[taken] == Kind::Txn.byte() && ![0, 1, 5, 10].contains(&operation));
             }
         }
@@ -176,9 +176,9 @@ proptest! {
             (Err(ReadError::TooLarge { excess, .. }), Rest::TooLarge(expected)) => {
                 prop_assert_eq!(excess, expected);
                 // What claims so much does not end within so few bytes.
-                prop_assert!(matches!(decoder.read(), Err(ReadError::Underflow(_) | ReadError::Malformed(_))));
+                prop_assert!(matches!(decoder.read(), Err(ReadError::Underflow(_) | ReadError::Decode(_))));
             }
-            (Err(ReadError::Malformed(found)), Rest::Malformed(expected)) => prop_assert_eq!(found, expected),
+            (Err(ReadError::Decode(found)), Rest::Malformed(expected)) => prop_assert_eq!(found, expected),
             (found, expected) => prop_assert!(false, "{found:?}, not {expected:?}"),
         }
     }

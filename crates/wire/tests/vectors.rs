@@ -10,7 +10,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use syncline_wire::{
-    Decoded, Decoder, Encoder, Greeting, Malformed, Message, Revision, Tag, TxnOperation, Version, decode,
+    DecodeError, Decoded, Decoder, Encoder, Message, Revision, ServerHello, Tag, TxnOperation, Version, decode,
 };
 
 fn rows(json: &str) -> Vec<Value> {
@@ -79,7 +79,7 @@ fn extension_frames_both_ways() {
 fn the_greeting_both_ways() {
     let rows = rows(include_str!("vectors/extension.json"));
     let row = rows.iter().find(|row| row["name"] == "hello, answer").unwrap();
-    let greeting = Greeting {
+    let greeting = ServerHello {
         protocol: small(row, "protocol").try_into().unwrap(),
         features: small(row, "features"),
         store_id: hex(row, "store_id_hex").try_into().unwrap(),
@@ -89,7 +89,7 @@ fn the_greeting_both_ways() {
         max_entry: small(row, "max_entry"),
     };
     assert_eq!(greeting.encode(), hex(row, "value_hex"));
-    assert_eq!(Greeting::decode(&hex(row, "value_hex")), Ok(greeting));
+    assert_eq!(ServerHello::decode(&hex(row, "value_hex")), Ok(greeting));
 }
 
 fn both_ways(rows: &[Value]) {
@@ -137,7 +137,7 @@ fn malformed_input() {
             }
             "unknown kind" => {
                 let tag = Tag::new(u16::from_le_bytes([input[1], input[2]]));
-                assert_eq!(found, Err(Malformed::UnknownKind { kind: input[0], tag }), "{name}");
+                assert_eq!(found, Err(DecodeError::UnknownKind { kind: input[0], tag }), "{name}");
             }
             other => panic!("{name} expects {other}"),
         }

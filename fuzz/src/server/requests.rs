@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use syncline_core::Rights;
 use syncline_core::server::Limits;
 use syncline_wire::{
-    Decoded, Kind, Malformed, Message, Revision, Skip, Tag, Txn, TxnOperation, decode_bounded, decode_within,
+    DecodeError, Decoded, FrameSkipper, Kind, Message, Revision, Tag, Txn, TxnOperation, decode_bounded, decode_within,
 };
 
 /// A request that came whole, or that can only be refused.
@@ -134,7 +134,7 @@ const MAX_GUESSES: usize = 3;
 pub struct Reader {
     max_frame: usize,
     buffer: BytesMut,
-    skip: Option<Skip>,
+    skip: Option<FrameSkipper>,
     client: Client,
     /// What came can't be read any more, nor can what follows.
     is_lost: bool,
@@ -200,7 +200,7 @@ impl Reader {
                     Err(malformed) => malformed,
                 }
             };
-            let (Malformed::UnknownKind { tag, .. } | Malformed::UnknownOperation { tag, .. }) = malformed;
+            let (DecodeError::UnknownKind { tag, .. } | DecodeError::UnknownOperation { tag, .. }) = malformed;
             // Of what is passed over, two things may be said: that it is too large, and that it has no end.
             found.push(Asked::new(tag, None, head));
             self.is_lost = true;

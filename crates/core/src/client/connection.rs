@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use syncline_wire::{
-    BadMessage, Decoded, Excess, Greeting, Hidden, Kind, Malformed, Mark, Message, MonotoneTags, Revision,
-    ShortGreeting, Tag, Version, decode,
+    DecodeError, Decoded, EncodeError, Kind, LimitExceeded, Mark, Message, MonotoneTags, Redacted, Revision,
+    ServerHello, Tag, TruncatedHello, Version, decode,
 };
 use thiserror::Error;
 
@@ -29,7 +29,7 @@ pub enum Event<T> {
         /// Which key.
         key: Bytes,
         /// What it holds; empty where it was deleted.
-        #[debug("{:?}", Hidden(value))]
+        #[debug("{:?}", Redacted(value))]
         value: Bytes,
         /// The version of that.
         version: Version,
@@ -56,10 +56,10 @@ pub enum Event<T> {
 pub enum ProtocolError {
     /// The bytes are no frame.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Decode(#[from] DecodeError),
     /// An answer to HELLO that does not say all.
     #[error(transparent)]
-    Greeting(#[from] ShortGreeting),
+    ServerHello(#[from] TruncatedHello),
     /// A frame that answers nothing that was asked.
     #[error("expected an answer to a request in flight, found {found}")]
     Unasked {
@@ -84,7 +84,7 @@ pub enum ProtocolError {
 
 impl ProtocolError {
     /// A frame that is larger than any answer.
-    pub(super) fn too_large(kind: Kind, tag: Tag, excess: Excess) -> Self {
+    pub(super) fn too_large(kind: Kind, tag: Tag, excess: LimitExceeded) -> Self {
         Self::Unasked { found: format!("kind={kind} tag={tag} of {excess}") }
     }
 }
@@ -105,7 +105,7 @@ pub struct Refused<T> {
 pub enum RefusedBecause {
     /// It can't be encoded.
     #[error(transparent)]
-    BadMessage(#[from] BadMessage),
+    Encode(#[from] EncodeError),
     /// All 65,535 tags are in flight: wait for an answer.
     #[error("expected a free tag, found all 65535 in flight")]
     TagsExhausted,
@@ -219,7 +219,7 @@ impl<T> Connection<T> {
     }
 
     /// A server has answered HELLO. What an earlier connection has left goes on: replicas are told what they have missed.
-    pub fn extended(greeting: &Greeting, mut replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
+    pub fn extended(greeting: &ServerHello, mut replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
         let watched = replicas.connected(StoreId::new(greeting.store_id));
         let terms = Some(Terms { head: greeting.head, patience: greeting.patience() });
         let mut connection = Self { terms, held, ..Self::base(replicas, Vec::new()) };

@@ -8,7 +8,7 @@ use crate::{Output, StoreId};
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use syncline_wire::{
-    BadMessage, Decoded, Delete, Greeting, Hidden, Mark, Message, Put, PutLarge, Revision, Tag, Version, decode,
+    Decoded, Delete, EncodeError, Mark, Message, Put, PutLarge, Redacted, Revision, ServerHello, Tag, Version, decode,
 };
 
 /// The tag of the WATCH. Nothing else is asked.
@@ -54,7 +54,7 @@ pub struct KeyChange {
     /// Which key.
     pub key: Bytes,
     /// What it holds; `None`: it was deleted.
-    #[debug("{:?}", value.as_deref().map(Hidden))]
+    #[debug("{:?}", value.as_deref().map(Redacted))]
     pub value: Option<Bytes>,
     /// The version of that, or of its deletion.
     pub version: Version,
@@ -120,8 +120,8 @@ impl Cursor {
     /// A connection was made, and its server has answered HELLO: asks for what comes after the position.
     ///
     /// # Errors
-    /// [`BadMessage`] where the prefix is too long for a frame.
-    pub fn connected(&mut self, greeting: &Greeting) -> Result<(), BadMessage> {
+    /// [`EncodeError`] where the prefix is too long for a frame.
+    pub fn connected(&mut self, greeting: &ServerHello) -> Result<(), EncodeError> {
         self.lost();
         let store = StoreId::new(greeting.store_id);
         let known = self.position.filter(|position| position.store.is_none_or(|of| of == store));
@@ -265,8 +265,8 @@ mod tests {
     const STORE: StoreId = StoreId::new([7; 16]);
     const OTHER: StoreId = StoreId::new([8; 16]);
 
-    fn greeting(store: StoreId) -> Greeting {
-        Greeting {
+    fn greeting(store: StoreId) -> ServerHello {
+        ServerHello {
             protocol: 1,
             features: 0,
             store_id: store.bytes(),

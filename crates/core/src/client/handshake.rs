@@ -8,7 +8,7 @@
 use super::connection::{ProtocolError, readable};
 use crate::{Output, text};
 use bytes::BytesMut;
-use syncline_wire::{BadMessage, Decoded, Greeting, Kind, Message, Password, Tag, decode};
+use syncline_wire::{Decoded, EncodeError, Kind, Message, Password, ServerHello, Tag, decode};
 
 /// How a server speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Speech {
     /// [`Handshake::base`].
     Base,
     /// The extension.
-    Extended(Greeting),
+    Extended(ServerHello),
     /// TLS, and nothing else.
     TlsOnly,
     /// Not before it was shown a password.
@@ -49,8 +49,8 @@ impl Handshake {
     /// A connection was made: asks whether the server speaks the extension.
     ///
     /// # Errors
-    /// [`BadMessage`] for a password that no frame can carry.
-    pub fn new(password: Option<&Password>) -> Result<Self, BadMessage> {
+    /// [`EncodeError`] for a password that no frame can carry.
+    pub fn new(password: Option<&Password>) -> Result<Self, EncodeError> {
         Self::begin(password, true)
     }
 
@@ -58,11 +58,11 @@ impl Handshake {
     ///
     /// # Errors
     /// As [`Handshake::new`].
-    pub fn base(password: Option<&Password>) -> Result<Self, BadMessage> {
+    pub fn base(password: Option<&Password>) -> Result<Self, EncodeError> {
         Self::begin(password, false)
     }
 
-    fn begin(password: Option<&Password>, wants_extension: bool) -> Result<Self, BadMessage> {
+    fn begin(password: Option<&Password>, wants_extension: bool) -> Result<Self, EncodeError> {
         let mut handshake = Self { output: Output::new(), asked: None, wants_extension };
         match password {
             Some(password) => handshake.ask(&Message::auth(Self::TAG, password.expose().clone()))?,
@@ -79,7 +79,7 @@ impl Handshake {
         }
     }
 
-    fn ask(&mut self, message: &Message) -> Result<(), BadMessage> {
+    fn ask(&mut self, message: &Message) -> Result<(), EncodeError> {
         self.output.push(message)?;
         self.asked = Some(message.kind());
         Ok(())
@@ -106,7 +106,7 @@ impl Handshake {
                 Message::Put(put) if put.tag == Tag::BROADCAST => {}
                 Message::Auth(auth) if asked == Kind::Auth && auth.tag == Self::TAG => self.greet(),
                 Message::Hello(hello) if asked == Kind::Hello && hello.tag == Self::TAG => {
-                    return Ok(Some(Speech::Extended(Greeting::decode(&hello.body)?)));
+                    return Ok(Some(Speech::Extended(ServerHello::decode(&hello.body)?)));
                 }
                 // It needs none.
                 Message::Error(error) if asked == Kind::Auth && error.text == text::cannot_be_applied(Kind::Auth) => {
@@ -134,9 +134,9 @@ impl Handshake {
 mod tests {
     use super::*;
     use bytes::Buf;
-    use syncline_wire::{Revision, ShortGreeting, Version};
+    use syncline_wire::{Revision, TruncatedHello, Version};
 
-    const GREETING: Greeting = Greeting {
+    const GREETING: ServerHello = ServerHello {
         protocol: 1,
         features: 0,
         store_id: [7; 16],
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_an_error() {
         let short = said(&[Message::hello(Handshake::TAG, "short")]);
-        assert_eq!(short, Err(ProtocolError::Greeting(ShortGreeting { expected: 40, found: 5 })));
+        assert_eq!(short, Err(ProtocolError::ServerHello(TruncatedHello { expected: 40, found: 5 })));
         let error = said(&[Message::auth(Handshake::TAG, "")]).unwrap_err();
         let expected = "expected an answer to kind=HELLO tag=1, found kind=AUTH tag=1 password=none";
         assert_eq!(error.to_string(), expected);

@@ -5,7 +5,7 @@ use super::connection::readable;
 use crate::{Operation, text};
 use bytes::Bytes;
 use syncline_wire::{
-    Delete, Error, Hidden, Mark, Message, Put, PutLarge, Revision, Status, Tag, TxnOperation, Version,
+    Delete, Error, Mark, Message, Put, PutLarge, Redacted, Revision, Status, Tag, TxnOperation, Version,
 };
 
 /// What a client asks for.
@@ -21,7 +21,7 @@ pub enum Request {
         /// Which key.
         key: Bytes,
         /// What it holds then.
-        #[debug("{:?}", Hidden(value))]
+        #[debug("{:?}", Redacted(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use std::ops::{Bound, RangeBounds};
-use syncline_wire::{Hidden, Revision, Version};
+use syncline_wire::{Redacted, Revision, Version};
 
 /// A value, and its version.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct Versioned {
     /// What the key holds.
-    #[debug("{:?}", Hidden(value))]
+    #[debug("{:?}", Redacted(value))]
     pub value: Bytes,
     /// The version of that. The next write must carry this plus 1.
     pub version: Version,

@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use syncline_wire::{
-    Auth, Decoded, Get, Kind, List, Malformed, Message, Password, Revision, Skip, Tag, decode_bounded, decode_within,
+    Auth, DecodeError, Decoded, FrameSkipper, Get, Kind, List, Message, Password, Revision, Tag, decode_bounded,
+    decode_within,
 };
 
 /// The longest frame that is taken of somebody who has not shown who they are: an AUTH whose name and password have 1 KiB
@@ -117,7 +118,7 @@ pub struct Connection {
     /// Whether a HELLO has come, and with it the right to the rest of the extension.
     hello: bool,
     /// What is left of a frame that is passed over.
-    skip: Option<Skip>,
+    skip: Option<FrameSkipper>,
     requests: Requests,
     scans: Scans,
     timeline: Timeline,
@@ -232,7 +233,7 @@ impl Connection {
                 match skip.skip(buffer) {
                     Ok(true) => self.skip = None,
                     Ok(false) => return Input::Wanted { expected: buffer.len() + 1 },
-                    Err(malformed) => self.handle_malformed(malformed),
+                    Err(malformed) => self.handle_decode_error(malformed),
                 }
                 continue;
             }
@@ -253,15 +254,15 @@ impl Connection {
                     };
                     self.answer_now(Message::error(tag, text));
                 }
-                Err(malformed) => self.handle_malformed(malformed),
+                Err(malformed) => self.handle_decode_error(malformed),
             }
         }
     }
 
-    fn handle_malformed(&mut self, malformed: Malformed) {
+    fn handle_decode_error(&mut self, malformed: DecodeError) {
         let (tag, text) = match malformed {
-            Malformed::UnknownKind { tag, .. } => (tag, text::UNKNOWN_KIND.into()),
-            Malformed::UnknownOperation { tag, .. } => (tag, malformed.to_string()),
+            DecodeError::UnknownKind { tag, .. } => (tag, text::UNKNOWN_KIND.into()),
+            DecodeError::UnknownOperation { tag, .. } => (tag, malformed.to_string()),
         };
         self.answer_now(Message::error(tag, text));
         self.closing = true;

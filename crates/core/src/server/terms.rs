@@ -3,7 +3,7 @@
 use super::Limits;
 use crate::StoreId;
 use std::time::Duration;
-use syncline_wire::{Greeting, Revision};
+use syncline_wire::{Revision, ServerHello};
 
 /// What a server grants all of its connections, and tells them of itself.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +18,9 @@ pub struct Terms {
 
 impl Terms {
     /// What HELLO is answered with.
-    pub(super) fn greeting(&self, head: Revision) -> Greeting {
-        Greeting {
-            protocol: Greeting::PROTOCOL,
+    pub(super) fn greeting(&self, head: Revision) -> ServerHello {
+        ServerHello {
+            protocol: ServerHello::PROTOCOL,
             features: 0,
             store_id: self.store.bytes(),
             head,

@@ -14,7 +14,7 @@ use crate::{ConnId, Entry, Output, RecentLog};
 use bytes::{Buf, Bytes};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::ops::Range;
-use syncline_wire::{BadMessage, Message, Put, Revision, Tag};
+use syncline_wire::{EncodeError, Message, Put, Revision, Tag};
 
 /// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
 pub(super) const OUTPUT_ROOM: usize = 128 * 1024;
@@ -174,7 +174,7 @@ impl Timeline {
         );
     }
 
-    fn check(pushed: Result<(), BadMessage>) {
+    fn check(pushed: Result<(), EncodeError>) {
         debug_assert!(pushed.is_ok(), "what is sent is within the limits of a frame");
     }
 

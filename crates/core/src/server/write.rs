@@ -6,7 +6,7 @@ use crate::{Operation, text};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use syncline_wire::{BadMessage, Delete, Mark, Message, Put, PutLarge, Revision, Tag, Txn, TxnOperation, Version};
+use syncline_wire::{Delete, EncodeError, Mark, Message, Put, PutLarge, Revision, Tag, Txn, TxnOperation, Version};
 
 /// Operations that a client asks for, within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Write {
     }
 
     /// Appends the answer to one that was accepted as `revision`: its writes, and where it came as a TXN, the revision.
-    pub(super) fn encode_accepted(&self, out: &mut BytesMut, revision: Revision) -> Result<(), BadMessage> {
+    pub(super) fn encode_accepted(&self, out: &mut BytesMut, revision: Revision) -> Result<(), EncodeError> {
         for operation in &*self.operations {
             match operation {
                 Operation::Check { .. } => {}

@@ -6,7 +6,7 @@ use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
 use syncline_core::{
     ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, StretchBuilder, Transaction,
 };
-use syncline_wire::{Decoded, Greeting, Message, Put, Revision, Tag, Version, decode};
+use syncline_wire::{Decoded, Message, Put, Revision, ServerHello, Tag, Version, decode};
 
 /// The connection under test.
 pub(crate) const ME: Option<ConnId> = Some(ConnId::new(1));
@@ -129,7 +129,7 @@ impl From<u64> for At {
 
 /// What HELLO is answered with at a head.
 pub(crate) fn greeting(tag: u16, head: u64) -> Message {
-    let greeting = Greeting {
+    let greeting = ServerHello {
         protocol: 1,
         features: 0,
         store_id: *b"the test's store",

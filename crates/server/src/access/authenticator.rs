@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use syncline_core::ConnId;
-use syncline_wire::{Password, Printable};
+use syncline_wire::{EscapedBytes, Password};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
@@ -166,7 +166,7 @@ impl Authenticator {
 
     /// Tells people. The name that was shown stands there only where it is that of a user: else it may be a password.
     fn tell(&self, id: ConnId, peer: SocketAddr, name: Option<&str>, judgement: &Judgement) {
-        let user = name.map(|name| Printable::new(name.as_bytes(), NAME_SHOWN).to_string());
+        let user = name.map(|name| EscapedBytes::new(name.as_bytes(), NAME_SHOWN).to_string());
         let user = user.as_deref().unwrap_or("unknown");
         match judgement {
             Ok(Some(_)) => info!(%id, %peer, user, "authorized"),

@@ -26,7 +26,7 @@ use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
 use syncline_server::{Config, Handle, ServeError, Server};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Decoder, Greeting, Hello, Message, ReadError, Tag, Version};
+use syncline_wire::{Decoder, Hello, Message, ReadError, ServerHello, Tag, Version};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -223,10 +223,10 @@ impl Client {
 
     /// Says HELLO; answers what the server says of itself.
     #[track_caller]
-    pub fn greet(&mut self) -> Greeting {
+    pub fn greet(&mut self) -> ServerHello {
         self.send(&hello(64_995));
         match self.receive_answer() {
-            Message::Hello(Hello { tag, body }) if tag == Tag::new(64_995) => Greeting::decode(&body).unwrap(),
+            Message::Hello(Hello { tag, body }) if tag == Tag::new(64_995) => ServerHello::decode(&body).unwrap(),
             other => panic!("{other} to HELLO"),
         }
     }

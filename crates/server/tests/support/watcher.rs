@@ -4,7 +4,7 @@ use super::{Client, History, Model, told};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use syncline_wire::{Greeting, Message, Revision, Tag, Watch};
+use syncline_wire::{Message, Revision, ServerHello, Tag, Watch};
 
 /// Holds what it is told of the prefixes that it watches.
 ///
@@ -17,7 +17,7 @@ use syncline_wire::{Greeting, Message, Revision, Tag, Watch};
 /// out before it: the promise holds at the next MARK.
 pub struct Watcher {
     pub client: Client,
-    greeting: Greeting,
+    greeting: ServerHello,
     model: Model,
     history: History,
     /// Values and tombstones, as told.

@@ -21,7 +21,7 @@
 
 use bytes::{Buf, BufMut};
 use syncline_core::{Operation, Transaction};
-use syncline_wire::{Hidden, Revision, Version};
+use syncline_wire::{Redacted, Revision, Version};
 
 /// The bytes before the transactions.
 pub(crate) const HEADER: usize = 52;
@@ -77,7 +77,7 @@ impl Header {
 /// Gathers accepted transactions, and makes a record of them. Its buffer is used again.
 #[derive(derive_more::Debug, Default)]
 pub(crate) struct Encoder {
-    #[debug("{:?}", Hidden(bytes))]
+    #[debug("{:?}", Redacted(bytes))]
     bytes: Vec<u8>,
     count: u32,
 }
@@ -216,7 +216,7 @@ pub(crate) fn find_all(seal: Seal, bytes: &[u8], from: usize) -> impl Iterator<I
 #[derive(Clone, Copy, derive_more::Debug, PartialEq, Eq)]
 pub(crate) struct Write<'a> {
     pub(crate) key: &'a [u8],
-    #[debug("{:?}", value.map(Hidden))]
+    #[debug("{:?}", value.map(Redacted))]
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) version: Version,
 }

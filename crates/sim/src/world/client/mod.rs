@@ -18,7 +18,7 @@ use syncline_core::client::{
     Answer, Connection, Cursor, CursorEvent, Event as Said, Handshake, Lost, Position, ProtocolError, Replicas,
     Request, Speech,
 };
-use syncline_wire::Greeting;
+use syncline_wire::ServerHello;
 
 /// How long a request may take, waiting for a lost connection included.
 const REQUEST_TIMEOUT: Time = 10 * SECOND;
@@ -67,13 +67,13 @@ struct Open {
 }
 
 /// ```text
-///   Away ──▶ Greeting ──▶ Talking, or Following: a cursor
+///   Away ──▶ ServerHello ──▶ Talking, or Following: a cursor
 ///     ▲         │            │
 ///     └─────────┴────────────┘
 /// ```
 enum Link {
     Away { until: Time },
-    Greeting { socket: u64, handshake: Handshake, input: BytesMut, since: Time },
+    ServerHello { socket: u64, handshake: Handshake, input: BytesMut, since: Time },
     Talking { socket: u64, connection: Box<Connection<u64>>, input: BytesMut, heard: Time },
     Following { socket: u64, input: BytesMut, heard: Time },
 }
@@ -140,7 +140,7 @@ impl Client {
     pub(super) const fn socket(&self) -> Option<u64> {
         match &self.link {
             Link::Away { .. } => None,
-            Link::Greeting { socket, .. } | Link::Talking { socket, .. } | Link::Following { socket, .. } => {
+            Link::ServerHello { socket, .. } | Link::Talking { socket, .. } | Link::Following { socket, .. } => {
                 Some(*socket)
             }
         }
@@ -196,7 +196,7 @@ impl Client {
     pub(super) fn describe(&self) -> String {
         let link = match &self.link {
             Link::Away { .. } => "away",
-            Link::Greeting { .. } => "greeting",
+            Link::ServerHello { .. } => "greeting",
             Link::Talking { .. } | Link::Following { .. } => "connected",
         };
         let open: Vec<_> = self.open.values().map(|open| &open.request).collect();
@@ -230,7 +230,7 @@ impl Client {
         next.extend((!self.is_quiet && self.kind != Kind::Cursor).then_some(self.next_thought));
         next.extend(match &self.link {
             Link::Away { until } => Some(*until),
-            Link::Greeting { since, .. } => Some(since + CONNECT_TIMEOUT),
+            Link::ServerHello { since, .. } => Some(since + CONNECT_TIMEOUT),
             Link::Talking { connection, heard, .. } => connection.patience().map(|patience| heard + micros(patience)),
             Link::Following { heard, .. } => self.cursor.patience().map(|patience| heard + micros(patience)),
         });
@@ -267,7 +267,7 @@ impl Client {
                     let Ok(handshake) = Handshake::new(None) else {
                         return complain("a HELLO that can't be encoded", context);
                     };
-                    Link::Greeting { socket, handshake, input, since }
+                    Link::ServerHello { socket, handshake, input, since }
                 };
             }
         }
@@ -283,7 +283,7 @@ impl Client {
         self.send_queued(context);
         let sent = match &mut self.link {
             Link::Away { .. } => Bytes::new(),
-            Link::Greeting { handshake, .. } => socket.send(handshake.output(), context),
+            Link::ServerHello { handshake, .. } => socket.send(handshake.output(), context),
             Link::Talking { connection, .. } => socket.send(connection.output(), context),
             Link::Following { .. } => socket.send(self.cursor.output(), context),
         };
@@ -317,7 +317,7 @@ impl Client {
     fn is_silent(&self, now: Time) -> bool {
         let (patience, heard) = match &self.link {
             Link::Away { .. } => return false,
-            Link::Greeting { since, .. } => (Some(CONNECT_TIMEOUT), *since),
+            Link::ServerHello { since, .. } => (Some(CONNECT_TIMEOUT), *since),
             Link::Talking { connection, heard, .. } => (connection.patience().map(micros), *heard),
             Link::Following { heard, .. } => (self.cursor.patience().map(micros), *heard),
         };
@@ -345,7 +345,7 @@ impl Client {
         }
         match &mut self.link {
             Link::Away { .. } => return Ok(()),
-            Link::Greeting { socket, handshake, input, .. } => {
+            Link::ServerHello { socket, handshake, input, .. } => {
                 let socket = *socket;
                 input.extend_from_slice(bytes);
                 match handshake.handle_input(input) {
@@ -390,7 +390,7 @@ impl Client {
                         return Err(());
                     }
                 },
-                Link::Away { .. } | Link::Greeting { .. } => true,
+                Link::Away { .. } | Link::ServerHello { .. } => true,
             };
             if is_over {
                 return Ok(());
@@ -398,7 +398,7 @@ impl Client {
         }
     }
 
-    fn greeted(&mut self, socket: u64, greeting: Greeting, input: BytesMut, context: &mut Context) {
+    fn greeted(&mut self, socket: u64, greeting: ServerHello, input: BytesMut, context: &mut Context) {
         let store = StoreId::new(greeting.store_id);
         if self.kind == Kind::Cursor {
             if context.is_wrong(Wrong::ResumedFromTheHead)
@@ -484,7 +484,7 @@ impl Client {
         context.record.count("connections lost", 1);
         let until = context.now() + context.random.spread(1000, MAX_PAUSE);
         match std::mem::replace(&mut self.link, Link::Away { until }) {
-            Link::Away { .. } | Link::Greeting { .. } => {}
+            Link::Away { .. } | Link::ServerHello { .. } => {}
             Link::Following { .. } => self.cursor.lost(),
             Link::Talking { connection, .. } => {
                 let Lost { unanswered, held, replicas } = connection.into_lost();
@@ -515,7 +515,7 @@ impl Client {
     pub(super) fn has_output(&mut self) -> bool {
         match &mut self.link {
             Link::Away { .. } => false,
-            Link::Greeting { handshake, .. } => handshake.output().has_remaining(),
+            Link::ServerHello { handshake, .. } => handshake.output().has_remaining(),
             Link::Talking { connection, .. } => connection.output().has_remaining(),
             Link::Following { .. } => self.cursor.output().has_remaining(),
         }

@@ -9,7 +9,7 @@
 
 use crate::decode::HEADER_LENGTH;
 use crate::number::{self, NUMBER_BYTES};
-use crate::{BadMessage, Hidden, Kind, Tag, Version, string};
+use crate::{EncodeError, Kind, Redacted, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Writes a key, or tells its value: a request, its answer, the answer of a GET, or a broadcast.
@@ -20,7 +20,7 @@ pub struct Put {
     /// Which key is written.
     pub key: Bytes,
     /// What it holds then.
-    #[debug("{:?}", Hidden(value))]
+    #[debug("{:?}", Redacted(value))]
     pub value: Bytes,
     /// The version that the value will have, or has.
     pub version: Version,
@@ -38,14 +38,14 @@ impl Put {
     /// Appends the frame to `out`, from parts that need not be owned.
     ///
     /// # Errors
-    /// [`BadMessage`] where the key or the value is longer than 65,535 bytes; `out` is as it was then.
+    /// [`EncodeError`] where the key or the value is longer than 65,535 bytes; `out` is as it was then.
     pub fn encode_parts(
         out: &mut impl BufMut,
         tag: Tag,
         key: &[u8],
         value: &[u8],
         version: Version,
-    ) -> Result<(), BadMessage> {
+    ) -> Result<(), EncodeError> {
         let key_length = string::length("key", key)?;
         let value_length = string::length("value", value)?;
         out.put_u8(Kind::Put.byte());
@@ -70,7 +70,7 @@ impl Put {
         Ok(Self { tag, key, value, version })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, &self.key, &self.value, self.version)
     }
 
@@ -96,7 +96,7 @@ mod tests {
     fn too_long_leaves_the_buffer_as_it_was() {
         let mut out = BytesMut::from(&b"before"[..]);
         let found = Put::encode_parts(&mut out, Tag::new(7), b"name", &[0; 65_536], Version::new(1));
-        assert_eq!(found, Err(BadMessage { field: "value", unit: "bytes", expected: 65_535, found: 65_536 }));
+        assert_eq!(found, Err(EncodeError { field: "value", unit: "bytes", expected: 65_535, found: 65_536 }));
         assert_eq!(out.as_ref(), b"before");
     }
 }

@@ -6,13 +6,13 @@ use std::fmt;
 /// reports of errors.
 ///
 /// ```
-/// use syncline_wire::Hidden;
-/// assert_eq!(format!("{:?}", Hidden(b"s3cr3t")), "(6 bytes)");
+/// use syncline_wire::Redacted;
+/// assert_eq!(format!("{:?}", Redacted(b"s3cr3t")), "(6 bytes)");
 /// ```
 #[derive(Clone, Copy)]
-pub struct Hidden<'a>(pub &'a [u8]);
+pub struct Redacted<'a>(pub &'a [u8]);
 
-impl fmt::Debug for Hidden<'_> {
+impl fmt::Debug for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({} bytes)", self.0.len())
     }

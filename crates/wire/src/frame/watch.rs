@@ -9,7 +9,7 @@
 
 use crate::decode::HEADER_LENGTH;
 use crate::number::{self, NUMBER_BYTES};
-use crate::{BadMessage, Kind, Revision, Tag, string};
+use crate::{EncodeError, Kind, Revision, Tag, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Asks for what has changed under a prefix since a revision, and then for all that changes. Answered with a MARK of the
@@ -36,7 +36,7 @@ impl Watch {
         Ok(Self { tag, prefix, since })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         string::encode_only(out, Kind::Watch, self.tag, "prefix", &self.prefix)?;
         out.put_u64_le(self.since.get());
         Ok(())

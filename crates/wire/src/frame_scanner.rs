@@ -1,14 +1,14 @@
 //! The way through frames that may be larger than one would hold: where their parts end, without their bytes.
 //!
-//! TXN and PUTL claim up to gigabytes, and from a stranger even a PUT may be more than one takes. A [`Walk`] goes from part to part by the lengths that stand between them, so that
-//! how long a frame is, is known before it is there; and with [`Skip`] one that is too large passes through a small
+//! TXN and PUTL claim up to gigabytes, and from a stranger even a PUT may be more than one takes. A [`FrameScanner`] goes from part to part by the lengths that stand between them, so that
+//! how long a frame is, is known before it is there; and with [`FrameSkipper`] one that is too large passes through a small
 //! buffer.
 
 use crate::decode::HEADER_LENGTH;
-use crate::list::LIMIT_BYTES;
+use crate::frame::list::LIMIT_BYTES;
+use crate::frame::txn::COUNT_BYTES;
 use crate::number::NUMBER_BYTES;
-use crate::txn::COUNT_BYTES;
-use crate::{BadMessage, Kind, Malformed, Tag, Txn, string};
+use crate::{DecodeError, EncodeError, Kind, Tag, Txn, string};
 use bytes::{Buf, BytesMut};
 
 /// The bytes that the length of a value takes where it is a `u32`.
@@ -21,9 +21,9 @@ pub(crate) const OPERATION_HEAD_BYTES: usize = 1 + string::LENGTH_BYTES;
 const MIN_OPERATION: usize = OPERATION_HEAD_BYTES + NUMBER_BYTES;
 
 /// The length of a value of a PUTL as it stands on the wire.
-pub(crate) fn value_length(value: &[u8]) -> Result<u32, BadMessage> {
+pub(crate) fn value_length(value: &[u8]) -> Result<u32, EncodeError> {
     let (expected, found) = (as_length(u32::MAX), value.len());
-    u32::try_from(found).map_err(|_| BadMessage { field: "value", unit: "bytes", expected, found })
+    u32::try_from(found).map_err(|_| EncodeError { field: "value", unit: "bytes", expected, found })
 }
 
 /// A length from the wire. What this machine could not even address is longer than any bound anyway.
@@ -93,7 +93,7 @@ impl Part {
 
 /// A way through a frame. The same from the front as often as one likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Walk {
+pub(crate) struct FrameScanner {
     tag: Tag,
     next: Part,
     /// How many operations come, beside the one whose value comes next.
@@ -110,7 +110,7 @@ enum Step {
     End,
 }
 
-impl Walk {
+impl FrameScanner {
     /// A way through a frame of this kind.
     pub(crate) const fn new(kind: Kind, tag: Tag) -> Self {
         let next = match kind {
@@ -126,7 +126,7 @@ impl Walk {
     }
 
     /// Goes on by one part, of which `front` is what is there.
-    fn step(&mut self, front: &[u8]) -> Result<Step, Malformed> {
+    fn step(&mut self, front: &[u8]) -> Result<Step, DecodeError> {
         let short = |found: Option<usize>| found.map_or(Step::Short, |length| Step::Part { length });
         Ok(match self.next {
             Part::Count => short(u16_at(front, HEADER_LENGTH).map(|count| {
@@ -155,7 +155,7 @@ impl Walk {
             Part::Operation => {
                 let Some(byte) = front.first() else { return Ok(Step::Short) };
                 let Some(kind) = OperationKind::from_byte(*byte) else {
-                    return Err(Malformed::UnknownOperation { operation: *byte, tag: self.tag });
+                    return Err(DecodeError::UnknownOperation { operation: *byte, tag: self.tag });
                 };
                 short(u16_at(front, 1).map(|length| {
                     self.operations -= 1;
@@ -206,7 +206,7 @@ pub(crate) enum Measured {
     /// It is not there as a whole, and has this many bytes at the least: more than are there.
     Incomplete { expected: usize },
     /// It exceeds a bound.
-    TooLarge(Excess),
+    TooLarge(LimitExceeded),
 }
 
 /// A frame that exceeds a bound: what it claims so far, and what would be taken.
@@ -214,7 +214,7 @@ pub(crate) enum Measured {
 /// Displayed as `2000 operations, expected at most 1024`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found} {unit}, expected at most {expected}")]
-pub struct Excess {
+pub struct LimitExceeded {
     /// What is counted: `bytes` or `operations`.
     pub unit: &'static str,
     /// The most that is taken.
@@ -223,10 +223,10 @@ pub struct Excess {
     pub found: usize,
 }
 
-impl Walk {
+impl FrameScanner {
     /// How long the frame is at whose beginning `front` starts. It is too large as soon as the lengths that are there
     /// claim so.
-    pub(crate) fn measure(mut self, front: &[u8], max_frame: usize) -> Result<Measured, Malformed> {
+    pub(crate) fn measure(mut self, front: &[u8], max_frame: usize) -> Result<Measured, DecodeError> {
         let mut length = 0_usize;
         loop {
             let step = self.step(front.get(length..).unwrap_or_default())?;
@@ -235,11 +235,11 @@ impl Walk {
             }
             if self.operations > Txn::MAX_OPERATIONS {
                 let (expected, found) = (Txn::MAX_OPERATIONS, self.operations);
-                return Ok(Measured::TooLarge(Excess { unit: "operations", expected, found }));
+                return Ok(Measured::TooLarge(LimitExceeded { unit: "operations", expected, found }));
             }
             let at_least = length.saturating_add(self.at_least());
             if at_least > max_frame {
-                return Ok(Measured::TooLarge(Excess { unit: "bytes", expected: max_frame, found: at_least }));
+                return Ok(Measured::TooLarge(LimitExceeded { unit: "bytes", expected: max_frame, found: at_least }));
             }
             if length > front.len() || matches!(step, Step::Short) {
                 return Ok(Measured::Incomplete { expected: at_least });
@@ -253,14 +253,14 @@ impl Walk {
 
 /// Passes over a frame that is too large, in whatever pieces it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
-    walk: Walk,
+pub struct FrameSkipper {
+    walk: FrameScanner,
     /// The bytes of the current part that are still to come.
     left: usize,
 }
 
-impl Skip {
-    pub(crate) const fn new(walk: Walk) -> Self {
+impl FrameSkipper {
+    pub(crate) const fn new(walk: FrameScanner) -> Self {
         Self { walk, left: 0 }
     }
 
@@ -268,8 +268,8 @@ impl Skip {
     /// one starts at the front. Otherwise at most 5 bytes stay, to which more must come.
     ///
     /// # Errors
-    /// [`Malformed`] where an operation is not known, so that the end of the frame can't be either.
-    pub fn skip(&mut self, buffer: &mut BytesMut) -> Result<bool, Malformed> {
+    /// [`DecodeError`] where an operation is not known, so that the end of the frame can't be either.
+    pub fn skip(&mut self, buffer: &mut BytesMut) -> Result<bool, DecodeError> {
         loop {
             let taken = self.left.min(buffer.len());
             buffer.advance(taken);
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_skip_holds_next_to_nothing() {
         // A PUTL of 4 GiB less 1, whose bytes come in pieces.
-        let mut skip = Skip::new(Walk::new(Kind::PutLarge, Tag::new(1)));
+        let mut skip = FrameSkipper::new(FrameScanner::new(Kind::PutLarge, Tag::new(1)));
         let mut buffer = BytesMut::from(&b"\x0a\x01\x00\x01\x00k\xff\xff\xff\xff"[..]);
         assert_eq!(skip.skip(&mut buffer), Ok(false));
         let mut left = u64::from(u32::MAX) + 8;
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_excess_for_people() {
-        let excess = Excess { unit: "operations", expected: 1024, found: 2000 };
+        let excess = LimitExceeded { unit: "operations", expected: 1024, found: 2000 };
         assert_eq!(excess.to_string(), "2000 operations, expected at most 1024");
     }
 }

@@ -1,32 +1,33 @@
-//! STATUS: asks how a server is.
+//! ERROR: tells what went wrong.
 //!
 //! ```text
 //!  0      1        3        5
 //!  ┌──────┬────────┬────────┬────────┐
-//!  │ 0x0b │  tag   │ length │ text … │
+//!  │ 0x02 │  tag   │ length │ text … │
 //!  └──────┴────────┴────────┴────────┘
 //! ```
 
-use crate::{BadMessage, Kind, Tag, string};
+use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Asks how a server is (client, with an empty text), or tells it (server).
+/// Tells what went wrong with the request of the same tag, or, with [`Tag::BROADCAST`], with the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Which request this is or answers.
+pub struct Error {
+    /// Which request went wrong; [`Tag::BROADCAST`] where it was none.
     pub tag: Tag,
-    /// Empty in a request; in an answer, a JSON object.
+    /// What went wrong. Usually UTF-8, but any bytes may come.
     pub text: Bytes,
 }
 
-impl Status {
+impl Error {
     /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
+    #[inline]
     pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
         Ok(Self { tag, text: string::decode_only(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
-        string::encode_only(out, Kind::Status, self.tag, "text", &self.text)
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::encode_only(out, Kind::Error, self.tag, "text", &self.text)
     }
 
     pub(crate) fn encoded_length(&self) -> usize {
@@ -41,7 +42,7 @@ mod tests {
     #[test]
     fn on_the_wire() {
         let mut out = BytesMut::new();
-        Status { tag: Tag::new(9), text: Bytes::from_static(b"{}") }.encode(&mut out).unwrap();
-        assert_eq!(out.as_ref(), b"\x0b\x09\x00\x02\x00{}");
+        Error { tag: Tag::new(44), text: Bytes::from_static(b"stale put") }.encode(&mut out).unwrap();
+        assert_eq!(out.as_ref(), b"\x02\x2c\x00\x09\x00stale put");
     }
 }

@@ -1,4 +1,4 @@
-//! HELLO: a client says that it speaks the extension, and the server answers with its [`Greeting`](crate::Greeting).
+//! HELLO: a client says that it speaks the extension, and the server answers with its [`ServerHello`](crate::ServerHello).
 //!
 //! ```text
 //!  0      1        3        5
@@ -7,7 +7,7 @@
 //!  └──────┴────────┴────────┴────────┘
 //! ```
 
-use crate::{BadMessage, Kind, Tag, string};
+use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Says that the extension is spoken (client, with an empty body), and what the server is (server).
@@ -15,7 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub struct Hello {
     /// Which request this is or answers.
     pub tag: Tag,
-    /// Empty in a request; in an answer, a [`Greeting`](crate::Greeting).
+    /// Empty in a request; in an answer, a [`ServerHello`](crate::ServerHello).
     pub body: Bytes,
 }
 
@@ -25,7 +25,7 @@ impl Hello {
         Ok(Self { tag, body: string::decode_only(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         string::encode_only(out, Kind::Hello, self.tag, "body", &self.body)
     }
 

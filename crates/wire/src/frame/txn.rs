@@ -14,9 +14,9 @@
 //! ```
 
 use crate::decode::HEADER_LENGTH;
+use crate::frame_scanner::{self, OPERATION_HEAD_BYTES, OperationKind, VALUE_LENGTH_BYTES};
 use crate::number::NUMBER_BYTES;
-use crate::walk::{self, OPERATION_HEAD_BYTES, OperationKind, VALUE_LENGTH_BYTES};
-use crate::{BadMessage, Hidden, Kind, Put, Tag, Version, string};
+use crate::{EncodeError, Kind, Put, Redacted, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The bytes that the number of operations takes.
@@ -47,7 +47,7 @@ pub enum TxnOperation {
         /// Which key.
         key: Bytes,
         /// What it holds then.
-        #[debug("{:?}", Hidden(value))]
+        #[debug("{:?}", Redacted(value))]
         value: Bytes,
         /// The version that it has then.
         version: Version,
@@ -78,23 +78,23 @@ impl TxnOperation {
         }
     }
 
-    fn check(&self) -> Result<(), BadMessage> {
+    fn check(&self) -> Result<(), EncodeError> {
         string::length("key", self.key())?;
         match self {
-            Self::Put { value, .. } => walk::value_length(value).map(drop),
+            Self::Put { value, .. } => frame_scanner::value_length(value).map(drop),
             Self::Check { .. } | Self::Delete { .. } => Ok(()),
         }
     }
 
     /// Appends an operation that was checked.
-    fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         let kind = self.kind();
         out.put_u8(kind.byte());
         string::put(out, string::length("key", self.key())?, self.key());
         let version = match self {
             Self::Put { value, version, .. } => {
                 if kind == OperationKind::PutLarge {
-                    out.put_u32_le(walk::value_length(value)?);
+                    out.put_u32_le(frame_scanner::value_length(value)?);
                     out.put_slice(value);
                 } else {
                     string::put(out, string::length("value", value)?, value);
@@ -124,7 +124,7 @@ impl TxnOperation {
         let value_length = match kind {
             OperationKind::Check | OperationKind::Delete => 0,
             OperationKind::Put => usize::from(frame.get_u16_le()),
-            OperationKind::PutLarge => walk::as_length(frame.get_u32_le()),
+            OperationKind::PutLarge => frame_scanner::as_length(frame.get_u32_le()),
         };
         let value = frame.split_to(value_length).freeze();
         let version = Version::new(frame.get_u64_le());
@@ -149,9 +149,9 @@ impl Txn {
         Self { tag, operations: (0..count).map_while(|_| TxnOperation::decode(&mut frame)).collect() }
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         let (expected, found) = (Self::MAX_OPERATIONS, self.operations.len());
-        let too_many = BadMessage { field: "transaction", unit: "operations", expected, found };
+        let too_many = EncodeError { field: "transaction", unit: "operations", expected, found };
         let count = u16::try_from(found).ok().filter(|_| found <= expected).ok_or(too_many)?;
         // First all, so that a refused one leaves nothing behind.
         self.operations.iter().try_for_each(TxnOperation::check)?;

@@ -9,9 +9,9 @@
 //! ```
 
 use crate::decode::HEADER_LENGTH;
+use crate::frame_scanner::{self, VALUE_LENGTH_BYTES};
 use crate::number::NUMBER_BYTES;
-use crate::walk::{self, VALUE_LENGTH_BYTES};
-use crate::{BadMessage, Hidden, Kind, Tag, Version, string};
+use crate::{EncodeError, Kind, Redacted, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// A PUT whose key and value together exceed [`Put::MAX_ENTRY`](crate::Put::MAX_ENTRY). What does not is sent as a PUT, so
@@ -23,7 +23,7 @@ pub struct PutLarge {
     /// Which key is written.
     pub key: Bytes,
     /// What it holds then.
-    #[debug("{:?}", Hidden(value))]
+    #[debug("{:?}", Redacted(value))]
     pub value: Bytes,
     /// The version that the value will have, or has.
     pub version: Version,
@@ -36,7 +36,7 @@ impl PutLarge {
     /// Appends the frame to `out`, from parts that need not be owned.
     ///
     /// # Errors
-    /// [`BadMessage`] where the key is longer than 65,535 bytes, or the value than a `u32` can say; `out` is as it was
+    /// [`EncodeError`] where the key is longer than 65,535 bytes, or the value than a `u32` can say; `out` is as it was
     /// then.
     pub fn encode_parts(
         out: &mut impl BufMut,
@@ -44,9 +44,9 @@ impl PutLarge {
         key: &[u8],
         value: &[u8],
         version: Version,
-    ) -> Result<(), BadMessage> {
+    ) -> Result<(), EncodeError> {
         let key_length = string::length("key", key)?;
-        let value_length = walk::value_length(value)?;
+        let value_length = frame_scanner::value_length(value)?;
         out.put_u8(Kind::PutLarge.byte());
         out.put_u16_le(tag.get());
         string::put(out, key_length, key);
@@ -61,12 +61,12 @@ impl PutLarge {
         frame.advance(HEADER_LENGTH);
         let key_length = usize::from(frame.get_u16_le());
         let key = frame.split_to(key_length).freeze();
-        let value_length = walk::as_length(frame.get_u32_le());
+        let value_length = frame_scanner::as_length(frame.get_u32_le());
         let value = frame.split_to(value_length).freeze();
         Self { tag, key, value, version: Version::new(frame.get_u64_le()) }
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, &self.key, &self.value, self.version)
     }
 

@@ -6,26 +6,26 @@ use std::fmt::{self, Write};
 /// after a number of characters (not bytes), and a cut is shown as `…`.
 ///
 /// ```
-/// use syncline_wire::Printable;
-/// assert_eq!(Printable::new(b"name", 10).to_string(), "name");
-/// assert_eq!(Printable::new("élève-à-l'école".as_bytes(), 10).to_string(), "élève-à-l'…");
-/// assert_eq!(Printable::new(b"\x00\x01\xfe", 10).to_string(), "0x0001fe");
-/// assert_eq!(Printable::new(&[7; 20], 10).to_string(), "0x0707070707…");
+/// use syncline_wire::EscapedBytes;
+/// assert_eq!(EscapedBytes::new(b"name", 10).to_string(), "name");
+/// assert_eq!(EscapedBytes::new("élève-à-l'école".as_bytes(), 10).to_string(), "élève-à-l'…");
+/// assert_eq!(EscapedBytes::new(b"\x00\x01\xfe", 10).to_string(), "0x0001fe");
+/// assert_eq!(EscapedBytes::new(&[7; 20], 10).to_string(), "0x0707070707…");
 /// ```
 #[derive(Clone, Copy)]
-pub struct Printable<'a> {
+pub struct EscapedBytes<'a> {
     bytes: &'a [u8],
     shown: usize,
 }
 
-impl<'a> Printable<'a> {
+impl<'a> EscapedBytes<'a> {
     /// Shows at most `shown` characters of `bytes`.
     pub const fn new(bytes: &'a [u8], shown: usize) -> Self {
         Self { bytes, shown }
     }
 }
 
-impl fmt::Display for Printable<'_> {
+impl fmt::Display for EscapedBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cut = match str::from_utf8(self.bytes) {
             Ok(text) if text.chars().all(is_printable) => {
@@ -42,7 +42,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-impl fmt::Debug for Printable<'_> {
+impl fmt::Debug for EscapedBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        Printable::new(text.as_bytes(), 10).to_string()
+        EscapedBytes::new(text.as_bytes(), 10).to_string()
     }
 
     #[test]
@@ -73,7 +73,7 @@ mod tests {
         for (text, hex) in [("\n", "0x0a"), ("a\u{202e}b", "0x61e280ae62"), ("\u{7f}", "0x7f"), ("a\0b", "0x610062")] {
             assert_eq!(shown(text), hex);
         }
-        assert_eq!(Printable::new(b"\xff", 10).to_string(), "0xff");
+        assert_eq!(EscapedBytes::new(b"\xff", 10).to_string(), "0xff");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use crate::decode::HEADER_LENGTH;
 use crate::number::{self, NUMBER_BYTES};
-use crate::{BadMessage, Kind, Tag, Version, string};
+use crate::{EncodeError, Kind, Tag, Version, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Deletes a key, or tells that it was deleted: a request, its answer, the answer of a GET, or a change.
@@ -30,8 +30,8 @@ impl Delete {
     /// Appends the frame to `out`, from parts that need not be owned.
     ///
     /// # Errors
-    /// [`BadMessage`] where the key is longer than 65,535 bytes; `out` is as it was then.
-    pub fn encode_parts(out: &mut impl BufMut, tag: Tag, key: &[u8], version: Version) -> Result<(), BadMessage> {
+    /// [`EncodeError`] where the key is longer than 65,535 bytes; `out` is as it was then.
+    pub fn encode_parts(out: &mut impl BufMut, tag: Tag, key: &[u8], version: Version) -> Result<(), EncodeError> {
         string::encode_only(out, Kind::Delete, tag, "key", key)?;
         out.put_u64_le(version.get());
         Ok(())
@@ -46,7 +46,7 @@ impl Delete {
         Ok(Self { tag, key, version })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, &self.key, self.version)
     }
 

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::decode::HEADER_LENGTH;
-use crate::{BadMessage, Kind, Tag, string};
+use crate::{EncodeError, Kind, Tag, string};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The bytes that a limit takes.
@@ -46,7 +46,7 @@ impl List {
         Ok(Self { tag, prefix, after, limit })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         let prefix_length = string::length("prefix", &self.prefix)?;
         let after_length = string::length("key to start after", &self.after)?;
         out.put_u8(Kind::List.byte());

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 /// What a server says of itself: the body of its HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Greeting {
+pub struct ServerHello {
     /// The version of the protocol that it speaks.
     pub protocol: u16,
     /// What it can do beyond that; no bit has a meaning yet.
@@ -34,14 +34,14 @@ pub struct Greeting {
 /// A body of HELLO that ends before all was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the answer to HELLO is too short: expected at least {expected} bytes, found {found}")]
-pub struct ShortGreeting {
+pub struct TruncatedHello {
     /// The bytes that it has at the least.
     pub expected: usize,
     /// The bytes that it has.
     pub found: usize,
 }
 
-impl Greeting {
+impl ServerHello {
     /// The protocol that this crate speaks.
     pub const PROTOCOL: u16 = 1;
     /// The bytes that it takes, at the least.
@@ -71,10 +71,10 @@ impl Greeting {
     /// What a body says. Bytes that were appended to it, by a protocol that is newer, are passed over.
     ///
     /// # Errors
-    /// [`ShortGreeting`] where it ends too early.
-    pub fn decode(mut body: &[u8]) -> Result<Self, ShortGreeting> {
+    /// [`TruncatedHello`] where it ends too early.
+    pub fn decode(mut body: &[u8]) -> Result<Self, TruncatedHello> {
         if body.len() < Self::LENGTH {
-            return Err(ShortGreeting { expected: Self::LENGTH, found: body.len() });
+            return Err(TruncatedHello { expected: Self::LENGTH, found: body.len() });
         }
         // None of these can panic: together they take as many bytes as are there.
         let protocol = body.get_u16_le();
@@ -97,7 +97,7 @@ impl Greeting {
 mod tests {
     use super::*;
 
-    const GREETING: Greeting = Greeting {
+    const GREETING: ServerHello = ServerHello {
         protocol: 1,
         features: 2,
         store_id: *b"0123456789abcdef",
@@ -112,20 +112,20 @@ mod tests {
         let body = GREETING.encode();
         let expected = b"\x01\0\x02\0\0\x000123456789abcdef\x03\0\0\0\0\0\0\0\x04\0\0\0\x05\0\x06\0\0\0";
         assert_eq!(body.as_ref(), expected);
-        assert_eq!(body.len(), Greeting::LENGTH);
+        assert_eq!(body.len(), ServerHello::LENGTH);
     }
 
     #[test]
     fn what_is_appended_is_passed_over() {
         let body = [&GREETING.encode()[..], b"more"].concat();
-        assert_eq!(Greeting::decode(&body), Ok(GREETING));
+        assert_eq!(ServerHello::decode(&body), Ok(GREETING));
     }
 
     #[test]
     fn what_ends_too_early_is_refused() {
         let body = GREETING.encode();
-        for found in 0..Greeting::LENGTH {
-            assert_eq!(Greeting::decode(&body[..found]), Err(ShortGreeting { expected: 40, found }));
+        for found in 0..ServerHello::LENGTH {
+            assert_eq!(ServerHello::decode(&body[..found]), Err(TruncatedHello { expected: 40, found }));
         }
     }
 }

@@ -7,7 +7,7 @@
 //!  └──────┴────────┴────────┴────────────┘
 //! ```
 
-use crate::{BadMessage, Kind, Tag, string};
+use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl Auth {
         Ok(Self { tag, password: Password(string::decode_only(buffer)?) })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         string::encode_only(out, Kind::Auth, self.tag, "password", &self.password.0)
     }
 

@@ -7,7 +7,7 @@
 //!  └──────┴────────┴────────┴───────┘
 //! ```
 
-use crate::{BadMessage, Kind, Tag, string};
+use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Asks for the latest value of a key. Answered with a PUT of the same tag, or an ERROR that ends in `not found`.
@@ -26,7 +26,7 @@ impl Get {
         Ok(Self { tag, key: string::decode_only(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), BadMessage> {
+    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         string::encode_only(out, Kind::Get, self.tag, "key", &self.key)
     }
 
