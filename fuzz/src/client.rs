@@ -5,7 +5,7 @@ use arbitrary::Unstructured;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::BTreeSet;
 use syncline_core::client::{
-    Connection, Cursor, CursorEvent, Event, Handshake, Lost, Position, ProtocolError, Refused, Replicas, Request,
+    ClientConnection, Cursor, CursorEvent, Event, Handshake, Lost, Position, ProtocolError, Refused, Replicas, Request,
     Speech,
 };
 use syncline_core::{Operation, Output, StoreId};
@@ -257,9 +257,9 @@ pub fn connections(input: &mut Unstructured<'_>) {
         }
         let is_base = byte(input) % 8 == 0;
         let connection = if is_base {
-            Connection::base(replicas, held)
+            ClientConnection::base(replicas, held)
         } else {
-            Connection::extended(&greeting(input), replicas, held)
+            ClientConnection::extended(&greeting(input), replicas, held)
         };
         let (server, buffer) = (Server::default(), BytesMut::new());
         left = Session { connection, told: &mut told, server, buffer, is_base }.run(input, &mut tokens);
@@ -271,7 +271,7 @@ pub fn connections(input: &mut Unstructured<'_>) {
 
 /// One connection.
 struct Session<'a> {
-    connection: Connection<u32>,
+    connection: ClientConnection<u32>,
     /// The bytes that all connections were told.
     told: &'a mut usize,
     server: Server,
@@ -340,7 +340,7 @@ impl Session<'_> {
             let marked = matches!(event, Event::Marked { .. });
             assert!(marked || before == self.shown(), "what is shown changes without a MARK");
             match event {
-                Event::Answer { token, .. } => tokens.close(token),
+                Event::Response { token, .. } => tokens.close(token),
                 Event::Marked { revision } => self.check_shown(revision),
                 Event::Change { .. } | Event::Notice { .. } => {}
                 Event::Incomplete { expected } => {

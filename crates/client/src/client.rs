@@ -11,7 +11,7 @@ use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use syncline_core::client::{Answer, Request, Versioned};
+use syncline_core::client::{Request, Response, Versioned};
 use syncline_wire::{Revision, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -69,7 +69,7 @@ impl Client {
     /// [`GetError::NotFound`] where the key is not there, and others.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Versioned, GetError> {
         match self.request(Request::Get { key: key.into() }).await? {
-            Answer::Value(found) => Ok(found),
+            Response::Value(found) => Ok(found),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -94,7 +94,7 @@ impl Client {
 
     async fn write(&self, request: Request) -> Result<(), PutError> {
         match self.request(request).await? {
-            Answer::Written => Ok(()),
+            Response::Written => Ok(()),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -111,7 +111,7 @@ impl Client {
     pub async fn watch(&self, prefix: impl Into<Bytes>) -> Result<Replica, RequestError> {
         let prefix = prefix.into();
         match self.request_within(Request::Watch { prefix: prefix.clone() }, self.options.watch_timeout).await? {
-            Answer::Watched => Ok(Replica::new(self.clone(), prefix)),
+            Response::Watched => Ok(Replica::new(self.clone(), prefix)),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -123,7 +123,7 @@ impl Client {
     /// [`RequestError::Unavailable`] where the server does not answer in time, and others.
     pub async fn barrier(&self) -> Result<Revision, RequestError> {
         match self.request(Request::Barrier).await? {
-            Answer::Passed { revision } => Ok(revision),
+            Response::Passed { revision } => Ok(revision),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -139,7 +139,7 @@ impl Client {
         limit: u32,
     ) -> Result<Vec<(Bytes, Versioned)>, RequestError> {
         match self.request(Request::List { prefix: prefix.into(), after: after.into(), limit }).await? {
-            Answer::Listed { entries } => Ok(entries),
+            Response::Listed { entries } => Ok(entries),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -155,7 +155,7 @@ impl Client {
     /// [`RequestError`].
     pub async fn status(&self) -> Result<String, RequestError> {
         match self.request(Request::Status).await? {
-            Answer::Status { text } => Ok(text),
+            Response::Status { text } => Ok(text),
             other => Err(Failure::Answered(other).into()),
         }
     }
@@ -173,11 +173,11 @@ impl Client {
         &self.shared
     }
 
-    pub(crate) async fn request(&self, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn request(&self, request: Request) -> Result<Response, Failure> {
         self.request_within(request, self.options.request_timeout).await
     }
 
-    async fn request_within(&self, request: Request, within: Duration) -> Result<Answer, Failure> {
+    async fn request_within(&self, request: Request, within: Duration) -> Result<Response, Failure> {
         let deadline = Instant::now() + within;
         let too_late = || match self.shared.trouble() {
             None => format!("no answer within {within:?}"),

@@ -1,4 +1,4 @@
-//! The task behind a client: drives [`Connection`] over a socket, and makes a new one when that is lost.
+//! The task behind a client: drives [`ClientConnection`] over a socket, and makes a new one when that is lost.
 
 use crate::changes::{Change, Readers};
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use syncline_core::Output;
 use syncline_core::client::{
-    Answer, Connection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request,
+    ClientConnection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request, Response,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -34,14 +34,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A request, and who waits for its answer.
 pub(crate) struct Command {
     pub(crate) request: Request,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
+    pub(crate) reply: oneshot::Sender<Result<Response, Failure>>,
     pub(crate) withdrawal: Withdrawal,
 }
 
 /// What comes with a request that is in flight.
 enum Token {
     Caller {
-        reply: oneshot::Sender<Result<Answer, Failure>>,
+        reply: oneshot::Sender<Result<Response, Failure>>,
         withdrawal: Withdrawal,
     },
     /// The task itself has asked.
@@ -50,7 +50,7 @@ enum Token {
 
 impl Token {
     /// Tells the caller; one that has gone does not want to know.
-    fn tell(self, answer: Result<Answer, Failure>) {
+    fn tell(self, answer: Result<Response, Failure>) {
         if let Self::Caller { reply, .. } = self {
             let _ = reply.send(answer);
         }
@@ -74,8 +74,8 @@ pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<
     while let Some(Link { stream, input, greeting, endpoint }) = next {
         let base_only = greeting.is_none();
         let connection = match greeting {
-            Some(greeting) => Connection::extended(&greeting, replicas, held),
-            None => Connection::base(replicas, held),
+            Some(greeting) => ClientConnection::extended(&greeting, replicas, held),
+            None => ClientConnection::base(replicas, held),
         };
         let mut session = Session { setup: &setup, connection, notice: None, is_stale: false, follows: false };
         let Err(lost) = session.serve(stream, input, &mut commands, &mut retried).await else { return };
@@ -91,7 +91,7 @@ pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<
 }
 
 /// What a lost connection leaves: reads are to be asked again, first of all; writes have an unknown fate.
-fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -> (Replicas, Vec<(Token, Answer)>) {
+fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -> (Replicas, Vec<(Token, Response)>) {
     for (request, token) in left.unanswered.into_iter().rev() {
         match token {
             Token::Caller { reply, withdrawal } if request.is_read() => {
@@ -129,7 +129,7 @@ async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc
 /// One connection.
 struct Session<'a> {
     setup: &'a Setup,
-    connection: Connection<Token>,
+    connection: ClientConnection<Token>,
     /// What the server has said of the connection itself.
     notice: Option<String>,
     /// Replicas have gone on, and readers were not shown yet.
@@ -222,7 +222,7 @@ impl Session<'_> {
     fn take_in(&mut self, input: &mut BytesMut) -> Result<(), ProtocolError> {
         loop {
             match self.connection.handle_input(input)? {
-                Event::Answer { token, answer } => {
+                Event::Response { token, answer } => {
                     self.show();
                     token.tell(Ok(answer));
                 }

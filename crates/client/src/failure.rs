@@ -1,7 +1,7 @@
 //! Why a request has not got what it asked for, and what each thing that a user does makes of that.
 
 use crate::{BaseOnly, GetError, PutError, RequestError, TxnError};
-use syncline_core::client::Answer;
+use syncline_core::client::Response;
 use syncline_wire::EncodeError;
 
 /// Why a request has not got what it asked for.
@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     /// It may have reached the server, or not.
     Lost { reason: String },
     /// The server has answered something else.
-    Answered(Answer),
+    Answered(Response),
 }
 
 impl From<Failure> for RequestError {
@@ -25,10 +25,10 @@ impl From<Failure> for RequestError {
             Failure::Encode(bad) => Self::TooLarge { text: bad.to_string() },
             Failure::BaseOnly => BaseOnly.into(),
             Failure::NotSent { reason } | Failure::Lost { reason } => Self::Unavailable { reason },
-            Failure::Answered(Answer::TooLarge { text }) => Self::TooLarge { text },
-            Failure::Answered(Answer::NotPermitted { missing }) => Self::NotPermitted { missing },
-            Failure::Answered(Answer::Unavailable { reason }) => Self::Unavailable { reason },
-            Failure::Answered(Answer::Refused { text }) => Self::Refused { text },
+            Failure::Answered(Response::TooLarge { text }) => Self::TooLarge { text },
+            Failure::Answered(Response::NotPermitted { missing }) => Self::NotPermitted { missing },
+            Failure::Answered(Response::Unavailable { reason }) => Self::Unavailable { reason },
+            Failure::Answered(Response::Refused { text }) => Self::Refused { text },
             Failure::Answered(other) => {
                 Self::Refused { text: format!("expected an answer to what was asked, found {other:?}") }
             }
@@ -39,7 +39,7 @@ impl From<Failure> for RequestError {
 impl From<Failure> for GetError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Answer::NotFound { deleted_at }) => Self::NotFound { deleted_at },
+            Failure::Answered(Response::NotFound { deleted_at }) => Self::NotFound { deleted_at },
             failure => match failure.into() {
                 // Every server knows GET.
                 RequestError::BaseOnly(base_only) => Self::Refused { text: base_only.to_string() },
@@ -68,7 +68,7 @@ macro_rules! refusal_of_a_write {
 impl From<Failure> for PutError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Answer::Stale) => Self::StalePut,
+            Failure::Answered(Response::Stale) => Self::StalePut,
             Failure::Lost { reason } => Self::OutcomeUnknown { reason },
             failure => refusal_of_a_write!(failure),
         }
@@ -78,7 +78,7 @@ impl From<Failure> for PutError {
 impl From<Failure> for TxnError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Answer::StaleKey { key }) => Self::StaleKey { key },
+            Failure::Answered(Response::StaleKey { key }) => Self::StaleKey { key },
             Failure::Lost { reason } => Self::OutcomeUnknown { reason },
             failure => refusal_of_a_write!(failure),
         }
@@ -109,6 +109,9 @@ mod tests {
     #[test]
     fn an_answer_to_something_else_is_refused() {
         let text = "expected an answer to what was asked, found Written";
-        assert_eq!(RequestError::from(Failure::Answered(Answer::Written)), RequestError::Refused { text: text.into() });
+        assert_eq!(
+            RequestError::from(Failure::Answered(Response::Written)),
+            RequestError::Refused { text: text.into() }
+        );
     }
 }

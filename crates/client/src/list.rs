@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::{Client, RequestError};
 use bytes::Bytes;
-use syncline_core::client::{Answer, Request, Versioned};
+use syncline_core::client::{Request, Response, Versioned};
 
 /// How many keys a page has.
 const PAGE: u32 = 1000;
@@ -37,8 +37,8 @@ impl Pages {
         if self.after.is_none() && self.prefix.is_empty() {
             // The empty key comes before all that a LIST can tell.
             match self.client.request(Request::Get { key: Bytes::new() }).await? {
-                Answer::Value(found) => page.push((Bytes::new(), found)),
-                Answer::NotFound { .. } => {}
+                Response::Value(found) => page.push((Bytes::new(), found)),
+                Response::NotFound { .. } => {}
                 other => return Err(Failure::Answered(other).into()),
             }
         }

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use bytes::Bytes;
 use syncline_core::Operation;
-use syncline_core::client::{Answer, Request};
+use syncline_core::client::{Request, Response};
 use syncline_wire::{Revision, Version};
 
 /// Checks, puts and deletions that are accepted together, under one revision, or not at all. Made by [`Client::txn`].
@@ -62,7 +62,7 @@ impl Txn {
     /// connection was lost meanwhile, and others, which all mean that nothing was written.
     pub async fn commit(self) -> Result<Revision, TxnError> {
         match self.client.request(Request::Txn { operations: self.operations }).await? {
-            Answer::Committed { revision } => Ok(revision),
+            Response::Committed { revision } => Ok(revision),
             other => Err(Failure::Answered(other).into()),
         }
     }

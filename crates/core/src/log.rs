@@ -3,7 +3,7 @@
 //! ```text
 //!              floor                                            head
 //!   the store ───┼───────────────┬──────────┬─────────────────────┤
-//!     answers    │    stretch    │ stretch  │       stretch       │   every commit in (floor, head] is here
+//!     answers    │    batch    │ batch  │       batch       │   every commit in (floor, head] is here
 //!                ┼───────────────┴──────────┴─────────────────────┤
 //!                        ▲ a cursor: all up to here was sent
 //! ```
@@ -11,8 +11,8 @@
 //! A cursor is a revision, no more. One that stands before the floor is served from the store instead: "what changed
 //! since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
 
-use crate::stretch::{Dialect, Frames};
-use crate::{Committed, Stretch};
+use crate::commit_batch::{Dialect, EncodedWrites};
+use crate::{CommitBatch, Committed};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,29 +21,29 @@ use syncline_wire::Revision;
 /// The newest part of the history.
 #[derive(Debug)]
 pub struct RecentLog {
-    stretches: VecDeque<Stretch>,
+    batches: VecDeque<CommitBatch>,
     bytes: usize,
     max_bytes: usize,
     floor: Revision,
     head: Revision,
 }
 
-/// The part of a [`Stretch`] that a cursor has not read yet; never empty.
+/// The part of a [`CommitBatch`] that a cursor has not read yet; never empty.
 #[derive(Clone, Debug)]
 pub struct Unread<'a> {
-    stretch: &'a Stretch,
+    batch: &'a CommitBatch,
     start: usize,
 }
 
 impl<'a> Unread<'a> {
     /// The transactions, in the order of their revisions.
     pub fn commits(&self) -> &'a [Committed] {
-        self.stretch.commits().get(self.start..).unwrap_or_default()
+        self.batch.commits().get(self.start..).unwrap_or_default()
     }
 
     /// The writes of one of [`Unread::commits`], as the frames count them.
     pub(crate) fn writes(&self, commit: usize) -> Range<usize> {
-        self.stretch.writes(self.start + commit)
+        self.batch.writes(self.start + commit)
     }
 
     /// The frames of a range of [`Unread::commits`], not copied.
@@ -52,16 +52,16 @@ impl<'a> Unread<'a> {
         self.all_frames(dialect).slice(self.writes(commits.start).start.min(end)..end)
     }
 
-    /// The frames of all writes of the stretch, of those too that were read before.
-    pub(crate) const fn all_frames(&self, dialect: Dialect) -> &'a Frames {
-        self.stretch.frames(dialect)
+    /// The frames of all writes of the batch, of those too that were read before.
+    pub(crate) const fn all_frames(&self, dialect: Dialect) -> &'a EncodedWrites {
+        self.batch.frames(dialect)
     }
 }
 
 impl RecentLog {
     /// An empty log of a store that is at `head`, which keeps about `max_bytes` of the history.
     pub const fn new(head: Revision, max_bytes: usize) -> Self {
-        Self { stretches: VecDeque::new(), bytes: 0, max_bytes, floor: head, head }
+        Self { batches: VecDeque::new(), bytes: 0, max_bytes, floor: head, head }
     }
 
     /// Everything up to here is in the history.
@@ -80,14 +80,14 @@ impl RecentLog {
     }
 
     /// Adds what was committed after the head, and forgets the oldest until the bound holds again.
-    pub fn append(&mut self, stretch: Stretch) {
-        let Some(last) = stretch.last() else { return };
-        debug_assert!(stretch.commits().first().is_some_and(|first| self.head < first.revision), "revisions grow");
+    pub fn append(&mut self, batch: CommitBatch) {
+        let Some(last) = batch.last() else { return };
+        debug_assert!(batch.commits().first().is_some_and(|first| self.head < first.revision), "revisions grow");
         self.head = last;
-        self.bytes += stretch.bytes();
-        self.stretches.push_back(stretch);
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
         while self.bytes > self.max_bytes
-            && let Some(oldest) = self.stretches.pop_front()
+            && let Some(oldest) = self.batches.pop_front()
         {
             self.bytes -= oldest.bytes();
             self.floor = oldest.last().unwrap_or(self.floor);
@@ -100,10 +100,10 @@ impl RecentLog {
         if position < self.floor {
             return None;
         }
-        let first = self.stretches.partition_point(|stretch| stretch.last().is_some_and(|last| last <= position));
-        Some(self.stretches.range(first..).map(move |stretch| {
-            let start = stretch.commits().partition_point(|committed| committed.revision <= position);
-            Unread { stretch, start }
+        let first = self.batches.partition_point(|batch| batch.last().is_some_and(|last| last <= position));
+        Some(self.batches.range(first..).map(move |batch| {
+            let start = batch.commits().partition_point(|committed| committed.revision <= position);
+            Unread { batch, start }
         }))
     }
 }
@@ -111,11 +111,11 @@ impl RecentLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Operation, StretchBuilder, Transaction};
+    use crate::{CommitBatchBuilder, Operation, Transaction};
     use syncline_wire::Version;
 
-    fn stretch(revisions: impl IntoIterator<Item = u64>) -> Stretch {
-        let mut builder = StretchBuilder::default();
+    fn batch(revisions: impl IntoIterator<Item = u64>) -> CommitBatch {
+        let mut builder = CommitBatchBuilder::default();
         for revision in revisions {
             let put = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
             let transaction = Transaction { origin: None, operations: [put].into() };
@@ -134,9 +134,9 @@ mod tests {
         let mut log = RecentLog::new(Revision::new(10), 10_000);
         assert_eq!(after(&log, 10), Some(vec![]));
         assert_eq!(after(&log, 9), None);
-        log.append(stretch([11, 12, 15]));
-        log.append(stretch([16]));
-        log.append(stretch([]));
+        log.append(batch([11, 12, 15]));
+        log.append(batch([16]));
+        log.append(batch([]));
         assert_eq!((log.floor().get(), log.head().get()), (10, 16));
         assert_eq!(after(&log, 9), None);
         assert_eq!(after(&log, 10), Some(vec![11, 12, 15, 16]));
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn the_bound_holds_and_the_oldest_goes_first() {
-        let size = stretch([1]).bytes();
+        let size = batch([1]).bytes();
         let mut log = RecentLog::new(Revision::ZERO, 3 * size);
         for revision in 1..=10 {
-            log.append(stretch([revision]));
+            log.append(batch([revision]));
             assert!(log.bytes() <= 3 * size);
         }
         assert_eq!((log.floor().get(), log.head().get()), (7, 10));
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_stretch_over_the_bound_is_not_kept() {
         let mut log = RecentLog::new(Revision::ZERO, 10);
-        log.append(stretch([1, 2]));
+        log.append(batch([1, 2]));
         assert_eq!((log.bytes(), log.floor().get(), log.head().get()), (0, 2, 2));
         assert_eq!(after(&log, 2), Some(vec![]));
         assert_eq!(after(&log, 1), None);

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::time::Duration;
 use syncline_core::Operation;
 use syncline_core::client::{
-    Answer, Connection, Event, Lost, ProtocolError, RefusedBecause, Replicas, Request, Versioned,
+    ClientConnection, Event, Lost, ProtocolError, RefusedBecause, Replicas, Request, Response, Versioned,
 };
 use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, TxnOperation, Version, decode};
 
@@ -49,8 +49,8 @@ fn marked(revision: u64) -> Event<u32> {
     Event::Marked { revision: Revision::new(revision) }
 }
 
-const fn answered(token: u32, answer: Answer) -> Event<u32> {
-    Event::Answer { token, answer }
+const fn answered(token: u32, answer: Response) -> Event<u32> {
+    Event::Response { token, answer }
 }
 
 fn versioned(value: &'static str, version: u64) -> Versioned {
@@ -58,11 +58,11 @@ fn versioned(value: &'static str, version: u64) -> Versioned {
 }
 
 /// A client's side, and what a test does to it.
-struct Rig(Connection<u32>);
+struct Rig(ClientConnection<u32>);
 
 impl Rig {
     fn new() -> Self {
-        Self(Connection::extended(&greeting(STORE), Replicas::new(), Vec::new()))
+        Self(ClientConnection::extended(&greeting(STORE), Replicas::new(), Vec::new()))
     }
 
     /// One whose replica of `prefix` is whole at revision 10, with these keys.
@@ -72,7 +72,7 @@ impl Rig {
         assert_eq!(rig.sent(), [watch_frame(1, prefix, 0)]);
         let told: Vec<_> = keys.iter().map(|(key, value)| put(0, key, value, 1)).collect();
         assert_eq!(rig.told(&told), []);
-        assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(0, Answer::Watched)]);
+        assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(0, Response::Watched)]);
         rig
     }
 
@@ -119,7 +119,7 @@ impl Rig {
     fn reconnect(self, store: [u8; 16]) -> Self {
         let Lost { unanswered, held, replicas } = self.0.into_lost();
         assert_eq!(unanswered, [], "nothing was in flight");
-        Self(Connection::extended(&greeting(store), replicas, held))
+        Self(ClientConnection::extended(&greeting(store), replicas, held))
     }
 }
 
@@ -144,7 +144,7 @@ fn a_replica_is_shown_when_it_is_whole() {
     assert_eq!(rig.asks(watch("a/"), 1), [watch_frame(1, "a/", 0)]);
     assert_eq!(rig.told(&[put(0, "a/1", "1", 1), put(0, "a/2", "1", 1)]), []);
     assert_eq!(rig.shown("a/"), None);
-    assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(1, Answer::Watched)]);
+    assert_eq!(rig.told(&[mark(1, 10)]), [marked(10), answered(1, Response::Watched)]);
     assert_eq!(rig.shown("a/"), is("10: a/1=1 a/2=1"));
 }
 
@@ -152,7 +152,7 @@ fn a_replica_is_shown_when_it_is_whole() {
 fn a_store_that_is_empty_is_whole_at_revision_0() {
     let mut rig = Rig::new();
     rig.asks(watch(""), 1);
-    assert_eq!(rig.told(&[mark(1, 0)]), [marked(0), answered(1, Answer::Watched)]);
+    assert_eq!(rig.told(&[mark(1, 0)]), [marked(0), answered(1, Response::Watched)]);
     assert_eq!(rig.shown(""), is("0: "));
     let mut rig = rig.reconnect(STORE);
     assert_eq!(rig.sent(), [watch_frame(1, "", 0)]);
@@ -219,12 +219,12 @@ fn an_own_write_is_answered_at_the_mark_that_covers_it() {
     assert_eq!(rig.asks(write("a/1", "mine", 1), 5), [put(2, "a/1", "mine", 1)]);
     assert_eq!(rig.told(&[put(2, "a/1", "mine", 1), put(0, "a/1", "others", 2)]), []);
     assert_eq!(rig.0.in_flight(), 1, "it waits");
-    assert_eq!(rig.told(&[mark(0, 12)]), [marked(12), answered(5, Answer::Written)]);
+    assert_eq!(rig.told(&[mark(0, 12)]), [marked(12), answered(5, Response::Written)]);
     assert_eq!(rig.shown("a/"), is("12: a/1=others"));
 
     rig.asks(Request::Delete { key: "a/1".into(), version: Version::new(3) }, 6);
     assert_eq!(rig.told(&[delete(3, "a/1", 3)]), []);
-    assert_eq!(rig.told(&[mark(0, 13)]), [marked(13), answered(6, Answer::Written)]);
+    assert_eq!(rig.told(&[mark(0, 13)]), [marked(13), answered(6, Response::Written)]);
     assert_eq!(rig.shown("a/"), is("13: "));
 }
 
@@ -232,9 +232,9 @@ fn an_own_write_is_answered_at_the_mark_that_covers_it() {
 fn a_write_that_no_replica_shows_is_answered_at_once() {
     let mut rig = Rig::watching("a/", &[]);
     rig.asks(write("b", "mine", 1), 5);
-    assert_eq!(rig.told(&[put(2, "b", "mine", 1)]), [answered(5, Answer::Written)]);
+    assert_eq!(rig.told(&[put(2, "b", "mine", 1)]), [answered(5, Response::Written)]);
     rig.asks(write("a/1", "mine", 1), 6);
-    assert_eq!(rig.told(&[error(3, "stale put")]), [answered(6, Answer::Stale)]);
+    assert_eq!(rig.told(&[error(3, "stale put")]), [answered(6, Response::Stale)]);
 }
 
 fn transaction() -> Request {
@@ -260,7 +260,7 @@ fn a_transaction_is_shown_as_a_whole_and_not_at_its_own_mark() {
     let told = [put(0, "a/9", "half", 1), put(2, "a/1", "new", 1), delete(2, "a/2", 2), mark(2, 12)];
     assert_eq!(rig.told(&told), [], "others' half of a transaction may stand before it");
     assert_eq!(rig.shown("a/"), is("10: a/2=old"));
-    let committed = Answer::Committed { revision: Revision::new(12) };
+    let committed = Response::Committed { revision: Revision::new(12) };
     let told = [put(0, "a/8", "other half", 1), mark(0, 13)];
     assert_eq!(rig.told(&told), [marked(13), answered(5, committed)]);
     assert_eq!(rig.shown("a/"), is("13: a/1=new a/8=other half a/9=half"));
@@ -271,9 +271,9 @@ fn a_transaction_beside_no_replica_is_answered_at_its_mark() {
     let mut rig = Rig::new();
     rig.asks(transaction(), 5);
     let told = [put(1, "a/1", "new", 1), delete(1, "a/2", 2), mark(1, 12)];
-    assert_eq!(rig.told(&told), [answered(5, Answer::Committed { revision: Revision::new(12) })]);
+    assert_eq!(rig.told(&told), [answered(5, Response::Committed { revision: Revision::new(12) })]);
     rig.asks(transaction(), 6);
-    let stale = Answer::StaleKey { key: "\"a/dir\"".into() };
+    let stale = Response::StaleKey { key: "\"a/dir\"".into() };
     assert_eq!(rig.told(&[error(2, "stale put: \"a/dir\"")]), [answered(6, stale)]);
 }
 
@@ -300,8 +300,8 @@ fn a_get_may_find_a_tombstone_or_a_large_value() {
     let large = vec![7; 70_000];
     let told = [delete(1, "k", 7), Message::put_large(Tag::new(2), "l", large.clone(), Version::new(3))];
     let expected = [
-        answered(1, Answer::NotFound { deleted_at: Some(Version::new(7)) }),
-        answered(2, Answer::Value(Versioned { value: large.into(), version: Version::new(3) })),
+        answered(1, Response::NotFound { deleted_at: Some(Version::new(7)) }),
+        answered(2, Response::Value(Versioned { value: large.into(), version: Version::new(3) })),
     ];
     assert_eq!(rig.told(&told), expected);
 }
@@ -316,7 +316,7 @@ fn a_value_travels_as_its_size_demands() {
         .map(|m| m.kind().to_string())
         .collect();
     assert_eq!(kinds, ["PUT", "PUTL"]);
-    let mut rig = Rig(Connection::new());
+    let mut rig = Rig(ClientConnection::new());
     assert_eq!(
         rig.asks(request(65_525), 1).first().map(|m| m.kind().to_string()),
         is("PUT"),
@@ -331,9 +331,9 @@ fn a_list_is_told_when_it_is_whole() {
     assert_eq!(rig.asks(request, 5), [Message::list(Tag::new(1), "a/", "a/0", 2)]);
     assert_eq!(rig.told(&[put(1, "a/1", "1", 1), put(1, "a/2", "1", 3)]), []);
     let entries = vec![("a/1".into(), versioned("1", 1)), ("a/2".into(), versioned("1", 3))];
-    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Answer::Listed { entries })]);
+    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Response::Listed { entries })]);
     rig.asks(Request::List { prefix: "".into(), after: "".into(), limit: 2 }, 6);
-    let refused = Answer::Unavailable { reason: "disk".into() };
+    let refused = Response::Unavailable { reason: "disk".into() };
     assert_eq!(rig.told(&[error(2, "unavailable: disk")]), [answered(6, refused)]);
 }
 
@@ -342,14 +342,14 @@ fn status_is_told_as_it_is() {
     let mut rig = Rig::new();
     assert_eq!(rig.asks(Request::Status, 5), [Message::status(Tag::new(1), "")]);
     let told = [Message::status(Tag::new(1), "{\"keys\":1}")];
-    assert_eq!(rig.told(&told), [answered(5, Answer::Status { text: "{\"keys\":1}".into() })]);
+    assert_eq!(rig.told(&told), [answered(5, Response::Status { text: "{\"keys\":1}".into() })]);
 }
 
 #[test]
 fn a_barrier_shows_what_was_told_before_it() {
     let mut rig = Rig::watching("", &[]);
     assert_eq!(rig.asks(Request::Barrier, 5), [mark(2, 0)]);
-    let passed = Answer::Passed { revision: Revision::new(12) };
+    let passed = Response::Passed { revision: Revision::new(12) };
     assert_eq!(rig.told(&[put(0, "a", "1", 1), mark(2, 12)]), [marked(12), answered(5, passed)]);
     assert_eq!(rig.shown(""), is("12: a=1"));
 }
@@ -362,7 +362,7 @@ fn a_barrier_that_was_passed_on_a_lost_connection_is_not_answered_by_another_sto
     assert_eq!(rig.told(&[mark(2, 12)]), [marked(12)]);
     let Lost { unanswered, held, replicas } = rig.0.into_lost();
     assert_eq!((unanswered, held.len()), (vec![(Request::Barrier, 5)], 0), "asked again");
-    let mut rig = Rig(Connection::extended(&greeting(OTHER_STORE), replicas, held));
+    let mut rig = Rig(ClientConnection::extended(&greeting(OTHER_STORE), replicas, held));
     assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
     assert_eq!(rig.told(&[put(0, "a/1", "other", 1), mark(1, 3)]), [marked(3)], "and nothing is answered");
 }
@@ -374,7 +374,7 @@ fn a_new_replica_is_built_beside_those_that_are_shown() {
     let told = [put(0, "b/1", "1", 1), put(0, "a/1", "2", 2), mark(0, 12), put(0, "b/2", "1", 1)];
     assert_eq!(rig.told(&told), [marked(12)]);
     assert_eq!((rig.shown("a/"), rig.shown("b/")), (is("12: a/1=2"), None));
-    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Response::Watched)]);
     assert_eq!(rig.shown("b/"), is("12: b/1=1 b/2=1"));
 }
 
@@ -394,13 +394,13 @@ fn what_a_client_deletes_before_it_watches_more_is_not_in_the_new_replica() {
 fn a_narrower_prefix_needs_no_watch_of_its_own() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/b/1", "1")]);
     assert_eq!(rig.asks(watch("a/b"), 2), []);
-    assert_eq!(rig.told(&[]), [answered(2, Answer::Watched)]);
+    assert_eq!(rig.told(&[]), [answered(2, Response::Watched)]);
     assert_eq!(rig.shown("a/b"), is("10: a/b/1=1"));
     // Nor while the wider one is being filled.
     assert_eq!(rig.asks(watch("b/"), 3), [watch_frame(2, "b/", 0)]);
     assert_eq!(rig.asks(watch("b/c"), 4), []);
     assert_eq!(rig.told(&[put(0, "b/c", "1", 1)]), []);
-    let both = [marked(11), answered(3, Answer::Watched), answered(4, Answer::Watched)];
+    let both = [marked(11), answered(3, Response::Watched), answered(4, Response::Watched)];
     assert_eq!(rig.told(&[mark(2, 11)]), both);
 }
 
@@ -411,7 +411,7 @@ fn a_wider_prefix_takes_the_place_of_narrower_ones() {
     let told = [put(0, "a/1", "1", 1), put(0, "b", "1", 1), put(0, "a/1", "2", 2), mark(0, 11)];
     assert_eq!(rig.told(&told), [marked(11)]);
     assert_eq!((rig.shown("a/"), rig.shown("")), (is("11: a/1=2"), None));
-    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Response::Watched)]);
     assert_eq!((rig.shown("a/"), rig.shown("")), (is("12: a/1=2"), is("12: a/1=2 b=1")));
     let mut rig = rig.reconnect(STORE);
     assert_eq!(rig.sent(), [watch_frame(1, "", 12)], "and of all WATCHes, one is left");
@@ -422,7 +422,7 @@ fn a_watch_that_is_refused_can_be_asked_again() {
     let mut rig = Rig::new();
     rig.asks(watch("a/"), 1);
     rig.asks(watch("a/b"), 2);
-    let refused = || Answer::Unavailable { reason: "disk".into() };
+    let refused = || Response::Unavailable { reason: "disk".into() };
     // Who waits for a part of it is refused only where nothing else would tell it.
     assert_eq!(rig.told(&[error(1, "unavailable: disk")]), [answered(1, refused()), answered(2, refused())]);
     assert_eq!(rig.asks(watch("a/"), 3), [watch_frame(2, "a/", 0)]);
@@ -434,7 +434,7 @@ fn a_resume_asks_for_what_was_missed() {
     rig.told(&[put(0, "a/1", "2", 2), mark(0, 12), put(0, "a/1", "unmarked", 3)]);
     let Lost { held, replicas, .. } = rig.0.into_lost();
     assert_eq!(shown(&replicas, "a/"), is("12?: a/1=2 a/2=1"));
-    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    let mut rig = Rig(ClientConnection::extended(&greeting(STORE), replicas, held));
     assert_eq!(rig.sent(), [watch_frame(1, "a/", 12)]);
     assert_eq!(rig.told(&[delete(0, "a/2", 2), mark(0, 13)]), [marked(13)], "which is not for it");
     assert_eq!(rig.shown("a/"), is("12?: a/1=2 a/2=1"));
@@ -449,7 +449,7 @@ fn a_server_that_is_in_trouble_when_a_replica_resumes_is_not_said_to_break_the_p
     assert_eq!(error, ProtocolError::NotResumed { text: "unavailable: disk".into() });
     assert_eq!(error.to_string(), "a replica can't be told what it has missed: unavailable: disk");
     assert_eq!(rig.shown("a/"), is("10?: a/1=1"), "what it has shown stays, for the next connection");
-    let mut rig = Rig(Connection::extended(&greeting(STORE), rig.0.into_lost().replicas, Vec::new()));
+    let mut rig = Rig(ClientConnection::extended(&greeting(STORE), rig.0.into_lost().replicas, Vec::new()));
     assert_eq!(rig.sent(), [watch_frame(1, "a/", 10)]);
 }
 
@@ -490,7 +490,7 @@ fn a_replica_never_goes_back_in_time() {
     rig.asks(Request::Barrier, 5);
     assert_eq!(rig.told(&[put(0, "a/1", "9", 9), mark(2, 9)]), [marked(9)]);
     assert_eq!(rig.shown("a/"), is("10?: a/1=10"));
-    let passed = Answer::Passed { revision: Revision::new(9) };
+    let passed = Response::Passed { revision: Revision::new(9) };
     assert_eq!(rig.told(&[put(0, "a/1", "10", 10), mark(0, 10)]), [marked(10), answered(5, passed)]);
     assert_eq!(rig.shown("a/"), is("10: a/1=10"));
 }
@@ -502,11 +502,11 @@ fn a_loss_while_it_was_filled_begins_anew() {
     rig.told(&[put(0, "a/1", "1", 1)]);
     let Lost { unanswered, held, replicas } = rig.0.into_lost();
     assert_eq!(unanswered, [(watch("a/"), 7)], "whoever waits is to ask again");
-    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    let mut rig = Rig(ClientConnection::extended(&greeting(STORE), replicas, held));
     assert_eq!(rig.sent(), [watch_frame(1, "a/", 0)]);
     assert_eq!(rig.asks(watch("a/"), 7), []);
     let whole = rig.told(&[put(0, "a/2", "1", 1), mark(1, 12)]);
-    assert_eq!(whole, [marked(12), answered(7, Answer::Watched)]);
+    assert_eq!(whole, [marked(12), answered(7, Response::Watched)]);
     assert_eq!(rig.shown("a/"), is("12: a/2=1"));
 }
 
@@ -516,9 +516,9 @@ fn a_write_is_not_answered_before_it_is_shown_because_somebody_else_watches_what
     rig.asks(Request::Put { key: "a/b".into(), value: "2".into(), version: Version::new(2) }, 5);
     assert_eq!(rig.told(&[put(2, "a/b", "2", 2)]), []);
     assert_eq!(rig.asks(watch("a/b"), 6), [], "it is under a/");
-    assert_eq!(rig.told(&[]), [answered(6, Answer::Watched)]);
+    assert_eq!(rig.told(&[]), [answered(6, Response::Watched)]);
     assert_eq!(rig.shown("a/"), is("10: a/b=1"));
-    assert_eq!(rig.told(&[mark(0, 11)]), [marked(11), answered(5, Answer::Written)]);
+    assert_eq!(rig.told(&[mark(0, 11)]), [marked(11), answered(5, Response::Written)]);
 }
 
 #[test]
@@ -529,9 +529,9 @@ fn a_write_that_was_accepted_before_the_loss_is_answered_when_it_is_shown() {
     assert_eq!(rig.told(&[put(2, "a/1", "mine", 1)]), []);
     let Lost { unanswered, held, replicas } = rig.0.into_lost();
     assert_eq!(unanswered, [(write("a/2", "mine", 1), 6)]);
-    let mut rig = Rig(Connection::extended(&greeting(STORE), replicas, held));
+    let mut rig = Rig(ClientConnection::extended(&greeting(STORE), replicas, held));
     assert_eq!(rig.told(&[put(0, "a/1", "mine", 1)]), []);
-    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Answer::Written)]);
+    assert_eq!(rig.told(&[mark(1, 12)]), [marked(12), answered(5, Response::Written)]);
     assert_eq!(rig.shown("a/"), is("12: a/1=mine"));
 }
 
@@ -548,7 +548,7 @@ fn what_was_not_answered_is_told_in_order() {
 
 #[test]
 fn a_base_server_is_not_asked_for_what_it_does_not_know() {
-    let mut rig = Rig(Connection::new());
+    let mut rig = Rig(ClientConnection::new());
     let delete = Request::Delete { key: "k".into(), version: Version::new(1) };
     let list = Request::List { prefix: "".into(), after: "".into(), limit: 1 };
     for request in [watch(""), Request::Barrier, Request::Status, transaction(), delete, list] {
@@ -558,7 +558,7 @@ fn a_base_server_is_not_asked_for_what_it_does_not_know() {
     assert_eq!(rig.sent(), []);
     // It tells what others write without being asked.
     assert_eq!(rig.asks(Request::Follow, 2), []);
-    assert_eq!(rig.told(&[]), [answered(2, Answer::Watched)]);
+    assert_eq!(rig.told(&[]), [answered(2, Response::Watched)]);
     let change = Event::Change { key: "k".into(), value: "v".into(), version: Version::new(1) };
     assert_eq!(rig.told(&[put(0, "k", "v", 1)]), [change]);
 }
@@ -574,7 +574,7 @@ fn who_follows_is_told_of_every_change() {
         version: Version::new(version),
     };
     let told = [put(0, "k", "w", 2), mark(1, 11), delete(0, "k", 3), mark(0, 12)];
-    let events = [change("w", 2), marked(11), answered(2, Answer::Watched), change("", 3), marked(12)];
+    let events = [change("w", 2), marked(11), answered(2, Response::Watched), change("", 3), marked(12)];
     assert_eq!(rig.told(&told), events);
 }
 
@@ -604,9 +604,9 @@ fn what_was_written_before_a_watch_is_no_part_of_what_that_tells() {
     rig.asks(watch("a/"), 2);
     rig.asks(write("a/2", "mine", 1), 3);
     // Somebody else has deleted the first before the WATCH began: of that, nothing is told.
-    assert_eq!(rig.told(&[put(1, "a/1", "mine", 1)]), [answered(1, Answer::Written)]);
-    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Answer::Watched)]);
-    assert_eq!(rig.told(&[put(3, "a/2", "mine", 1), mark(0, 13)]), [marked(13), answered(3, Answer::Written)]);
+    assert_eq!(rig.told(&[put(1, "a/1", "mine", 1)]), [answered(1, Response::Written)]);
+    assert_eq!(rig.told(&[mark(2, 12)]), [marked(12), answered(2, Response::Watched)]);
+    assert_eq!(rig.told(&[put(3, "a/2", "mine", 1), mark(0, 13)]), [marked(13), answered(3, Response::Written)]);
     let shown = rig.0.replicas().shown();
     let view = shown.view(b"a/").unwrap();
     assert_eq!((view.get(b"a/1"), view.get(b"a/2")), (None, Some(&versioned("mine", 1))));

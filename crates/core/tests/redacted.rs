@@ -5,9 +5,9 @@ use bytes::BytesMut;
 use std::fmt::Debug;
 use std::time::Duration;
 use syncline_core::client::{self, Handshake, Replicas, Request, Versioned};
-use syncline_core::server::{Access, Connection, Effect, Limits, Terms};
+use syncline_core::server::{Access, Effect, Limits, ServerConnection, ServerParameters};
 use syncline_core::{
-    ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, StretchBuilder, Transaction,
+    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, Transaction,
 };
 use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, TxnOperation, Version, decode};
 
@@ -39,13 +39,13 @@ fn entry() -> Entry {
 
 /// A log of one transaction.
 fn log() -> RecentLog {
-    let mut builder = StretchBuilder::default();
+    let mut builder = CommitBatchBuilder::default();
     builder.push(Revision::new(1), &transaction());
     hides(&builder);
-    let stretch = builder.finish();
-    hides(&stretch);
+    let batch = builder.finish();
+    hides(&batch);
     let mut log = RecentLog::new(Revision::ZERO, usize::MAX);
-    log.append(stretch);
+    log.append(batch);
     log
 }
 
@@ -77,21 +77,21 @@ fn what_is_stored_and_told_hides_values() {
     hides(&Effect::Commit { transaction: transaction() });
     hides(&Effect::Verify { password: Password::new(SECRET) });
     let versioned = Versioned { value: SECRET.into(), version: VERSION };
-    hides(&client::Answer::Value(versioned.clone()));
-    hides(&client::Answer::Listed { entries: vec![("k".into(), versioned)] });
+    hides(&client::Response::Value(versioned.clone()));
+    hides(&client::Response::Listed { entries: vec![("k".into(), versioned)] });
     hides(&Request::Put { key: "k".into(), value: SECRET.into(), version: VERSION });
 }
 
 #[test]
 fn a_connection_of_a_server_hides_what_it_holds() {
     let limits = Limits::default();
-    let terms = Terms { limits, store: StoreId::new([0; 16]), heartbeat: Duration::from_secs(1) };
+    let parameters = ServerParameters { limits, store: StoreId::new([0; 16]), heartbeat: Duration::from_secs(1) };
     let mut input = BytesMut::new();
-    let mut take = |connection: &mut Connection, message: &Message| {
+    let mut take = |connection: &mut ServerConnection, message: &Message| {
         message.encode(&mut input).unwrap();
         connection.handle_input(&mut input);
     };
-    let mut connection = Connection::new(ConnId::new(1), terms, Access::open());
+    let mut connection = ServerConnection::new(ConnId::new(1), parameters, Access::open());
     connection.handle_log(&RecentLog::new(Revision::ZERO, 0));
     take(&mut connection, &Message::put(Tag::new(1), "k", SECRET, VERSION));
     hides(&connection);
@@ -102,7 +102,7 @@ fn a_connection_of_a_server_hides_what_it_holds() {
     connection.handle_log(&log());
     assert!(!connection.output().is_empty());
     hides(&connection);
-    let mut stranger = Connection::new(ConnId::new(2), terms, Access::Password);
+    let mut stranger = ServerConnection::new(ConnId::new(2), parameters, Access::Password);
     take(&mut stranger, &Message::auth(Tag::new(1), SECRET));
     hides(&stranger);
     hides(&stranger.poll_effect());
@@ -114,7 +114,7 @@ fn a_connection_of_a_client_hides_what_it_holds() {
     let mut handshake = Handshake::new(Some(&Password::new(SECRET))).unwrap();
     assert!(!handshake.output().is_empty());
     hides(&handshake);
-    let mut connection = client::Connection::base(Replicas::new(), Vec::new());
+    let mut connection = client::ClientConnection::base(Replicas::new(), Vec::new());
     let put = Request::Put { key: "k".into(), value: SECRET.into(), version: VERSION };
     connection.request(put, ()).unwrap();
     hides(&connection);

@@ -1,4 +1,4 @@
-//! The driver of one connection: moves bytes between a socket and [`Connection`], and does what that asks for.
+//! The driver of one connection: moves bytes between a socket and [`ServerConnection`], and does what that asks for.
 
 use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
 use crate::committer::{CommitQueue, Submission};
@@ -16,7 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Terms, unavailable};
+use syncline_core::server::{Access, Effect, Input, ServerConnection, ServerParameters, unavailable};
 use syncline_core::{Entry, PageError, Transaction};
 use syncline_store::{ChangedError, Store};
 use syncline_tls::HANDSHAKE;
@@ -82,7 +82,7 @@ pub(crate) struct Service<S> {
     pub(crate) room: Arc<SharedRoom>,
     pub(crate) sending: Line,
     pub(crate) arriving: Line,
-    pub(crate) terms: Terms,
+    pub(crate) parameters: ServerParameters,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
     pub(crate) started: Instant,
@@ -140,7 +140,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let access = guest.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
-    let connection = Connection::new(registration.mailbox.id, service.terms, access);
+    let connection = ServerConnection::new(registration.mailbox.id, service.parameters, access);
     // On the heap once, rather than in every state of what waits for it.
     let mut driver = Box::new(Driver {
         service,
@@ -220,7 +220,7 @@ struct Driver<'a, S, IO> {
     arrival: Option<Turn>,
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
-    connection: Connection,
+    connection: ServerConnection,
     guest: Guest<'a>,
     /// The judgement of a password, while it is under way.
     verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
@@ -264,7 +264,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if self.input.len() != before && !matches!(self.room, Room::Own) {
                 // Neither what is left over nor what it has asked for must keep the room of the frame before it.
                 self.input = BytesMut::from(&*self.input);
-                self.connection.detach();
+                self.connection.own_keys();
                 self.room = Room::Own;
             }
             self.show_log();
@@ -278,7 +278,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if self.has_more {
                 break;
             }
-            if has_page || ((acted || self.input.len() != before) && self.goes_on()) {
+            if has_page || ((acted || self.input.len() != before) && self.has_work()) {
                 continue;
             }
             let mailbox = &self.registration.mailbox;
@@ -291,7 +291,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.guest.place = None;
         }
         if self.connection.is_watching() && self.beat.is_none() {
-            let half = (self.service.terms.heartbeat / 2).max(MIN_BEAT);
+            let half = (self.service.parameters.heartbeat / 2).max(MIN_BEAT);
             let mut beat = interval_at(Instant::now() + half, half);
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             self.beat = Some(beat);
@@ -305,8 +305,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     }
 
     /// Whether the connection may have more to say now that requests of it were done, or some of its output was written.
-    fn goes_on(&self) -> bool {
-        !matches!(self.wanted, Input::Wanted { .. }) || self.connection.goes_on()
+    fn has_work(&self) -> bool {
+        !matches!(self.wanted, Input::Wanted { .. }) || self.connection.has_work()
     }
 
     /// Shows the connection the log, where it still may see it.
@@ -440,7 +440,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
             }
         }
-        self.has_more = done >= turn && !self.abandoned && self.goes_on();
+        self.has_more = done >= turn && !self.abandoned && self.has_work();
         done > 0
     }
 
@@ -556,7 +556,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         if happened {
             return Poll::Ready(Ok(()));
         }
-        self.connection.detach();
+        self.connection.own_keys();
         // What is to be sent soon is not copied before.
         if !self.turn.waits() || self.connection.output().remaining() <= MUCH {
             self.connection.output().shrink();
@@ -570,7 +570,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         let needs_turn = unsent > MUCH || self.page.is_some();
         let has_turn = needs_turn && self.turn.poll(&self.service.sending, context).is_ready();
         let mut happened = has_turn && self.page.is_some();
-        let goes_on = self.goes_on();
+        let has_work = self.has_work();
         if unsent > 0
             && (has_turn || unsent <= MUCH)
             && let Poll::Ready(written) = self.poll_write_some(context)
@@ -580,7 +580,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
             self.is_flushed = false;
             // What is left is written as soon as the socket says that it takes more, so it is asked until it does not.
-            happened |= goes_on || !self.connection.output().is_empty();
+            happened |= has_work || !self.connection.output().is_empty();
         }
         if self.page.is_none() && (has_turn || !needs_turn) {
             // What it was for is done, or the socket takes no more.
@@ -632,7 +632,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// How long the frame may get that comes in, and of which so much is expected by now.
     fn longest_frame(&self, expected: usize) -> usize {
         let first = self.input.first().copied().unwrap_or_default();
-        self.service.terms.limits.longest_frame(first, expected)
+        self.service.parameters.limits.longest_frame(first, expected)
     }
 
     /// How much may be read now; nothing where the connection or the committer has enough to do, or there is no room.

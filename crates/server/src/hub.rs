@@ -5,7 +5,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use syncline_core::{ConnId, Outcome, RecentLog, Stretch};
+use syncline_core::{CommitBatch, ConnId, Outcome, RecentLog};
 use syncline_store::Store;
 use syncline_wire::Revision;
 
@@ -86,7 +86,7 @@ impl Hub {
         // Held until it is known where the log starts: others may be writing already.
         let mut log = hub.log.write();
         let feed = hub.clone();
-        let head = store.follow(Box::new(move |stretch| feed.append(stretch)));
+        let head = store.follow(Box::new(move |batch| feed.append(batch)));
         *log = RecentLog::new(head, recent_log);
         drop(log);
         hub
@@ -106,9 +106,9 @@ impl Hub {
     }
 
     /// Adds to the log what was committed, and wakes everybody who waits for it, where that is not [withheld](Self::withhold).
-    pub(crate) fn append(&self, stretch: Stretch) {
-        if stretch.last().is_some() {
-            self.log.write().append(stretch);
+    pub(crate) fn append(&self, batch: CommitBatch) {
+        if batch.last().is_some() {
+            self.log.write().append(batch);
             if !self.withheld.load(Ordering::SeqCst) {
                 self.wake_waiting();
             }
@@ -167,15 +167,15 @@ impl Drop for Registration {
 mod tests {
     use super::*;
     use std::task::{Context, Waker};
-    use syncline_core::{Operation, StretchBuilder, Transaction};
+    use syncline_core::{CommitBatchBuilder, Operation, Transaction};
     use syncline_store::MemoryStore;
     use syncline_wire::Version;
 
-    fn written(revision: u64) -> Stretch {
+    fn written(revision: u64) -> CommitBatch {
         let operation = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
-        let mut stretch = StretchBuilder::default();
-        stretch.push(Revision::new(revision), &Transaction { origin: None, operations: [operation].into() });
-        stretch.finish()
+        let mut batch = CommitBatchBuilder::default();
+        batch.push(Revision::new(revision), &Transaction { origin: None, operations: [operation].into() });
+        batch.finish()
     }
 
     #[test]

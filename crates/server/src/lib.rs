@@ -8,7 +8,7 @@
 //!                 └──────────────── reads ◀──────────────────────────── store
 //! ```
 //!
-//! One task per connection moves bytes between its socket and its [`syncline_core::server::Connection`]; one committer, a
+//! One task per connection moves bytes between its socket and its [`syncline_core::server::ServerConnection`]; one committer, a
 //! thread of its own where commits block, gives what waits to the store, a batch at a time: while one batch is made durable,
 //! the next gathers. Nothing here decides what the protocol means.
 //!

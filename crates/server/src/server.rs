@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use syncline_core::ConnId;
-use syncline_core::server::{LimitError, Terms};
+use syncline_core::server::{LimitError, ServerParameters};
 use syncline_store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -125,7 +125,7 @@ impl<S: Store> Server<S> {
         let local_addr = listener.local_addr().map_err(listen)?;
 
         let hub = Hub::follow(&store, config.recent_log);
-        let terms = Terms { limits, store: store.id(), heartbeat: config.heartbeat };
+        let parameters = ServerParameters { limits, store: store.id(), heartbeat: config.heartbeat };
         let queue = CommitQueue::new(config.max_queue);
         let authorize_within = config.authorize_within;
         let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
@@ -138,7 +138,7 @@ impl<S: Store> Server<S> {
             room,
             sending,
             arriving,
-            terms,
+            parameters,
             authenticator,
             authorize_within,
             started,

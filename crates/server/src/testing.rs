@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use syncline_core::ConnId;
-use syncline_core::server::{Limits, Terms};
+use syncline_core::server::{Limits, ServerParameters};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoded, Message, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -33,7 +33,8 @@ impl<S: Store> World<S> {
     /// Its connections share so much room for input.
     pub(crate) fn with_room(store: S, room: usize) -> Self {
         let hub = Hub::follow(&store, 1024 * 1024);
-        let terms = Terms { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
+        let parameters =
+            ServerParameters { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
         let authenticator = Authenticator::new(AccessControl::Open, false, 1).unwrap();
         let service = Arc::new(Service {
             store,
@@ -41,7 +42,7 @@ impl<S: Store> World<S> {
             room: SharedRoom::new(room),
             sending: Line::to_send(),
             arriving: Line::to_arrive(),
-            terms,
+            parameters,
             authenticator,
             authorize_within: Duration::from_secs(10),
             started: Instant::now(),

@@ -23,8 +23,8 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
-use syncline_core::{ConnId, RecentLog, Stretch};
+use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
+use syncline_core::{CommitBatch, ConnId, RecentLog};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
@@ -199,7 +199,7 @@ fn encoding() {
 struct Server {
     store: MemoryStore,
     log: RecentLog,
-    committed: Arc<Mutex<Vec<Stretch>>>,
+    committed: Arc<Mutex<Vec<CommitBatch>>>,
 }
 
 impl Server {
@@ -208,7 +208,7 @@ impl Server {
         let store = MemoryStore::new().unwrap();
         let committed = Arc::new(Mutex::new(Vec::new()));
         let feed = committed.clone();
-        store.follow(Box::new(move |stretch| feed.lock().unwrap().push(stretch)));
+        store.follow(Box::new(move |batch| feed.lock().unwrap().push(batch)));
         let mut server = Self { store, log: RecentLog::new(Revision::ZERO, 0), committed };
         let mut loader = server.connect(0);
         for number in 0..KEYS {
@@ -219,16 +219,17 @@ impl Server {
     }
 
     /// A connection that has said HELLO.
-    fn connect(&self, id: u64) -> Connection {
-        let terms = Terms { limits: Limits::default(), store: self.store.id(), heartbeat: Duration::from_secs(2) };
-        let mut connection = Connection::new(ConnId::new(id), terms, Access::open());
+    fn connect(&self, id: u64) -> ServerConnection {
+        let parameters =
+            ServerParameters { limits: Limits::default(), store: self.store.id(), heartbeat: Duration::from_secs(2) };
+        let mut connection = ServerConnection::new(ConnId::new(id), parameters, Access::open());
         connection.handle_log(&self.log);
         self.exchange(&mut connection, &mut encoded([Message::hello(Tag::new(1), "")]));
         connection
     }
 
     /// Does what is asked for, as a driver does, and takes what is answered; answers how much that was.
-    fn serve(&mut self, connection: &mut Connection, mut bytes: BytesMut) -> usize {
+    fn serve(&mut self, connection: &mut ServerConnection, mut bytes: BytesMut) -> usize {
         assert_eq!(connection.handle_input(&mut bytes), ALL_TAKEN);
         let (mut transactions, mut keys) = (Vec::new(), Vec::new());
         while let Some(effect) = connection.poll_effect() {
@@ -246,25 +247,25 @@ impl Server {
         }
         if !transactions.is_empty() {
             let outcomes = self.store.commit(transactions);
-            self.committed.lock().unwrap().drain(..).for_each(|stretch| self.log.append(stretch));
+            self.committed.lock().unwrap().drain(..).for_each(|batch| self.log.append(batch));
             outcomes.into_iter().for_each(|outcome| connection.handle_outcome(outcome));
         }
         self.show(connection)
     }
 
     /// Shows it the log, and takes what it is to write.
-    fn show(&self, connection: &mut Connection) -> usize {
+    fn show(&self, connection: &mut ServerConnection) -> usize {
         connection.handle_log(&self.log);
         let output = connection.output();
         let written = output.remaining();
         output.advance(written);
         output.shrink();
-        connection.detach();
+        connection.own_keys();
         written
     }
 
     /// Something that asks neither store nor committer.
-    fn exchange(&self, connection: &mut Connection, bytes: &mut BytesMut) {
+    fn exchange(&self, connection: &mut ServerConnection, bytes: &mut BytesMut) {
         assert_eq!(connection.handle_input(bytes), ALL_TAKEN);
         assert!(self.show(connection) > 0);
     }

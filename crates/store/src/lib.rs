@@ -4,7 +4,7 @@
 //! - [`MemoryStore`]: everything in memory, nothing survives the process;
 //! - [`DiskStore`]: the history on disk, the latest state in memory.
 //!
-//! No engine knows of sockets or frames of clients; what is committed leaves it as [`Stretch`]es, which the server sends
+//! No engine knows of sockets or frames of clients; what is committed leaves it as [`CommitBatch`]es, which the server sends
 //! on.
 
 mod decide;
@@ -23,7 +23,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
-use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Stretch, Transaction};
+use syncline_core::{CommitBatch, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
 
@@ -54,7 +54,7 @@ pub trait Store: Send + Sync + 'static {
     /// The revision of the last transaction that is visible.
     fn head(&self) -> Revision;
 
-    /// Hands every stretch that is committed from now on to `feed`, in order and without a gap, whoever committed it.
+    /// Hands every batch that is committed from now on to `feed`, in order and without a gap, whoever committed it.
     /// Answers the head from which on it does. A later call replaces the feed of an earlier one.
     ///
     /// The feed must return soon, and must not call the store.
@@ -151,8 +151,8 @@ pub struct Stats {
     pub data: Option<PathBuf>,
 }
 
-/// What a store hands every committed stretch to.
-pub type Feed = Box<dyn Fn(Stretch) + Send + Sync>;
+/// What a store hands every committed batch to.
+pub type Feed = Box<dyn Fn(CommitBatch) + Send + Sync>;
 
 /// The engine can't, for now; why, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, StretchBuilder, Transaction};
+use syncline_core::{CommitBatchBuilder, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 
 /// How many records are looked at per transaction, for tombstones that may be forgotten.
@@ -17,7 +17,7 @@ const SWEPT: usize = 2;
 pub struct MemoryStore {
     id: StoreId,
     index: RwLock<Index>,
-    /// Held from the first decision of a batch until it was fed, so that stretches are fed in order.
+    /// Held from the first decision of a batch until it was fed, so that batches are fed in order.
     committer: Mutex<Committer>,
 }
 
@@ -101,7 +101,7 @@ impl Store for MemoryStore {
         let mut committer = self.committer.lock();
         let committer = &mut *committer;
         committer.time = committer.time.max((committer.clock)());
-        let mut stretch = StretchBuilder::with_room_for(&batch);
+        let mut commits = CommitBatchBuilder::with_room_for(&batch);
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
         committer.sweep(&mut index, SWEPT * batch.len());
@@ -117,13 +117,13 @@ impl Store for MemoryStore {
                         }
                     }
                     index.advance(revision);
-                    stretch.push(revision, transaction);
+                    commits.push(revision, transaction);
                     Outcome::Accepted { revision }
                 }
             });
         }
         drop(index);
-        (committer.feed)(stretch.finish());
+        (committer.feed)(commits.finish());
         outcomes
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use syncline_core::{
-    ConnId, Dialect, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Stretch, Transaction,
+    CommitBatch, ConnId, Dialect, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Transaction,
 };
 use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
@@ -86,26 +86,26 @@ fn keys(entries: &[Entry]) -> String {
 
 /// Everything that a store feeds, in order.
 #[derive(Clone, Default)]
-struct Fed(Arc<Mutex<Vec<Stretch>>>);
+struct Fed(Arc<Mutex<Vec<CommitBatch>>>);
 
 impl Fed {
     fn follow(store: &impl Store) -> (Self, Revision) {
         let fed = Self::default();
         let sink = fed.clone();
-        let head = store.follow(Box::new(move |stretch| sink.0.lock().unwrap().push(stretch)));
+        let head = store.follow(Box::new(move |batch| sink.0.lock().unwrap().push(batch)));
         (fed, head)
     }
 
     fn revisions(&self) -> Vec<(u64, Option<u64>)> {
-        let stretches = self.0.lock().unwrap();
-        let commits = stretches.iter().flat_map(Stretch::commits);
+        let batches = self.0.lock().unwrap();
+        let commits = batches.iter().flat_map(CommitBatch::commits);
         commits.map(|commit| (commit.revision.get(), commit.origin.map(ConnId::get))).collect()
     }
 
     /// The broadcasts of everything, as clients see them.
     fn broadcasts(&self, from: Revision) -> Vec<Put> {
         let mut log = RecentLog::new(from, usize::MAX);
-        self.0.lock().unwrap().iter().for_each(|stretch| log.append(stretch.clone()));
+        self.0.lock().unwrap().iter().for_each(|batch| log.append(batch.clone()));
         let mut puts = Vec::new();
         for unread in log.after(from).unwrap() {
             let mut frames = BytesMut::from(unread.frames(Dialect::Base, 0..unread.commits().len()).as_ref());
@@ -325,8 +325,8 @@ mod checks {
         let store = Arc::new(open());
         let fed_head = Arc::new(Mutex::new(Revision::ZERO));
         let sink = fed_head.clone();
-        store.follow(Box::new(move |stretch| {
-            if let Some(last) = stretch.last() {
+        store.follow(Box::new(move |batch| {
+            if let Some(last) = batch.last() {
                 *sink.lock().unwrap() = last;
             }
         }));

@@ -2,7 +2,7 @@
 //!
 //! What comes from the client is any bytes: requests that make sense, and what makes none. What the store says is either the
 //! truth (there is a store then), or anything that its type allows; the driver keeps to the calling order of
-//! [`Connection`](syncline_core::server::Connection), and to nothing else.
+//! [`ServerConnection`](syncline_core::server::ServerConnection), and to nothing else.
 
 mod checks;
 mod history;

@@ -9,9 +9,9 @@ use pollster::block_on;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
 use syncline_core::{
-    ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, Rights, StoreId, Stretch, Transaction,
+    CommitBatch, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, Rights, StoreId, Transaction,
 };
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Message, Revision, Tag, TxnOperation, Version};
@@ -48,14 +48,14 @@ enum Done {
 }
 
 struct World {
-    connection: Connection,
+    connection: ServerConnection,
     limits: Limits,
     checks: Checks,
     /// Whether the store says the truth.
     is_true: bool,
     store: MemoryStore,
     /// What is committed, and not in the log yet.
-    feed: Arc<Mutex<Vec<Stretch>>>,
+    feed: Arc<Mutex<Vec<CommitBatch>>>,
     log: RecentLog,
     history: History,
     /// Sent by the client, and not there yet.
@@ -114,15 +114,15 @@ impl World {
             limits.validated().expect("the protocol allows them")
         };
         let max_log = one_of(input, &[1 << 20, 0, 300, 2000]);
-        let terms = Terms { limits, store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
+        let parameters = ServerParameters { limits, store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
         let rights = (setting & 4 == 0).then(|| rights(input));
         let access = rights.clone().map_or(Access::Password, Access::Granted);
         let store = MemoryStore::new().expect("there are random numbers");
         let feed = Arc::new(Mutex::new(Vec::new()));
         let of_store = feed.clone();
-        store.follow(Box::new(move |stretch| of_store.lock().expect("no panic").push(stretch)));
+        store.follow(Box::new(move |batch| of_store.lock().expect("no panic").push(batch)));
         Self {
-            connection: Connection::new(ME, terms, access),
+            connection: ServerConnection::new(ME, parameters, access),
             limits,
             checks: Checks::new(&limits, rights, is_true),
             is_true,
@@ -182,7 +182,7 @@ impl World {
                 1 => self.abandon(),
                 2 => self.end(),
                 3..8 => {
-                    self.connection.detach();
+                    self.connection.own_keys();
                     self.connection.output().shrink();
                 }
                 _ => self.feed(),
@@ -456,8 +456,8 @@ impl World {
 
     /// What was committed gets into the log.
     fn feed(&mut self) {
-        for stretch in std::mem::take(&mut *self.feed.lock().expect("no panic")) {
-            self.log.append(stretch);
+        for batch in std::mem::take(&mut *self.feed.lock().expect("no panic")) {
+            self.log.append(batch);
         }
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::result_large_err, reason = "a request that can't be sent is handed back as it came, which is rare")]
 
 use super::Replicas;
-use super::request::{Answer, Request, classify, refusal, state};
+use super::request::{Request, Response, classify, refusal, state};
 use super::scope::Scope;
 use crate::{Operation, Output, StoreId};
 use bytes::{Bytes, BytesMut};
@@ -14,15 +14,15 @@ use syncline_wire::{
 };
 use thiserror::Error;
 
-/// What [`Connection::handle_input`] found.
+/// What [`ClientConnection::handle_input`] found.
 #[derive(derive_more::Debug, PartialEq, Eq)]
 pub enum Event<T> {
     /// The answer to a request.
-    Answer {
+    Response {
         /// What came with the request.
         token: T,
         /// What the server says.
-        answer: Answer,
+        answer: Response,
     },
     /// Somebody else's write was accepted.
     Change {
@@ -122,7 +122,7 @@ pub struct Lost<T> {
     pub unanswered: Vec<(Request, T)>,
     /// Writes that were accepted, but that no replica shows yet: for the next connection, which answers them when one
     /// does.
-    pub held: Vec<(T, Answer)>,
+    pub held: Vec<(T, Response)>,
     /// What is shown.
     pub replicas: Replicas,
 }
@@ -153,7 +153,7 @@ struct Watcher<T> {
 
 /// What the server of an extended connection has said of itself.
 #[derive(Debug)]
-struct Terms {
+struct HelloParameters {
     head: Revision,
     patience: Duration,
 }
@@ -173,9 +173,9 @@ struct Terms {
 /// The answer to a write whose key a replica shows is held back until the MARK that covers it: who has been answered
 /// finds the write in the replica.
 #[derive(Debug)]
-pub struct Connection<T> {
+pub struct ClientConnection<T> {
     /// None: the server speaks only the base protocol.
-    terms: Option<Terms>,
+    parameters: Option<HelloParameters>,
     tags: MonotoneTags,
     in_flight: BTreeMap<Tag, InFlight<T>>,
     requested: u64,
@@ -183,29 +183,29 @@ pub struct Connection<T> {
     replicas: Replicas,
     watchers: Vec<Watcher<T>>,
     /// Answers that wait for a MARK.
-    held: Vec<(T, Answer)>,
+    held: Vec<(T, Response)>,
     ready: VecDeque<Event<T>>,
     /// It was asked to follow what others write.
     follows: bool,
 }
 
-impl<T> Default for Connection<T> {
+impl<T> Default for ClientConnection<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Connection<T> {
+impl<T> ClientConnection<T> {
     /// A connection was made to a server that speaks only the base protocol.
     pub fn new() -> Self {
         Self::base(Replicas::new(), Vec::new())
     }
 
     /// A connection was made to a server that speaks only the base protocol. What an earlier one has left is kept as it is.
-    pub fn base(replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
-        let answered = held.into_iter().map(|(token, answer)| Event::Answer { token, answer });
+    pub fn base(replicas: Replicas, held: Vec<(T, Response)>) -> Self {
+        let answered = held.into_iter().map(|(token, answer)| Event::Response { token, answer });
         Self {
-            terms: None,
+            parameters: None,
             tags: MonotoneTags::new(),
             in_flight: BTreeMap::new(),
             requested: 0,
@@ -219,10 +219,10 @@ impl<T> Connection<T> {
     }
 
     /// A server has answered HELLO. What an earlier connection has left goes on: replicas are told what they have missed.
-    pub fn extended(greeting: &ServerHello, mut replicas: Replicas, held: Vec<(T, Answer)>) -> Self {
+    pub fn extended(greeting: &ServerHello, mut replicas: Replicas, held: Vec<(T, Response)>) -> Self {
         let watched = replicas.connected(StoreId::new(greeting.store_id));
-        let terms = Some(Terms { head: greeting.head, patience: greeting.patience() });
-        let mut connection = Self { terms, held, ..Self::base(replicas, Vec::new()) };
+        let parameters = Some(HelloParameters { head: greeting.head, patience: greeting.patience() });
+        let mut connection = Self { parameters, held, ..Self::base(replicas, Vec::new()) };
         for (prefix, since) in watched {
             let sent = connection.send(Request::Watch { prefix }, since).is_ok();
             debug_assert!(sent, "it was sent before, and there are fewer prefixes than tags");
@@ -248,8 +248,8 @@ impl<T> Connection<T> {
 
     /// How long a silence means that the connection is dead; `None` where the server may be silent.
     pub fn patience(&self) -> Option<Duration> {
-        let terms = self.terms.as_ref().filter(|_| self.follows || !self.replicas.is_empty())?;
-        Some(terms.patience)
+        let parameters = self.parameters.as_ref().filter(|_| self.follows || !self.replicas.is_empty())?;
+        Some(parameters.patience)
     }
 
     /// Adds a request to the output.
@@ -257,10 +257,10 @@ impl<T> Connection<T> {
     /// # Errors
     /// [`Refused`] hands it back where it can't be sent.
     pub fn request(&mut self, request: Request, token: T) -> Result<(), Refused<T>> {
-        match (&request, &self.terms) {
+        match (&request, &self.parameters) {
             (Request::Follow, None) => {
                 // It does so without being asked.
-                self.ready.push_back(Event::Answer { token, answer: Answer::Watched });
+                self.ready.push_back(Event::Response { token, answer: Response::Watched });
                 Ok(())
             }
             (request, None) if !request.is_base() => {
@@ -270,8 +270,8 @@ impl<T> Connection<T> {
                 let prefix = prefix.clone();
                 self.watch(prefix, token)
             }
-            (Request::Follow, Some(terms)) => {
-                let head = terms.head;
+            (Request::Follow, Some(parameters)) => {
+                let head = parameters.head;
                 self.follows = true;
                 self.send_with(request, token, head)
             }
@@ -311,7 +311,7 @@ impl<T> Connection<T> {
         let Some(tag) = self.tags.take() else {
             return Err((request, RefusedBecause::TagsExhausted));
         };
-        if let Err(bad) = self.output.push(&request.message(tag, since, self.terms.is_none())) {
+        if let Err(bad) = self.output.push(&request.message(tag, since, self.parameters.is_none())) {
             self.tags.give_back(tag);
             return Err((request, bad.into()));
         }
@@ -347,7 +347,7 @@ impl<T> Connection<T> {
     fn handle_broadcast(&mut self, message: &Message) -> Result<(), ProtocolError> {
         if let Some((key, now, version)) = state(message) {
             self.replicas.change(key, now.as_ref());
-            if self.follows || self.terms.is_none() {
+            if self.follows || self.parameters.is_none() {
                 let value = now.map_or_else(Bytes::new, |now| now.value);
                 self.ready.push_back(Event::Change { key: key.clone(), value, version });
             }
@@ -377,7 +377,7 @@ impl<T> Connection<T> {
             (Request::Watch { prefix }, Message::Mark(mark)) if self.replicas.has_begun(prefix) => {
                 self.replicas.told(prefix);
                 self.mark(mark.revision);
-                Some(Answer::Watched)
+                Some(Response::Watched)
             }
             (Request::Watch { prefix }, Message::Error(error)) if !self.replicas.was_whole(prefix) => {
                 let answer = refusal(&in_flight.request, error);
@@ -387,7 +387,7 @@ impl<T> Connection<T> {
                     .into_iter()
                     .partition(|watcher| self.replicas.covers(&watcher.prefix));
                 self.watchers = waiting;
-                let answer_to = |watcher: Watcher<T>| Event::Answer { token: watcher.token, answer: answer.clone() };
+                let answer_to = |watcher: Watcher<T>| Event::Response { token: watcher.token, answer: answer.clone() };
                 self.ready.extend(refused.into_iter().map(answer_to));
                 Some(answer)
             }
@@ -404,7 +404,7 @@ impl<T> Connection<T> {
             }
             (Request::List { .. }, Message::Mark(mark)) => {
                 self.mark(mark.revision);
-                Some(Answer::Listed { entries: std::mem::take(&mut in_flight.entries) })
+                Some(Response::Listed { entries: std::mem::take(&mut in_flight.entries) })
             }
             (Request::Txn { operations }, told) if let Some(next) = told_by(operations, in_flight.told, told) => {
                 in_flight.told = next;
@@ -417,7 +417,7 @@ impl<T> Connection<T> {
             (Request::Txn { operations }, Message::Mark(mark))
                 if writes(operations, in_flight.told).next().is_none() =>
             {
-                Some(Answer::Committed { revision: mark.revision })
+                Some(Response::Committed { revision: mark.revision })
             }
             (Request::Txn { .. }, Message::Error(error)) if in_flight.told == 0 => {
                 Some(refusal(&in_flight.request, error))
@@ -441,7 +441,7 @@ impl<T> Connection<T> {
             return Ok(());
         };
         self.tags.give_back(tag);
-        if answer == Answer::Written
+        if answer == Response::Written
             && let Some((key, now, _)) = state(message)
         {
             self.replicas.change(key, now.as_ref());
@@ -449,8 +449,8 @@ impl<T> Connection<T> {
         self.begin_watches();
         let Some(token) = in_flight.token else { return Ok(()) };
         let waits = match &answer {
-            Answer::Passed { .. } => !self.replicas.is_settled(),
-            Answer::Written | Answer::Committed { .. } => {
+            Response::Passed { .. } => !self.replicas.is_settled(),
+            Response::Written | Response::Committed { .. } => {
                 written(&in_flight.request).any(|key| self.replicas.shows(key))
             }
             _ => false,
@@ -458,7 +458,7 @@ impl<T> Connection<T> {
         if waits {
             self.held.push((token, answer));
         } else {
-            self.ready.push_back(Event::Answer { token, answer });
+            self.ready.push_back(Event::Response { token, answer });
         }
         Ok(())
     }
@@ -473,7 +473,7 @@ impl<T> Connection<T> {
     }
 
     fn no_answer(&mut self, tag: Tag, in_flight: InFlight<T>, found: &Message) -> ProtocolError {
-        let asked = in_flight.request.message(tag, Revision::ZERO, self.terms.is_none()).redacted().to_string();
+        let asked = in_flight.request.message(tag, Revision::ZERO, self.parameters.is_none()).redacted().to_string();
         self.in_flight.insert(tag, in_flight);
         ProtocolError::NoAnswer { asked, found: found.redacted().to_string() }
     }
@@ -488,7 +488,7 @@ impl<T> Connection<T> {
     /// Answers what waits for what is shown.
     fn release(&mut self) {
         if self.replicas.is_settled() {
-            self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Answer { token, answer }));
+            self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Response { token, answer }));
         }
         self.answer_watchers();
     }
@@ -499,7 +499,7 @@ impl<T> Connection<T> {
             .into_iter()
             .partition(|watcher| self.replicas.is_current(&watcher.prefix));
         self.watchers = waiting;
-        let answer = |watcher: Watcher<T>| Event::Answer { token: watcher.token, answer: Answer::Watched };
+        let answer = |watcher: Watcher<T>| Event::Response { token: watcher.token, answer: Response::Watched };
         self.ready.extend(whole.into_iter().map(answer));
     }
 
@@ -516,12 +516,12 @@ impl<T> Connection<T> {
         let mut unanswered: Vec<_> = asked.chain(watched).collect();
         unanswered.sort_by_key(|(sequence, ..)| *sequence);
         let answered = ready.into_iter().filter_map(|event| match event {
-            Event::Answer { token, answer } => Some((token, answer)),
+            Event::Response { token, answer } => Some((token, answer)),
             _ => None,
         });
         // What a barrier has passed here says nothing of what the next connection leads to: it is asked again, there.
         let (passed, held): (Vec<_>, Vec<_>) =
-            answered.chain(held).partition(|(_, answer)| matches!(answer, Answer::Passed { .. }));
+            answered.chain(held).partition(|(_, answer)| matches!(answer, Response::Passed { .. }));
         let passed = passed.into_iter().map(|(token, _)| (Request::Barrier, token));
         let unanswered = passed.chain(unanswered.into_iter().map(|(_, request, token)| (request, token))).collect();
         Lost { unanswered, held, replicas }
@@ -583,18 +583,18 @@ mod tests {
     }
 
     /// The answer that the client makes of one ERROR text.
-    fn answer(request: Request, text: &'static str) -> Answer {
-        let mut connection = Connection::new();
+    fn answer(request: Request, text: &'static str) -> Response {
+        let mut connection = ClientConnection::new();
         connection.request(request, ()).unwrap();
         match connection.handle_input(&mut input(&[Message::error(Tag::new(1), text)])) {
-            Ok(Event::Answer { token: (), answer }) => answer,
+            Ok(Event::Response { token: (), answer }) => answer,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn requests_are_written_in_order_with_tags_from_1() {
-        let mut connection = Connection::new();
+        let mut connection = ClientConnection::new();
         connection.request(get("a"), "first").unwrap();
         connection.request(put(7), "second").unwrap();
         let expected = input(&[Message::get(Tag::new(1), "a"), Message::put(Tag::new(2), "k", "v", Version::new(7))]);
@@ -604,7 +604,7 @@ mod tests {
 
     #[test]
     fn answers_find_their_requests_and_broadcasts_stand_between() {
-        let mut connection = Connection::new();
+        let mut connection = ClientConnection::new();
         connection.request(get("a"), "first").unwrap();
         connection.request(put(7), "second").unwrap();
         let mut buffer = input(&[
@@ -615,36 +615,36 @@ mod tests {
         ]);
         let mut next = || connection.handle_input(&mut buffer).unwrap();
         assert_eq!(next(), Event::Change { key: "x".into(), value: "y".into(), version: Version::new(3) });
-        let value = Answer::Value(Versioned { value: "1".into(), version: Version::new(5) });
-        assert_eq!(next(), Event::Answer { token: "first", answer: value });
+        let value = Response::Value(Versioned { value: "1".into(), version: Version::new(5) });
+        assert_eq!(next(), Event::Response { token: "first", answer: value });
         assert_eq!(next(), Event::Notice { text: "unavailable: shutting down".into() });
-        assert_eq!(next(), Event::Answer { token: "second", answer: Answer::Written });
+        assert_eq!(next(), Event::Response { token: "second", answer: Response::Written });
         assert_eq!(next(), Event::Incomplete { expected: 3 });
         assert_eq!(connection.in_flight(), 0);
     }
 
     #[test]
     fn error_texts_are_told_apart() {
-        assert_eq!(answer(put(1), "stale put"), Answer::Stale);
-        assert_eq!(answer(get("a"), "\"a\": not found"), Answer::NotFound { deleted_at: None });
+        assert_eq!(answer(put(1), "stale put"), Response::Stale);
+        assert_eq!(answer(get("a"), "\"a\": not found"), Response::NotFound { deleted_at: None });
         assert_eq!(
             answer(get("a"), "\"a\": deleted at version 7, not found"),
-            Answer::NotFound { deleted_at: Some(Version::new(7)) }
+            Response::NotFound { deleted_at: Some(Version::new(7)) }
         );
-        assert_eq!(answer(put(1), "unavailable: disk full"), Answer::Unavailable { reason: "disk full".into() });
+        assert_eq!(answer(put(1), "unavailable: disk full"), Response::Unavailable { reason: "disk full".into() });
         let missing = "expected the right to read \"a\"".to_owned();
         assert_eq!(
             answer(get("a"), "not permitted: expected the right to read \"a\""),
-            Answer::NotPermitted { missing }
+            Response::NotPermitted { missing }
         );
-        assert_eq!(answer(get("a"), "too large: key"), Answer::TooLarge { text: "too large: key".into() });
-        assert_eq!(answer(put(1), "version exhausted"), Answer::Refused { text: "version exhausted".into() });
-        assert_eq!(answer(get("a"), "stale put"), Answer::Refused { text: "stale put".into() });
+        assert_eq!(answer(get("a"), "too large: key"), Response::TooLarge { text: "too large: key".into() });
+        assert_eq!(answer(put(1), "version exhausted"), Response::Refused { text: "version exhausted".into() });
+        assert_eq!(answer(get("a"), "stale put"), Response::Refused { text: "stale put".into() });
     }
 
     #[test]
     fn what_was_not_asked_is_an_error() {
-        let mut connection = Connection::new();
+        let mut connection = ClientConnection::new();
         connection.request(put(7), ()).unwrap();
         let found = connection.handle_input(&mut input(&[Message::error(Tag::new(2), "stale put")]));
         assert_eq!(found, Err(ProtocolError::Unasked { found: "kind=ERROR tag=2 text=stale put".into() }));
@@ -667,7 +667,7 @@ mod tests {
 
     #[test]
     fn what_is_in_flight_is_told_in_order() {
-        let mut connection = Connection::new();
+        let mut connection = ClientConnection::new();
         for tag in 1..=65_535 {
             connection.request(get("k"), tag).unwrap();
         }
@@ -683,7 +683,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_encoded_is_handed_back() {
-        let mut connection = Connection::new();
+        let mut connection = ClientConnection::new();
         let long = Request::Get { key: vec![0; 65_536].into() };
         let refused = connection.request(long.clone(), "token").unwrap_err();
         assert_eq!((refused.request, refused.token), (long, "token"));

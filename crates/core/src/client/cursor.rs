@@ -2,7 +2,7 @@
 
 use super::Position;
 use super::connection::{ProtocolError, readable};
-use super::request::{Answer, Request, refusal};
+use super::request::{Request, Response, refusal};
 use super::scope::Scope;
 use crate::{Output, StoreId};
 use bytes::{Bytes, BytesMut};
@@ -27,7 +27,7 @@ pub enum CursorEvent {
     /// The server refuses to tell.
     Refused {
         /// What it answers instead.
-        answer: Answer,
+        answer: Response,
     },
     /// Nothing whole: more must come.
     Incomplete {
@@ -425,7 +425,7 @@ mod tests {
         let said = [Message::error(Tag::BROADCAST, "bye"), Message::error(WATCH, "unavailable: disk full")];
         let expected = [
             CursorEvent::Notice { text: "bye".into() },
-            CursorEvent::Refused { answer: Answer::Unavailable { reason: "disk full".into() } },
+            CursorEvent::Refused { answer: Response::Unavailable { reason: "disk full".into() } },
         ];
         assert_eq!(events(&mut cursor, &said), Ok(expected.into()));
     }

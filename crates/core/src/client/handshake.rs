@@ -34,7 +34,7 @@ pub enum Speech {
 /// The first thing on a connection: who asks, and how the server speaks.
 ///
 /// Its driver writes the [`output`](Self::output) and hands it what comes, by turns, until the speech is known. What is left
-/// in the buffer then belongs to the [`Connection`](super::Connection) that follows.
+/// in the buffer then belongs to the [`ClientConnection`](super::ClientConnection) that follows.
 #[derive(Debug)]
 pub struct Handshake {
     output: Output,

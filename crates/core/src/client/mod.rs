@@ -9,10 +9,10 @@ mod request;
 mod scope;
 mod shown;
 
-pub use connection::{Connection, Event, Lost, ProtocolError, Refused, RefusedBecause};
+pub use connection::{ClientConnection, Event, Lost, ProtocolError, Refused, RefusedBecause};
 pub use cursor::{Cursor, CursorEvent, KeyChange, Step};
 pub use handshake::{Handshake, Speech};
 pub use position::{NoPosition, Position};
 pub use replicas::Replicas;
-pub use request::{Answer, Request};
+pub use request::{Request, Response};
 pub use shown::{Difference, Keys, Shown, Versioned, View};

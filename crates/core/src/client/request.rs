@@ -104,7 +104,7 @@ fn on_the_wire(operation: Operation) -> TxnOperation {
 
 /// What a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// To a GET: the latest value.
     Value(Versioned),
     /// To a PUT or DELETE: it was accepted.
@@ -172,53 +172,53 @@ pub(super) fn state(message: &Message) -> Option<(&Bytes, Option<Versioned>, Ver
 }
 
 /// What a single frame says to a request that one frame answers; nothing where it is no answer to it.
-pub(super) fn classify(request: &Request, answer: &Message) -> Option<Answer> {
+pub(super) fn classify(request: &Request, answer: &Message) -> Option<Response> {
     match (request, answer) {
         (
             Request::Get { key },
             Message::Put(Put { key: found, .. }) | Message::PutLarge(PutLarge { key: found, .. }),
         ) => {
             let (_, now, _) = state(answer).filter(|_| key == found)?;
-            now.map(Answer::Value)
+            now.map(Response::Value)
         }
         (Request::Get { key }, Message::Delete(Delete { key: found, version, .. })) => {
-            (key == found).then_some(Answer::NotFound { deleted_at: Some(*version) })
+            (key == found).then_some(Response::NotFound { deleted_at: Some(*version) })
         }
         (Request::Put { key, value, version }, Message::Put(_) | Message::PutLarge(_)) => {
             let told = (answer.key(), answer.value(), answer.version());
-            (told == (Some(key), Some(value), Some(*version))).then_some(Answer::Written)
+            (told == (Some(key), Some(value), Some(*version))).then_some(Response::Written)
         }
         (Request::Delete { key, version }, Message::Delete(told)) => {
-            (told.key == key && told.version == *version).then_some(Answer::Written)
+            (told.key == key && told.version == *version).then_some(Response::Written)
         }
-        (Request::Barrier, Message::Mark(Mark { revision, .. })) => Some(Answer::Passed { revision: *revision }),
-        (Request::Follow, Message::Mark(_)) => Some(Answer::Watched),
-        (Request::Status, Message::Status(Status { text, .. })) => Some(Answer::Status { text: readable(text) }),
+        (Request::Barrier, Message::Mark(Mark { revision, .. })) => Some(Response::Passed { revision: *revision }),
+        (Request::Follow, Message::Mark(_)) => Some(Response::Watched),
+        (Request::Status, Message::Status(Status { text, .. })) => Some(Response::Status { text: readable(text) }),
         (_, Message::Error(error)) => Some(refusal(request, error)),
         _ => None,
     }
 }
 
 /// What an ERROR says to a request.
-pub(super) fn refusal(request: &Request, Error { text, .. }: &Error) -> Answer {
+pub(super) fn refusal(request: &Request, Error { text, .. }: &Error) -> Response {
     let stale = text.strip_prefix(text::STALE_PUT.as_bytes());
     match (request, stale) {
         (Request::Get { .. }, _) if text.ends_with(text::NOT_FOUND.as_bytes()) => {
-            return Answer::NotFound { deleted_at: text::deleted_version(text) };
+            return Response::NotFound { deleted_at: text::deleted_version(text) };
         }
-        (Request::Put { .. } | Request::Delete { .. }, Some(b"")) => return Answer::Stale,
+        (Request::Put { .. } | Request::Delete { .. }, Some(b"")) => return Response::Stale,
         (Request::Txn { .. }, Some(key)) => {
-            return Answer::StaleKey { key: readable(key.strip_prefix(b": ").unwrap_or(key)) };
+            return Response::StaleKey { key: readable(key.strip_prefix(b": ").unwrap_or(key)) };
         }
         _ => {}
     }
     if let Some(reason) = text.strip_prefix(text::UNAVAILABLE.as_bytes()) {
-        Answer::Unavailable { reason: readable(reason) }
+        Response::Unavailable { reason: readable(reason) }
     } else if let Some(missing) = text.strip_prefix(text::NOT_PERMITTED.as_bytes()) {
-        Answer::NotPermitted { missing: readable(missing) }
+        Response::NotPermitted { missing: readable(missing) }
     } else if text.starts_with(text::TOO_LARGE.as_bytes()) {
-        Answer::TooLarge { text: readable(text) }
+        Response::TooLarge { text: readable(text) }
     } else {
-        Answer::Refused { text: readable(text) }
+        Response::Refused { text: readable(text) }
     }
 }

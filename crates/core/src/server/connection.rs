@@ -5,8 +5,8 @@ use super::scan::{Scan, Scans, Wanted};
 use super::session::{Access, MAX_GUESSES, Session};
 use super::timeline::{Behind, OUTPUT_ROOM, Timeline};
 use super::write::{Write, check_key};
-use super::{Limits, Terms};
-use crate::stretch::{Dialect, is_large};
+use super::{Limits, ServerParameters};
+use crate::commit_batch::{Dialect, is_large};
 use crate::{ConnId, Entry, KeyPage, Outcome, Output, Page, PageError, RecentLog, Rights, Transaction, text};
 use bytes::{Bytes, BytesMut};
 use std::num::NonZeroUsize;
@@ -23,28 +23,28 @@ const MAX_AUTH_FRAME: usize = 5 + 1024;
 /// The bytes of answers that may wait for somebody who has not shown who they are.
 const MAX_UNSENT_TO_STRANGERS: usize = 2048;
 
-/// What a [`Connection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
+/// What a [`ServerConnection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
 /// asked for; reads are also done in that order, so that a later one is never older.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Check a password; answer with [`Connection::handle_verdict`].
+    /// Check a password; answer with [`ServerConnection::handle_verdict`].
     Verify {
         /// What the client has shown.
         password: Password,
     },
-    /// Give a transaction to the committer; answer with [`Connection::handle_outcome`]. Others may be asked for before.
+    /// Give a transaction to the committer; answer with [`ServerConnection::handle_outcome`]. Others may be asked for before.
     Commit {
         /// What is to be written.
         transaction: Transaction,
     },
-    /// Read a key; answer with [`Connection::handle_entry`].
+    /// Read a key; answer with [`ServerConnection::handle_entry`].
     Read {
         /// Which key.
         key: Bytes,
     },
-    /// Tell how the server is; answer with [`Connection::handle_status`].
+    /// Tell how the server is; answer with [`ServerConnection::handle_status`].
     Status,
-    /// Ask the store what changed since a revision; answer with [`Connection::handle_changes`].
+    /// Ask the store what changed since a revision; answer with [`ServerConnection::handle_changes`].
     Changes {
         /// The keys that are to be told of.
         prefix: Bytes,
@@ -53,7 +53,7 @@ pub enum Effect {
         /// How many bytes of PUT frames the page should make; the last transaction may pass it.
         max_bytes: usize,
     },
-    /// Ask the store which keys there are; answer with [`Connection::handle_keys`].
+    /// Ask the store which keys there are; answer with [`ServerConnection::handle_keys`].
     Keys {
         /// The keys that are to be told of.
         prefix: Bytes,
@@ -66,7 +66,7 @@ pub enum Effect {
     },
 }
 
-/// What [`Connection::handle_input`] says of the bytes that it leaves.
+/// What [`ServerConnection::handle_input`] says of the bytes that it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// They are the beginning of a frame, or none.
@@ -89,8 +89,8 @@ pub enum Input {
 /// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
 ///    make it ask for more (2);
 /// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when some of that was written, if the connection
-///    [goes on](Self::goes_on) then;
-/// 5. where it waits for anything, has it [let go of its input](Self::detach) before;
+///    [goes on](Self::has_work) then;
+/// 5. where it waits for anything, has it [let go of its input](Self::own_keys) before;
 /// 6. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
 /// 7. closes the socket when it [`is_finished`](Self::is_finished).
 ///
@@ -111,9 +111,9 @@ pub enum Input {
 /// are merged in by their revisions. Since a page of the store does not say whose writes it holds, it is asked for only
 /// while none of the connection's own are undecided.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ServerConnection {
     id: ConnId,
-    terms: Terms,
+    parameters: ServerParameters,
     session: Session,
     /// Whether a HELLO has come, and with it the right to the rest of the extension.
     hello: bool,
@@ -139,12 +139,12 @@ enum Asked {
     Scan,
 }
 
-impl Connection {
+impl ServerConnection {
     /// A connection has come in.
-    pub fn new(id: ConnId, terms: Terms, access: Access) -> Self {
+    pub fn new(id: ConnId, parameters: ServerParameters, access: Access) -> Self {
         Self {
             id,
-            terms,
+            parameters,
             session: Session::new(access),
             hello: false,
             skip: None,
@@ -168,8 +168,8 @@ impl Connection {
     }
 
     /// What it was asked for shares no memory any more with the input that it came in.
-    pub fn detach(&mut self) {
-        self.requests.detach();
+    pub fn own_keys(&mut self) {
+        self.requests.own_keys();
     }
 
     /// Up to where it was sent what it follows, as far as its output was written; `None` where it follows nothing.
@@ -201,7 +201,7 @@ impl Connection {
 
     /// Whether it goes on when reads were answered or some of its output was written: if not, it need be neither shown the log
     /// nor asked what it wants before something else has happened.
-    pub fn goes_on(&self) -> bool {
+    pub fn has_work(&self) -> bool {
         self.closing
             || self.behind
             || !self.owes_nothing()
@@ -238,7 +238,7 @@ impl Connection {
                 continue;
             }
             let decoded = match self.session {
-                Session::Open(_) => decode_within(buffer, self.terms.limits.max_frame()),
+                Session::Open(_) => decode_within(buffer, self.parameters.limits.max_frame()),
                 Session::Stranger { .. } | Session::Verifying { .. } => decode_bounded(buffer, MAX_AUTH_FRAME),
             };
             match decoded {
@@ -343,7 +343,7 @@ impl Connection {
 
     /// The bytes that answers may still have.
     fn room_for_answers(&self) -> usize {
-        self.terms.limits.max_unsent.saturating_sub(self.timeline.unsent())
+        self.parameters.limits.max_unsent.saturating_sub(self.timeline.unsent())
     }
 
     /// Another key that can be read together with that of an [`Effect::Read`] which was just asked for: each is answered
@@ -574,7 +574,7 @@ impl Connection {
             Some(AtFront::Hello(tag)) => {
                 self.behind = false;
                 self.timeline.greet(log.head());
-                let greeting = self.terms.greeting(log.head());
+                let greeting = self.parameters.greeting(log.head());
                 self.timeline.push(&Message::hello(tag, greeting.encode()));
             }
             Some(AtFront::Barrier(tag, _)) => {
@@ -626,7 +626,7 @@ impl Connection {
     /// The text that refuses what the protocol or the limits don't allow.
     fn request(&self, message: Message) -> Result<Request, Bytes> {
         let (tag, kind) = (message.tag(), message.kind());
-        let limits = &self.terms.limits;
+        let limits = &self.parameters.limits;
         let is_base = matches!(kind, Kind::Get | Kind::Put | Kind::Error | Kind::Auth);
         Ok(match message {
             Message::Hello(_) if !self.hello => Request::AtFront(AtFront::Hello(tag)),
@@ -662,7 +662,7 @@ impl Connection {
     }
 
     fn takes_requests(&self) -> bool {
-        let limits = &self.terms.limits;
+        let limits = &self.parameters.limits;
         let max_unsent = match self.session {
             Session::Open(_) => limits.max_unsent,
             Session::Stranger { .. } => limits.max_unsent.min(MAX_UNSENT_TO_STRANGERS),

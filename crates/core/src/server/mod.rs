@@ -2,18 +2,18 @@
 
 mod connection;
 mod limits;
+mod parameters;
 mod prefixes;
 mod requests;
 mod scan;
 mod session;
-mod terms;
 mod timeline;
 mod write;
 
-pub use connection::{Connection, Effect, Input};
+pub use connection::{Effect, Input, ServerConnection};
 pub use limits::{LimitError, Limits};
+pub use parameters::ServerParameters;
 pub use session::Access;
-pub use terms::Terms;
 
 /// Why a server that speaks TLS only turns somebody away who speaks something else: for [`unavailable`].
 pub const TLS_ONLY: &str = crate::text::TLS_ONLY;

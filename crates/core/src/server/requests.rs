@@ -98,7 +98,7 @@ impl Request {
     }
 
     /// Shares no memory with what it was read from, from now on. Others than GETs never do.
-    fn detach(&mut self) {
+    fn own_keys(&mut self) {
         if let Self::Read(Read::Get(get)) = self {
             get.key = copied(&get.key);
         }
@@ -136,7 +136,7 @@ pub(super) struct Requests {
     /// How many, from the front, are known to be answered.
     decided: usize,
     /// How many, from the front, share no memory with what they were read from.
-    detached: usize,
+    owned: usize,
     /// Writes given out and undecided.
     writing: usize,
     /// Reads given out and not answered.
@@ -244,9 +244,9 @@ impl Requests {
     }
 
     /// What is there shares no memory with what it was read from, from now on.
-    pub(super) fn detach(&mut self) {
-        self.queue.iter_mut().skip(self.detached).for_each(Request::detach);
-        self.detached = self.queue.len();
+    pub(super) fn own_keys(&mut self) {
+        self.queue.iter_mut().skip(self.owned).for_each(Request::own_keys);
+        self.owned = self.queue.len();
     }
 
     /// What was given out and is not answered is to be given out again: it was not done. Only reads are given out.
@@ -340,7 +340,7 @@ impl Requests {
         self.bytes -= request.bytes();
         self.started = self.started.saturating_sub(1);
         self.decided = self.decided.saturating_sub(1);
-        self.detached = self.detached.saturating_sub(1);
+        self.owned = self.owned.saturating_sub(1);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }

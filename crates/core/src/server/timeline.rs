@@ -9,7 +9,7 @@
 use super::prefixes::Prefixes;
 use super::session::Authorized;
 use super::write::Write;
-use crate::stretch::{Dialect, Frames};
+use crate::commit_batch::{Dialect, EncodedWrites};
 use crate::{ConnId, Entry, Output, RecentLog};
 use bytes::{Buf, Bytes};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -307,9 +307,9 @@ impl Timeline {
     }
 }
 
-/// Writes that stand side by side in the frames of a stretch, to be sent in one piece.
+/// Writes that stand side by side in the frames of a batch, to be sent in one piece.
 struct Run<'a> {
-    frames: &'a Frames,
+    frames: &'a EncodedWrites,
     writes: Range<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! The writes that a client asks for: PUT, DELETE, PUTL and TXN.
 
 use super::Limits;
-use crate::stretch::Dialect;
+use crate::commit_batch::Dialect;
 use crate::{Operation, text};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;

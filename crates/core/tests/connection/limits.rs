@@ -119,7 +119,7 @@ fn what_waits_shares_no_memory_with_what_it_was_read_from() {
         assert_eq!(peer.connection.handle_input(&mut input), ALL_TAKEN);
         let is_kept = !input.try_reclaim(length);
         assert_eq!(is_kept, matches!(request, Message::Get(_)), "{request:?}: until its driver waits");
-        peer.connection.detach();
+        peer.connection.own_keys();
         assert!(input.try_reclaim(length), "{request:?}");
     }
     assert_eq!(peer.effects(), [commit("k", "v", 1)]);

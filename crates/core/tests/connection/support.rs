@@ -2,9 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
 use syncline_core::{
-    ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, StretchBuilder, Transaction,
+    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Transaction,
 };
 use syncline_wire::{Decoded, Message, Put, Revision, ServerHello, Tag, Version, decode};
 
@@ -13,7 +13,7 @@ pub(crate) const ME: Option<ConnId> = Some(ConnId::new(1));
 /// Another connection of the same server.
 pub(crate) const OTHER: Option<ConnId> = Some(ConnId::new(2));
 
-/// What [`Connection::handle_input`] says where it has taken everything.
+/// What [`ServerConnection::handle_input`] says where it has taken everything.
 pub(crate) const ALL_TAKEN: Input = Input::Wanted { expected: 3 };
 
 /// How much unsent output makes a connection wait with more.
@@ -170,20 +170,20 @@ impl History {
 
     /// Commits transactions in one batch; answers the revision of the last.
     pub(crate) fn commit(&mut self, batch: impl IntoIterator<Item = (Option<ConnId>, Vec<Operation>)>) -> Revision {
-        let mut stretch = StretchBuilder::default();
+        let mut builder = CommitBatchBuilder::default();
         let mut revision = self.log.head();
         for (origin, operations) in batch {
             revision = revision.next().unwrap();
-            stretch.push(revision, &Transaction { origin, operations: operations.into() });
+            builder.push(revision, &Transaction { origin, operations: operations.into() });
         }
-        self.log.append(stretch.finish());
+        self.log.append(builder.finish());
         revision
     }
 }
 
 /// A connection, what came in for it, and what it has sent.
 pub(crate) struct Peer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: ServerConnection,
     input: BytesMut,
     received: BytesMut,
 }
@@ -203,12 +203,12 @@ impl Peer {
 
     /// One that was shown no log yet.
     pub(crate) fn new(access: Access, limits: Limits) -> Self {
-        let terms = Terms {
+        let parameters = ServerParameters {
             limits: limits.validated().unwrap(),
             store: StoreId::new(*b"the test's store"),
             heartbeat: Duration::from_secs(2),
         };
-        let connection = Connection::new(ME.unwrap(), terms, access);
+        let connection = ServerConnection::new(ME.unwrap(), parameters, access);
         Self { connection, input: BytesMut::new(), received: BytesMut::new() }
     }
 

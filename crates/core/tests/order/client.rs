@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
 use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Rights, StoreId, Transaction};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
@@ -83,7 +83,7 @@ pub(crate) enum Done {
 }
 
 pub(crate) struct Client {
-    pub(crate) connection: Connection,
+    pub(crate) connection: ServerConnection,
     limits: Limits,
     /// What was written to the socket and has not arrived.
     pub(crate) outgoing: BytesMut,
@@ -117,9 +117,9 @@ impl Client {
     pub(crate) fn new(id: u64, access: Access, limits: Limits) -> Self {
         let is_open = access != Access::Password;
         let mut client = Self {
-            connection: Connection::new(
+            connection: ServerConnection::new(
                 ConnId::new(id),
-                Terms {
+                ServerParameters {
                     limits: limits.validated().unwrap(),
                     store: StoreId::new([0; 16]),
                     heartbeat: Duration::from_secs(2),

@@ -108,10 +108,10 @@ impl World {
         let log = |max_bytes| RecentLog::new(Revision::ZERO, max_bytes);
         let logs = Arc::new(Mutex::new(Logs { recent: log(setup.recent_log), whole: log(usize::MAX) }));
         let feed = logs.clone();
-        store.follow(Box::new(move |stretch| {
+        store.follow(Box::new(move |batch| {
             let mut logs = feed.lock().unwrap();
-            logs.recent.append(stretch.clone());
-            logs.whole.append(stretch);
+            logs.recent.append(batch.clone());
+            logs.whole.append(batch);
         }));
         let access = [Access::open(), Access::open(), Access::Password, Access::open(), Access::Granted(some())];
         let clients = access.into_iter().zip(1..).map(|(access, id)| Client::new(id, access, setup.limits)).collect();

@@ -6,7 +6,7 @@ use crate::world::Write;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use syncline_core::server::{Access, Connection, Effect, Input, Limits, Terms};
+use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
 use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, RecentLog, StoreId};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
@@ -58,7 +58,7 @@ struct Watched {
 
 pub(crate) struct Client {
     id: u64,
-    pub(crate) connection: Connection,
+    pub(crate) connection: ServerConnection,
     outgoing: BytesMut,
     input: BytesMut,
     /// Whether its input waits until some of what is in flight is answered.
@@ -75,9 +75,10 @@ pub(crate) struct Client {
     pub(crate) counts: Counts,
 }
 
-fn connect(id: u64) -> Connection {
-    let terms = Terms { limits: Limits::default(), store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
-    Connection::new(ConnId::new(id), terms, Access::open())
+fn connect(id: u64) -> ServerConnection {
+    let parameters =
+        ServerParameters { limits: Limits::default(), store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
+    ServerConnection::new(ConnId::new(id), parameters, Access::open())
 }
 
 impl Client {
@@ -175,8 +176,8 @@ impl Client {
     }
 
     /// Whether it goes on when reads were answered, or some of its output was written.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.is_paused || self.connection.goes_on()
+    pub(crate) fn has_work(&self) -> bool {
+        self.is_paused || self.connection.has_work()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Effect> {

@@ -79,10 +79,10 @@ impl World {
         let log = |max_bytes| RecentLog::new(Revision::ZERO, max_bytes);
         let logs = Arc::new(Mutex::new(Logs { recent: log(recent_log), whole: log(usize::MAX) }));
         let feed = logs.clone();
-        store.follow(Box::new(move |stretch| {
+        store.follow(Box::new(move |batch| {
             let mut logs = feed.lock().unwrap();
-            logs.recent.append(stretch.clone());
-            logs.whole.append(stretch);
+            logs.recent.append(batch.clone());
+            logs.whole.append(batch);
         }));
         let connections: Vec<u64> = (1..=3).collect();
         let clients = connections.iter().map(|id| Client::new(*id)).collect();
@@ -260,7 +260,7 @@ impl World {
         let reads = &self.clients[client].done;
         if !reads.is_empty() && reads.iter().all(|done| matches!(done, Done::Entry(_))) {
             self.hand(client, usize::MAX);
-            if !self.clients[client].goes_on() {
+            if !self.clients[client].has_work() {
                 assert!(!self.settle(client), "it goes on when its reads were answered, and has not said so");
                 count(&mut self.clients[client].counts, "reads that nothing waited for", 1);
             }
@@ -268,9 +268,9 @@ impl World {
         acted |= self.commit(usize::MAX);
         acted |= self.hand(client, usize::MAX);
         acted |= self.settle(client);
-        let goes_on = self.clients[client].goes_on();
+        let has_work = self.clients[client].has_work();
         let took = self.take(client, usize::MAX);
-        if took && !goes_on {
+        if took && !has_work {
             assert!(!self.settle(client), "it goes on when its output was written, and has not said so");
             count(&mut self.clients[client].counts, "outputs that nothing waited for", 1);
         }

@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use syncline_core::server::{Limits, Terms};
+use syncline_core::server::{Limits, ServerParameters};
 use syncline_core::{ConnId, Operation, Transaction};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Message, Tag, Version};
@@ -49,14 +49,15 @@ impl World {
     fn with(access: AccessControl, max_strangers: usize) -> Self {
         let store = MemoryStore::new().unwrap();
         let hub = Hub::follow(&store, 1024 * 1024);
-        let terms = Terms { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
+        let parameters =
+            ServerParameters { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
         let authenticator = Authenticator::new(access, true, max_strangers).unwrap();
         let (queue, authorize_within) = (CommitQueue::new(1024), Duration::from_secs(10));
         let handle = Door::new(None, authorize_within, authenticator.clone(), hub.clone()).handle();
         let (room, started) = (SharedRoom::new(2 * 1024 * 1024), Instant::now());
         let (sending, arriving) = (Line::to_send(), Line::to_arrive());
         let service =
-            Service { store, queue, room, sending, arriving, terms, authenticator, authorize_within, started };
+            Service { store, queue, room, sending, arriving, parameters, authenticator, authorize_within, started };
         Self { service: Arc::new(service), hub, handle, connections: AtomicU64::new(0) }
     }
 

@@ -8,7 +8,7 @@ use crate::history::{Asked, Outcome, Stamp, State, Write};
 use bytes::{Buf, BytesMut};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
-use syncline_core::client::{Answer, Connection, Event, Replicas, Request};
+use syncline_core::client::{ClientConnection, Event, Replicas, Request, Response};
 use syncline_wire::Version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,7 +30,7 @@ pub(super) async fn run(load: Load, writing: Writing, mut random: Random, is_slo
     let mut writing = Some(writing);
     while !load.is_over() {
         if let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(&address)).await {
-            let connection = Connection::base(Replicas::new(), Vec::new());
+            let connection = ClientConnection::base(Replicas::new(), Vec::new());
             let mut client = Base { id, load: load.clone(), connection, asked: None, learned: None, is_slow };
             if let Err(error) = client.serve(stream, &mut random, &mut writing).await
                 && error.kind() == ErrorKind::InvalidData
@@ -55,7 +55,7 @@ struct InFlight {
 struct Base {
     id: u64,
     load: Load,
-    connection: Connection<()>,
+    connection: ClientConnection<()>,
     asked: Option<InFlight>,
     /// A key that is to be written, and its version as far as it is known.
     learned: Option<(String, Option<u64>)>,
@@ -133,30 +133,30 @@ impl Base {
         loop {
             let event = self.connection.handle_input(input);
             match event.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? {
-                Event::Answer { answer, .. } => self.answered(answer)?,
+                Event::Response { answer, .. } => self.answered(answer)?,
                 Event::Incomplete { .. } => return Ok(()),
                 Event::Change { .. } | Event::Marked { .. } | Event::Notice { .. } => {}
             }
         }
     }
 
-    fn answered(&mut self, answer: Answer) -> io::Result<()> {
+    fn answered(&mut self, answer: Response) -> io::Result<()> {
         let Some(InFlight { question, key, is_to_be_written, .. }) = self.asked.take() else { return Ok(()) };
         let mut learned = None;
         let outcome = match answer {
-            Answer::Value(found) => {
+            Response::Value(found) => {
                 let version = found.version.get();
                 learned = Some(Some(version));
                 Outcome::Found(State { version, value: Some(Stamp::of(&found.value)) })
             }
-            Answer::NotFound { deleted_at } => {
+            Response::NotFound { deleted_at } => {
                 let deleted_at = deleted_at.map(Version::get);
                 learned = Some(deleted_at);
                 Outcome::NotFound { deleted_at }
             }
-            Answer::Written => Outcome::Written,
-            Answer::Stale => Outcome::Stale { key: key.as_str().into() },
-            Answer::Unavailable { .. } => Outcome::Refused,
+            Response::Written => Outcome::Written,
+            Response::Stale => Outcome::Stale { key: key.as_str().into() },
+            Response::Unavailable { .. } => Outcome::Refused,
             other => {
                 return Err(io::Error::new(ErrorKind::InvalidData, format!("expected an answer, found {other:?}")));
             }

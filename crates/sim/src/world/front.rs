@@ -5,7 +5,7 @@ use super::engine::{Batch, Submission};
 use super::socket::Context;
 use super::wrong::Wrong;
 use std::collections::{BTreeSet, VecDeque};
-use syncline_core::{ConnId, RecentLog, Stretch, Transaction};
+use syncline_core::{CommitBatch, ConnId, RecentLog, Transaction};
 use syncline_wire::Revision;
 
 /// What a waiting transaction takes beside its keys and values, so that empty ones count too.
@@ -120,7 +120,7 @@ impl Front {
     }
 
     /// What was committed, as its connections are told.
-    pub(super) fn append(&mut self, stretch: Stretch) {
-        self.log.append(stretch);
+    pub(super) fn append(&mut self, batch: CommitBatch) {
+        self.log.append(batch);
     }
 }

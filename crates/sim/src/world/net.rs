@@ -8,8 +8,8 @@ use super::plan::{Fault, usize_of};
 use super::socket::{Context, Socket, half};
 use super::wrong::Wrong;
 use std::collections::BTreeMap;
-use syncline_core::server::Terms;
-use syncline_core::{Outcome, StretchBuilder};
+use syncline_core::server::ServerParameters;
+use syncline_core::{CommitBatchBuilder, Outcome};
 use syncline_wire::Revision;
 
 /// After how long a peer that is gone without a word is given up.
@@ -40,10 +40,14 @@ impl Net {
         let mut open =
             places.filter(|place| self.fronts.get(*place).is_some_and(|front| front.is_up && !front.is_shutting_down));
         let place = open.next()?;
-        let terms = Terms { limits: context.plan.limits, store: self.engine.id(), heartbeat: context.plan.heartbeat };
+        let parameters = ServerParameters {
+            limits: context.plan.limits,
+            store: self.engine.id(),
+            heartbeat: context.plan.heartbeat,
+        };
         self.last_socket += 1;
         let conn = self.fronts.get_mut(place)?.next_conn();
-        let mut socket = Socket::new(self.last_socket, client, place, conn, terms, context);
+        let mut socket = Socket::new(self.last_socket, client, place, conn, parameters, context);
         socket.wake(context);
         self.sockets.insert(self.last_socket, socket);
         Some((self.last_socket, place))
@@ -157,13 +161,13 @@ impl Net {
         };
         for front in self.fronts.iter_mut().filter(|front| front.is_up) {
             let is_its = front.place() == place && front.incarnation == incarnation;
-            let mut stretch = StretchBuilder::default();
+            let mut batch = CommitBatchBuilder::default();
             for (transaction, outcome) in transactions.iter().zip(&outcomes) {
                 if let Outcome::Accepted { revision } = outcome {
-                    stretch.push(*revision, &of_another(transaction, transaction.origin.filter(|_| is_its)));
+                    batch.push(*revision, &of_another(transaction, transaction.origin.filter(|_| is_its)));
                 }
             }
-            front.append(stretch.finish());
+            front.append(batch.finish());
         }
         for socket in self.sockets.values_mut() {
             let waits = socket.task.as_ref().is_some_and(|task| task.waits_for_log);

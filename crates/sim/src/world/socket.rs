@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use syncline_core::server::{Access, Connection, Effect, Input, Terms};
+use syncline_core::server::{Access, Effect, Input, ServerConnection, ServerParameters};
 use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, Transaction};
 use syncline_wire::Revision;
 
@@ -102,7 +102,7 @@ enum Done {
 
 /// The server's task of a connection.
 pub(super) struct Task {
-    pub(super) connection: Connection,
+    pub(super) connection: ServerConnection,
     input: BytesMut,
     wanted: Input,
     turned_away: Option<Transaction>,
@@ -125,9 +125,16 @@ pub(super) struct Task {
 }
 
 impl Socket {
-    pub(super) fn new(id: u64, client: usize, front: usize, conn: ConnId, terms: Terms, context: &Context) -> Self {
+    pub(super) fn new(
+        id: u64,
+        client: usize,
+        front: usize,
+        conn: ConnId,
+        parameters: ServerParameters,
+        context: &Context,
+    ) -> Self {
         let task = Task {
-            connection: Connection::new(conn, terms, Access::open()),
+            connection: ServerConnection::new(conn, parameters, Access::open()),
             input: BytesMut::new(),
             wanted: Input::Wanted { expected: 0 },
             turned_away: None,

@@ -8,7 +8,7 @@ use crate::world::socket::Context;
 use crate::world::workload::Known;
 use bytes::Bytes;
 use syncline_core::Operation;
-use syncline_core::client::{Answer, Request, Shown};
+use syncline_core::client::{Request, Response, Shown};
 use syncline_wire::Version;
 
 impl Client {
@@ -43,7 +43,7 @@ impl Client {
     }
 
     /// Tells whoever has asked what the answer is.
-    pub(super) fn tell(&mut self, token: u64, answer: Answer, context: &mut Context) {
+    pub(super) fn tell(&mut self, token: u64, answer: Response, context: &mut Context) {
         // Who has waited too long does not want to know any more.
         let Some(open) = self.open.remove(&token) else { return };
         let store = open.sent_on.and_then(|socket| context.record.store_of_connection(socket));
@@ -89,26 +89,26 @@ impl Client {
         }
     }
 
-    fn learn(&mut self, request: &Request, answer: &Answer) {
+    fn learn(&mut self, request: &Request, answer: &Response) {
         let now = |version: &Version| Known::At(version.get());
         match (request, answer) {
-            (Request::Get { key }, Answer::Value(found)) => self.known.insert(frame::key(key), now(&found.version)),
-            (Request::Get { key }, Answer::NotFound { deleted_at }) => {
+            (Request::Get { key }, Response::Value(found)) => self.known.insert(frame::key(key), now(&found.version)),
+            (Request::Get { key }, Response::NotFound { deleted_at }) => {
                 self.known.insert(frame::key(key), deleted_at.as_ref().map_or(Known::Absent, now))
             }
-            (Request::Put { key, version, .. } | Request::Delete { key, version }, Answer::Written) => {
+            (Request::Put { key, version, .. } | Request::Delete { key, version }, Response::Written) => {
                 self.known.insert(frame::key(key), now(version))
             }
-            (Request::Put { key, .. } | Request::Delete { key, .. }, Answer::Stale) => {
+            (Request::Put { key, .. } | Request::Delete { key, .. }, Response::Stale) => {
                 self.known.remove(&frame::key(key))
             }
             (Request::Txn { operations }, answer) => {
                 for operation in operations {
                     match (operation, answer) {
-                        (Operation::Check { .. }, Answer::Committed { .. }) => None,
+                        (Operation::Check { .. }, Response::Committed { .. }) => None,
                         (
                             Operation::Put { key, version, .. } | Operation::Delete { key, version },
-                            Answer::Committed { .. },
+                            Response::Committed { .. },
                         ) => self.known.insert(frame::key(key), now(version)),
                         (operation, _) => self.known.remove(&frame::key(operation.key())),
                     };
@@ -216,29 +216,29 @@ pub(super) fn end(purpose: &Purpose, store: Option<usize>, outcome: Outcome, con
 }
 
 /// An answer, as histories have it.
-fn outcome(request: &Request, answer: Answer) -> Outcome {
+fn outcome(request: &Request, answer: Response) -> Outcome {
     let state =
         |key: &[u8], found: &syncline_core::client::Versioned| frame::write(key, Some(&found.value), found.version);
     match answer {
-        Answer::Value(found) => Outcome::Found(state(b"", &found).state),
-        Answer::NotFound { deleted_at } => Outcome::NotFound { deleted_at: deleted_at.map(Version::get) },
-        Answer::Written => Outcome::Written,
-        Answer::Committed { revision } => Outcome::Committed { revision: revision.get() },
-        Answer::Stale => match request {
+        Response::Value(found) => Outcome::Found(state(b"", &found).state),
+        Response::NotFound { deleted_at } => Outcome::NotFound { deleted_at: deleted_at.map(Version::get) },
+        Response::Written => Outcome::Written,
+        Response::Committed { revision } => Outcome::Committed { revision: revision.get() },
+        Response::Stale => match request {
             Request::Put { key, .. } | Request::Delete { key, .. } => Outcome::Stale { key: frame::key(key) },
             _ => Outcome::Refused,
         },
-        Answer::StaleKey { key } => Outcome::Stale { key: key.trim_matches('"').into() },
-        Answer::Passed { revision } => Outcome::Passed { revision: revision.get() },
-        Answer::Listed { entries } => {
+        Response::StaleKey { key } => Outcome::Stale { key: key.trim_matches('"').into() },
+        Response::Passed { revision } => Outcome::Passed { revision: revision.get() },
+        Response::Listed { entries } => {
             Outcome::Listed { entries: entries.iter().map(|(key, found)| state(key, found)).collect() }
         }
         // Of a WATCH nothing is to be known but that.
-        Answer::Watched => Outcome::Listed { entries: Vec::new() },
-        Answer::Status { .. }
-        | Answer::TooLarge { .. }
-        | Answer::NotPermitted { .. }
-        | Answer::Unavailable { .. }
-        | Answer::Refused { .. } => Outcome::Refused,
+        Response::Watched => Outcome::Listed { entries: Vec::new() },
+        Response::Status { .. }
+        | Response::TooLarge { .. }
+        | Response::NotPermitted { .. }
+        | Response::Unavailable { .. }
+        | Response::Refused { .. } => Outcome::Refused,
     }
 }

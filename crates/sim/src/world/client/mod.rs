@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use syncline_core::StoreId;
 use syncline_core::client::{
-    Answer, Connection, Cursor, CursorEvent, Event as Said, Handshake, Lost, Position, ProtocolError, Replicas,
-    Request, Speech,
+    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, Lost, Position, ProtocolError, Replicas, Request,
+    Response, Speech,
 };
 use syncline_wire::ServerHello;
 
@@ -74,7 +74,7 @@ struct Open {
 enum Link {
     Away { until: Time },
     ServerHello { socket: u64, handshake: Handshake, input: BytesMut, since: Time },
-    Talking { socket: u64, connection: Box<Connection<u64>>, input: BytesMut, heard: Time },
+    Talking { socket: u64, connection: Box<ClientConnection<u64>>, input: BytesMut, heard: Time },
     Following { socket: u64, input: BytesMut, heard: Time },
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Client {
     link: Link,
     /// What outlives its connections.
     replicas: Replicas,
-    held: Vec<(u64, Answer)>,
+    held: Vec<(u64, Response)>,
     cursor: Cursor,
     /// What readers see of each prefix: what was shown last.
     shown: BTreeMap<Key, Sight>,
@@ -254,7 +254,7 @@ impl Client {
                 context.record.open(socket, place, context.record.served());
                 self.link = if self.kind == Kind::Base {
                     let connection =
-                        Connection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
+                        ClientConnection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
                     self.known.clear();
                     Link::Talking {
                         socket,
@@ -426,7 +426,7 @@ impl Client {
             }
         }
         let connection =
-            Connection::extended(&greeting, std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
+            ClientConnection::extended(&greeting, std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
         self.link = Link::Talking { socket, connection: Box::new(connection), input, heard: context.now() };
         if context.is_wrong(Wrong::ShownAgain) {
             for sight in self.shown_first.values() {
@@ -453,7 +453,7 @@ impl Client {
                 self.known.insert(frame::key(&key), Known::At(version.get()));
             }
             Ok(Said::Notice { text }) => noticed(&text, context),
-            Ok(Said::Answer { token, answer }) => {
+            Ok(Said::Response { token, answer }) => {
                 if context.is_wrong(Wrong::AnsweredBeforeShown) {
                     self.tell(token, answer, context);
                     self.show(context);

@@ -1,4 +1,4 @@
-//! A stretch of the history: transactions that were committed together, encoded once for everybody.
+//! A batch of the history: transactions that were committed together, encoded once for everybody.
 
 use crate::server::Limits;
 use crate::{ConnId, Operation, Transaction};
@@ -48,20 +48,20 @@ pub(crate) const fn is_large(key: &[u8], value: &[u8]) -> bool {
     key.len() + value.len() > Limits::MAX_PUT
 }
 
-/// Where a committed transaction stands in its [`Stretch`].
+/// Where a committed transaction stands in its [`CommitBatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// Its place in the history.
     pub revision: Revision,
     /// The connection that asked for it; `None` where another process did.
     pub origin: Option<ConnId>,
-    /// Where its writes end: a number of writes from the start of the stretch.
+    /// Where its writes end: a number of writes from the start of the batch.
     pub(crate) end: usize,
 }
 
 /// The frames of writes, one after the other.
 #[derive(Clone, derive_more::Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct EncodedWrites {
     #[debug("{:?}", Redacted(bytes))]
     bytes: Bytes,
     /// Where the frame of each write ends; a write that has none ends where the one before it does.
@@ -70,14 +70,14 @@ pub(crate) struct Frames {
     common_prefix: Bytes,
 }
 
-impl Frames {
+impl EncodedWrites {
     /// The frames of a range of writes, not copied.
     pub(crate) fn slice(&self, writes: Range<usize>) -> Bytes {
         // Cannot panic: the ends grow from write to write, up to the length.
         self.bytes.slice(self.place(writes))
     }
 
-    /// The bytes of [`Frames::slice`].
+    /// The bytes of [`EncodedWrites::slice`].
     pub(crate) fn length(&self, writes: Range<usize>) -> usize {
         self.place(writes).len()
     }
@@ -117,21 +117,21 @@ const KEY_START: usize = 1 + 2 + 2;
 
 /// Transactions that were committed together, in the order of their revisions, as the frames that others are sent.
 #[derive(Clone, Debug, Default)]
-pub struct Stretch {
+pub struct CommitBatch {
     commits: Vec<Committed>,
-    base: Frames,
+    base: EncodedWrites,
     /// Mostly the same.
-    extended: Frames,
+    extended: EncodedWrites,
     bytes: usize,
 }
 
-impl Stretch {
+impl CommitBatch {
     /// The transactions, in the order of their revisions.
     pub fn commits(&self) -> &[Committed] {
         &self.commits
     }
 
-    /// The revision of the last transaction; `None` of an empty stretch.
+    /// The revision of the last transaction; `None` of an empty batch.
     pub fn last(&self) -> Option<Revision> {
         self.commits.last().map(|committed| committed.revision)
     }
@@ -142,7 +142,7 @@ impl Stretch {
     }
 
     /// The frames of all writes.
-    pub(crate) const fn frames(&self, dialect: Dialect) -> &Frames {
+    pub(crate) const fn frames(&self, dialect: Dialect) -> &EncodedWrites {
         match dialect {
             Dialect::Base => &self.base,
             Dialect::Extended => &self.extended,
@@ -156,9 +156,9 @@ impl Stretch {
     }
 }
 
-/// Makes a [`Stretch`], as a store accepts one transaction after the other.
+/// Makes a [`CommitBatch`], as a store accepts one transaction after the other.
 #[derive(Debug, Default)]
-pub struct StretchBuilder {
+pub struct CommitBatchBuilder {
     commits: Vec<Committed>,
     extended: Gathered,
     /// Where it differs: from the first write on that the dialects tell in different frames.
@@ -190,14 +190,14 @@ impl Gathered {
         }
     }
 
-    fn finish(self) -> Frames {
+    fn finish(self) -> EncodedWrites {
         let common_prefix = self.common_prefix.unwrap_or_default();
-        Frames { bytes: self.bytes.freeze(), ends: self.ends.into(), common_prefix }
+        EncodedWrites { bytes: self.bytes.freeze(), ends: self.ends.into(), common_prefix }
     }
 }
 
-impl StretchBuilder {
-    /// An empty stretch, with room for what a batch may write.
+impl CommitBatchBuilder {
+    /// An empty batch, with room for what a batch may write.
     pub fn with_room_for(batch: &[Transaction]) -> Self {
         let operations = batch.iter().map(|transaction| transaction.operations.len()).sum();
         let bytes = batch.iter().map(Transaction::bytes).sum::<usize>() + operations * Put::OVERHEAD;
@@ -229,13 +229,14 @@ impl StretchBuilder {
         self.commits.push(Committed { revision, origin: transaction.origin, end: self.extended.ends.len() });
     }
 
-    /// The stretch.
-    pub fn finish(self) -> Stretch {
+    /// The batch.
+    pub fn finish(self) -> CommitBatch {
         let extended = self.extended.finish();
         let base = self.base.map(Gathered::finish);
-        let bytes =
-            self.commits.len() * size_of::<Committed>() + extended.memory() + base.as_ref().map_or(0, Frames::memory);
-        Stretch { commits: self.commits, base: base.unwrap_or_else(|| extended.clone()), extended, bytes }
+        let bytes = self.commits.len() * size_of::<Committed>()
+            + extended.memory()
+            + base.as_ref().map_or(0, EncodedWrites::memory);
+        CommitBatch { commits: self.commits, base: base.unwrap_or_else(|| extended.clone()), extended, bytes }
     }
 }
 
@@ -245,18 +246,18 @@ mod tests {
     use syncline_wire::{Decoded, Message, decode};
 
     /// The frames of a range of transactions.
-    fn frames(stretch: &Stretch, dialect: Dialect, commits: Range<usize>) -> Bytes {
-        let start = if commits.is_empty() { 0 } else { stretch.writes(commits.start).start };
-        let end = if commits.is_empty() { 0 } else { stretch.writes(commits.end - 1).end };
-        stretch.frames(dialect).slice(start..end)
+    fn frames(batch: &CommitBatch, dialect: Dialect, commits: Range<usize>) -> Bytes {
+        let start = if commits.is_empty() { 0 } else { batch.writes(commits.start).start };
+        let end = if commits.is_empty() { 0 } else { batch.writes(commits.end - 1).end };
+        batch.frames(dialect).slice(start..end)
     }
 
     fn put(key: &'static str) -> Operation {
         Operation::Put { key: key.into(), value: "v".into(), version: Version::new(1) }
     }
 
-    fn stretch(transactions: &[(u64, Vec<Operation>)]) -> Stretch {
-        let mut builder = StretchBuilder::default();
+    fn batch(transactions: &[(u64, Vec<Operation>)]) -> CommitBatch {
+        let mut builder = CommitBatchBuilder::default();
         for (revision, operations) in transactions {
             let transaction = Transaction { origin: None, operations: operations.clone().into() };
             builder.push(Revision::new(*revision), &transaction);
@@ -282,13 +283,13 @@ mod tests {
     #[test]
     fn any_range_of_transactions_is_their_frames() {
         let check = Operation::Check { key: "c".into(), version: Version::new(1) };
-        let stretch = stretch(&[(5, vec![put("a")]), (6, vec![check, put("b"), put("c")]), (9, vec![put("d")])]);
-        assert_eq!(stretch.last(), Some(Revision::new(9)));
+        let batch = batch(&[(5, vec![put("a")]), (6, vec![check, put("b"), put("c")]), (9, vec![put("d")])]);
+        assert_eq!(batch.last(), Some(Revision::new(9)));
         for (range, expected) in
             [(0..3, "abcd"), (0..1, "a"), (1..2, "bc"), (1..3, "bcd"), (2..3, "d"), (3..3, ""), (0..0, "")]
         {
             for dialect in [Dialect::Base, Dialect::Extended] {
-                assert_eq!(keys(&frames(&stretch, dialect, range.clone())), expected, "{range:?}");
+                assert_eq!(keys(&frames(&batch, dialect, range.clone())), expected, "{range:?}");
             }
         }
     }
@@ -297,8 +298,8 @@ mod tests {
     fn the_key_of_every_write_is_found() {
         let large = Operation::Put { key: "large".into(), value: vec![0; 65_525].into(), version: Version::new(1) };
         let delete = Operation::Delete { key: "gone".into(), version: Version::new(7) };
-        let stretch = stretch(&[(1, vec![put(""), large]), (2, vec![delete, put("k")])]);
-        let found: Vec<_> = (0..4).map(|write| stretch.frames(Dialect::Extended).key(write)).collect();
+        let batch = batch(&[(1, vec![put(""), large]), (2, vec![delete, put("k")])]);
+        let found: Vec<_> = (0..4).map(|write| batch.frames(Dialect::Extended).key(write)).collect();
         assert_eq!(found, [&b""[..], b"large", b"gone", b"k"]);
     }
 
@@ -312,27 +313,27 @@ mod tests {
             (vec!["a", ""], ""),
             (vec![], ""),
         ] {
-            let stretch = stretch(&[(1, keys.iter().map(|key| put(key)).collect())]);
-            assert_eq!(stretch.frames(Dialect::Extended).common_prefix(), expected, "{keys:?}");
+            let batch = batch(&[(1, keys.iter().map(|key| put(key)).collect())]);
+            assert_eq!(batch.frames(Dialect::Extended).common_prefix(), expected, "{keys:?}");
         }
     }
 
     #[test]
     fn one_encoding_where_the_dialects_agree() {
-        let agree = stretch(&[(1, vec![put("a")]), (2, vec![put("b")])]);
+        let agree = batch(&[(1, vec![put("a")]), (2, vec![put("b")])]);
         assert_eq!(agree.base.bytes.as_ptr(), agree.extended.bytes.as_ptr());
     }
 
     #[test]
     fn a_deletion_is_a_put_of_nothing_to_base_connections() {
         let delete = Operation::Delete { key: "k".into(), version: Version::new(7) };
-        let stretch = stretch(&[(1, vec![put("a")]), (2, vec![delete]), (3, vec![put("b")])]);
-        let base = frames(&stretch, Dialect::Base, 1..2);
+        let batch = batch(&[(1, vec![put("a")]), (2, vec![delete]), (3, vec![put("b")])]);
+        let base = frames(&batch, Dialect::Base, 1..2);
         assert_eq!(decoded(&base), [Message::put(Tag::BROADCAST, "k", "", Version::new(7))]);
-        let extended = frames(&stretch, Dialect::Extended, 1..2);
+        let extended = frames(&batch, Dialect::Extended, 1..2);
         assert_eq!(decoded(&extended), [Message::delete(Tag::BROADCAST, "k", Version::new(7))]);
         for dialect in [Dialect::Base, Dialect::Extended] {
-            assert_eq!(keys(&frames(&stretch, dialect, 0..3)), "akb");
+            assert_eq!(keys(&frames(&batch, dialect, 0..3)), "akb");
         }
     }
 
@@ -340,10 +341,10 @@ mod tests {
     fn what_a_put_cannot_carry_is_left_out_for_base_connections() {
         for (length, expected) in [(65_524, "akb"), (65_525, "ab"), (65_535, "ab"), (65_536, "ab")] {
             let large = Operation::Put { key: "k".into(), value: vec![0; length].into(), version: Version::new(1) };
-            let stretch = stretch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
-            assert_eq!(keys(&frames(&stretch, Dialect::Base, 0..3)), expected, "{length}");
-            assert_eq!(keys(&frames(&stretch, Dialect::Base, 1..2)), expected.replace(['a', 'b'], ""), "{length}");
-            assert_eq!(keys(&frames(&stretch, Dialect::Extended, 0..3)), "akb", "{length}");
+            let batch = batch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
+            assert_eq!(keys(&frames(&batch, Dialect::Base, 0..3)), expected, "{length}");
+            assert_eq!(keys(&frames(&batch, Dialect::Base, 1..2)), expected.replace(['a', 'b'], ""), "{length}");
+            assert_eq!(keys(&frames(&batch, Dialect::Extended, 0..3)), "akb", "{length}");
         }
     }
 
@@ -351,9 +352,9 @@ mod tests {
     fn a_deletion_whose_key_alone_kills_old_decoders_is_left_out_for_base_connections() {
         for (length, expected) in [(65_525, 1), (65_526, 0), (65_535, 0)] {
             let delete = Operation::Delete { key: vec![b'k'; length].into(), version: Version::new(1) };
-            let stretch = stretch(&[(1, vec![delete])]);
-            assert_eq!(decoded(&frames(&stretch, Dialect::Base, 0..1)).len(), expected, "{length}");
-            assert_eq!(decoded(&frames(&stretch, Dialect::Extended, 0..1)).len(), 1, "{length}");
+            let batch = batch(&[(1, vec![delete])]);
+            assert_eq!(decoded(&frames(&batch, Dialect::Base, 0..1)).len(), expected, "{length}");
+            assert_eq!(decoded(&frames(&batch, Dialect::Extended, 0..1)).len(), 1, "{length}");
         }
     }
 }

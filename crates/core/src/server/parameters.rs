@@ -7,7 +7,7 @@ use syncline_wire::{Revision, ServerHello};
 
 /// What a server grants all of its connections, and tells them of itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct ServerParameters {
     /// What one of them may ask for; [`validated`](Limits::validated).
     pub limits: Limits,
     /// Which history it serves.
@@ -16,7 +16,7 @@ pub struct Terms {
     pub heartbeat: Duration,
 }
 
-impl Terms {
+impl ServerParameters {
     /// What HELLO is answered with.
     pub(super) fn greeting(&self, head: Revision) -> ServerHello {
         ServerHello {
