@@ -117,15 +117,15 @@ pub(crate) struct Serve {
 
     /// The most of key and value together; up to 16 MiB. More than 65,525 bytes only clients get that know PUTL
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
-    pub(crate) max_entry: Size,
+    pub(crate) max_entry_size: Size,
 
     /// The most connections; more are refused
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
     pub(crate) max_connections: usize,
 
     /// The most connections that have not shown yet who they are; a quarter of them from one address
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_strangers, help_heading = LIMITS)]
-    pub(crate) max_strangers: usize,
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_unauthenticated, help_heading = LIMITS)]
+    pub(crate) max_unauthenticated: usize,
 
     /// The most requests in flight per connection; at it, the connection is not read from
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]

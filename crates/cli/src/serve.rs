@@ -67,14 +67,14 @@ async fn serve(args: Serve, config: Config, store: impl Store) -> Result<(), Fai
 fn checked(args: &Serve) -> Result<Config, Failure> {
     let limits = Limits {
         max_key: args.max_key.0,
-        max_entry: args.max_entry.0,
+        max_entry: args.max_entry_size.0,
         max_requests: args.max_requests,
         max_unsent: args.max_unsent.0,
     };
     let limits = limits.validated().map_err(|error| {
         let flag = match error {
             LimitError::MaxKey(_) => "max-key",
-            LimitError::MaxEntry(_) => "max-entry",
+            LimitError::MaxEntry(_) => "max-entry-size",
             LimitError::MaxRequests => "max-requests",
             LimitError::MaxUnsent => "max-unsent",
         };
@@ -96,7 +96,7 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
         tls,
         access,
         authorize_within: args.authorize_within,
-        max_strangers: args.max_strangers,
+        max_unauthenticated: args.max_unauthenticated,
     };
     config.check_input().map_err(|error| args.settings.wrong("max-input", &error))?;
     Ok(config)

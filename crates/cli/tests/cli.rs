@@ -74,7 +74,7 @@ fn a_value_comes_from_an_argument_a_file_or_stdin_byte_for_byte() {
 
 #[test]
 fn a_value_may_be_as_large_as_the_server_allows() {
-    let large = ["--listen", "127.0.0.1:0", "--max-entry", "16MiB"];
+    let large = ["--listen", "127.0.0.1:0", "--max-entry-size", "16MiB"];
     let server = Server::start_with(&large, "off");
     let value: Vec<u8> = (0..=255).cycle().take((16 << 20) - 1).collect();
     assert!(server.piped(&["put", "k"], &value).status.success());
@@ -183,7 +183,7 @@ fn an_address_that_is_taken_is_exit_code_4() {
 fn limits_that_cannot_be_are_exit_code_2() {
     for (args, expected) in [
         (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
-        (&["--max-entry", "17MiB"], "expected at most 16777216 bytes, found 17825792"),
+        (&["--max-entry-size", "17MiB"], "expected at most 16777216 bytes, found 17825792"),
         (&["--max-requests", "0"], "expected at least 1, found 0"),
         (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
         (&["--durability", "paper"], "invalid value 'paper'"),

@@ -214,7 +214,7 @@ fn a_wrong_value_is_told_with_file_line_and_key() {
         ("listen = 'here'", "line 1: listen: expected HOST:PORT, found \"here\"\n"),
         ("listen = ':1'", "line 1: listen: expected HOST:PORT, found \":1\"\n"),
         ("\n\nmax-key = 65536", "line 3: max-key: the longest key: expected at most 65535 bytes, found 65536\n"),
-        ("max-entry = '17MiB'", "line 1: max-entry: key and value together: expected at most 16777216 bytes"),
+        ("max-entry-size = '17MiB'", "line 1: max-entry-size: key and value together: expected at most 16777216 bytes"),
         ("max-requests = 0", "line 1: max-requests: requests in flight: expected at least 1, found 0\n"),
         ("max-unsent = 0", "line 1: max-unsent: bytes of unsent answers: expected at least 1, found 0\n"),
     ] {

@@ -203,7 +203,7 @@ fn exec_runs_a_command_for_each_change_one_after_the_other() {
 
 #[test]
 fn exec_is_handed_any_bytes_of_any_length_and_need_not_read_them() {
-    let large = ["--listen", "127.0.0.1:0", "--max-entry", "1MiB"];
+    let large = ["--listen", "127.0.0.1:0", "--max-entry-size", "1MiB"];
     let server = Server::start_with(&large, "off");
     let value: Vec<u8> = (1..=255).cycle().take(60_000).collect();
     server.piped(&["put", "binary"], &value);

@@ -35,7 +35,7 @@ pub struct Config {
     pub authorize_within: Duration,
     /// The most connections that have not shown yet who they are; a quarter of them from one address. Further ones are
     /// refused with ERROR `unavailable: too many connections …`.
-    pub max_strangers: usize,
+    pub max_unauthenticated: usize,
 }
 
 /// There would be no room for a request that is allowed.
@@ -79,7 +79,7 @@ impl Default for Config {
             tls: None,
             access: AccessControl::Open,
             authorize_within: Duration::from_secs(10),
-            max_strangers: 1024,
+            max_unauthenticated: 1024,
         }
     }
 }

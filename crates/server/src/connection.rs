@@ -1,10 +1,10 @@
 //! The driver of one connection: moves bytes between a socket and [`ServerConnection`], and does what that asks for.
 
-use crate::access::{Authenticator, Grant, Judgement, StrangersPlace};
+use crate::access::{Authenticator, Grant, Judgement, UnauthenticatedPermit};
+use crate::broadcaster::Registration;
 use crate::committer::{CommitQueue, Submission};
-use crate::hub::Registration;
-use crate::line::{Line, Turn};
-use crate::room::{OWN, Room, SharedRoom};
+use crate::input_budget::{InputBudget, InputPermit, OWN};
+use crate::priority_gate::{GatePermit, PriorityGate};
 use crate::status;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ use tracing::debug;
 const READ_SIZE: usize = 16 * 1024;
 
 /// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
-const STRANGERS_READ_SIZE: usize = 4 * 1024;
+const UNAUTHENTICATED_READ_SIZE: usize = 4 * 1024;
 
 /// The room for input that an idle connection keeps: that of a small request.
 const KEPT_CAPACITY: usize = 512;
@@ -79,9 +79,9 @@ const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect agai
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
-    pub(crate) room: Arc<SharedRoom>,
-    pub(crate) sending: Line,
-    pub(crate) arriving: Line,
+    pub(crate) input_budget: Arc<InputBudget>,
+    pub(crate) send_gate: PriorityGate,
+    pub(crate) arrival_gate: PriorityGate,
     pub(crate) parameters: ServerParameters,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
@@ -89,12 +89,12 @@ pub(crate) struct Service<S> {
 }
 
 /// Somebody who has come in.
-pub(crate) struct Guest<'a> {
-    pub(crate) peer: SocketAddr,
+pub(crate) struct Peer<'a> {
+    pub(crate) addr: SocketAddr,
     /// By what it may do what it may; `None`: it must show who it is.
     pub(crate) grant: Option<Grant>,
     /// The place that it has until then.
-    pub(crate) place: Option<StrangersPlace>,
+    pub(crate) place: Option<UnauthenticatedPermit>,
     /// Until when it must have shown it.
     pub(crate) deadline: Instant,
     /// Which access control was looked at last.
@@ -103,10 +103,10 @@ pub(crate) struct Guest<'a> {
     pub(crate) speaks_tls: Option<&'a (dyn Fn() + Sync)>,
 }
 
-impl Guest<'_> {
+impl Peer<'_> {
     /// Somebody who has shown nothing yet.
-    pub(crate) const fn new(peer: SocketAddr, place: Option<StrangersPlace>, deadline: Instant) -> Self {
-        Self { peer, grant: None, place, deadline, generation: None, speaks_tls: None }
+    pub(crate) const fn new(addr: SocketAddr, place: Option<UnauthenticatedPermit>, deadline: Instant) -> Self {
+        Self { addr, grant: None, place, deadline, generation: None, speaks_tls: None }
     }
 
     /// Somebody who may do this.
@@ -133,28 +133,28 @@ pub(crate) async fn serve<S, IO>(
     service: &Service<S>,
     registration: Registration,
     socket: IO,
-    guest: Guest<'_>,
+    peer: Peer<'_>,
 ) -> io::Result<()>
 where
     S: Store,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let access = guest.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
-    let connection = ServerConnection::new(registration.mailbox.id, service.parameters, access);
+    let access = peer.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
+    let connection = ServerConnection::new(registration.handle.id, service.parameters, access);
     // On the heap once, rather than in every state of what waits for it.
     let mut driver = Box::new(Driver {
         service,
         registration,
         socket,
-        turn: Turn::None,
-        arrival: Some(Turn::None),
+        send_permit: GatePermit::None,
+        arrival_permit: Some(GatePermit::None),
         is_flushed: true,
         connection,
-        guest,
+        peer,
         verification: None,
         input: BytesMut::new(),
-        came: 0,
-        room: Room::Own,
+        bytes_since_yield: 0,
+        input_permit: InputPermit::Own,
         wanted: Input::Wanted { expected: 0 },
         page: None,
         turned_away: None,
@@ -166,7 +166,7 @@ where
     });
     let mut farewell: Option<Instant> = None;
     loop {
-        let shutting_down = driver.registration.hub.is_shutting_down();
+        let shutting_down = driver.registration.broadcaster.is_shutting_down();
         if shutting_down && driver.verification.is_some() {
             driver.abandon(SHUTTING_DOWN);
         } else if shutting_down && !driver.abandoned {
@@ -181,9 +181,9 @@ where
         if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
             farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         }
-        if driver.came >= TURN_BYTES {
-            driver.came = 0;
-            driver.turn.give_back();
+        if driver.bytes_since_yield >= TURN_BYTES {
+            driver.bytes_since_yield = 0;
+            driver.send_permit.give_back();
             yield_now().await;
         }
         let until = farewell.or(driver.deadline());
@@ -203,7 +203,7 @@ where
         }
         if driver.has_more {
             // What was done is on its way while others have their turn.
-            driver.turn.give_back();
+            driver.send_permit.give_back();
             yield_now().await;
         }
     }
@@ -215,21 +215,21 @@ struct Driver<'a, S, IO> {
     registration: Registration,
     socket: IO,
     /// Its turn to send much.
-    turn: Turn,
+    send_permit: GatePermit,
     /// Its turn to have its first request done; `None` when it had that.
-    arrival: Option<Turn>,
+    arrival_permit: Option<GatePermit>,
     /// Whether all that was written has left: bytes may wait within TLS.
     is_flushed: bool,
     connection: ServerConnection,
-    guest: Guest<'a>,
+    peer: Peer<'a>,
     /// The judgement of a password, while it is under way.
     verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
     /// How much of that came since others had their turn.
-    came: usize,
+    bytes_since_yield: usize,
     /// What the frame may take that comes in.
-    room: Room,
+    input_permit: InputPermit,
     /// What the connection has said of that.
     wanted: Input,
     /// A page of the store that the connection has asked for: it is read when it is its turn.
@@ -251,21 +251,21 @@ struct Driver<'a, S, IO> {
 impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Does everything that can be done without the socket.
     async fn settle(&mut self) {
-        for outcome in self.registration.mailbox.take() {
+        for outcome in self.registration.handle.take() {
             self.connection.handle_outcome(outcome);
         }
         // Ends: each round but the last takes input or does what an earlier one has asked for, and both are bounded, for
         // nothing is written meanwhile.
         loop {
             let before = self.input.len();
-            if self.arrival.is_none() {
+            if self.arrival_permit.is_none() {
                 self.wanted = self.connection.handle_input(&mut self.input);
             }
-            if self.input.len() != before && !matches!(self.room, Room::Own) {
+            if self.input.len() != before && !matches!(self.input_permit, InputPermit::Own) {
                 // Neither what is left over nor what it has asked for must keep the room of the frame before it.
                 self.input = BytesMut::from(&*self.input);
                 self.connection.own_keys();
-                self.room = Room::Own;
+                self.input_permit = InputPermit::Own;
             }
             self.show_log();
             // After the log: whoever has fallen behind it asks the store.
@@ -281,14 +281,14 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             if has_page || ((acted || self.input.len() != before) && self.has_work()) {
                 continue;
             }
-            let mailbox = &self.registration.mailbox;
-            if !mailbox.set_waits_for_log(self.connection.waits_for_log()) {
+            let handle = &self.registration.handle;
+            if !handle.set_waits_for_log(self.connection.waits_for_log()) {
                 break;
             }
         }
-        self.registration.mailbox.set_cursor(self.connection.cursor());
+        self.registration.handle.set_cursor(self.connection.cursor());
         if self.connection.rights().is_some() {
-            self.guest.place = None;
+            self.peer.place = None;
         }
         if self.connection.is_watching() && self.beat.is_none() {
             let half = (self.service.parameters.heartbeat / 2).max(MIN_BEAT);
@@ -297,7 +297,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.beat = Some(beat);
         }
         if let Input::Wanted { expected } = self.wanted {
-            self.room.ask(&self.service.room, expected, self.longest_frame(expected));
+            self.input_permit.ask(&self.service.input_budget, expected, self.longest_frame(expected));
         }
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
@@ -311,9 +311,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 
     /// Shows the connection the log, where it still may see it.
     fn show_log(&mut self) {
-        let log = self.registration.hub.log.read();
+        let log = self.registration.broadcaster.log.read();
         // While the log stands still: what comes into it later is told by the rights that are in force then.
-        if !self.guest.is_revoked(&self.service.authenticator) {
+        if !self.peer.is_revoked(&self.service.authenticator) {
             return self.connection.handle_log(&log);
         }
         drop(log);
@@ -322,7 +322,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 
     /// Whether the connection has ended, maybe just now: for what it was granted is no longer.
     fn has_lost_rights(&mut self) -> bool {
-        if !self.abandoned && self.guest.is_revoked(&self.service.authenticator) {
+        if !self.abandoned && self.peer.is_revoked(&self.service.authenticator) {
             self.abandon(RIGHTS_CHANGED);
         }
         self.abandoned
@@ -336,7 +336,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let done = read.as_mut().poll(context);
             if done.is_pending() {
                 // Nobody else need wait for the store.
-                self.turn.give_back();
+                self.send_permit.give_back();
             }
             done
         })
@@ -350,12 +350,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         (self.abandoned, self.has_more) = (true, false);
         self.wanted = Input::Closed;
         (self.turned_away, self.verification, self.page) = (None, None, None);
-        (self.input, self.room) = (BytesMut::new(), Room::Own);
+        (self.input, self.input_permit) = (BytesMut::new(), InputPermit::Own);
     }
 
     /// Whether its first request is there, and was not done yet.
     fn arrives(&self) -> bool {
-        self.arrival.is_some() && !self.input.is_empty()
+        self.arrival_permit.is_some() && !self.input.is_empty()
     }
 
     /// Until when the client must have done what is up to it: show who it is, or send the rest of a large request.
@@ -363,26 +363,26 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         match self.connection.rights() {
             None => {
                 let is_up_to_us = self.abandoned || self.verification.is_some() || self.arrives();
-                (!is_up_to_us).then_some(self.guest.deadline)
+                (!is_up_to_us).then_some(self.peer.deadline)
             }
-            Some(_) => self.room.until(),
+            Some(_) => self.input_permit.until(),
         }
     }
 
     /// Ends the connection of somebody who takes too long, where others need what it has.
     fn give_up(&mut self) {
         if self.connection.rights().is_none() {
-            self.give_up_stranger();
-        } else if let Some(overdue) = self.room.overdue(&self.service.room) {
-            debug!(id = %self.connection.id(), peer = %self.guest.peer, "ended: {overdue}");
+            self.give_up_unauthenticated();
+        } else if let Some(overdue) = self.input_permit.overdue(&self.service.input_budget) {
+            debug!(id = %self.connection.id(), peer = %self.peer.addr, "ended: {overdue}");
             self.connection.close(&overdue.to_string());
         }
     }
 
     /// Ends the connection of somebody who takes too long to show who it is.
-    fn give_up_stranger(&mut self) {
+    fn give_up_unauthenticated(&mut self) {
         let reason = format!("not authorized within {:?}", self.service.authorize_within);
-        self.service.authenticator.complain(self.guest.peer, &reason);
+        self.service.authenticator.complain(self.peer.addr, &reason);
         self.abandon(&reason);
     }
 
@@ -430,12 +430,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 },
                 page @ (Effect::Changes { .. } | Effect::Keys { .. }) => self.page = Some(page),
                 Effect::Status => {
-                    let status = status::tell(service, &self.registration.hub);
+                    let status = status::tell(service, &self.registration.broadcaster);
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
                     let authenticator = service.authenticator.clone();
-                    let judgement = authenticator.judge(self.connection.id(), self.guest.peer, password);
+                    let judgement = authenticator.judge(self.connection.id(), self.peer.addr, password);
                     self.verification = Some(Box::pin(judgement));
                 }
             }
@@ -447,7 +447,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Reads the page that the connection has asked for, where it is its turn; answers whether it was.
     async fn read_page(&mut self) -> bool {
         let service = self.service;
-        let Some(page) = self.page.take_if(|_| self.turn.is_taken()) else { return false };
+        let Some(page) = self.page.take_if(|_| self.send_permit.is_taken()) else { return false };
         match page {
             Effect::Changes { prefix, since, max_bytes } => {
                 let page = self.still_granted(service.store.changed_since(since, &prefix, max_bytes)).await;
@@ -485,7 +485,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 
     /// Gives a transaction to the committer, or keeps it until there is room.
     fn submit(&mut self, transaction: Transaction) -> bool {
-        let submission = Submission { transaction, mailbox: self.registration.mailbox.clone() };
+        let submission = Submission { transaction, handle: self.registration.handle.clone() };
         match self.service.queue.submit(submission) {
             Ok(()) => {
                 self.unannounced = true;
@@ -505,9 +505,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
-    /// Waits until the bell rings, or the socket has taken or given something.
+    /// Waits until the notify rings, or the socket has taken or given something.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut happened = self.has_more | self.registration.mailbox.bell.heard(context);
+        let mut happened = self.has_more | self.registration.handle.notify.notified(context);
         happened |= self.poll_write(context)?;
         if let Some(verification) = &mut self.verification
             && let Poll::Ready(judgement) = verification.as_mut().poll(context)
@@ -517,7 +517,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             happened = true;
         }
         // A new time begins.
-        happened |= self.room.is_given(context);
+        happened |= self.input_permit.is_given(context);
         if let Some(most) = self.room_to_read()
             && let Poll::Ready(read) = self.poll_read(most, context)
         {
@@ -525,7 +525,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 self.ended = true;
                 self.connection.handle_end();
             }
-            if let Some(speaks_tls) = self.guest.speaks_tls.take()
+            if let Some(speaks_tls) = self.peer.speaks_tls.take()
                 && self.input.first() == Some(&HANDSHAKE)
             {
                 speaks_tls();
@@ -534,10 +534,10 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
         // Last: what was read is looked at before more is.
         if self.arrives()
-            && let Some(turn) = &mut self.arrival
-            && turn.poll(&self.service.arriving, context).is_ready()
+            && let Some(turn) = &mut self.arrival_permit
+            && turn.poll(&self.service.arrival_gate, context).is_ready()
         {
-            self.arrival = None;
+            self.arrival_permit = None;
             happened = true;
         }
         // Always: TLS has things to say of its own, too, of what was read.
@@ -558,7 +558,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
         self.connection.own_keys();
         // What is to be sent soon is not copied before.
-        if !self.turn.waits() || self.connection.output().remaining() <= MUCH {
+        if !self.send_permit.waits() || self.connection.output().remaining() <= MUCH {
             self.connection.output().shrink();
         }
         Poll::Pending
@@ -568,7 +568,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let unsent = self.connection.output().remaining();
         let needs_turn = unsent > MUCH || self.page.is_some();
-        let has_turn = needs_turn && self.turn.poll(&self.service.sending, context).is_ready();
+        let has_turn = needs_turn && self.send_permit.poll(&self.service.send_gate, context).is_ready();
         let mut happened = has_turn && self.page.is_some();
         let has_work = self.has_work();
         if unsent > 0
@@ -584,7 +584,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
         if self.page.is_none() && (has_turn || !needs_turn) {
             // What it was for is done, or the socket takes no more.
-            self.turn = Turn::None;
+            self.send_permit = GatePermit::None;
         }
         Ok(happened)
     }
@@ -608,12 +608,12 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let most = most.min(read.len());
             let mut read = ReadBuf::new(read.get_mut(..most).unwrap_or_default());
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
-            if let (Room::Shared { .. }, Input::Wanted { expected }) = (&self.room, self.wanted) {
+            if let (InputPermit::Shared { .. }, Input::Wanted { expected }) = (&self.input_permit, self.wanted) {
                 // For all of it: it is not moved while it grows.
                 self.input.reserve(self.longest_frame(expected).saturating_sub(self.input.len()));
             }
             self.input.extend_from_slice(read.filled());
-            self.came += read.filled().len();
+            self.bytes_since_yield += read.filled().len();
             Poll::Ready(Ok(read.filled().len()))
         })
     }
@@ -623,7 +623,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             Ok(grant) => {
                 self.connection.handle_verdict(grant.as_ref().map(Grant::rights));
                 // By the access control of just now, which may be another by the time that this is looked at.
-                (self.guest.grant, self.guest.generation) = (grant, None);
+                (self.peer.grant, self.peer.generation) = (grant, None);
             }
             Err(too_many) => self.abandon(&too_many.to_string()),
         }
@@ -641,13 +641,13 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         match self.wanted {
             _ if self.arrives() => None,
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
-                Some(STRANGERS_READ_SIZE.saturating_sub(there).max(1))
+                Some(UNAUTHENTICATED_READ_SIZE.saturating_sub(there).max(1))
             }
             _ if self.ended || self.has_more || self.turned_away.is_some() => None,
-            Input::Wanted { expected } => match self.room {
-                Room::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
-                Room::Own | Room::Waits { .. } => None,
-                Room::Shared { .. } => Some(READ_SIZE),
+            Input::Wanted { expected } => match self.input_permit {
+                InputPermit::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
+                InputPermit::Own | InputPermit::Waits { .. } => None,
+                InputPermit::Shared { .. } => Some(READ_SIZE),
             },
             _ => None,
         }
@@ -658,7 +658,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let farewell = async {
         socket.shutdown().await?;
-        let mut unread = BytesMut::with_capacity(STRANGERS_READ_SIZE);
+        let mut unread = BytesMut::with_capacity(UNAUTHENTICATED_READ_SIZE);
         let mut heard = 0;
         while heard < LINGER_BYTES {
             match socket.read_buf(&mut unread).await? {

@@ -24,15 +24,15 @@
 //! # }
 //! ```
 
+mod acceptor;
 mod access;
-mod bell;
+mod broadcaster;
 mod committer;
 mod config;
 mod connection;
-mod door;
-mod hub;
-mod line;
-mod room;
+mod input_budget;
+mod notify;
+mod priority_gate;
 mod server;
 mod status;
 #[cfg(test)]
@@ -40,11 +40,11 @@ mod testing;
 mod throttle;
 mod tls;
 
+pub use acceptor::{Handle, PlainServer};
 pub use access::{
     AccessControl, AccessFileError, Hash, HashError, HashingError, MustUseTls, Users, UsersError, UsersProblem,
 };
 pub use config::{Config, InputError};
-pub use door::{Handle, PlainServer};
 pub use server::{BindError, ServeError, Server};
 pub use syncline_core::server::{LimitError, Limits};
 pub use syncline_tls::{Identity, Pem, PemError};

@@ -1,13 +1,13 @@
 //! The listener: takes connections in, and ends everything in order.
 
+use crate::acceptor::{Acceptor, Handle};
 use crate::access::{Authenticator, MustUseTls};
+use crate::broadcaster::Broadcaster;
 use crate::committer::{self, CommitQueue};
 use crate::config::{Config, InputError};
 use crate::connection::Service;
-use crate::door::{Door, Handle};
-use crate::hub::Hub;
-use crate::line::{ARRIVE_AT_ONCE, Line};
-use crate::room::SharedRoom;
+use crate::input_budget::InputBudget;
+use crate::priority_gate::{ARRIVE_AT_ONCE, PriorityGate};
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -87,8 +87,8 @@ pub struct Server<S> {
     listener: TcpListener,
     local_addr: SocketAddr,
     max_connections: usize,
-    hub: Arc<Hub>,
-    door: Arc<Door>,
+    broadcaster: Arc<Broadcaster>,
+    acceptor: Arc<Acceptor>,
     service: Arc<Service<S>>,
     /// Resolves when the committer's thread has ended; to an error where it died.
     committer: oneshot::Receiver<()>,
@@ -116,7 +116,7 @@ impl<S: Store> Server<S> {
         config.check_input()?;
         let has_tls = config.tls.is_some();
         config.access.check(has_tls)?;
-        let authenticator = Authenticator::new(config.access, has_tls, config.max_strangers);
+        let authenticator = Authenticator::new(config.access, has_tls, config.max_unauthenticated);
         let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
@@ -124,20 +124,20 @@ impl<S: Store> Server<S> {
         SockRef::from(&listener).listen(BACKLOG).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
-        let hub = Hub::follow(&store, config.recent_log);
+        let broadcaster = Broadcaster::follow(&store, config.recent_log);
         let parameters = ServerParameters { limits, store: store.id(), heartbeat: config.heartbeat };
         let queue = CommitQueue::new(config.max_queue);
         let authorize_within = config.authorize_within;
-        let door = Door::new(config.tls, authorize_within, authenticator.clone(), hub.clone());
-        let room = SharedRoom::new(config.max_input);
+        let acceptor = Acceptor::new(config.tls, authorize_within, authenticator.clone(), broadcaster.clone());
+        let input_budget = InputBudget::new(config.max_input);
         let started = Instant::now();
-        let (sending, arriving) = (Line::to_send(), Line::to_arrive());
+        let (send_gate, arrival_gate) = (PriorityGate::to_send(), PriorityGate::to_arrive());
         let service = Arc::new(Service {
             store,
             queue,
-            room,
-            sending,
-            arriving,
+            input_budget,
+            send_gate,
+            arrival_gate,
             parameters,
             authenticator,
             authorize_within,
@@ -145,7 +145,7 @@ impl<S: Store> Server<S> {
         });
 
         let (ended, committer) = oneshot::channel();
-        let (of_committer, followers) = (service.clone(), hub.clone());
+        let (of_committer, followers) = (service.clone(), broadcaster.clone());
         let committing = async move {
             committer::run(&of_committer.store, &of_committer.queue, &followers).await;
             // The store is closed by who holds it last: not by somebody whom nobody waits for.
@@ -163,7 +163,7 @@ impl<S: Store> Server<S> {
         }
         let ends_committer = EndsCommitter(service.clone());
         let max_connections = config.max_connections;
-        Ok(Self { listener, local_addr, max_connections, hub, door, service, committer, ends_committer })
+        Ok(Self { listener, local_addr, max_connections, broadcaster, acceptor, service, committer, ends_committer })
     }
 
     /// Where it listens.
@@ -173,7 +173,7 @@ impl<S: Store> Server<S> {
 
     /// A hold on the server, for while it serves.
     pub fn handle(&self) -> Handle {
-        self.door.handle()
+        self.acceptor.handle()
     }
 
     /// Serves until `shutdown` resolves; then takes in no more connections, decides on what was asked, tells every
@@ -206,25 +206,25 @@ impl<S: Store> Server<S> {
                         }
                         prepare(&socket, peer);
                         let place = if connections.len() < self.max_connections {
-                            self.door.place(peer).map_err(|crowded| crowded.to_string())
+                            self.acceptor.place(peer).map_err(|crowded| crowded.to_string())
                         } else {
                             Err("too many connections".to_owned())
                         };
                         match place {
                             Ok(place) => {
                                 debug!(%id, %peer, "connected");
-                                let registration = self.hub.register(id);
-                                let (service, door) = (self.service.clone(), self.door.clone());
+                                let registration = self.broadcaster.register(id);
+                                let (service, acceptor) = (self.service.clone(), self.acceptor.clone());
                                 connections.spawn(async move {
-                                    let ended = door.admit(&service, registration, socket, peer, place).await;
+                                    let ended = acceptor.admit(&service, registration, socket, peer, place).await;
                                     (id, ended)
                                 });
                             }
                             Err(reason) => {
-                                self.door.complain(peer, &reason);
+                                self.acceptor.complain(peer, &reason);
                                 if refusals.len() < MAX_REFUSALS {
-                                    let door = self.door.clone();
-                                    refusals.spawn(async move { (id, door.refuse(socket, &reason).await) });
+                                    let acceptor = self.acceptor.clone();
+                                    refusals.spawn(async move { (id, acceptor.refuse(socket, &reason).await) });
                                 }
                             }
                         }
@@ -234,7 +234,7 @@ impl<S: Store> Server<S> {
         };
         drop(self.listener);
         info!(connections = connections.len(), "shutting down");
-        self.hub.shut_down();
+        self.broadcaster.shut_down();
         let all_ended = async {
             while let Some(ended) = connections.join_next().await {
                 log_end(ended);

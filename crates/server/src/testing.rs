@@ -1,11 +1,11 @@
 //! What the tests of several modules do: connections over pipes within this process, each served by its driver.
 
 use crate::access::{AccessControl, Authenticator, Grant};
+use crate::broadcaster::Broadcaster;
 use crate::committer::CommitQueue;
-use crate::connection::{Guest, Service, serve};
-use crate::hub::Hub;
-use crate::line::{ARRIVE_AT_ONCE, Line, Turn};
-use crate::room::SharedRoom;
+use crate::connection::{Peer, Service, serve};
+use crate::input_budget::InputBudget;
+use crate::priority_gate::{ARRIVE_AT_ONCE, GatePermit, PriorityGate};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -25,29 +25,29 @@ const PIPE: usize = 4 * 1024;
 /// A server without a committer.
 pub(crate) struct World<S = MemoryStore> {
     pub(crate) service: Arc<Service<S>>,
-    hub: Arc<Hub>,
+    broadcaster: Arc<Broadcaster>,
     connections: AtomicU64,
 }
 
 impl<S: Store> World<S> {
     /// Its connections share so much room for input.
     pub(crate) fn with_room(store: S, room: usize) -> Self {
-        let hub = Hub::follow(&store, 1024 * 1024);
+        let broadcaster = Broadcaster::follow(&store, 1024 * 1024);
         let parameters =
             ServerParameters { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
         let authenticator = Authenticator::new(AccessControl::Open, false, 1).unwrap();
         let service = Arc::new(Service {
             store,
             queue: CommitQueue::new(1024),
-            room: SharedRoom::new(room),
-            sending: Line::to_send(),
-            arriving: Line::to_arrive(),
+            input_budget: InputBudget::new(room),
+            send_gate: PriorityGate::to_send(),
+            arrival_gate: PriorityGate::to_arrive(),
             parameters,
             authenticator,
             authorize_within: Duration::from_secs(10),
             started: Instant::now(),
         });
-        Self { service, hub, connections: AtomicU64::new(0) }
+        Self { service, broadcaster, connections: AtomicU64::new(0) }
     }
 
     /// A connection that has said HELLO.
@@ -61,12 +61,12 @@ impl<S: Store> World<S> {
     /// A connection that has said nothing yet.
     pub(crate) fn open(&self) -> Client {
         let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
-        let mut guest = Guest::new(peer, None, Instant::now());
-        guest.grant(Grant::Anybody);
+        let mut peer = Peer::new(peer, None, Instant::now());
+        peer.grant(Grant::Anybody);
         let (ours, theirs) = duplex(PIPE);
-        let registration = self.hub.register(ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed)));
+        let registration = self.broadcaster.register(ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed)));
         let service = self.service.clone();
-        tokio::spawn(async move { serve(&service, registration, theirs, guest).await });
+        tokio::spawn(async move { serve(&service, registration, theirs, peer).await });
         Client { stream: ours, input: BytesMut::new() }
     }
 }
@@ -122,16 +122,16 @@ pub(crate) async fn receive(stream: &mut DuplexStream, input: &mut BytesMut) -> 
 }
 
 /// Waits for a turn.
-pub(crate) async fn take(turn: &mut Turn, line: &Line) {
+pub(crate) async fn take(turn: &mut GatePermit, line: &PriorityGate) {
     poll_fn(|context| turn.poll(line, context)).await;
     assert!(turn.is_taken() && !turn.waits());
 }
 
 /// All turns to arrive, so that nobody else has one.
-pub(crate) async fn all_arriving<S>(service: &Service<S>) -> [Turn; ARRIVE_AT_ONCE as usize] {
-    let mut turns = [const { Turn::None }; ARRIVE_AT_ONCE as usize];
+pub(crate) async fn all_arriving<S>(service: &Service<S>) -> [GatePermit; ARRIVE_AT_ONCE as usize] {
+    let mut turns = [const { GatePermit::None }; ARRIVE_AT_ONCE as usize];
     for turn in &mut turns {
-        take(turn, &service.arriving).await;
+        take(turn, &service.arrival_gate).await;
     }
     turns
 }

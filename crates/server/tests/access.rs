@@ -127,7 +127,7 @@ fn a_stranger_is_told_that_its_time_is_over() {
 
 #[test]
 fn one_address_has_a_quarter_of_the_places_for_strangers() {
-    let (_, server, config) = server(one_password("secret"), |config| config.max_strangers = 8);
+    let (_, server, config) = server(one_password("secret"), |config| config.max_unauthenticated = 8);
     let mut first = TlsClient::connect(server.addr, &config).unwrap();
     let _second = TlsClient::connect(server.addr, &config).unwrap();
     let told = "unavailable: too many connections from your address that are not authorized yet";

@@ -143,7 +143,7 @@ pub struct Reader {
 /// What the server knows of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
-    Stranger { guesses: usize },
+    Unauthenticated { guesses: usize },
     Verifying { guesses: usize },
     Known,
 }
@@ -153,15 +153,15 @@ impl Reader {
     pub fn new(limits: &Limits, is_known: bool) -> Self {
         // What core/src/server/limits.rs takes of a frame.
         let max_frame = limits.max_transaction() + Txn::MAX_OPERATIONS * 32;
-        let client = if is_known { Client::Known } else { Client::Stranger { guesses: 0 } };
+        let client = if is_known { Client::Known } else { Client::Unauthenticated { guesses: 0 } };
         Self { max_frame, buffer: BytesMut::new(), skip: None, client, is_lost: false }
     }
 
     /// A password was right, or wrong.
     pub fn handle_verdict(&mut self, is_right: bool) {
         let Client::Verifying { guesses } = self.client else { return };
-        self.client = if is_right { Client::Known } else { Client::Stranger { guesses: guesses + 1 } };
-        self.is_lost |= self.client == Client::Stranger { guesses: MAX_GUESSES };
+        self.client = if is_right { Client::Known } else { Client::Unauthenticated { guesses: guesses + 1 } };
+        self.is_lost |= self.client == Client::Unauthenticated { guesses: MAX_GUESSES };
     }
 
     /// The requests that are whole with these bytes.
@@ -185,7 +185,7 @@ impl Reader {
                 };
                 match decoded {
                     Ok(Decoded::Frame(message)) => {
-                        if let (Client::Stranger { guesses }, Message::Auth(_)) = (self.client, &message) {
+                        if let (Client::Unauthenticated { guesses }, Message::Auth(_)) = (self.client, &message) {
                             self.client = Client::Verifying { guesses };
                         }
                         found.push(Asked::new(message.tag(), Some(message), head));

@@ -32,7 +32,7 @@ const OUTPUT_ROOM: usize = 128 * 1024;
 const LARGEST: usize = 800 * 1024;
 
 /// The most that waits to be sent to somebody who is not known, and one answer more.
-const MAX_UNSENT_TO_STRANGERS: usize = 2 * 2048;
+const MAX_UNSENT_UNAUTHENTICATED: usize = 2 * 2048;
 
 /// How large pages are made, so that there are several.
 const PAGE: usize = 60;
@@ -525,7 +525,7 @@ impl World {
         let most = OUTPUT_ROOM + self.limits.max_unsent + LARGEST;
         assert!(unsent <= most, "{unsent} bytes wait to be sent, expected at most {most}");
         if self.connection.rights().is_none() {
-            assert!(unsent <= MAX_UNSENT_TO_STRANGERS, "{unsent} bytes wait to be sent to a stranger");
+            assert!(unsent <= MAX_UNSENT_UNAUTHENTICATED, "{unsent} bytes wait to be sent to a stranger");
         }
         if let Some(left) = &mut self.left {
             assert!(unsent <= *left, "{unsent} bytes of a connection that was abandoned, expected at most {left}");

@@ -21,7 +21,7 @@ use syncline_wire::{
 const MAX_AUTH_FRAME: usize = 5 + 1024;
 
 /// The bytes of answers that may wait for somebody who has not shown who they are.
-const MAX_UNSENT_TO_STRANGERS: usize = 2048;
+const MAX_UNSENT_UNAUTHENTICATED: usize = 2048;
 
 /// What a [`ServerConnection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
 /// asked for; reads are also done in that order, so that a later one is never older.
@@ -186,7 +186,7 @@ impl ServerConnection {
     pub fn rights(&self) -> Option<&Arc<Rights>> {
         match &self.session {
             Session::Open(authorized) => Some(authorized.rights()),
-            Session::Stranger { .. } | Session::Verifying { .. } => None,
+            Session::Unauthenticated { .. } | Session::Verifying { .. } => None,
         }
     }
 
@@ -239,7 +239,7 @@ impl ServerConnection {
             }
             let decoded = match self.session {
                 Session::Open(_) => decode_within(buffer, self.parameters.limits.max_frame()),
-                Session::Stranger { .. } | Session::Verifying { .. } => decode_bounded(buffer, MAX_AUTH_FRAME),
+                Session::Unauthenticated { .. } | Session::Verifying { .. } => decode_bounded(buffer, MAX_AUTH_FRAME),
             };
             match decoded {
                 Ok(Decoded::Frame(message)) => self.handle_message(message),
@@ -250,7 +250,7 @@ impl ServerConnection {
                         Session::Open(_) if self.hello => text::frame_too_large(kind, excess),
                         Session::Open(_) => text::before_hello(kind),
                         _ if kind == Kind::Auth => text::frame_too_large(kind, excess),
-                        Session::Stranger { .. } | Session::Verifying { .. } => text::BAD_MESSAGE_TYPE.into(),
+                        Session::Unauthenticated { .. } | Session::Verifying { .. } => text::BAD_MESSAGE_TYPE.into(),
                     };
                     self.answer_now(Message::error(tag, text));
                 }
@@ -374,7 +374,7 @@ impl ServerConnection {
             Request::Auth(Auth { tag, .. }) => Ok(Answer::now(Message::error(tag, text::BAD_PASSWORD))),
             other => Err(other),
         });
-        if matches!(self.session, Session::Stranger { guesses } if guesses >= MAX_GUESSES) {
+        if matches!(self.session, Session::Unauthenticated { guesses } if guesses >= MAX_GUESSES) {
             self.closing = true;
         }
     }
@@ -611,11 +611,11 @@ impl ServerConnection {
                     Err(text) => self.answer_now(Message::error(tag, text)),
                 }
             }
-            (Session::Stranger { guesses }, Message::Auth(auth)) => {
+            (Session::Unauthenticated { guesses }, Message::Auth(auth)) => {
                 self.session = Session::Verifying { guesses: *guesses };
                 self.requests.push_auth(auth);
             }
-            (Session::Stranger { .. }, _) => self.answer_now(Message::error(tag, text::BAD_MESSAGE_TYPE)),
+            (Session::Unauthenticated { .. }, _) => self.answer_now(Message::error(tag, text::BAD_MESSAGE_TYPE)),
             (Session::Verifying { .. }, _) => debug_assert!(false, "nothing is read meanwhile"),
         }
     }
@@ -665,7 +665,7 @@ impl ServerConnection {
         let limits = &self.parameters.limits;
         let max_unsent = match self.session {
             Session::Open(_) => limits.max_unsent,
-            Session::Stranger { .. } => limits.max_unsent.min(MAX_UNSENT_TO_STRANGERS),
+            Session::Unauthenticated { .. } => limits.max_unsent.min(MAX_UNSENT_UNAUTHENTICATED),
             Session::Verifying { .. } => return false,
         };
         self.requests.len() + self.scans.len() < limits.max_requests

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             AUTH                        wrong password
-//!  Stranger ────────▶ Verifying ─────────────────────────────▶ Stranger, or the end: [`MAX_GUESSES`]
+//!  Unauthenticated ────────▶ Verifying ─────────────────────────────▶ Unauthenticated, or the end: [`MAX_GUESSES`]
 //!                         │ right password
 //!                         ▼
 //!  Access::Granted ──▶ Open(Authorized)
@@ -102,7 +102,7 @@ impl Authorized {
 #[derive(Clone, Debug)]
 pub(super) enum Session {
     /// It must authorize itself first, and has tried so often.
-    Stranger { guesses: u8 },
+    Unauthenticated { guesses: u8 },
     /// Its password is being checked.
     Verifying { guesses: u8 },
     /// It may read and write what its rights allow.
@@ -114,7 +114,7 @@ impl Session {
     pub(super) fn new(access: Access) -> Self {
         match access {
             Access::Granted(rights) => Self::Open(Authorized(rights)),
-            Access::Password => Self::Stranger { guesses: 0 },
+            Access::Password => Self::Unauthenticated { guesses: 0 },
         }
     }
 
@@ -122,7 +122,7 @@ impl Session {
     pub(super) fn judged(guesses: u8, verdict: Option<Arc<Rights>>) -> Self {
         match verdict {
             Some(rights) => Self::Open(Authorized(rights)),
-            None => Self::Stranger { guesses: guesses.saturating_add(1) },
+            None => Self::Unauthenticated { guesses: guesses.saturating_add(1) },
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Decides who comes in: the work that AUTH costs, and who pays for it.
 //!
 //! A password that was right before is known at once, by a keyed hash of it. Any other is verified on a thread where it
-//! blocks nobody; the turns are fair between addresses (`turns.rs`). A wrong one is told late (`guesses.rs`): meanwhile
+//! blocks nobody; the turns are fair between addresses (`fair_queue.rs`). A wrong one is told late (`guesses.rs`): meanwhile
 //! it keeps a place of its address, and nothing of anybody else's.
 
+use super::fair_queue::{FairQueue, TooMany};
 use super::guesses::Guesses;
 use super::hash::Workspace;
 use super::rules::{Claim, Grant, Rules};
 use super::source::Source;
-use super::strangers::Strangers;
-use super::turns::{TooMany, Turns};
+use super::unauthenticated::Unauthenticated;
 use super::{AccessControl, MustUseTls};
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
@@ -43,11 +43,11 @@ pub(crate) struct Authenticator {
     has_tls: bool,
     /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
     key: Key,
-    turns: Arc<Turns>,
+    turns: Arc<FairQueue>,
     /// The memory that verifications need, for the next ones: at most as many as run at once.
     workspaces: Arc<Mutex<Vec<Workspace>>>,
     guesses: Mutex<Guesses>,
-    pub(crate) strangers: Strangers,
+    pub(crate) unauthenticated: Unauthenticated,
     /// Counted where the work is done, so that tests can hold to it that it is done.
     verifications: Arc<AtomicU64>,
     complaints: Throttle,
@@ -58,7 +58,11 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Unspecified`] where the system gives no random numbers.
-    pub(crate) fn new(control: AccessControl, has_tls: bool, max_strangers: usize) -> Result<Arc<Self>, Unspecified> {
+    pub(crate) fn new(
+        control: AccessControl,
+        has_tls: bool,
+        max_unauthenticated: usize,
+    ) -> Result<Arc<Self>, Unspecified> {
         let key = Key::generate(HMAC_SHA256, &SystemRandom::new())?;
         // Half of the processors, so that the other half serves those who are in.
         let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
@@ -67,10 +71,10 @@ impl Authenticator {
             generation: AtomicU64::new(0),
             has_tls,
             key,
-            turns: Turns::new(at_once),
+            turns: FairQueue::new(at_once),
             workspaces: Arc::default(),
             guesses: Mutex::default(),
-            strangers: Strangers::new(max_strangers),
+            unauthenticated: Unauthenticated::new(max_unauthenticated),
             verifications: Arc::default(),
             complaints: Throttle::new(Instant::now()),
         }))

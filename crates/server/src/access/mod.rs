@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept ──▶ a place for a stranger ──▶ AUTH ──▶ known? ──▶ line of its address ──▶ turn ──▶ hash ──▶ verdict
-//!             (`strangers.rs`)                    (`rules.rs`) (`turns.rs`)                    (`hash.rs`)   │
+//!             (`strangers.rs`)                    (`rules.rs`) (`fair_queue.rs`)                    (`hash.rs`)   │
 //!                                                                              wrong: held back (`guesses.rs`)
 //! ```
 //!
@@ -17,16 +17,16 @@
 //! unknown names change their hash then, known ones don't. One kind and cost for all leaves nothing to see.)
 
 mod authenticator;
+mod fair_queue;
 mod file;
 mod guesses;
 mod hash;
-mod places;
+mod per_source_limit;
 mod rules;
 mod source;
-mod strangers;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod unauthenticated;
 mod users;
 
 pub use file::AccessFileError;
@@ -35,7 +35,7 @@ pub use users::{Users, UsersError, UsersProblem};
 
 pub(crate) use authenticator::{Authenticator, Judgement};
 pub(crate) use rules::Grant;
-pub(crate) use strangers::{Crowded, StrangersPlace};
+pub(crate) use unauthenticated::{TooManyUnauthenticated, UnauthenticatedPermit};
 
 use std::sync::Arc;
 use thiserror::Error;

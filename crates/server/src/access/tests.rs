@@ -4,12 +4,12 @@
 
 use super::rules::Rules;
 use super::*;
+use crate::acceptor::{Acceptor, Handle};
+use crate::broadcaster::Broadcaster;
 use crate::committer::CommitQueue;
-use crate::connection::{Guest, Service, serve};
-use crate::door::{Door, Handle};
-use crate::hub::Hub;
-use crate::line::Line;
-use crate::room::SharedRoom;
+use crate::connection::{Peer, Service, serve};
+use crate::input_budget::InputBudget;
+use crate::priority_gate::PriorityGate;
 use crate::testing::{all_arriving, receive};
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -36,7 +36,7 @@ const PIPE: usize = 4 * 1024;
 /// What a server shares, as one with TLS has it.
 struct World {
     service: Arc<Service<MemoryStore>>,
-    hub: Arc<Hub>,
+    broadcaster: Arc<Broadcaster>,
     handle: Handle,
     connections: AtomicU64,
 }
@@ -46,19 +46,28 @@ impl World {
         Self::with(access, 1024)
     }
 
-    fn with(access: AccessControl, max_strangers: usize) -> Self {
+    fn with(access: AccessControl, max_unauthenticated: usize) -> Self {
         let store = MemoryStore::new().unwrap();
-        let hub = Hub::follow(&store, 1024 * 1024);
+        let broadcaster = Broadcaster::follow(&store, 1024 * 1024);
         let parameters =
             ServerParameters { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
-        let authenticator = Authenticator::new(access, true, max_strangers).unwrap();
+        let authenticator = Authenticator::new(access, true, max_unauthenticated).unwrap();
         let (queue, authorize_within) = (CommitQueue::new(1024), Duration::from_secs(10));
-        let handle = Door::new(None, authorize_within, authenticator.clone(), hub.clone()).handle();
-        let (room, started) = (SharedRoom::new(2 * 1024 * 1024), Instant::now());
-        let (sending, arriving) = (Line::to_send(), Line::to_arrive());
-        let service =
-            Service { store, queue, room, sending, arriving, parameters, authenticator, authorize_within, started };
-        Self { service: Arc::new(service), hub, handle, connections: AtomicU64::new(0) }
+        let handle = Acceptor::new(None, authorize_within, authenticator.clone(), broadcaster.clone()).handle();
+        let (input_budget, started) = (InputBudget::new(2 * 1024 * 1024), Instant::now());
+        let (send_gate, arrival_gate) = (PriorityGate::to_send(), PriorityGate::to_arrive());
+        let service = Service {
+            store,
+            queue,
+            input_budget,
+            send_gate,
+            arrival_gate,
+            parameters,
+            authenticator,
+            authorize_within,
+            started,
+        };
+        Self { service: Arc::new(service), broadcaster, handle, connections: AtomicU64::new(0) }
     }
 
     fn authenticator(&self) -> &Arc<Authenticator> {
@@ -75,20 +84,20 @@ impl World {
         self.try_connect(address, &[]).unwrap()
     }
 
-    fn try_connect(&self, address: u8, certificate: &[&str]) -> Result<Client, Crowded> {
+    fn try_connect(&self, address: u8, certificate: &[&str]) -> Result<Client, TooManyUnauthenticated> {
         let peer = SocketAddr::from((Ipv4Addr::new(192, 0, 2, address), 1234));
         let id = ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed));
-        let place = self.authenticator().strangers.enter(peer.into())?;
-        let mut guest = Guest::new(peer, Some(place), Instant::now() + self.service.authorize_within);
+        let place = self.authenticator().unauthenticated.enter(peer.into())?;
+        let mut peer = Peer::new(peer, Some(place), Instant::now() + self.service.authorize_within);
         let names: Vec<String> = certificate.iter().map(ToString::to_string).collect();
         if !names.is_empty()
             && let Some(grant) = self.authenticator().rules().certified(&names)
         {
-            guest.grant(grant);
+            peer.grant(grant);
         }
         let (ours, theirs) = duplex(PIPE);
-        let (service, registration) = (self.service.clone(), self.hub.register(id));
-        let task = tokio::spawn(async move { serve(&service, registration, theirs, guest).await });
+        let (service, registration) = (self.service.clone(), self.broadcaster.register(id));
+        let task = tokio::spawn(async move { serve(&service, registration, theirs, peer).await });
         Ok(Client { stream: ours, input: BytesMut::new(), _task: task })
     }
 
@@ -323,7 +332,7 @@ async fn a_hundred_that_come_at_once_with_one_password_cost_one_verification() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_too_much_at_once_is_told_and_others_come_in() {
     let world = World::new(one_password("secret"));
-    let mut clients: Vec<Client> = (0..turns::MAX_PER_ADDRESS + 2).map(|_| world.connect(1)).collect();
+    let mut clients: Vec<Client> = (0..fair_queue::MAX_PER_ADDRESS + 2).map(|_| world.connect(1)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.send(&auth(1, &format!("wrong {number}"))).await;
     }
@@ -333,7 +342,7 @@ async fn who_asks_for_too_much_at_once_is_told_and_others_come_in() {
     assert_eq!(start.elapsed().as_millis(), 0);
     assert_eq!(world.connect(1).ask(&auth(1, "secret")).await, auth(1, ""), "what is known takes no place");
     let told = "unavailable: too many authorizations from your address at once; try again later";
-    let mut too_many = clients.split_off(turns::MAX_PER_ADDRESS);
+    let mut too_many = clients.split_off(fair_queue::MAX_PER_ADDRESS);
     for client in &mut too_many {
         assert_eq!(client.receive_to_end().await, [error(0, told)]);
     }
@@ -357,7 +366,7 @@ async fn strangers_get_their_time_and_no_more() {
     assert_eq!(start.elapsed().as_secs(), 10);
     drop((silent, half));
     settle().await;
-    assert_eq!(world.authenticator().strangers.count(), 0);
+    assert_eq!(world.authenticator().unauthenticated.count(), 0);
     authorized.expect_served(&world, "key").await;
 }
 
@@ -396,15 +405,15 @@ async fn strangers_have_places_of_their_own_and_an_address_a_part_of_them() {
     let world = World::with(one_password("secret"), 8);
     let first = world.connect(1);
     let mut second = world.connect(1);
-    assert_eq!(world.try_connect(1, &[]).err(), Some(Crowded::FromAddress));
+    assert_eq!(world.try_connect(1, &[]).err(), Some(TooManyUnauthenticated::FromAddress));
     let _others: Vec<_> = [2, 2, 3, 3, 4, 4].map(|address| world.connect(address)).into();
-    assert_eq!(world.try_connect(5, &[]).err(), Some(Crowded::Everywhere));
+    assert_eq!(world.try_connect(5, &[]).err(), Some(TooManyUnauthenticated::Everywhere));
     assert_eq!(second.ask(&auth(1, "secret")).await, auth(1, ""));
     settle().await;
     let fifth = world.connect(5);
     drop(first);
     settle().await;
-    assert_eq!(world.authenticator().strangers.count(), 7);
+    assert_eq!(world.authenticator().unauthenticated.count(), 7);
     drop(fifth);
 }
 
@@ -421,7 +430,7 @@ async fn certificates_stand_for_users_or_for_everything() {
     let world = World::new(one_password("secret"));
     let mut client = world.try_connect(1, &["whoever"]).unwrap();
     assert_eq!(client.ask(&Message::get(Tag::new(1), "b")).await, error(1, "\"b\": not found"));
-    assert_eq!(world.authenticator().strangers.count(), 0);
+    assert_eq!(world.authenticator().unauthenticated.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -518,7 +527,7 @@ async fn a_shutdown_waits_for_no_password() {
         yield_now().await;
     }
     let start = Instant::now();
-    world.hub.shut_down();
+    world.broadcaster.shut_down();
     assert_eq!(client.receive_to_end().await, [error(0, "unavailable: shutting down")]);
     assert_eq!(start.elapsed().as_millis(), 0);
 }
@@ -647,6 +656,6 @@ fn a_stranger_costs_a_few_kib() {
             drop(clients);
             settle().await;
         });
-        assert_eq!(world.authenticator().strangers.count(), 0, "{name}");
+        assert_eq!(world.authenticator().unauthenticated.count(), 0, "{name}");
     }
 }

@@ -57,7 +57,7 @@ impl TestServer {
         if is_relayed {
             config.tls = Some(tls::of_relays());
             // A client is connected when the relay has taken it in: many may be strangers to the server still.
-            config.max_strangers = 4 * config.max_connections;
+            config.max_unauthenticated = 4 * config.max_connections;
         }
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::bind(config, store)).unwrap();

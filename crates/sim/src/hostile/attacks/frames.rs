@@ -47,7 +47,7 @@ pub(super) const HALF_PUTS: Attack = Attack {
     does: "thousands of connections each send half of the largest PUT, and hold it open",
     bound: |scale| {
         Bound::new(
-            "max-entry + a read, per connection",
+            "max-entry-size + a read, per connection",
             "65,525 + 16,384 bytes",
             half_puts(scale),
             Put::MAX_ENTRY + READ,
@@ -212,7 +212,9 @@ fn claiming(number: usize) -> Vec<u8> {
 pub(super) const GARBAGE: Attack = Attack {
     name: "garbage",
     does: "connections send random bytes, one after the other",
-    bound: |_| Bound::new("max-entry + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ),
+    bound: |_| {
+        Bound::new("max-entry-size + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ)
+    },
     play: |field| Box::pin(garbage(field)),
     ..PLAIN
 };

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 const ADDRESSES: u8 = 3;
 const EACH: usize = 64;
 
-/// The places for strangers by default (`--max-strangers`), and those of one address.
+/// The places for strangers by default (`--max-unauthenticated`), and those of one address.
 const STRANGERS: usize = 1024;
 const OF_ADDRESS: usize = STRANGERS / 4;
 
@@ -37,7 +37,7 @@ pub(super) const GUESSES: Attack = Attack {
     does: "hundreds of connections from three addresses guess passwords; who knows one comes in meanwhile, from another address and from one of those",
     needs: Mode::Users,
     bound: |_| {
-        let name = "max-strangers; a verification for every second processor";
+        let name = "max-unauthenticated; a verification for every second processor";
         Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER).and(at_once() * VERIFICATION)
     },
     play: |field| Box::pin(guesses(field)),
@@ -125,7 +125,7 @@ pub(super) const CROWD: Attack = Attack {
     needs: Mode::Users,
     flags: &["--authorize-within", "2s"],
     bound: |_| {
-        let name = "max-strangers, of which a quarter for each address";
+        let name = "max-unauthenticated, of which a quarter for each address";
         let all = usize::from(ADDRESSES) * OF_ADDRESS;
         // Those who are told that there is no place, and the user who comes in.
         Bound::new(name, "1,024", all, STRANGER).and(VERIFICATION).files(all + 64 + 16)

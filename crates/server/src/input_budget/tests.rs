@@ -24,7 +24,7 @@ async fn begin(world: &World, bytes: usize) -> Client {
 }
 
 fn free(world: &World) -> usize {
-    world.service.room.free.available_permits()
+    world.service.input_budget.free.available_permits()
 }
 
 /// A transaction of nearly 1 MiB. It is refused at once, for a key that stands twice: the clock does not wait for a committer.
@@ -120,13 +120,13 @@ async fn large_requests_one_after_another_are_all_served() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_room_is_told_in_time_that_there_is_none() {
     let world = with_room_for(1);
-    let taken = world.service.room.take(1);
-    assert!(matches!(taken, Room::Shared { .. }));
+    let taken = world.service.input_budget.take(1);
+    assert!(matches!(taken, InputPermit::Shared { .. }));
     let start = Instant::now();
     let mut waits = begin(&world, 500_000).await;
     waits.expect_end("too many large requests at once; try again later").await;
     assert_eq!(start.elapsed().as_secs(), 30);
-    assert_eq!(world.service.room.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(world.service.input_budget.waiting.load(Ordering::Relaxed), 0);
     drop(taken);
     assert_eq!(free(&world), Limits::default().max_frame());
 }
@@ -137,10 +137,10 @@ async fn who_leaves_gives_its_room_back() {
     let half = begin(&world, 500_000).await;
     let waits = begin(&world, 500_000).await;
     settle().await;
-    assert_eq!((free(&world), world.service.room.waiting.load(Ordering::Relaxed)), (0, 1));
+    assert_eq!((free(&world), world.service.input_budget.waiting.load(Ordering::Relaxed)), (0, 1));
     drop((half, waits));
     settle().await;
-    assert_eq!(world.service.room.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(world.service.input_budget.waiting.load(Ordering::Relaxed), 0);
     assert_eq!(free(&world), Limits::default().max_frame());
 }
 

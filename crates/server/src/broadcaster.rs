@@ -1,6 +1,6 @@
 //! What the connections of a server share.
 
-use crate::bell::Bell;
+use crate::notify::Notify;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use syncline_store::Store;
 use syncline_wire::Revision;
 
 /// Where a connection's task finds what others have for it.
-pub(crate) struct Mailbox {
+pub(crate) struct ConnectionHandle {
     pub(crate) id: ConnId,
     /// Rung when something is there, the log has grown that it waits for, there is room in the commit queue, other access
     /// control is in force, or the server shuts down.
-    pub(crate) bell: Bell,
+    pub(crate) notify: Notify,
     waits_for_log: AtomicBool,
     /// Up to where the connection was sent what it follows; [`NO_CURSOR`] where it follows nothing.
     cursor: AtomicU64,
@@ -25,8 +25,8 @@ pub(crate) struct Mailbox {
 /// The cursor of a connection that follows nothing. No revision is as large.
 const NO_CURSOR: u64 = u64::MAX;
 
-impl Mailbox {
-    /// Whether the bell is to ring when the log grows. Where that is new, the log must be looked at once more: it may have
+impl ConnectionHandle {
+    /// Whether the notify is to ring when the log grows. Where that is new, the log must be looked at once more: it may have
     /// grown before it was said.
     pub(crate) fn set_waits_for_log(&self, waits: bool) -> bool {
         let waited = self.waits_for_log.swap(waits, Ordering::AcqRel);
@@ -40,7 +40,7 @@ impl Mailbox {
 
     pub(crate) fn deliver(&self, outcome: Outcome) {
         self.outcomes.lock().push(outcome);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     pub(crate) fn take(&self) -> Vec<Outcome> {
@@ -49,9 +49,9 @@ impl Mailbox {
 }
 
 /// The recent log, and everybody who follows it.
-pub(crate) struct Hub {
+pub(crate) struct Broadcaster {
     pub(crate) log: RwLock<RecentLog>,
-    mailboxes: Mutex<BTreeMap<ConnId, Arc<Mailbox>>>,
+    handles: Mutex<BTreeMap<ConnId, Arc<ConnectionHandle>>>,
     /// Whether somebody commits who wakes those who wait for the log.
     withheld: AtomicBool,
     shutting_down: AtomicBool,
@@ -59,50 +59,50 @@ pub(crate) struct Hub {
 
 /// As long as it is there, nobody is woken for what comes into the log; then everybody who waits for that.
 pub(crate) struct Withheld<'a> {
-    hub: &'a Hub,
+    broadcaster: &'a Broadcaster,
     /// The head of the log before.
     before: Revision,
 }
 
 impl Drop for Withheld<'_> {
     fn drop(&mut self) {
-        self.hub.withheld.store(false, Ordering::SeqCst);
+        self.broadcaster.withheld.store(false, Ordering::SeqCst);
         // Whoever has added something and woken nobody did so before.
-        if self.hub.log.read().head() != self.before {
-            self.hub.wake_waiting();
+        if self.broadcaster.log.read().head() != self.before {
+            self.broadcaster.wake_waiting();
         }
     }
 }
 
-impl Hub {
+impl Broadcaster {
     /// Follows a store from its head on.
     pub(crate) fn follow(store: &impl Store, recent_log: usize) -> Arc<Self> {
-        let hub = Arc::new(Self {
+        let broadcaster = Arc::new(Self {
             log: RwLock::new(RecentLog::new(Revision::ZERO, recent_log)),
-            mailboxes: Mutex::default(),
+            handles: Mutex::default(),
             withheld: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
         });
         // Held until it is known where the log starts: others may be writing already.
-        let mut log = hub.log.write();
-        let feed = hub.clone();
+        let mut log = broadcaster.log.write();
+        let feed = broadcaster.clone();
         let head = store.follow(Box::new(move |batch| feed.append(batch)));
         *log = RecentLog::new(head, recent_log);
         drop(log);
-        hub
+        broadcaster
     }
 
-    /// A connection has come in: from now on its bell rings when the log grows.
+    /// A connection has come in: from now on its notify rings when the log grows.
     pub(crate) fn register(self: &Arc<Self>, id: ConnId) -> Registration {
-        let mailbox = Arc::new(Mailbox {
+        let handle = Arc::new(ConnectionHandle {
             id,
-            bell: Bell::default(),
+            notify: Notify::default(),
             waits_for_log: AtomicBool::new(false),
             cursor: AtomicU64::new(NO_CURSOR),
             outcomes: Mutex::default(),
         });
-        self.mailboxes.lock().insert(id, mailbox.clone());
-        Registration { mailbox, hub: self.clone() }
+        self.handles.lock().insert(id, handle.clone());
+        Registration { handle, broadcaster: self.clone() }
     }
 
     /// Adds to the log what was committed, and wakes everybody who waits for it, where that is not [withheld](Self::withhold).
@@ -119,20 +119,20 @@ impl Hub {
     /// they are told makes them write again, which goes on while the others are told.
     pub(crate) fn withhold(&self) -> Withheld<'_> {
         self.withheld.store(true, Ordering::SeqCst);
-        Withheld { hub: self, before: self.log.read().head() }
+        Withheld { broadcaster: self, before: self.log.read().head() }
     }
 
     fn wake_waiting(&self) {
-        let mailboxes = self.mailboxes.lock();
-        let waiting = mailboxes.values().filter(|mailbox| mailbox.waits_for_log.load(Ordering::Acquire));
-        waiting.for_each(|mailbox| mailbox.bell.ring());
+        let handles = self.handles.lock();
+        let waiting = handles.values().filter(|handle| handle.waits_for_log.load(Ordering::Acquire));
+        waiting.for_each(|handle| handle.notify.notify());
     }
 
     /// How many connections there are, and the cursor of the one that is farthest behind.
     pub(crate) fn connections(&self) -> (usize, Option<Revision>) {
-        let mailboxes = self.mailboxes.lock();
-        let cursors = mailboxes.values().map(|mailbox| mailbox.cursor.load(Ordering::Relaxed));
-        (mailboxes.len(), cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new))
+        let handles = self.handles.lock();
+        let cursors = handles.values().map(|handle| handle.cursor.load(Ordering::Relaxed));
+        (handles.len(), cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new))
     }
 
     /// Tells every connection to end.
@@ -143,7 +143,7 @@ impl Hub {
 
     /// Has every connection look at what has changed.
     pub(crate) fn wake_all(&self) {
-        self.mailboxes.lock().values().for_each(|mailbox| mailbox.bell.ring());
+        self.handles.lock().values().for_each(|handle| handle.notify.notify());
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -153,13 +153,13 @@ impl Hub {
 
 /// Held by a connection's task; when it is dropped, the connection is forgotten.
 pub(crate) struct Registration {
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) handle: Arc<ConnectionHandle>,
+    pub(crate) broadcaster: Arc<Broadcaster>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.hub.mailboxes.lock().remove(&self.mailbox.id);
+        self.broadcaster.handles.lock().remove(&self.handle.id);
     }
 }
 
@@ -180,20 +180,20 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_log_is_woken_after_those_who_wrote_and_by_others_at_once() {
-        let hub = Hub::follow(&MemoryStore::new().unwrap(), 1024);
-        let watcher = hub.register(ConnId::new(1));
-        watcher.mailbox.set_waits_for_log(true);
-        let is_woken = || watcher.mailbox.bell.heard(&Context::from_waker(Waker::noop()));
-        hub.append(written(1));
+        let broadcaster = Broadcaster::follow(&MemoryStore::new().unwrap(), 1024);
+        let watcher = broadcaster.register(ConnId::new(1));
+        watcher.handle.set_waits_for_log(true);
+        let is_woken = || watcher.handle.notify.notified(&Context::from_waker(Waker::noop()));
+        broadcaster.append(written(1));
         assert!(is_woken(), "nobody has withheld it");
-        let withheld = hub.withhold();
-        hub.append(written(2));
+        let withheld = broadcaster.withhold();
+        broadcaster.append(written(2));
         assert!(!is_woken(), "while it is withheld");
         drop(withheld);
         assert!(is_woken(), "when it is not any more");
-        drop(hub.withhold());
+        drop(broadcaster.withhold());
         assert!(!is_woken(), "nothing has come");
-        hub.append(written(3));
+        broadcaster.append(written(3));
         assert!(is_woken(), "as before");
     }
 }

@@ -1,4 +1,4 @@
-//! Room for requests that come in: what large ones of all connections take together is bounded.
+//! InputPermit for requests that come in: what large ones of all connections take together is bounded.
 //!
 //! Every connection has some room of its own, [`OWN`], so that nobody who asks for little waits for anybody. Before more
 //! than that is read of a frame, there must be room for the longest frame that it can be in what all connections share. It
@@ -11,7 +11,7 @@
 //!                                         │                   │
 //!                                         │ WAIT              │ WITHIN, and somebody waits
 //!                                         ▼                   ▼
-//!                                      Overdue: the connection ends, and is told why
+//!                                      InputTimeout: the connection ends, and is told why
 //! ```
 //!
 //! Who is slow is not ended while nobody needs its room.
@@ -38,7 +38,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a connection ends whose request is large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Overdue {
+pub(crate) enum InputTimeout {
     /// There was no room for it.
     #[error("too many large requests at once; try again later")]
     Busy,
@@ -49,26 +49,26 @@ pub(crate) enum Overdue {
 
 /// What all connections share.
 #[derive(Debug)]
-pub(crate) struct SharedRoom {
+pub(crate) struct InputBudget {
     /// A permit is a byte.
     free: Arc<Semaphore>,
     /// How many wait for some.
     waiting: AtomicUsize,
 }
 
-impl SharedRoom {
+impl InputBudget {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self { free, waiting: AtomicUsize::new(0) })
     }
 
     /// Takes so much of it, or begins to wait for that.
-    fn take(self: &Arc<Self>, bytes: usize) -> Room {
+    fn take(self: &Arc<Self>, bytes: usize) -> InputPermit {
         // Frames are shorter than that.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let now = Instant::now();
         match self.free.clone().try_acquire_many_owned(bytes) {
-            Ok(taken) => Room::Shared { _taken: taken, until: now + WITHIN },
+            Ok(taken) => InputPermit::Shared { _taken: taken, until: now + WITHIN },
             Err(_) => {
                 let free = self.free.clone();
                 let taking = async move {
@@ -78,7 +78,7 @@ impl SharedRoom {
                         Err(_) => std::future::pending().await,
                     }
                 };
-                Room::Waits { taking: Box::pin(taking), until: now + WAIT, _waiting: Waiting::begin(self) }
+                InputPermit::Waits { taking: Box::pin(taking), until: now + WAIT, _waiting: Waiting::begin(self) }
             }
         }
     }
@@ -86,10 +86,10 @@ impl SharedRoom {
 
 /// Somebody waits for as long as it is there.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<SharedRoom>);
+pub(crate) struct Waiting(Arc<InputBudget>);
 
 impl Waiting {
-    fn begin(shared: &Arc<SharedRoom>) -> Self {
+    fn begin(shared: &Arc<InputBudget>) -> Self {
         shared.waiting.fetch_add(1, Ordering::Relaxed);
         Self(shared.clone())
     }
@@ -103,7 +103,7 @@ impl Drop for Waiting {
 
 /// The room that a connection has for the frame that comes in.
 #[derive(Default)]
-pub(crate) enum Room {
+pub(crate) enum InputPermit {
     /// Its own.
     #[default]
     Own,
@@ -125,10 +125,10 @@ pub(crate) enum Room {
     },
 }
 
-impl Room {
+impl InputPermit {
     /// A frame comes in of which so many bytes are expected by now, and which has so many at the longest: asks for room where
     /// its own is not enough.
-    pub(crate) fn ask(&mut self, shared: &Arc<SharedRoom>, expected: usize, longest: usize) {
+    pub(crate) fn ask(&mut self, shared: &Arc<InputBudget>, expected: usize, longest: usize) {
         if expected > OWN && matches!(self, Self::Own) {
             *self = shared.take(longest);
         }
@@ -151,11 +151,11 @@ impl Room {
     }
 
     /// What is to be said of it when its time is over; nothing where it may go on.
-    pub(crate) fn overdue(&mut self, shared: &SharedRoom) -> Option<Overdue> {
+    pub(crate) fn overdue(&mut self, shared: &InputBudget) -> Option<InputTimeout> {
         match self {
             Self::Own => None,
-            Self::Waits { .. } => Some(Overdue::Busy),
-            Self::Shared { .. } if shared.waiting.load(Ordering::Relaxed) > 0 => Some(Overdue::Slow),
+            Self::Waits { .. } => Some(InputTimeout::Busy),
+            Self::Shared { .. } if shared.waiting.load(Ordering::Relaxed) > 0 => Some(InputTimeout::Slow),
             Self::Shared { until, .. } => {
                 *until = Instant::now() + WITHIN;
                 None
@@ -164,7 +164,7 @@ impl Room {
     }
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for InputPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Own => "Own",

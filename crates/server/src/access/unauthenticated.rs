@@ -1,10 +1,10 @@
 //! How many there may be of whom nobody knows yet who they are.
 //!
-//! Strangers have bounds of their own, well below that of all connections: however many come, those who are known are not
+//! Unauthenticated have bounds of their own, well below that of all connections: however many come, those who are known are not
 //! in their way, nor kept from coming by more than the time that strangers get. One address gets a part of the places, so
 //! it takes several to fill them all.
 
-use super::places::{Full, Place, Places};
+use super::per_source_limit::{Full, PerSourceLimit, SourcePermit};
 use super::source::Source;
 use std::sync::Arc;
 use thiserror::Error;
@@ -14,7 +14,7 @@ const ADDRESSES: usize = 4;
 
 /// There is no place for one more stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Crowded {
+pub(crate) enum TooManyUnauthenticated {
     /// All places are taken.
     #[error("too many connections that are not authorized yet")]
     Everywhere,
@@ -23,7 +23,7 @@ pub(crate) enum Crowded {
     FromAddress,
 }
 
-impl From<Full> for Crowded {
+impl From<Full> for TooManyUnauthenticated {
     fn from(full: Full) -> Self {
         match full {
             Full::InAll => Self::Everywhere,
@@ -34,23 +34,23 @@ impl From<Full> for Crowded {
 
 /// The places that strangers have.
 #[derive(Debug)]
-pub(crate) struct Strangers(Arc<Places>);
+pub(crate) struct Unauthenticated(Arc<PerSourceLimit>);
 
 /// The place of one stranger; free when it is dropped.
 #[derive(Debug)]
-pub(crate) struct StrangersPlace(#[expect(dead_code, reason = "held, for as long as it is taken")] Place);
+pub(crate) struct UnauthenticatedPermit(#[expect(dead_code, reason = "held, for as long as it is taken")] SourcePermit);
 
-impl Strangers {
+impl Unauthenticated {
     pub(crate) fn new(max: usize) -> Self {
-        Self(Places::new(max, max.div_ceil(ADDRESSES)))
+        Self(PerSourceLimit::new(max, max.div_ceil(ADDRESSES)))
     }
 
     /// Takes a place.
     ///
     /// # Errors
-    /// [`Crowded`] where there is none, or none for this address.
-    pub(crate) fn enter(&self, source: Source) -> Result<StrangersPlace, Crowded> {
-        Ok(StrangersPlace(self.0.enter(source)?))
+    /// [`TooManyUnauthenticated`] where there is none, or none for this address.
+    pub(crate) fn enter(&self, source: Source) -> Result<UnauthenticatedPermit, TooManyUnauthenticated> {
+        Ok(UnauthenticatedPermit(self.0.enter(source)?))
     }
 
     /// How many there are.
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn one_address_gets_a_quarter_of_the_places() {
-        let strangers = Strangers::new(8);
+        let strangers = Unauthenticated::new(8);
         let enter = |number| strangers.enter(source(number));
         let first = [enter(1).unwrap(), enter(1).unwrap()];
-        assert_eq!(enter(1).unwrap_err(), Crowded::FromAddress);
+        assert_eq!(enter(1).unwrap_err(), TooManyUnauthenticated::FromAddress);
         let others: Vec<_> = (2..5).flat_map(|number| [enter(number).unwrap(), enter(number).unwrap()]).collect();
         assert_eq!(strangers.count(), 8);
-        assert_eq!(enter(5).unwrap_err(), Crowded::Everywhere);
+        assert_eq!(enter(5).unwrap_err(), TooManyUnauthenticated::Everywhere);
         drop(first);
         drop(enter(5).unwrap());
         drop(others);

@@ -10,7 +10,7 @@
 //!
 //! A turn to send is one page, one write, or both: what the socket does not take waits for the next.
 
-use crate::bell::Bell;
+use crate::notify::Notify;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub(crate) const ARRIVE_AT_ONCE: u8 = 8;
 
 /// A line, and how many of those who stand in it have their turn at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Line(Arc<Semaphore>);
+pub(crate) struct PriorityGate(Arc<Semaphore>);
 
-impl Line {
+impl PriorityGate {
     fn new(at_once: usize) -> Self {
         Self(Arc::new(Semaphore::new(at_once)))
     }
@@ -47,7 +47,7 @@ impl Line {
 
 /// Whether it is a connection's turn.
 #[derive(Default)]
-pub(crate) enum Turn {
+pub(crate) enum GatePermit {
     /// It has not asked for one.
     #[default]
     None,
@@ -57,9 +57,9 @@ pub(crate) enum Turn {
     Taken { _permit: OwnedSemaphorePermit },
 }
 
-impl Turn {
+impl GatePermit {
     /// Ready when it is its turn; until then it stands in the line.
-    pub(crate) fn poll(&mut self, line: &Line, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, line: &PriorityGate, context: &mut Context<'_>) -> Poll<()> {
         if matches!(self, Self::None) {
             let turns = line.0.clone();
             *self = Self::Waits(Box::pin(async move {
@@ -101,11 +101,11 @@ impl Turn {
 
 /// Ready when those were served that are ready now, or as many of them as the runtime does at once.
 async fn others_are_served() {
-    let bell = Arc::new(Bell::default());
-    let waker = Waker::from(bell.clone());
+    let notify = Arc::new(Notify::default());
+    let waker = Waker::from(notify.clone());
     // Asked once only: asked again, it is over, whoever was served meanwhile, and a connection asks whenever anything happens.
     let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
-    poll_fn(|context| if bell.heard(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|context| if notify.notified(context) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The door of a server: what happens between an accepted socket and a connection that is served.
 
-use crate::access::{AccessControl, Authenticator, Crowded, Grant, MustUseTls, StrangersPlace};
-use crate::connection::{self, Guest, Service};
-use crate::hub::{Hub, Registration};
+use crate::access::{AccessControl, Authenticator, Grant, MustUseTls, TooManyUnauthenticated, UnauthenticatedPermit};
+use crate::broadcaster::{Broadcaster, Registration};
+use crate::connection::{self, Peer, Service};
 use crate::tls::{self, NoTls, Tls};
 use arc_swap::ArcSwap;
 use std::future::poll_fn;
@@ -22,18 +22,18 @@ use tokio::time::{Instant, timeout, timeout_at};
 const REFUSAL: Duration = Duration::from_secs(2);
 
 /// Lets connections in.
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     /// What new connections are met with; `None`: this server speaks no TLS, now and later.
     tls: Option<ArcSwap<Tls>>,
     /// How long a stranger may take until it is known who it is.
     authorize_within: Duration,
     authenticator: Arc<Authenticator>,
-    hub: Arc<Hub>,
+    broadcaster: Arc<Broadcaster>,
 }
 
 /// A hold on a server that serves.
 #[derive(Clone)]
-pub struct Handle(Arc<Door>);
+pub struct Handle(Arc<Acceptor>);
 
 /// A server that was started without TLS can't be given any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,7 +57,7 @@ impl Handle {
     /// [`MustUseTls`] where that requires passwords, and the server was started without TLS; nothing has changed then.
     pub fn set_access(&self, access: AccessControl) -> Result<(), MustUseTls> {
         self.0.authenticator.replace(access)?;
-        self.0.hub.wake_all();
+        self.0.broadcaster.wake_all();
         Ok(())
     }
 }
@@ -68,15 +68,15 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-impl Door {
+impl Acceptor {
     pub(crate) fn new(
         tls: Option<Tls>,
         authorize_within: Duration,
         authenticator: Arc<Authenticator>,
-        hub: Arc<Hub>,
+        broadcaster: Arc<Broadcaster>,
     ) -> Arc<Self> {
         let tls = tls.map(ArcSwap::from_pointee);
-        Arc::new(Self { tls, authorize_within, authenticator, hub })
+        Arc::new(Self { tls, authorize_within, authenticator, broadcaster })
     }
 
     pub(crate) fn handle(self: &Arc<Self>) -> Handle {
@@ -86,12 +86,12 @@ impl Door {
     /// A place for somebody of whom nothing is known yet; `None`: nothing needs to be known.
     ///
     /// # Errors
-    /// [`Crowded`] where there are too many of those.
-    pub(crate) fn place(&self, peer: SocketAddr) -> Result<Option<StrangersPlace>, Crowded> {
+    /// [`TooManyUnauthenticated`] where there are too many of those.
+    pub(crate) fn place(&self, peer: SocketAddr) -> Result<Option<UnauthenticatedPermit>, TooManyUnauthenticated> {
         if self.tls.is_none() && self.authenticator.rules().is_open() {
             return Ok(None);
         }
-        self.authenticator.strangers.enter(peer.into()).map(Some)
+        self.authenticator.unauthenticated.enter(peer.into()).map(Some)
     }
 
     /// Learns who a client is, and serves it.
@@ -103,21 +103,21 @@ impl Door {
         service: &Service<S>,
         registration: Registration,
         socket: TcpStream,
-        peer: SocketAddr,
-        place: Option<StrangersPlace>,
+        addr: SocketAddr,
+        place: Option<UnauthenticatedPermit>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + self.authorize_within;
-        let mut guest = Guest::new(peer, place, deadline);
+        let mut peer = Peer::new(addr, place, deadline);
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
-            let speaks_tls = || self.complain(peer, "the client speaks TLS, and this server does not (--tls-cert)");
-            guest.grant(Grant::Anybody);
-            guest.speaks_tls = Some(&speaks_tls);
-            return connection::serve(service, registration, Socket::from(socket), guest).await;
+            let speaks_tls = || self.complain(addr, "the client speaks TLS, and this server does not (--tls-cert)");
+            peer.grant(Grant::Anybody);
+            peer.speaks_tls = Some(&speaks_tls);
+            return connection::serve(service, registration, Socket::from(socket), peer).await;
         };
         let shut_down = poll_fn(|context| {
             // Listened to first, so that no ring between the two is missed.
-            registration.mailbox.bell.heard(context);
-            if registration.hub.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
+            registration.handle.notify.notified(context);
+            if registration.broadcaster.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
         });
         let handshake = tokio::select! {
             handshake = timeout_at(deadline, Box::pin(tls::accept(tls.config(), socket))) => handshake,
@@ -126,13 +126,13 @@ impl Door {
         match handshake {
             Ok(Ok(met)) => {
                 if let Some(grant) = self.grant(&tls, met.names.as_deref()) {
-                    guest.grant(grant);
+                    peer.grant(grant);
                 }
-                connection::serve(service, registration, met.socket, guest).await
+                connection::serve(service, registration, met.socket, peer).await
             }
-            Ok(Err(no_tls)) => Box::pin(self.turn_away(no_tls, peer)).await,
+            Ok(Err(no_tls)) => Box::pin(self.turn_away(no_tls, addr)).await,
             Err(_) => {
-                self.complain(peer, format_args!("no TLS handshake within {:?}", self.authorize_within));
+                self.complain(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
                 Ok(())
             }
         }

@@ -3,7 +3,7 @@
 //! Few verifications run at once, for they take memory and time. Each address has a line of its own, and the lines take
 //! turns: an address that floods waits behind itself.
 
-use super::places::{self, Places};
+use super::per_source_limit::{self, PerSourceLimit};
 use super::source::Source;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -21,10 +21,10 @@ pub(crate) struct TooMany;
 
 /// Gives out turns.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct FairQueue {
     max_running: usize,
     /// Of those who wait, run, or have their verdict held back.
-    places: Arc<Places>,
+    places: Arc<PerSourceLimit>,
     state: Mutex<State>,
 }
 
@@ -32,24 +32,24 @@ pub(super) struct Turns {
 struct State {
     running: usize,
     /// Those who wait, address by address; the first address is next. None of the lines is empty.
-    lines: VecDeque<(Source, VecDeque<oneshot::Sender<Turn>>)>,
+    lines: VecDeque<(Source, VecDeque<oneshot::Sender<RunPermit>>)>,
 }
 
 /// A place in the line of an address, or behind it.
 #[derive(Debug)]
-pub(super) struct Place {
-    turns: Arc<Turns>,
-    taken: places::Place,
+pub(super) struct QueuePlace {
+    turns: Arc<FairQueue>,
+    taken: per_source_limit::SourcePermit,
 }
 
 /// The right to run; the next has it when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Turns>);
+pub(super) struct RunPermit(Arc<FairQueue>);
 
-impl Turns {
+impl FairQueue {
     pub(super) fn new(max_running: usize) -> Arc<Self> {
         // In all, there are as many as the strangers who come.
-        let places = Places::new(usize::MAX, MAX_PER_ADDRESS);
+        let places = PerSourceLimit::new(usize::MAX, MAX_PER_ADDRESS);
         Arc::new(Self { max_running: max_running.max(1), places, state: Mutex::default() })
     }
 
@@ -57,20 +57,20 @@ impl Turns {
     ///
     /// # Errors
     /// [`TooMany`] where it has [`MAX_PER_ADDRESS`].
-    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<Place, TooMany> {
+    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<QueuePlace, TooMany> {
         let taken = self.places.enter(source).map_err(|_| TooMany)?;
-        Ok(Place { turns: self.clone(), taken })
+        Ok(QueuePlace { turns: self.clone(), taken })
     }
 }
 
-impl Place {
+impl QueuePlace {
     /// Waits for its turn.
-    pub(super) async fn turn(&self) -> Turn {
+    pub(super) async fn turn(&self) -> RunPermit {
         let waiting = {
             let mut state = self.turns.state.lock();
             if state.running < self.turns.max_running {
                 state.running += 1;
-                return Turn(self.turns.clone());
+                return RunPermit(self.turns.clone());
             }
             let (sender, waiting) = oneshot::channel();
             let own = self.taken.source();
@@ -94,7 +94,7 @@ impl Place {
 
 impl State {
     /// The next who still waits; the address goes to the end.
-    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&mut self) -> Option<oneshot::Sender<RunPermit>> {
         while let Some((source, mut line)) = self.lines.pop_front() {
             let next = line.pop_front();
             if !line.is_empty() {
@@ -108,7 +108,7 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RunPermit {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         let Some(next) = state.next() else {
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn few_run_at_once_and_addresses_take_turns() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let running = poll(pin!(turns.enter(source(9)).unwrap().turn())).unwrap();
-        let places: Vec<Place> = [1, 1, 1, 2, 3, 3].map(|number| turns.enter(source(number)).unwrap()).into();
+        let places: Vec<QueuePlace> = [1, 1, 1, 2, 3, 3].map(|number| turns.enter(source(number)).unwrap()).into();
         let mut waiting: Vec<_> = places.iter().map(|place| Box::pin(place.turn())).collect();
         assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
         let mut order = Vec::new();
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_places_and_others_have_theirs() {
-        let turns = Turns::new(1);
-        let mut places: Vec<Place> = (0..MAX_PER_ADDRESS).map(|_| turns.enter(source(1)).unwrap()).collect();
+        let turns = FairQueue::new(1);
+        let mut places: Vec<QueuePlace> = (0..MAX_PER_ADDRESS).map(|_| turns.enter(source(1)).unwrap()).collect();
         assert_eq!(turns.enter(source(1)).unwrap_err(), TooMany);
         let other = turns.enter(source(2)).unwrap();
         places.pop();
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn whoever_goes_away_is_passed_over_and_takes_no_turn_along() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let place = turns.enter(source(1)).unwrap();
         let running = poll(pin!(place.turn())).unwrap();
         for _ in 0..1000 {

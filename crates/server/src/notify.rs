@@ -7,29 +7,29 @@ use std::task::{Context, Wake};
 
 /// Rung by anybody, heard by one task. Rung many times before it is heard, it is heard once.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
+pub(crate) struct Notify {
+    pending: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Bell {
+impl Notify {
     /// Wakes the task, now or as soon as it listens.
-    pub(crate) fn ring(&self) {
-        // Whoever rings while it is still rung needs to do no more: the task has yet to hear the first.
-        if !self.rung.swap(true, Ordering::AcqRel) {
+    pub(crate) fn notify(&self) {
+        // Whoever rings while it is still pending needs to do no more: the task has yet to hear the first.
+        if !self.pending.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Whether it was rung since it was heard last; the task of `context` is woken when it is rung after this.
-    pub(crate) fn heard(&self, context: &Context<'_>) -> bool {
+    /// Whether it was pending since it was heard last; the task of `context` is woken when it is pending after this.
+    pub(crate) fn notified(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
-        self.rung.swap(false, Ordering::AcqRel)
+        self.pending.swap(false, Ordering::AcqRel)
     }
 }
 
-impl Wake for Bell {
+impl Wake for Notify {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.notify();
     }
 }

@@ -1,4 +1,4 @@
-//! Places that sources take: so many in all, and so many for each.
+//! PerSourceLimit that sources take: so many in all, and so many for each.
 
 use super::source::Source;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ pub(super) enum Full {
 
 /// Gives out places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct PerSourceLimit {
     in_all: usize,
     of_source: usize,
     taken: Mutex<Taken>,
@@ -31,12 +31,12 @@ struct Taken {
 
 /// A place that a source has taken; free when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct SourcePermit {
+    places: Arc<PerSourceLimit>,
     source: Source,
 }
 
-impl Places {
+impl PerSourceLimit {
     pub(super) fn new(in_all: usize, of_source: usize) -> Arc<Self> {
         Arc::new(Self { in_all, of_source, taken: Mutex::default() })
     }
@@ -45,7 +45,7 @@ impl Places {
     ///
     /// # Errors
     /// [`Full`] where there is none, or none for this source.
-    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<Place, Full> {
+    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<SourcePermit, Full> {
         let mut taken = self.taken.lock();
         if taken.all >= self.in_all {
             return Err(Full::InAll);
@@ -56,7 +56,7 @@ impl Places {
         }
         taken.by.insert(source, of_source + 1);
         taken.all += 1;
-        Ok(Place { places: self.clone(), source })
+        Ok(SourcePermit { places: self.clone(), source })
     }
 
     /// How many are taken.
@@ -65,14 +65,14 @@ impl Places {
     }
 }
 
-impl Place {
+impl SourcePermit {
     /// Who has taken it.
     pub(super) const fn source(&self) -> Source {
         self.source
     }
 }
 
-impl Drop for Place {
+impl Drop for SourcePermit {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
         taken.all -= 1;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn so_many_in_all_and_so_many_for_each() {
-        let places = Places::new(4, 2);
+        let places = PerSourceLimit::new(4, 2);
         let enter = |number| places.enter(source(number));
         let mut first = vec![enter(1).unwrap(), enter(1).unwrap()];
         assert_eq!(first[0].source(), source(1));

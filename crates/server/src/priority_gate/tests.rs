@@ -50,14 +50,14 @@ async fn expect_nothing(reader: &mut Client, bystander: &mut Client) {
 
 #[tokio::test]
 async fn who_waits_longest_is_next_and_who_has_gone_is_not() {
-    let line = Line::to_send();
+    let line = PriorityGate::to_send();
     let context = &mut Context::from_waker(Waker::noop());
-    let [mut first, mut second, mut third, mut fourth] = [const { Turn::None }; 4];
+    let [mut first, mut second, mut third, mut fourth] = [const { GatePermit::None }; 4];
     take(&mut first, &line).await;
     for turn in [&mut second, &mut third, &mut fourth] {
         assert!(turn.poll(&line, context).is_pending() && turn.waits() && !turn.is_taken());
     }
-    second = Turn::None;
+    second = GatePermit::None;
     first.give_back();
     assert!(fourth.poll(&line, context).is_pending(), "it is the turn of somebody else");
     take(&mut third, &line).await;
@@ -69,12 +69,12 @@ async fn who_waits_longest_is_next_and_who_has_gone_is_not() {
 
 #[tokio::test]
 async fn whose_turn_it_is_comes_after_those_that_are_ready() {
-    let line = Line::to_send();
+    let line = PriorityGate::to_send();
     for _ in 0..10 {
         let served = Arc::new(AtomicBool::new(false));
         let ready = served.clone();
         tokio::spawn(async move { ready.store(true, Ordering::Relaxed) });
-        let mut turn = Turn::None;
+        let mut turn = GatePermit::None;
         poll_fn(|context| {
             for _ in 0..3 {
                 assert!(turn.poll(&line, context).is_pending(), "it may ask as often as it likes");
@@ -128,8 +128,8 @@ async fn who_asks_much_or_ends_while_it_waits_to_arrive_is_answered_all() {
 #[tokio::test]
 async fn a_page_waits_for_its_turn_and_small_answers_do_not() {
     let world = World::with_room(holding(["key"], b"value"), ROOM);
-    let mut taken = Turn::None;
-    take(&mut taken, &world.service.sending).await;
+    let mut taken = GatePermit::None;
+    take(&mut taken, &world.service.send_gate).await;
     let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
     reader.send(&encoded(&list(7))).await;
     reader.expect_served().await;
@@ -143,8 +143,8 @@ async fn a_page_waits_for_its_turn_and_small_answers_do_not() {
 async fn much_that_is_unsent_waits_for_its_turn() {
     let large = vec![b'v'; MUCH - 1024];
     let world = World::with_room(holding(["a", "b"], &large), ROOM);
-    let mut taken = Turn::None;
-    take(&mut taken, &world.service.sending).await;
+    let mut taken = GatePermit::None;
+    take(&mut taken, &world.service.send_gate).await;
     let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
     let [one, other] = [("a", 3), ("b", 4)].map(|(key, tag)| Message::get(Tag::new(tag), key));
     reader.send(&encoded(&one)).await;
@@ -206,8 +206,8 @@ async fn a_store_that_takes_its_time_does_not_keep_the_turn() {
     let (mut reader, mut bystander) = (world.connect().await, world.connect().await);
     reader.send(&encoded(&list(7))).await;
     bystander.expect_served().await;
-    let mut turn = Turn::None;
-    take(&mut turn, &world.service.sending).await;
+    let mut turn = GatePermit::None;
+    take(&mut turn, &world.service.send_gate).await;
 }
 
 #[tokio::test]
