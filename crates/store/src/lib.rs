@@ -7,7 +7,7 @@
 //! No engine knows of sockets or frames of clients; what is committed leaves it as [`CommitBatch`]es, which the server sends
 //! on.
 
-mod decide;
+mod conflict_checker;
 mod disk;
 mod index;
 mod memory;

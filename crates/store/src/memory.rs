@@ -1,6 +1,6 @@
 //! The engine that keeps everything in memory: for trying out, for tests, and for state that may be lost.
 
-use crate::decide::Decider;
+use crate::conflict_checker::ConflictChecker;
 use crate::index::{Index, Record};
 use crate::{ChangedError, Clock, DiskOptions, Feed, Stats, Store, Unavailable, new_store_id, now};
 use bytes::Bytes;
@@ -18,12 +18,12 @@ pub struct MemoryStore {
     id: StoreId,
     index: RwLock<Index>,
     /// Held from the first decision of a batch until it was fed, so that batches are fed in order.
-    committer: Mutex<Committer>,
+    committer: Mutex<CommitState>,
 }
 
-struct Committer {
+struct CommitState {
     feed: Feed,
-    decider: Decider,
+    conflicts: ConflictChecker,
     /// How long a deleted key is remembered: milliseconds.
     tombstones: u64,
     clock: Clock,
@@ -33,7 +33,7 @@ struct Committer {
     swept: Revision,
 }
 
-impl Committer {
+impl CommitState {
     /// Looks at some records, and forgets those that are old tombstones.
     fn sweep(&mut self, index: &mut Index, most: usize) {
         if index.tombstones() == 0 {
@@ -62,9 +62,9 @@ impl MemoryStore {
     /// # Errors
     /// [`Unavailable`] where the system has no random numbers for the store id.
     pub fn with_clock(tombstones: Duration, clock: Clock) -> Result<Self, Unavailable> {
-        let committer = Committer {
+        let committer = CommitState {
             feed: Box::new(|_| {}),
-            decider: Decider::default(),
+            conflicts: ConflictChecker::default(),
             tombstones: u64::try_from(tombstones.as_millis()).unwrap_or(u64::MAX),
             clock,
             time: 0,
@@ -105,9 +105,9 @@ impl Store for MemoryStore {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
         committer.sweep(&mut index, SWEPT * batch.len());
-        committer.decider.begin(&index, &batch);
+        committer.conflicts.begin(&index, &batch);
         for (place, transaction) in batch.iter().enumerate() {
-            outcomes.push(match (committer.decider.decide(&batch, place), index.head().next()) {
+            outcomes.push(match (committer.conflicts.decide(&batch, place), index.head().next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: index.head() },
                 (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
                 (Ok(found), Some(revision)) => {

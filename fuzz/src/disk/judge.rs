@@ -1,7 +1,7 @@
 //! What must be made of a damaged directory.
 
+use super::checksums;
 use super::fixture::{self, Files, HEAD, OPTIONS, State};
-use super::seals;
 use crate::choose::{below, byte, raw};
 use arbitrary::Unstructured;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn run(input: &mut Unstructured<'_>) {
         damage(&mut files, input);
     }
     if is_forged {
-        seals::renew(&mut files);
+        checksums::renew(&mut files);
     }
     let is_forged = is_forged && files != *original;
     let place =

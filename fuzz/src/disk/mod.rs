@@ -1,7 +1,7 @@
 //! Data directories and backups that are not what they were, and what must be made of them.
 
+mod checksums;
 pub mod fixture;
 mod judge;
-mod seals;
 
 pub use judge::run;

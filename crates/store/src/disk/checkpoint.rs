@@ -9,7 +9,7 @@
 //!  the last          2: u8, entries in all: u64
 //! ```
 //!
-//! `length` counts the whole block. The checksum begins with the seal of the store, or with that of all backups, and covers
+//! `length` counts the whole block. The checksum begins with the seed of the store, or with that of all backups, and covers
 //! the block's place in the file and the body, so that blocks can't change places. Entries stand in the order of their revisions; of a key that changed while the
 //! checkpoint was taken there may be several, of which the last is the latest.
 //!
@@ -18,7 +18,7 @@
 use super::files::{Files, Handle};
 use super::log::NOT_READY;
 use super::open::OpenError;
-use super::record::{Seal, Write};
+use super::record::{ChecksumSeed, Write};
 use crate::index::{Index, Loading, Record};
 use bytes::{Buf, BufMut};
 use std::io;
@@ -66,7 +66,7 @@ const ENTRY_OVERHEAD: usize = 1 + 2 + 2 + 8 + 8;
 
 struct Writer<'a, H> {
     handle: &'a H,
-    seal: Seal,
+    seed: ChecksumSeed,
     offset: u64,
     block: Vec<u8>,
 }
@@ -81,7 +81,7 @@ impl<H: Handle> Writer<'_, H> {
     fn finish(&mut self) -> io::Result<()> {
         let length = u32::try_from(self.block.len()).map_err(io::Error::other)?;
         let body = self.block.get(BLOCK_HEADER..).unwrap_or_default();
-        let checksum = checksum(self.seal, self.offset, body);
+        let checksum = checksum(self.seed, self.offset, body);
         if let Some(mut header) = self.block.get_mut(..BLOCK_HEADER) {
             header.put_u32_le(length);
             header.put_u32_le(checksum);
@@ -97,7 +97,7 @@ impl<H: Handle> Writer<'_, H> {
 /// durable when this returns; answers its bytes.
 pub(crate) fn write<F: Files>(
     files: &F,
-    seal: Seal,
+    seed: ChecksumSeed,
     name: &str,
     through: Revision,
     forgotten: Revision,
@@ -106,7 +106,7 @@ pub(crate) fn write<F: Files>(
     let not_ready = format!("{name}{NOT_READY}");
     let write = || {
         let handle = files.create(&not_ready)?;
-        let mut writer = Writer { handle: &handle, seal, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
+        let mut writer = Writer { handle: &handle, seed, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
         writer.start(START);
         writer.block.put_u32_le(FORMAT);
         writer.block.put_u64_le(through.get());
@@ -186,7 +186,7 @@ struct Block {
 /// checked before any of them is believed. `buffer` gives what a block is read into, which may hold anything.
 fn read_blocks<H: Handle>(
     handle: &H,
-    seal: Seal,
+    seed: ChecksumSeed,
     mut buffer: impl FnMut() -> Option<Vec<u8>>,
     mut send: impl FnMut(Block) -> bool,
 ) -> Result<(), ReadError> {
@@ -205,7 +205,7 @@ fn read_blocks<H: Handle>(
         }
         body.resize(usize::try_from(block_length).unwrap_or(usize::MAX) - BLOCK_HEADER, 0);
         let read = handle.read_at(&mut body, offset + BLOCK_HEADER as u64)?;
-        if read < body.len() || checksum(seal, offset, &body) != expected {
+        if read < body.len() || checksum(seed, offset, &body) != expected {
             return Err(damaged);
         }
         let is_last = offset + block_length == length;
@@ -268,7 +268,7 @@ fn take_in(
 }
 
 /// Reads a checkpoint into an index, which has no order by key yet; `file` is where it is, for people.
-pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(Index, Summary), OpenError> {
+pub(crate) fn load<H: Handle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Result<(Index, Summary), OpenError> {
     let mut loading = Loading::new(expected_entries(handle));
     let summary = thread::scope(|scope| {
         let (give_back, buffers) = sync_channel(BLOCKS);
@@ -276,7 +276,7 @@ pub(crate) fn load<H: Handle>(handle: &H, seal: Seal, file: &Path) -> Result<(In
         (0..BLOCKS).for_each(|_| drop(give_back.send(Vec::new())));
         let (sender, blocks) = sync_channel(BLOCKS);
         scope.spawn(move || {
-            let read = read_blocks(handle, seal, || buffers.recv().ok(), |block| sender.send(Ok(block)).is_ok());
+            let read = read_blocks(handle, seed, || buffers.recv().ok(), |block| sender.send(Ok(block)).is_ok());
             if let Err(error) = read {
                 // Nobody may want to know any more.
                 let _ = sender.send(Err(error));
@@ -315,7 +315,7 @@ fn entry(body: &mut &[u8]) -> Option<Record> {
     })
 }
 
-fn checksum(seal: Seal, offset: u64, body: &[u8]) -> u32 {
-    let checksum = crc32c::crc32c_append(seal.0, &offset.to_le_bytes());
+fn checksum(seed: ChecksumSeed, offset: u64, body: &[u8]) -> u32 {
+    let checksum = crc32c::crc32c_append(seed.0, &offset.to_le_bytes());
     crc32c::crc32c_append(checksum, body)
 }

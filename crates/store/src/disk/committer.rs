@@ -5,7 +5,7 @@ use super::files::Files;
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::record::{self, Encoder, Header};
-use crate::decide::Decider;
+use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
 use crate::{Clock, Feed};
 use parking_lot::RwLock;
@@ -35,7 +35,7 @@ pub(crate) struct Committer<F: Files> {
     /// Why nothing can be written any more.
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) encoder: Encoder,
-    pub(crate) decider: Decider,
+    pub(crate) conflicts: ConflictChecker,
 }
 
 /// The part of a batch that goes into one record, as it was decided.
@@ -95,14 +95,14 @@ impl<F: Files> Committer<F> {
         let before = index.head();
         let mut last = before;
         self.encoder.clear();
-        self.decider.begin(index, part);
+        self.conflicts.begin(index, part);
         for (place, transaction) in part.iter().enumerate() {
             if !record::fits(transaction) {
-                self.decider.skip(transaction);
+                self.conflicts.skip(transaction);
                 outcomes.push(Outcome::Unavailable { reason: "the transaction is too large for this store".into() });
                 continue;
             }
-            outcomes.push(match (self.decider.decide(part, place), last.next()) {
+            outcomes.push(match (self.conflicts.decide(part, place), last.next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: last },
                 (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
                 (Ok(found), Some(revision)) => {
@@ -138,7 +138,7 @@ impl<F: Files> Committer<F> {
             previous: self.log.previous,
             checksum: 0,
         };
-        let (record, checksum) = self.encoder.finish(self.identity.seal, header);
+        let (record, checksum) = self.encoder.finish(self.identity.seed, header);
         self.log.append(record, last, checksum)?;
         if self.durability == Durability::Fsync {
             self.log.sync().map_err(AppendError::Failed)?;

@@ -12,7 +12,7 @@
 //! crc 89abcdef
 //! ```
 //!
-//! The seal binds the files of the directory together, and is told to nobody. The store id is told to every client, and
+//! The seed binds the files of the directory together, and is told to nobody. The store id is told to every client, and
 //! stands nowhere else. In every format, the second line names the format.
 //!
 //! The line `unsynced` is there while writes may be acknowledged that are not synced: from before the first of them until
@@ -22,7 +22,7 @@
 
 use super::boot::Boot;
 use super::files::Files;
-use super::record::Seal;
+use super::record::ChecksumSeed;
 use super::recovery::is_unfinished;
 use super::{Durability, OpenError, text_file};
 use crate::{Unavailable, new_store_id};
@@ -47,7 +47,7 @@ pub(crate) const FORMAT: u32 = 2;
 pub(crate) struct Identity {
     pub(crate) store: StoreId,
     /// With which the checksums of the other files begin.
-    pub(crate) seal: Seal,
+    pub(crate) seed: ChecksumSeed,
     /// The bytes of a file of the log.
     pub(crate) segment_size: u64,
     /// Since which start of the machine there may be acknowledged writes that are not synced.
@@ -58,16 +58,16 @@ impl Identity {
     /// Names a new history.
     pub(crate) fn new(segment_size: u64) -> Result<Self, Unavailable> {
         // As random as the id, and not told.
-        let seal = Seal(crc32c::crc32c(&new_store_id()?.bytes()));
-        Ok(Self { store: new_store_id()?, seal, segment_size, unsynced: None })
+        let seed = ChecksumSeed(crc32c::crc32c(&new_store_id()?.bytes()));
+        Ok(Self { store: new_store_id()?, seed, segment_size, unsynced: None })
     }
 
     fn lines(self) -> String {
-        let Self { store, seal, segment_size, unsynced } = self;
+        let Self { store, seed, segment_size, unsynced } = self;
         let unsynced = unsynced.map_or_else(String::new, |boot| format!("unsynced {boot}\n"));
         format!(
             "syncline data\nformat {FORMAT}\nstore {store}\nseal {:08x}\nsegment {segment_size}\n{unsynced}",
-            seal.0
+            seed.0
         )
     }
 
@@ -82,10 +82,10 @@ impl Identity {
             return Err(Unreadable::Format(format));
         }
         let store = field("store").and_then(parse_store).ok_or(Unreadable::Damaged)?;
-        let seal = field("seal").and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Unreadable::Damaged)?;
+        let seed = field("seal").and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Unreadable::Damaged)?;
         let segment_size = field("segment").and_then(|number| number.parse().ok()).ok_or(Unreadable::Damaged)?;
         let unsynced = field("unsynced").and_then(|boot| boot.parse().ok());
-        let identity = Self { store, seal: Seal(seal), segment_size, unsynced };
+        let identity = Self { store, seed: ChecksumSeed(seed), segment_size, unsynced };
         if identity.lines() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
     }
 

@@ -91,7 +91,7 @@ pub(crate) struct Log<F: Files> {
     /// The checksum of the last record; 0 before the first.
     pub(crate) previous: u32,
     /// The segment of which the mark tells.
-    pub(crate) marked: u64,
+    pub(crate) watermark: u64,
     /// Bytes that were written since the last checkpoint began.
     pub(crate) since_checkpoint: u64,
 }

@@ -4,8 +4,8 @@
 use super::checkpoint;
 use super::files::Files;
 use super::log::{Log, make_spare};
-use super::mark;
 use super::open::Shared;
+use super::watermark;
 use crate::index::{Index, Record};
 use crate::now;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -50,7 +50,7 @@ pub(crate) struct Maintenance {
 struct Todo {
     spare: bool,
     checkpoint: bool,
-    mark: bool,
+    watermark: bool,
     closing: bool,
 }
 
@@ -59,12 +59,12 @@ impl Maintenance {
     pub(crate) fn look<F: Files>(&self, log: &Log<F>, index: &RwLock<Index>) {
         let spare = log.spares.is_empty();
         let checkpoint = is_due(log, index);
-        let mark = log.current.as_ref().is_some_and(|current| current.id != log.marked);
-        if spare || checkpoint || mark {
+        let watermark = log.current.as_ref().is_some_and(|current| current.id != log.watermark);
+        if spare || checkpoint || watermark {
             let mut todo = self.todo.lock();
             todo.spare |= spare;
             todo.checkpoint |= checkpoint;
-            todo.mark |= mark;
+            todo.watermark |= watermark;
             self.changed.notify_one();
         }
     }
@@ -78,13 +78,13 @@ impl Maintenance {
     /// Waits for something to do, at most until `deadline`.
     fn wait(&self, deadline: Instant) -> Todo {
         let mut todo = self.todo.lock();
-        while !(todo.spare || todo.checkpoint || todo.mark || todo.closing) {
+        while !(todo.spare || todo.checkpoint || todo.watermark || todo.closing) {
             if self.changed.wait_until(&mut todo, deadline).timed_out() {
                 break;
             }
         }
         let found = *todo;
-        (todo.spare, todo.checkpoint, todo.mark) = (false, false, false);
+        (todo.spare, todo.checkpoint, todo.watermark) = (false, false, false);
         found
     }
 
@@ -109,8 +109,8 @@ pub(crate) fn run<F: Files>(shared: &Shared<F>) {
         if todo.spare {
             done = done.and_then(|()| spare(shared));
         }
-        if todo.mark {
-            done = done.and_then(|()| mark(shared));
+        if todo.watermark {
+            done = done.and_then(|()| write_watermark(shared));
         }
         if todo.checkpoint {
             done = done.and_then(|()| checkpoint_if_due(shared));
@@ -151,7 +151,7 @@ fn is_due<F: Files>(log: &Log<F>, index: &RwLock<Index>) -> bool {
 }
 
 /// Says beside the log how far it is durable, so that the segment which was begun will be missed when it is gone.
-pub(crate) fn mark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
+pub(crate) fn write_watermark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let mut committer = shared.committer.lock();
     // Where there is a mark, there must be a log.
     let begun = committer.log.current.as_ref().filter(|current| current.offset > 0);
@@ -159,8 +159,8 @@ pub(crate) fn mark<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let head = shared.index.read().head();
     committer.sync(head)?;
     drop(committer);
-    mark::write(&*shared.files, shared.identity.seal, head)?;
-    shared.committer.lock().log.marked = segment;
+    watermark::write(&*shared.files, shared.identity.seed, head)?;
+    shared.committer.lock().log.watermark = segment;
     Ok(())
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn take_checkpoint<F: Files>(shared: &Shared<F>) -> io::Result<()> {
     let count = records.len();
     let name = checkpoint::name(through);
     let bytes =
-        checkpoint::write(&*shared.files, shared.identity.seal, &name, through, forgotten, records.into_iter())?;
+        checkpoint::write(&*shared.files, shared.identity.seed, &name, through, forgotten, records.into_iter())?;
     debug!(%through, count, bytes, took = ?started.elapsed(), "checkpoint");
 
     let mut committer = shared.committer.lock();

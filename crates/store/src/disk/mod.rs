@@ -8,7 +8,6 @@ mod files;
 mod identity;
 mod log;
 mod maintenance;
-mod mark;
 mod metered;
 mod offline;
 mod open;
@@ -17,6 +16,7 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 mod text_file;
+mod watermark;
 
 pub use metered::{Progress, Report, Stage};
 pub use offline::{Contents, backup, check, restore};

@@ -4,7 +4,7 @@
 //! history as of some revision, at least what was acknowledged before. Where the server takes a checkpoint meanwhile, a
 //! file may be used again before it was read; then all is read once more.
 //!
-//! A backup is one file, in the format of a checkpoint, under a seal that all backups have. What is made of it is a new history:
+//! A backup is one file, in the format of a checkpoint, under a seed that all backups have. What is made of it is a new history:
 //! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
 
 use super::checkpoint;
@@ -13,7 +13,7 @@ use super::identity::{self, Identity};
 use super::log;
 use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
 use super::open::{DiskOptions, OpenError, lock};
-use super::record::Seal;
+use super::record::ChecksumSeed;
 use super::recovery::{Recovered, recover};
 use crate::index::Index;
 use std::fs::File;
@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syncline_wire::Revision;
 
-/// The seal of backups, which belong to no store: anybody may read them.
-fn seal() -> Seal {
-    Seal(crc32c::crc32c(b"syncline backup\0"))
+/// The seed of backups, which belong to no store: anybody may read them.
+fn seed() -> ChecksumSeed {
+    ChecksumSeed(crc32c::crc32c(b"syncline backup\0"))
 }
 
 /// How often a directory is read that a server changes meanwhile.
@@ -90,7 +90,7 @@ pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenE
     let (directory, name) = split(to)?;
     let directory = metered_write(directory, &index, report);
     let records = index.changed_since(Revision::ZERO).cloned();
-    checkpoint::write(&directory, seal(), &name, index.head(), index.forgotten(), records)
+    checkpoint::write(&directory, seed(), &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", to.to_owned()))?;
     Ok(Contents::of(&index))
 }
@@ -106,7 +106,7 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
         Ok(MeteredHandle::new(file, &Meter::new(report, Stage::Reading, length)))
     };
     let handle = open().map_err(OpenError::io("open", from.to_owned()))?;
-    let (index, _) = checkpoint::load(&handle, seal(), from)?;
+    let (index, _) = checkpoint::load(&handle, seed(), from)?;
     let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
     let _lock = lock(data)?;
     identity::expect_none(&files)?;
@@ -114,7 +114,7 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
     let identity = Identity::new(options.segment_size)?;
     let name = checkpoint::name(index.head());
     let records = index.changed_since(Revision::ZERO).cloned();
-    checkpoint::write(&files, identity.seal, &name, index.head(), index.forgotten(), records)
+    checkpoint::write(&files, identity.seed, &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", files.path(&name)))?;
     // Last: without it, the directory is none.
     identity.write(&files).map_err(OpenError::io("write", files.path(identity::NAME)))?;

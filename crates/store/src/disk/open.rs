@@ -7,7 +7,7 @@ use super::identity::{self, Identity};
 use super::maintenance::{self, Maintenance};
 use super::record::Encoder;
 use super::recovery::{Recovered, recover, settle};
-use crate::decide::Decider;
+use crate::conflict_checker::ConflictChecker;
 use crate::index::{Index, Record};
 use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
 use bytes::Bytes;
@@ -221,7 +221,7 @@ impl<F: Files> Engine<F> {
             clock,
             failed: None,
             encoder: Encoder::default(),
-            decider: Decider::default(),
+            conflicts: ConflictChecker::default(),
         };
         let shared = Arc::new(Shared {
             files,
@@ -258,7 +258,7 @@ impl<F: Files> Drop for Engine<F> {
         }
         let head = self.shared.index.read().head();
         let closed = self.shared.committer.lock().close(head);
-        let closed = closed.and_then(|()| maintenance::mark(&self.shared));
+        let closed = closed.and_then(|()| maintenance::write_watermark(&self.shared));
         let failed = self.shared.committer.lock().failed.is_some();
         let closed = match closed {
             Err(error) if !failed => Err(error),

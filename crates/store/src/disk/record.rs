@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Integers are little-endian. `length` counts everything from itself on; the next record starts at the next multiple of
-//! 8. Checksums are CRC-32C. The header's covers the seal of the store and all of the header before it, so a record of
+//! 8. Checksums are CRC-32C. The header's covers the seed of the store and all of the header before it, so a record of
 //! another store is no record here, and bytes that are none are known as such without reading on. `previous` is the
 //! checksum of the header of the record before, so that what a crash has left of other writes can never be taken for what
 //! follows. Transactions have consecutive revisions.
@@ -39,7 +39,7 @@ const PUT_LARGE: u8 = 10;
 
 /// What only the store itself knows, with which its checksums begin: nobody can write a value that looks like a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seal(pub(crate) u32);
+pub(crate) struct ChecksumSeed(pub(crate) u32);
 
 /// What a record says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Encoder {
     }
 
     /// The record, whole, and its checksum. `length`, `count` and `checksum` of the header are its own.
-    pub(crate) fn finish(&mut self, seal: Seal, header: Header) -> (&[u8], u32) {
+    pub(crate) fn finish(&mut self, seed: ChecksumSeed, header: Header) -> (&[u8], u32) {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         let body = crc32c::crc32c(self.bytes.get(HEADER..).unwrap_or_default());
         if let Some(mut head) = self.bytes.get_mut(..CHECKED) {
@@ -130,7 +130,7 @@ impl Encoder {
             head.put_u32_le(self.count);
             head.put_u32_le(header.previous);
         }
-        let checksum = header_checksum(seal, &self.bytes);
+        let checksum = header_checksum(seed, &self.bytes);
         if let Some(place) = self.bytes.get_mut(CHECKED..HEADER) {
             place.copy_from_slice(&checksum.to_le_bytes());
         }
@@ -157,12 +157,12 @@ pub(crate) fn length(transaction: &Transaction) -> usize {
     2 + transaction.bytes() + transaction.operations.len() * (1 + 2 + 4 + 8)
 }
 
-fn header_checksum(seal: Seal, record: &[u8]) -> u32 {
-    crc32c::crc32c_append(seal.0, record.get(..CHECKED).unwrap_or_default())
+fn header_checksum(seed: ChecksumSeed, record: &[u8]) -> u32 {
+    crc32c::crc32c_append(seed.0, record.get(..CHECKED).unwrap_or_default())
 }
 
 /// The header at the front of `bytes`, if there is one, and the checksum of what it is the header of.
-fn find_header(seal: Seal, bytes: &[u8]) -> Option<(Header, u32)> {
+fn find_header(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, u32)> {
     let mut head = bytes.get(..HEADER)?;
     let length = head.get_u32_le() as usize;
     if length < HEADER {
@@ -179,29 +179,29 @@ fn find_header(seal: Seal, bytes: &[u8]) -> Option<(Header, u32)> {
         previous: head.get_u32_le(),
         checksum: head.get_u32_le(),
     };
-    (header.checksum == header_checksum(seal, bytes)).then_some((header, body_checksum))
+    (header.checksum == header_checksum(seed, bytes)).then_some((header, body_checksum))
 }
 
 /// How long the record is whose header is at the front of `bytes`, if there is one.
-pub(crate) fn expected_length(seal: Seal, bytes: &[u8]) -> Option<usize> {
-    find_header(seal, bytes).map(|(header, _)| header.length)
+pub(crate) fn expected_length(seed: ChecksumSeed, bytes: &[u8]) -> Option<usize> {
+    find_header(seed, bytes).map(|(header, _)| header.length)
 }
 
 /// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
-pub(crate) fn find(seal: Seal, bytes: &[u8]) -> Option<(Header, &[u8])> {
-    let (header, body_checksum) = find_header(seal, bytes)?;
+pub(crate) fn find(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, &[u8])> {
+    let (header, body_checksum) = find_header(seed, bytes)?;
     let body = bytes.get(HEADER..header.length)?;
     (crc32c::crc32c(body) == body_checksum).then_some((header, body))
 }
 
 /// All records that start in `bytes` at or after `from`, wherever they are: with the offset, and the header.
-pub(crate) fn find_all(seal: Seal, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
+pub(crate) fn find_all(seed: ChecksumSeed, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
     let mut offset = from;
     std::iter::from_fn(move || {
         while let Some(rest) = bytes.get(offset..)
             && rest.len() >= HEADER
         {
-            if let Some((header, _)) = find(seal, rest) {
+            if let Some((header, _)) = find(seed, rest) {
                 let found = offset;
                 offset += header.padded();
                 return Some((found, header));
@@ -293,7 +293,7 @@ fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const SEAL: Seal = Seal(7);
+    const SEAL: ChecksumSeed = ChecksumSeed(7);
 
     fn record() -> Vec<u8> {
         let put = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(3) };
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_store_is_none() {
-        assert_eq!(find(Seal(8), &record()), None);
+        assert_eq!(find(ChecksumSeed(8), &record()), None);
     }
 
     #[test]

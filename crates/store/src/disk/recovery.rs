@@ -20,8 +20,8 @@ use super::checkpoint::{self, Summary};
 use super::files::{Files, Handle};
 use super::identity::{self, Identity};
 use super::log::{self, Current, Log, NOT_READY, Older, Segment};
-use super::mark;
 use super::record::{self, Header};
+use super::watermark;
 use crate::index::{Index, Loading, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
     let mut leftovers = Leftovers::default();
     leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
-    let marked = mark::read(&**files, identity.seal, &names)?;
+    let watermark = watermark::read(&**files, identity.seed, &names)?;
     let mut checkpoints: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
     checkpoints.sort_unstable();
     let newest = checkpoints.pop();
@@ -107,12 +107,12 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
         let (scanned, next) = reader.join().unwrap_or_else(|fault| panic::resume_unwind(fault))?;
         Ok::<_, OpenError>((index, time, scanned, next))
     })?;
-    if marked.is_some() && Revision::ZERO < through && scanned.iter().all(|file| file.followed == 0) {
+    if watermark.is_some() && Revision::ZERO < through && scanned.iter().all(|file| file.followed == 0) {
         // A store whose log was ever begun keeps of it at least what reaches up to its checkpoint.
         let what = format!("the log is missing that goes on from the checkpoint of revision {through}");
         return Err(OpenError::Damaged { file: files.path(""), offset: 0, what });
     }
-    let durable = through.max(marked.unwrap_or_default());
+    let durable = through.max(watermark.unwrap_or_default());
     refuse_damage(&**files, &scanned, durable, next)?;
     // Of a backup that was restored, only the checkpoint tells the time.
     let of_log = scanned.iter().flat_map(|file| file.records.iter().take(file.followed)).map(|(_, header)| header.time);
@@ -146,7 +146,7 @@ fn go_on<F: Files>(
         next_id: next_id.map_or(1, |last| last.saturating_add(1)),
         next_number,
         previous: 0,
-        marked: 0,
+        watermark: 0,
         since_checkpoint: 0,
     };
     for file in scanned {
@@ -209,7 +209,7 @@ pub(crate) fn settle<F: Files>(files: &F, recovered: &Recovered<F>) -> Result<()
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(NOT_READY).is_some_and(|name| {
         name == identity::NAME
-            || name == mark::NAME
+            || name == watermark::NAME
             || log::number(name).is_some()
             || checkpoint::revision(name).is_some()
     })
@@ -219,7 +219,7 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
 fn read_checkpoint<F: Files>(files: &F, identity: Identity, revision: Revision) -> Result<(Index, u64), OpenError> {
     let name = checkpoint::name(revision);
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
-    let (index, Summary { through, time, .. }) = checkpoint::load(&handle, identity.seal, &files.path(&name))?;
+    let (index, Summary { through, time, .. }) = checkpoint::load(&handle, identity.seed, &files.path(&name))?;
     if through != revision {
         let what = format!("it holds the checkpoint of revision {through}");
         return Err(OpenError::Damaged { file: files.path(&name), offset: 0, what });
@@ -243,8 +243,8 @@ fn fronts<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<V
         let header = read(files, &segment, 0, record::HEADER)?;
         // No record is longer than the file, whatever a header says whose checksum was forged.
         let room = usize::try_from(length).unwrap_or(usize::MAX);
-        let length = record::expected_length(identity.seal, &header).unwrap_or_default().min(room);
-        let front = record::find(identity.seal, &read(files, &segment, 0, length)?).map(|(header, _)| header);
+        let length = record::expected_length(identity.seed, &header).unwrap_or_default().min(room);
+        let front = record::find(identity.seed, &read(files, &segment, 0, length)?).map(|(header, _)| header);
         fronted.push((segment, front));
     }
     fronted.sort_by_key(|(segment, front)| (front.map_or(u64::MAX, |front| front.segment), segment.number));
@@ -308,7 +308,7 @@ fn scan<F: Files>(
 ) -> Result<Scanned<F::Handle>, OpenError> {
     bytes.resize(usize::try_from(identity.segment_size).unwrap_or(usize::MAX), 0);
     read_into(files, &segment, 0, bytes)?;
-    let records = record::find_all(identity.seal, bytes, 0).collect();
+    let records = record::find_all(identity.seed, bytes, 0).collect();
     let is_wiped = bytes.starts_with(&WIPED);
     Ok(Scanned { segment, records, is_wiped, followed: 0 })
 }

@@ -23,7 +23,7 @@ const NONE: Slot = Slot::MAX;
 
 /// A slot was written at a revision.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RevisionSlot {
     /// The revision, counted from the chunk's first.
     after: u32,
     slot: Slot,
@@ -31,7 +31,7 @@ struct Place {
 
 #[derive(Debug, Default)]
 struct Chunk {
-    places: Vec<Place>,
+    places: Vec<RevisionSlot>,
     /// How many of them are not passed over.
     used: usize,
 }
@@ -39,7 +39,7 @@ struct Chunk {
 impl Chunk {
     /// How many places are before those of a revision. Revisions lie about evenly, so it is looked for where it should be.
     fn before(&self, after: u64) -> usize {
-        let is_before = |place: &Place| u64::from(place.after) < after;
+        let is_before = |place: &RevisionSlot| u64::from(place.after) < after;
         let length = self.places.len();
         let span = self.places.last().map_or(0, |last| u64::from(last.after)) + 1;
         let guess = usize::try_from(after.saturating_mul(length as u64) / span).unwrap_or(length).min(length);
@@ -77,13 +77,13 @@ impl ByRevision {
         {
             let chunk = last.get_mut();
             if chunk.places.len() < CHUNK || chunk.places.last().is_some_and(|place| place.after == after) {
-                chunk.places.push(Place { after, slot });
+                chunk.places.push(RevisionSlot { after, slot });
                 chunk.used += 1;
                 return;
             }
         }
         let mut places = Vec::with_capacity(CHUNK);
-        places.push(Place { after: 0, slot });
+        places.push(RevisionSlot { after: 0, slot });
         self.chunks.insert(revision.get(), Chunk { places, used: 1 });
     }
 
@@ -125,7 +125,7 @@ impl ByRevision {
         {
             chunk.pack();
             chunk.used += joined.used;
-            chunk.places.extend(joined.places.iter().map(|p| Place { after: p.after + further, slot: p.slot }));
+            chunk.places.extend(joined.places.iter().map(|p| RevisionSlot { after: p.after + further, slot: p.slot }));
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         #[test]
         fn a_place_is_found_wherever_it_is(steps in vec(0..9_u32, 0..300), after in 0..2000_u64) {
             let mut last = 0;
-            let places: Vec<_> = steps.into_iter().map(|step| { last += step; Place { after: last, slot: 0 } }).collect();
+            let places: Vec<_> = steps.into_iter().map(|step| { last += step; RevisionSlot { after: last, slot: 0 } }).collect();
             let expected = places.iter().filter(|place| u64::from(place.after) < after).count();
             prop_assert_eq!(Chunk { places, used: 0 }.before(after), expected);
         }

@@ -10,7 +10,7 @@ use super::{Db, Random, open, seeds};
 use crate::Store;
 use crate::disk::identity::Identity;
 use crate::disk::log::{self, Log};
-use crate::disk::{Durability, OpenError, checkpoint, maintenance, mark, record};
+use crate::disk::{Durability, OpenError, checkpoint, maintenance, record, watermark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) struct Data {
     /// The head must not be before this, however little is left to tell.
     pub(super) least: u64,
     /// The same, where the end of the log is damaged in more than one record.
-    pub(super) marked: u64,
+    pub(super) watermark: u64,
 }
 
 /// Writes a directory: to the checkpoint if there is one, a log of some segments, and spares.
@@ -43,8 +43,8 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
         earlier.push(workload.files.files());
         workload.step(Step::Write).unwrap();
         // As it is done in the background.
-        if log(&workload, |log| log.current.as_ref().is_some_and(|current| current.id != log.marked)) {
-            workload.step(Step::Mark).unwrap();
+        if log(&workload, |log| log.current.as_ref().is_some_and(|current| current.id != log.watermark)) {
+            workload.step(Step::Watermark).unwrap();
         }
         if log(&workload, |log| log.spares.is_empty()) {
             workload.step(Step::Spare).unwrap();
@@ -67,16 +67,16 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
     };
     workload.store = None;
     let (left, names) = (Faulty::holding(files.clone()), files.keys().cloned().collect::<Vec<_>>());
-    let seal = Identity::read(&left).unwrap().seal;
-    let marked = mark::read(&left, seal, &names).unwrap().unwrap().get();
-    Data { files, workload: Arc::new(workload), earlier, least, marked }
+    let seed = Identity::read(&left).unwrap().seed;
+    let watermark = watermark::read(&left, seed, &names).unwrap().unwrap().get();
+    Data { files, workload: Arc::new(workload), earlier, least, watermark }
 }
 
 /// Without the last record, nothing tells that it ever was.
 fn before_the_last_record(files: &BTreeMap<String, Vec<u8>>) -> u64 {
     let identity = Identity::read(&Faulty::holding(files.clone())).unwrap();
     let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
-    let records = logs.flat_map(|(_, bytes)| record::find_all(identity.seal, bytes, 0));
+    let records = logs.flat_map(|(_, bytes)| record::find_all(identity.seed, bytes, 0));
     records.map(|(_, header)| header.first.get() - 1).max().unwrap()
 }
 
@@ -197,7 +197,7 @@ fn a_file_that_has_grown_is_refused() {
 fn a_lost_sector_is_found_or_harmless() {
     each_data(3, |seed, data| {
         // Several records may be in it, after which nothing was written.
-        let data = &Data { least: data.marked, ..data.clone() };
+        let data = &Data { least: data.watermark, ..data.clone() };
         let places = |_: &str, bytes: &[u8]| (0..bytes.len()).step_by(512).collect();
         let end = |bytes: &[u8], place: usize| bytes.len().min(place + 512);
         data.damage(places, |bytes, place| {
@@ -258,13 +258,13 @@ fn a_value_that_looks_like_a_record_is_a_value() {
         assert_eq!(store.head().get(), version);
     };
     // What one can write who knows of the store what every client is told: its id.
-    let seal = record::Seal(crc32c::crc32c(&id.bytes()));
+    let seed = record::ChecksumSeed(crc32c::crc32c(&id.bytes()));
     let mut encoder = record::Encoder::default();
     encoder.clear();
     let synced = syncline_wire::Revision::new(1_000_000);
     let header =
         record::Header { length: 0, segment: 1000, first: synced, synced, time: 0, count: 0, previous: 0, checksum: 0 };
-    let (forged, _) = encoder.finish(seal, header);
+    let (forged, _) = encoder.finish(seed, header);
     // At every place that it may come to lie on, in values that are overwritten in part when the segment is used again.
     let value: Vec<u8> =
         (0..8).flat_map(|shift| [&vec![0; shift][..], forged, &vec![0; 12 - shift]].concat()).collect();
@@ -275,7 +275,7 @@ fn a_value_that_looks_like_a_record_is_a_value() {
     // Each time that a segment is used again, it is only in part.
     (0..9).for_each(|_| put(&store, vec![0; 600]));
     let found = |(name, bytes): (String, Vec<u8>)| {
-        log::number(&name).is_some() && record::find_all(seal, &bytes, 0).any(|(_, header)| header.segment == 1000)
+        log::number(&name).is_some() && record::find_all(seed, &bytes, 0).any(|(_, header)| header.segment == 1000)
     };
     assert!(files.files().into_iter().any(found), "nothing of it is left to be found");
     let before = entries(&store, 1000);

@@ -107,7 +107,7 @@ fn a_file_from_an_older_backup_is_found_out_or_harmless() {
             let mut data = data(Durability::Fsync, seed, true, end);
             if end == End::Killed {
                 // Of what was written since the mark, only the file tells that is gone.
-                data.least = data.marked;
+                data.least = data.watermark;
             }
             for older in &data.earlier {
                 for (name, bytes) in older.iter().filter(|(name, _)| data.files.contains_key(*name)) {

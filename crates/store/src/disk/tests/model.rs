@@ -17,7 +17,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => Just(Step::Write),
         3 => Just(Step::Spare),
-        2 => Just(Step::Mark),
+        2 => Just(Step::Watermark),
         2 => Just(Step::Checkpoint),
         2 => Just(Step::CheckpointIfDue),
         2 => (0..20_000_u64).prop_map(Step::Forget),
@@ -91,7 +91,7 @@ fn a_tombstone_that_is_forgotten_is_forgotten_by_the_next_checkpoint_too() {
 fn times(files: &Faulty, store: &super::Db) -> Vec<u64> {
     let files = files.files();
     let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
-    let records = logs.flat_map(|(_, bytes)| record::find_all(store.shared.identity.seal, bytes, 0));
+    let records = logs.flat_map(|(_, bytes)| record::find_all(store.shared.identity.seed, bytes, 0));
     let mut times: Vec<_> =
         records.map(|(_, header)| (header.segment, header.first, header.count, header.time)).collect();
     times.sort_unstable();

@@ -203,16 +203,16 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     assert_eq!(store.head().get(), 4);
 }
 
-/// A backup is under a seal that everybody knows: what it holds may be forged.
+/// A backup is under a seed that everybody knows: what it holds may be forged.
 #[test]
 fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_say() {
     let files = Faulty::new();
-    let seal = record::Seal(7);
+    let seed = record::ChecksumSeed(7);
     let record = |revision, key: &[u8]| Record::value_at(Revision::new(revision), Version::new(1), key, b"value");
     let load = |records: Vec<Record>| {
         let (through, name) = (Revision::new(5), checkpoint::name(Revision::new(5)));
-        checkpoint::write(&files, seal, &name, through, Revision::ZERO, records.into_iter()).unwrap();
-        checkpoint::load(&files.open(&name).unwrap(), seal, &files.path(&name)).map(|(index, _)| index.keys())
+        checkpoint::write(&files, seed, &name, through, Revision::ZERO, records.into_iter()).unwrap();
+        checkpoint::load(&files.open(&name).unwrap(), seed, &files.path(&name)).map(|(index, _)| index.keys())
     };
     assert_eq!(load(vec![record(3, b"a"), record(3, b"b"), record(5, b"c")]).unwrap(), 3);
     for forged in [vec![record(4, b"a"), record(3, b"b")], vec![record(6, b"a")]] {
@@ -227,13 +227,13 @@ fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
     const CHECKED: usize = record::HEADER - 4;
     let files = Faulty::new();
     accepted(&put(&open(&files, Durability::Fsync).unwrap(), 1, b"value"));
-    let seal = identity::Identity::read(&files).unwrap().seal;
+    let seed = identity::Identity::read(&files).unwrap().seed;
     let mut forged = files.files();
     let segment = forged.get_mut(&log::name(1)).unwrap();
     segment[..4].copy_from_slice(&CLAIMED.to_le_bytes());
-    let checksum = crc32c::crc32c_append(seal.0, &segment[..CHECKED]);
+    let checksum = crc32c::crc32c_append(seed.0, &segment[..CHECKED]);
     segment[CHECKED..record::HEADER].copy_from_slice(&checksum.to_le_bytes());
-    assert_eq!(record::expected_length(seal, segment), Some(1 << 30), "it is believed");
+    assert_eq!(record::expected_length(seed, segment), Some(1 << 30), "it is believed");
     let largest_file = forged.values().map(Vec::len).max().unwrap();
     let files = Faulty::holding(forged);
     // Torn or damaged: the other tests tell.

@@ -39,7 +39,7 @@ fn a_power_cut_gives_a_new_id_to_a_store_that_had_not_synced() {
     let store = open(&left, Durability::Os).unwrap();
     assert_ne!(store.id(), id);
     assert_eq!(store.head(), Revision::new(2));
-    // What is left is found by its seal, and the store goes on.
+    // What is left is found by its seed, and the store goes on.
     put(&store, 3..=4);
     let id = store.id();
     drop(store);
@@ -94,7 +94,7 @@ fn a_store_that_was_made_durable_after_a_kill_keeps_its_id() {
 fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
     let (files, store, id) = written(Durability::Os);
     files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed: 0 }]);
-    assert!(maintenance::mark(&store.shared).is_err());
+    assert!(maintenance::write_watermark(&store.shared).is_err());
     files.fail([]);
     drop(store);
     // The machine has not gone down.
@@ -122,7 +122,7 @@ fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
 #[test]
 fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_the_old() {
     let (files, store, id) = written(Durability::Os);
-    maintenance::mark(&store.shared).unwrap();
+    maintenance::write_watermark(&store.shared).unwrap();
     put(&store, 3..=9);
     let left = files.disk().power_cut(0);
     let disks = Arc::new(Mutex::new(vec![left.disk()]));

@@ -96,7 +96,7 @@ pub(super) enum Step {
     Spare,
     Checkpoint,
     CheckpointIfDue,
-    Mark,
+    Watermark,
     /// Forgets the tombstones of so long ago.
     Forget(u64),
     Close,
@@ -109,7 +109,7 @@ impl Step {
     pub(super) fn choose(random: &mut Random) -> Self {
         match random.below(40) {
             0..=2 => Self::Spare,
-            3 => Self::Mark,
+            3 => Self::Watermark,
             4..=5 => Self::Checkpoint,
             6..=8 => Self::CheckpointIfDue,
             9..=10 => Self::Forget(random.below(5_000) as u64),
@@ -284,7 +284,7 @@ impl Workload {
             }
             Step::Spare => maintenance::spare(&shared),
             Step::Checkpoint => maintenance::take_checkpoint(&shared),
-            Step::Mark => maintenance::mark(&shared),
+            Step::Watermark => maintenance::write_watermark(&shared),
             Step::CheckpointIfDue => maintenance::checkpoint_if_due(&shared),
             Step::Forget(ago) => {
                 let before = self.writer.clock.get().saturating_sub(ago);

@@ -1,4 +1,4 @@
-//! Checksums that are right for what they stand over: of what somebody has forged who knows the format and the seal.
+//! Checksums that are right for what they stand over: of what somebody has forged who knows the format and the seed.
 //!
 //! The layouts are those of `crates/store/src/disk/record.rs`, `checkpoint.rs` and `text_file.rs`.
 
@@ -12,19 +12,19 @@ pub fn renew(files: &mut Files) {
     if let Some(identity) = files.get_mut("identity") {
         renew_text(identity);
     }
-    let seal = files.get("identity").and_then(|identity| seal(identity)).unwrap_or_default();
+    let seed = files.get("identity").and_then(|identity| checksum_seed(identity)).unwrap_or_default();
     for (name, bytes) in files {
         match name.split('-').next() {
             Some("mark") => renew_text(bytes),
-            Some("segment") => renew_records(seal, bytes),
-            Some("checkpoint") => renew_blocks(seal, bytes),
+            Some("segment") => renew_records(seed, bytes),
+            Some("checkpoint") => renew_blocks(seed, bytes),
             Some("backup") => renew_blocks(crc32c::crc32c(b"syncline backup\0"), bytes),
             _ => {}
         }
     }
 }
 
-fn seal(identity: &[u8]) -> Option<u32> {
+fn checksum_seed(identity: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(identity).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("seal "))?;
     u32::from_str_radix(line, 16).ok()
@@ -44,7 +44,7 @@ fn number(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Record after record, as their lengths say.
-fn renew_records(seal: u32, bytes: &mut [u8]) {
+fn renew_records(seed: u32, bytes: &mut [u8]) {
     let mut offset = 0;
     while offset + RECORD_HEADER <= bytes.len() {
         let length = number(bytes, offset);
@@ -55,19 +55,19 @@ fn renew_records(seal: u32, bytes: &mut [u8]) {
             let checksum = crc32c::crc32c(body);
             bytes[offset + 4..offset + 8].copy_from_slice(&checksum.to_le_bytes());
         }
-        let checksum = crc32c::crc32c_append(seal, &bytes[offset..offset + RECORD_HEADER - 4]);
+        let checksum = crc32c::crc32c_append(seed, &bytes[offset..offset + RECORD_HEADER - 4]);
         bytes[offset + RECORD_HEADER - 4..offset + RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
         offset = offset.saturating_add(length.next_multiple_of(8));
     }
 }
 
 /// Block after block, as their lengths say.
-fn renew_blocks(seal: u32, bytes: &mut [u8]) {
+fn renew_blocks(seed: u32, bytes: &mut [u8]) {
     let mut offset = 0;
     while offset + BLOCK_HEADER <= bytes.len() {
         let length = number(bytes, offset);
         let Some(body) = bytes.get(offset + BLOCK_HEADER..offset.saturating_add(length)) else { return };
-        let checksum = crc32c::crc32c_append(crc32c::crc32c_append(seal, &(offset as u64).to_le_bytes()), body);
+        let checksum = crc32c::crc32c_append(crc32c::crc32c_append(seed, &(offset as u64).to_le_bytes()), body);
         bytes[offset + 4..offset + 8].copy_from_slice(&checksum.to_le_bytes());
         offset += length;
     }

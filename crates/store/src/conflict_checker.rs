@@ -7,7 +7,7 @@ use syncline_wire::Version;
 
 /// What was found of the keys of a batch, and which of them the batch itself has written so far. Its memory is used again.
 #[derive(Default)]
-pub(crate) struct Decider {
+pub(crate) struct ConflictChecker {
     /// Of each operation, in their order.
     found: Vec<Found>,
     /// The place of the next transaction's first operation.
@@ -24,7 +24,7 @@ struct Written {
     version: Version,
 }
 
-impl Decider {
+impl ConflictChecker {
     /// Finds the keys of a batch.
     pub(crate) fn begin(&mut self, index: &Index, batch: &[Transaction]) {
         let operations = batch.iter().flat_map(|transaction| &*transaction.operations);
