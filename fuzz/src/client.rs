@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::BTreeSet;
 use syncline_core::client::{
     ClientConnection, Cursor, CursorEvent, Event, Handshake, Lost, Position, ProtocolError, Refused, Replicas, Request,
-    Speech,
+    HandshakeResult,
 };
 use syncline_core::{Operation, Output, StoreId};
 use syncline_wire::{
@@ -195,7 +195,7 @@ fn greeting(input: &mut Unstructured<'_>) -> ServerHello {
 }
 
 /// How a server speaks: it asks at most once for everything, and no server makes it panic or ask on.
-pub fn handshake(input: &mut Unstructured<'_>) -> Option<Speech> {
+pub fn handshake(input: &mut Unstructured<'_>) -> Option<HandshakeResult> {
     let mut server = Server::default();
     let mut buffer = BytesMut::new();
     let password = (byte(input) % 2 == 0).then(|| Password::new(vec![7; length(input)]));

@@ -5,8 +5,8 @@ use crate::connection::{self, Command, Setup};
 use crate::dialer::Dialer;
 use crate::failure::Failure;
 use crate::link;
+use crate::send_guard::{SendGuard, Withdrawn};
 use crate::shared::Shared;
-use crate::withdrawal::{Withdrawal, Withdrawn};
 use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -184,8 +184,8 @@ impl Client {
             Some(trouble) => format!("no answer within {within:?}: {trouble}"),
         };
         let (reply, answer) = oneshot::channel();
-        let withdrawal = Withdrawal::default();
-        let command = Command { request, reply, withdrawal: withdrawal.clone() };
+        let guard = SendGuard::default();
+        let command = Command { request, reply, guard: guard.clone() };
         match timeout_at(deadline, self.commands.send(command)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Failure::NotSent { reason: RUNTIME_GONE.into() }),
@@ -194,7 +194,7 @@ impl Client {
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failure::Lost { reason: RUNTIME_GONE.into() }),
-            Err(_) => match withdrawal.withdraw() {
+            Err(_) => match guard.withdraw() {
                 Withdrawn::NotSent => Err(Failure::NotSent { reason: too_late() }),
                 Withdrawn::InFlight => Err(Failure::Lost { reason: too_late() }),
             },

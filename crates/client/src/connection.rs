@@ -3,8 +3,8 @@
 use crate::changes::{Change, Readers};
 use crate::failure::Failure;
 use crate::link::{self, Link, Lost};
+use crate::send_guard::SendGuard;
 use crate::shared::Shared;
-use crate::withdrawal::Withdrawal;
 use crate::{Dialer, Endpoints, Options, Socket};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
@@ -35,14 +35,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Command {
     pub(crate) request: Request,
     pub(crate) reply: oneshot::Sender<Result<Response, Failure>>,
-    pub(crate) withdrawal: Withdrawal,
+    pub(crate) guard: SendGuard,
 }
 
 /// What comes with a request that is in flight.
 enum Token {
     Caller {
         reply: oneshot::Sender<Result<Response, Failure>>,
-        withdrawal: Withdrawal,
+        guard: SendGuard,
     },
     /// The task itself has asked.
     Nobody,
@@ -94,10 +94,10 @@ pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<
 fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -> (Replicas, Vec<(Token, Response)>) {
     for (request, token) in left.unanswered.into_iter().rev() {
         match token {
-            Token::Caller { reply, withdrawal } if request.is_read() => {
+            Token::Caller { reply, guard } if request.is_read() => {
                 if !reply.is_closed() {
-                    withdrawal.lost();
-                    retried.push_front(Command { request, reply, withdrawal });
+                    guard.lost();
+                    retried.push_front(Command { request, reply, guard });
                 }
             }
             token => token.tell(Err(Failure::Lost { reason: reason.into() })),
@@ -202,13 +202,11 @@ impl Session<'_> {
     }
 
     /// Puts a request in flight.
-    fn start(&mut self, Command { request, reply, withdrawal }: Command) {
-        if !withdrawal.may_send() {
+    fn start(&mut self, Command { request, reply, guard }: Command) {
+        if !guard.may_send() {
             return;
         }
-        if let Err(Refused { token, because, .. }) =
-            self.connection.request(request, Token::Caller { reply, withdrawal })
-        {
+        if let Err(Refused { token, because, .. }) = self.connection.request(request, Token::Caller { reply, guard }) {
             token.tell(Err(match because {
                 RefusedBecause::Encode(bad) => Failure::Encode(bad),
                 RefusedBecause::BaseOnly => Failure::BaseOnly,

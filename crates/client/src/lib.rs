@@ -57,12 +57,12 @@ mod link;
 mod list;
 mod options;
 mod replica;
+mod send_guard;
 mod shared;
 mod tls;
 mod txn;
 mod update;
 mod updates;
-mod withdrawal;
 
 pub use changes::{Change, Changes};
 pub use client::Client;

@@ -4,7 +4,7 @@ use crate::{ConnectError, Dialer, Endpoint, Socket};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::time::Duration;
-use syncline_core::client::{Handshake, ProtocolError, Speech};
+use syncline_core::client::{Handshake, HandshakeResult, ProtocolError};
 use syncline_tls::ALERT;
 use syncline_wire::ServerHello;
 use thiserror::Error;
@@ -120,16 +120,22 @@ impl Dialer {
                 _ => ConnectError::NoServer { address: address(), reason: error.to_string() },
             })?;
             match speech {
-                Some(Speech::Extended(greeting)) => return Ok(Greeted { socket, input, greeting: Some(greeting) }),
-                Some(Speech::Base) if base_only => return Ok(Greeted { socket, input, greeting: None }),
-                Some(Speech::Base) => {
+                Some(HandshakeResult::Extended(greeting)) => {
+                    return Ok(Greeted { socket, input, greeting: Some(greeting) });
+                }
+                Some(HandshakeResult::Base) if base_only => return Ok(Greeted { socket, input, greeting: None }),
+                Some(HandshakeResult::Base) => {
                     debug!(%endpoint, "the server speaks only the base protocol");
                     return Box::pin(self.greet(endpoint, true)).await;
                 }
-                Some(Speech::TlsOnly) => return Err(Self::tls_only(endpoint)),
-                Some(Speech::PasswordRequired) => return Err(ConnectError::PasswordRequired { address: address() }),
-                Some(Speech::BadPassword) => return Err(ConnectError::BadPassword { address: address() }),
-                Some(Speech::Refused { text }) => return Err(ConnectError::Refused { address: address(), text }),
+                Some(HandshakeResult::TlsOnly) => return Err(Self::tls_only(endpoint)),
+                Some(HandshakeResult::PasswordRequired) => {
+                    return Err(ConnectError::PasswordRequired { address: address() });
+                }
+                Some(HandshakeResult::BadPassword) => return Err(ConnectError::BadPassword { address: address() }),
+                Some(HandshakeResult::Refused { text }) => {
+                    return Err(ConnectError::Refused { address: address(), text });
+                }
                 None => {}
             }
             let asked = async {

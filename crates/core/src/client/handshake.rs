@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             AUTH, where there is a password      HELLO, unless only the base protocol is wanted
-//!  Handshake ─────────────────────────────────▶ ───────────────────────────────────────────────▶ Speech
+//!  Handshake ─────────────────────────────────▶ ───────────────────────────────────────────────▶ HandshakeResult
 //! ```
 
 use super::connection::{ProtocolError, readable};
@@ -12,7 +12,7 @@ use syncline_wire::{Decoded, EncodeError, Kind, Message, Password, ServerHello, 
 
 /// How a server speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub enum HandshakeResult {
     /// The base protocol only. Where it was asked by a HELLO, it closes that connection: the next handshake is a
     /// [`Handshake::base`].
     Base,
@@ -94,9 +94,9 @@ impl Handshake {
     ///
     /// # Errors
     /// [`ProtocolError`] where the server does not keep to the protocol.
-    pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Result<Option<Speech>, ProtocolError> {
+    pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Result<Option<HandshakeResult>, ProtocolError> {
         loop {
-            let Some(asked) = self.asked else { return Ok(Some(Speech::Base)) };
+            let Some(asked) = self.asked else { return Ok(Some(HandshakeResult::Base)) };
             let message = match decode(buffer)? {
                 Decoded::Frame(message) => message,
                 Decoded::Incomplete { .. } => return Ok(None),
@@ -106,7 +106,7 @@ impl Handshake {
                 Message::Put(put) if put.tag == Tag::BROADCAST => {}
                 Message::Auth(auth) if asked == Kind::Auth && auth.tag == Self::TAG => self.greet(),
                 Message::Hello(hello) if asked == Kind::Hello && hello.tag == Self::TAG => {
-                    return Ok(Some(Speech::Extended(ServerHello::decode(&hello.body)?)));
+                    return Ok(Some(HandshakeResult::Extended(ServerHello::decode(&hello.body)?)));
                 }
                 // It needs none.
                 Message::Error(error) if asked == Kind::Auth && error.text == text::cannot_be_applied(Kind::Auth) => {
@@ -114,11 +114,11 @@ impl Handshake {
                 }
                 Message::Error(error) => {
                     return Ok(Some(match error.text.as_ref() {
-                        unknown if unknown == text::UNKNOWN_KIND.as_bytes() => Speech::Base,
-                        required if required == text::BAD_MESSAGE_TYPE.as_bytes() => Speech::PasswordRequired,
-                        bad if bad == text::BAD_PASSWORD.as_bytes() => Speech::BadPassword,
-                        tls if tls == text::unavailable(text::TLS_ONLY) => Speech::TlsOnly,
-                        other => Speech::Refused { text: readable(other) },
+                        unknown if unknown == text::UNKNOWN_KIND.as_bytes() => HandshakeResult::Base,
+                        required if required == text::BAD_MESSAGE_TYPE.as_bytes() => HandshakeResult::PasswordRequired,
+                        bad if bad == text::BAD_PASSWORD.as_bytes() => HandshakeResult::BadPassword,
+                        tls if tls == text::unavailable(text::TLS_ONLY) => HandshakeResult::TlsOnly,
+                        other => HandshakeResult::Refused { text: readable(other) },
                     }));
                 }
                 found => {
@@ -146,7 +146,7 @@ mod tests {
         max_entry: 65_525,
     };
 
-    fn said(messages: &[Message]) -> Result<Option<Speech>, ProtocolError> {
+    fn said(messages: &[Message]) -> Result<Option<HandshakeResult>, ProtocolError> {
         let mut buffer = BytesMut::new();
         messages.iter().for_each(|message| message.encode(&mut buffer).unwrap());
         Handshake::new(None).unwrap().handle_input(&mut buffer)
@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(handshake.handle_input(&mut encoded(&answer)), Ok(None));
             assert_eq!(asked(&mut handshake), b"\x04\x01\0\0\0");
             let hello = Message::hello(Handshake::TAG, GREETING.encode());
-            assert_eq!(handshake.handle_input(&mut encoded(&hello)), Ok(Some(Speech::Extended(GREETING))));
+            assert_eq!(handshake.handle_input(&mut encoded(&hello)), Ok(Some(HandshakeResult::Extended(GREETING))));
         }
     }
 
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!(asked(&mut handshake), b"\x03\x01\0\x09\0me:secret");
         assert_eq!(handshake.handle_input(&mut BytesMut::new()), Ok(None));
         let mut right = encoded(&Message::auth(Handshake::TAG, ""));
-        assert_eq!(handshake.handle_input(&mut right), Ok(Some(Speech::Base)));
+        assert_eq!(handshake.handle_input(&mut right), Ok(Some(HandshakeResult::Base)));
         assert_eq!(asked(&mut handshake), b"");
         let mut nothing = Handshake::base(None).unwrap();
-        assert_eq!(nothing.handle_input(&mut BytesMut::new()), Ok(Some(Speech::Base)));
+        assert_eq!(nothing.handle_input(&mut BytesMut::new()), Ok(Some(HandshakeResult::Base)));
         assert_eq!(asked(&mut nothing), b"");
     }
 
@@ -206,9 +206,9 @@ mod tests {
     fn a_server_says_that_a_password_is_wrong_or_missing() {
         let mut handshake = Handshake::new(with_password().as_ref()).unwrap();
         let mut wrong = encoded(&Message::error(Handshake::TAG, "go away, bad password"));
-        assert_eq!(handshake.handle_input(&mut wrong), Ok(Some(Speech::BadPassword)));
+        assert_eq!(handshake.handle_input(&mut wrong), Ok(Some(HandshakeResult::BadPassword)));
         let missing = said(&[Message::error(Handshake::TAG, "go away, bad message type")]);
-        assert_eq!(missing, Ok(Some(Speech::PasswordRequired)));
+        assert_eq!(missing, Ok(Some(HandshakeResult::PasswordRequired)));
     }
 
     #[test]
@@ -222,12 +222,15 @@ mod tests {
         let hello = Message::hello(Handshake::TAG, GREETING.encode());
         let broadcast = Message::put(Tag::BROADCAST, "k", "v", Version::new(1));
         assert_eq!(said(&[]), Ok(None));
-        assert_eq!(said(&[broadcast, hello]), Ok(Some(Speech::Extended(GREETING))));
-        assert_eq!(said(&[Message::error(Handshake::TAG, "unknown message kind")]), Ok(Some(Speech::Base)));
+        assert_eq!(said(&[broadcast, hello]), Ok(Some(HandshakeResult::Extended(GREETING))));
+        assert_eq!(said(&[Message::error(Handshake::TAG, "unknown message kind")]), Ok(Some(HandshakeResult::Base)));
         let tls_only = Message::error(Tag::BROADCAST, crate::server::unavailable(crate::server::TLS_ONLY));
-        assert_eq!(said(&[tls_only]), Ok(Some(Speech::TlsOnly)));
+        assert_eq!(said(&[tls_only]), Ok(Some(HandshakeResult::TlsOnly)));
         let text = "unavailable: too many connections";
-        assert_eq!(said(&[Message::error(Tag::BROADCAST, text)]), Ok(Some(Speech::Refused { text: text.into() })));
+        assert_eq!(
+            said(&[Message::error(Tag::BROADCAST, text)]),
+            Ok(Some(HandshakeResult::Refused { text: text.into() }))
+        );
     }
 
     #[test]
@@ -246,7 +249,7 @@ mod tests {
         let mut buffer = BytesMut::new();
         let needless = Message::error(Handshake::TAG, text::cannot_be_applied(Kind::Auth));
         (0..3).for_each(|_| needless.encode(&mut buffer).unwrap());
-        assert!(matches!(handshake.handle_input(&mut buffer), Ok(Some(Speech::Refused { .. }))));
+        assert!(matches!(handshake.handle_input(&mut buffer), Ok(Some(HandshakeResult::Refused { .. }))));
         assert_eq!(handshake.output().remaining(), asked);
     }
 }

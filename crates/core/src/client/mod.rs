@@ -11,7 +11,7 @@ mod shown;
 
 pub use connection::{ClientConnection, Event, Lost, ProtocolError, Refused, RefusedBecause};
 pub use cursor::{Cursor, CursorEvent, KeyChange, Step};
-pub use handshake::{Handshake, Speech};
+pub use handshake::{Handshake, HandshakeResult};
 pub use position::{NoPosition, Position};
 pub use replicas::Replicas;
 pub use request::{Request, Response};

@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use syncline_core::StoreId;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, Lost, Position, ProtocolError, Replicas, Request,
-    Response, Speech,
+    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, HandshakeResult, Lost, Position, ProtocolError,
+    Replicas, Request, Response,
 };
 use syncline_wire::ServerHello;
 
@@ -350,11 +350,11 @@ impl Client {
                 input.extend_from_slice(bytes);
                 match handshake.handle_input(input) {
                     Ok(None) => return Ok(()),
-                    Ok(Some(Speech::Extended(greeting))) => {
+                    Ok(Some(HandshakeResult::Extended(greeting))) => {
                         let input = std::mem::take(input);
                         self.greeted(socket, greeting, input, context);
                     }
-                    Ok(Some(Speech::Refused { .. })) => return Err(()),
+                    Ok(Some(HandshakeResult::Refused { .. })) => return Err(()),
                     other => {
                         complain(&format!("an answer to HELLO: {other:?}"), context);
                         return Err(());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Settles between a caller whose time has run out and the connection's task whether a request was sent.
 #[derive(Clone, Default)]
-pub(crate) struct Withdrawal(Arc<AtomicU8>);
+pub(crate) struct SendGuard(Arc<AtomicU8>);
 
 const WAITING: u8 = 0;
 const SENT: u8 = 1;
@@ -19,7 +19,7 @@ pub(crate) enum Withdrawn {
     InFlight,
 }
 
-impl Withdrawal {
+impl SendGuard {
     /// The caller waits no longer.
     pub(crate) fn withdraw(&self) -> Withdrawn {
         match self.0.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
