@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use syncline_fuzz::pieces::Pieces;
 use syncline_wire::{
     Auth, DecodeError, Decoded, Decoder, FrameSkipper, Kind, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, Message,
-    Password, Put, PutLarge, ReadError, ServerHello, Tag, TruncatedHello, Txn, TxnOperation, decode_bounded,
+    Operation, Password, Put, PutLarge, ReadError, ServerHello, Tag, TruncatedHello, Txn, decode_bounded,
     decode_within,
 };
 
@@ -199,7 +199,7 @@ fn check_shown(message: &Message) {
         Message::PutLarge(put) => Message::PutLarge(PutLarge { value: other(&put.value), ..put }),
         Message::Txn(Txn { tag, operations }) => {
             let changed = operations.into_iter().map(|operation| match operation {
-                TxnOperation::Put { key, value, version } => TxnOperation::Put { key, value: other(&value), version },
+                Operation::Put { key, value, version } => Operation::Put { key, value: other(&value), version },
                 operation => operation,
             });
             Message::Txn(Txn { tag, operations: changed.collect() })

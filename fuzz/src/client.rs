@@ -5,13 +5,12 @@ use arbitrary::Unstructured;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::BTreeSet;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event, Handshake, Lost, Position, ProtocolError, Refused, Replicas, Request,
-    HandshakeResult,
+    ClientConnection, Cursor, CursorEvent, Event, Handshake, HandshakeResult, Lost, Position, ProtocolError, Refused,
+    Replicas, Request,
 };
 use syncline_core::{Operation, Output, StoreId};
 use syncline_wire::{
-    Decoded, Kind, MAX_LARGE_FRAME_LENGTH, Message, Password, Revision, ServerHello, Tag, Txn, TxnOperation, Version,
-    decode,
+    Decoded, Kind, MAX_LARGE_FRAME_LENGTH, Message, Password, Revision, ServerHello, Tag, Txn, Version, decode,
 };
 
 /// The most steps of one input.
@@ -139,11 +138,11 @@ impl Server {
     }
 }
 
-fn told(tag: Tag, operation: TxnOperation) -> Option<Message> {
+fn told(tag: Tag, operation: Operation) -> Option<Message> {
     match operation {
-        TxnOperation::Check { .. } => None,
-        TxnOperation::Put { key, value, version } => Some(Message::write(tag, key, value, version)),
-        TxnOperation::Delete { key, version } => Some(Message::delete(tag, key, version)),
+        Operation::Check { .. } => None,
+        Operation::Put { key, value, version } => Some(Message::write(tag, key, value, version)),
+        Operation::Delete { key, version } => Some(Message::delete(tag, key, version)),
     }
 }
 

@@ -30,4 +30,5 @@ pub use id::{ConnId, StoreId};
 pub use log::{RecentLog, Unread};
 pub use output::Output;
 pub use rights::Rights;
-pub use transaction::{Operation, Outcome, Transaction};
+pub use syncline_wire::Operation;
+pub use transaction::{Outcome, Transaction, applies_to};

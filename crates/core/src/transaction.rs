@@ -1,67 +1,20 @@
 //! What is written together, and the rule by which it is accepted.
 
 use crate::ConnId;
-use bytes::Bytes;
 use std::sync::Arc;
-use syncline_wire::{Redacted, Revision, Version};
+use syncline_wire::{Operation, Revision, Version};
 
-/// One step of a [`Transaction`].
-#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// The key is at exactly this version (0: it is not there). Nothing is written.
-    Check {
-        /// Which key.
-        key: Bytes,
-        /// The version that it must be at.
-        version: Version,
-    },
-    /// The key gets a value.
-    Put {
-        /// Which key.
-        key: Bytes,
-        /// What it holds then.
-        #[debug("{:?}", Redacted(value))]
-        value: Bytes,
-        /// The version that it has then.
-        version: Version,
-    },
-    /// The key is deleted; a tombstone keeps the version, so that versions never start over.
-    Delete {
-        /// Which key.
-        key: Bytes,
-        /// The version of the deletion.
-        version: Version,
-    },
-}
-
-impl Operation {
-    /// Which key it is about.
-    pub const fn key(&self) -> &Bytes {
-        match self {
-            Self::Check { key, .. } | Self::Put { key, .. } | Self::Delete { key, .. } => key,
-        }
-    }
-
-    /// Whether it may be applied to a key at this version; `None`: the key is not there.
-    ///
-    /// A write is accepted only at the current version plus 1, which proves that the writer has seen the latest. A key
-    /// that is not there has no version to match: its first write may carry any from 1 on (`docs/protocol.md`).
-    pub fn applies_to(&self, current: Option<Version>) -> bool {
-        match self {
-            Self::Check { version, .. } => *version == current.unwrap_or(Version::ABSENT),
-            Self::Put { version, .. } | Self::Delete { version, .. } => match current {
-                None => *version != Version::ABSENT,
-                Some(current) => current.next() == Some(*version),
-            },
-        }
-    }
-
-    /// The bytes that it holds: what queues count.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Check { key, .. } | Self::Delete { key, .. } => key.len(),
-            Self::Put { key, value, .. } => key.len() + value.len(),
-        }
+/// Returns whether `operation` may be applied to a key at version `current`, or to an unknown key if that is `None`.
+///
+/// A write is accepted only at the current version plus 1, which proves that the writer has seen the latest. An unknown
+/// key has no version to match: its first write may carry any from 1 on (`docs/protocol.md`, Versions).
+pub fn applies_to(operation: &Operation, current: Option<Version>) -> bool {
+    match operation {
+        Operation::Check { version, .. } => *version == current.unwrap_or(Version::ABSENT),
+        Operation::Put { version, .. } | Operation::Delete { version, .. } => match current {
+            None => *version != Version::ABSENT,
+            Some(current) => current.next() == Some(*version),
+        },
     }
 }
 
@@ -80,7 +33,7 @@ impl Transaction {
     /// # Errors
     /// The index of the first operation that may not.
     pub fn check(&self, current: impl Fn(&[u8]) -> Option<Version>) -> Result<(), usize> {
-        match self.operations.iter().position(|operation| !operation.applies_to(current(operation.key()))) {
+        match self.operations.iter().position(|operation| !applies_to(operation, current(operation.key()))) {
             None => Ok(()),
             Some(at_fault) => Err(at_fault),
         }
@@ -122,6 +75,7 @@ pub enum Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn put(version: u64) -> Operation {
         Operation::Put { key: Bytes::new(), value: Bytes::new(), version: Version::new(version) }
@@ -131,7 +85,7 @@ mod tests {
     fn a_write_fits_the_current_version_plus_1_and_no_other() {
         for write in [put, |v| Operation::Delete { key: Bytes::new(), version: Version::new(v) }] {
             let accepted =
-                |current| (0..9).filter(|v| write(*v).applies_to(Some(Version::new(current)))).collect::<Vec<_>>();
+                |current| (0..9).filter(|v| applies_to(&write(*v), Some(Version::new(current)))).collect::<Vec<_>>();
             assert_eq!(accepted(1), [2]);
             assert_eq!(accepted(7), [8]);
         }
@@ -139,24 +93,24 @@ mod tests {
 
     #[test]
     fn a_key_that_is_not_there_takes_any_version_from_1_on() {
-        assert!(!put(0).applies_to(None));
+        assert!(!applies_to(&put(0), None));
         for version in [1, 2, 666, u64::MAX] {
-            assert!(put(version).applies_to(None));
+            assert!(applies_to(&put(version), None));
         }
     }
 
     #[test]
     fn version_0_is_always_stale() {
         for current in [None, Some(Version::new(1)), Some(Version::MAX)] {
-            assert!(!put(0).applies_to(current), "{current:?}");
+            assert!(!applies_to(&put(0), current), "{current:?}");
         }
     }
 
     #[test]
     fn a_check_holds_at_exactly_its_version() {
         let check = |version| Operation::Check { key: Bytes::new(), version: Version::new(version) };
-        assert!(check(0).applies_to(None) && !check(1).applies_to(None));
-        assert!(check(4).applies_to(Some(Version::new(4))) && !check(4).applies_to(Some(Version::new(5))));
+        assert!(applies_to(&check(0), None) && !applies_to(&check(1), None));
+        assert!(applies_to(&check(4), Some(Version::new(4))) && !applies_to(&check(4), Some(Version::new(5))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use syncline_core::Operation;
 use syncline_core::client::{
     ClientConnection, Event, Lost, ProtocolError, RefusedBecause, Replicas, Request, Response, Versioned,
 };
-use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, TxnOperation, Version, decode};
+use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, Version, decode};
 
 const STORE: [u8; 16] = [1; 16];
 const OTHER_STORE: [u8; 16] = [2; 16];
@@ -252,9 +252,9 @@ fn transaction() -> Request {
 fn a_transaction_is_shown_as_a_whole_and_not_at_its_own_mark() {
     let mut rig = Rig::watching("a/", &[("a/2", "old")]);
     let operations = vec![
-        TxnOperation::Check { key: "a/dir".into(), version: Version::new(4) },
-        TxnOperation::Put { key: "a/1".into(), value: "new".into(), version: Version::new(1) },
-        TxnOperation::Delete { key: "a/2".into(), version: Version::new(2) },
+        Operation::Check { key: "a/dir".into(), version: Version::new(4) },
+        Operation::Put { key: "a/1".into(), value: "new".into(), version: Version::new(1) },
+        Operation::Delete { key: "a/2".into(), version: Version::new(2) },
     ];
     assert_eq!(rig.asks(transaction(), 5), [Message::txn(Tag::new(2), operations)]);
     let told = [put(0, "a/9", "half", 1), put(2, "a/1", "new", 1), delete(2, "a/2", 2), mark(2, 12)];

@@ -9,7 +9,7 @@ use syncline_core::server::{Access, Effect, Limits, ServerConnection, ServerPara
 use syncline_core::{
     CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, Transaction,
 };
-use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, TxnOperation, Version, decode};
+use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, Version, decode};
 
 const SECRET: &str = "s3cr3t";
 
@@ -51,7 +51,7 @@ fn log() -> RecentLog {
 
 #[test]
 fn messages_hide_values_and_passwords() {
-    let put = TxnOperation::Put { key: "k".into(), value: SECRET.into(), version: VERSION };
+    let put = Operation::Put { key: "k".into(), value: SECRET.into(), version: VERSION };
     for message in [
         Message::put(Tag::new(1), "k", SECRET, VERSION),
         Message::auth(Tag::new(1), SECRET),

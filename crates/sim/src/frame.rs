@@ -3,7 +3,7 @@
 use crate::history::{Frame, Key, Stamp, State, Write};
 use bytes::Bytes;
 use syncline_core::StoreId;
-use syncline_wire::{Message, ServerHello, TxnOperation, Version};
+use syncline_wire::{Message, Operation, ServerHello, Version};
 
 /// A key, as histories have it.
 pub(crate) fn key(key: &[u8]) -> Key {
@@ -41,9 +41,9 @@ impl From<&Message> for Frame {
                 let (mut checks, mut writes) = (Vec::new(), Vec::new());
                 for operation in &txn.operations {
                     match operation {
-                        TxnOperation::Check { key: of, version } => checks.push((key(of), version.get())),
-                        TxnOperation::Put { key, value, version } => writes.push(write(key, Some(value), *version)),
-                        TxnOperation::Delete { key, version } => writes.push(write(key, None, *version)),
+                        Operation::Check { key: of, version } => checks.push((key(of), version.get())),
+                        Operation::Put { key, value, version } => writes.push(write(key, Some(value), *version)),
+                        Operation::Delete { key, version } => writes.push(write(key, None, *version)),
                     }
                 }
                 Self::Txn { tag, checks, writes }

@@ -2,7 +2,7 @@
 
 use crate::index::{Found, Index};
 use hashbrown::HashTable;
-use syncline_core::{Operation, Transaction};
+use syncline_core::{Operation, Transaction, applies_to};
 use syncline_wire::Version;
 
 /// What was found of the keys of a batch, and which of them the batch itself has written so far. Its memory is used again.
@@ -51,7 +51,7 @@ impl ConflictChecker {
         let key_of = |written: &Written| Some(batch.get(written.transaction)?.operations.get(written.operation)?.key());
         let may_be_applied = |(operation, found): (&Operation, &Found)| {
             let written = self.written.find(found.hash.get(), |written| key_of(written) == Some(operation.key()));
-            operation.applies_to(written.map(|written| written.version).or(found.version))
+            applies_to(operation, written.map(|written| written.version).or(found.version))
         };
         if let Some(at_fault) = operations.iter().zip(found).position(|pair| !may_be_applied(pair)) {
             return Err(at_fault);

@@ -53,7 +53,7 @@ pub use frame::put::Put;
 pub use frame::put_large::PutLarge;
 pub use frame::server_hello::{ServerHello, TruncatedHello};
 pub use frame::status::Status;
-pub use frame::txn::{Txn, TxnOperation};
+pub use frame::txn::{Operation, Txn};
 pub use frame::watch::Watch;
 pub use frame_scanner::{FrameSkipper, LimitExceeded};
 pub use kind::Kind;

@@ -1,8 +1,8 @@
 //! Any frame.
 
 use crate::{
-    Auth, Delete, EncodeError, Error, EscapedBytes, Get, Hello, Kind, List, Mark, NotABroadcast, Password, Put,
-    PutLarge, Redacted, Revision, Status, Tag, Txn, TxnOperation, Version, Watch,
+    Auth, Delete, EncodeError, Error, EscapedBytes, Get, Hello, Kind, List, Mark, NotABroadcast, Operation, Password,
+    Put, PutLarge, Redacted, Revision, Status, Tag, Txn, Version, Watch,
 };
 use bytes::{BufMut, Bytes};
 use std::fmt;
@@ -91,7 +91,7 @@ impl Message {
     }
 
     /// A TXN: several operations, all or none.
-    pub const fn txn(tag: Tag, operations: Vec<TxnOperation>) -> Self {
+    pub const fn txn(tag: Tag, operations: Vec<Operation>) -> Self {
         Self::Txn(Txn { tag, operations })
     }
 

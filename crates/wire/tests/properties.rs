@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::io::Read;
 use syncline_wire::{
     DecodeError, Decoded, Decoder, Kind, LimitExceeded, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, MAX_STRING_LENGTH,
-    Message, PutLarge, ReadError, Revision, Tag, TxnOperation, Version, decode, decode_within,
+    Message, Operation, PutLarge, ReadError, Revision, Tag, Version, decode, decode_within,
 };
 
 /// Strings of all lengths: mostly short, some at the borders, some as long as they get.
@@ -27,13 +27,13 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn operation() -> impl Strategy<Value = TxnOperation> {
+fn operation() -> impl Strategy<Value = Operation> {
     (0..3, string(), value(), any::<u64>().prop_map(Version::new)).prop_map(|(kind, key, value, version)| {
         let (key, value) = (key.into(), value.into());
         match kind {
-            0 => TxnOperation::Check { key, version },
-            1 => TxnOperation::Put { key, value, version },
-            _ => TxnOperation::Delete { key, version },
+            0 => Operation::Check { key, version },
+            1 => Operation::Put { key, value, version },
+            _ => Operation::Delete { key, version },
         }
     })
 }
@@ -243,9 +243,9 @@ fn every_split_of_a_stream() {
         Message::txn(
             Tag::new(6),
             vec![
-                TxnOperation::Check { key: "a".into(), version: Version::ABSENT },
-                TxnOperation::Put { key: "b".into(), value: vec![7; 300].into(), version: Version::new(1) },
-                TxnOperation::Delete { key: "c".into(), version: Version::new(2) },
+                Operation::Check { key: "a".into(), version: Version::ABSENT },
+                Operation::Put { key: "b".into(), value: vec![7; 300].into(), version: Version::new(1) },
+                Operation::Delete { key: "c".into(), version: Version::new(2) },
             ],
         ),
         Message::put_large(Tag::new(7), "key", vec![7; 300], Version::new(8)),
@@ -286,7 +286,7 @@ fn the_largest_frames() {
         Message::watch(Tag::new(1), longer(), Revision::ZERO),
         Message::list(Tag::new(1), longer(), "", 1),
         Message::list(Tag::new(1), "", longer(), 1),
-        Message::txn(Tag::new(1), vec![TxnOperation::Delete { key: longer().into(), version: Version::MAX }]),
+        Message::txn(Tag::new(1), vec![Operation::Delete { key: longer().into(), version: Version::MAX }]),
         Message::put_large(Tag::new(1), longer(), "", Version::MAX),
         Message::status(Tag::new(1), longer()),
     ] {

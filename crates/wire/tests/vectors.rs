@@ -10,7 +10,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use syncline_wire::{
-    DecodeError, Decoded, Decoder, Encoder, Message, Revision, ServerHello, Tag, TxnOperation, Version, decode,
+    DecodeError, Decoded, Decoder, Encoder, Message, Operation, Revision, ServerHello, Tag, Version, decode,
 };
 
 fn rows(json: &str) -> Vec<Value> {
@@ -31,12 +31,12 @@ fn small(row: &Value, field: &str) -> u32 {
     row[field].as_u64().unwrap_or_else(|| panic!("{row} has no {field}")).try_into().unwrap()
 }
 
-fn operation(row: &Value) -> TxnOperation {
+fn operation(row: &Value) -> Operation {
     let (key, version) = (hex(row, "key_hex").into(), Version::new(number(row, "version")));
     match row["op"].as_str().unwrap() {
-        "CHECK" => TxnOperation::Check { key, version },
-        "PUT" => TxnOperation::Put { key, value: hex(row, "value_hex").into(), version },
-        "DELETE" => TxnOperation::Delete { key, version },
+        "CHECK" => Operation::Check { key, version },
+        "PUT" => Operation::Put { key, value: hex(row, "value_hex").into(), version },
+        "DELETE" => Operation::Delete { key, version },
         other => panic!("unknown operation {other}"),
     }
 }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use syncline_core::Rights;
 use syncline_core::server::Limits;
 use syncline_wire::{
-    DecodeError, Decoded, FrameSkipper, Kind, Message, Revision, Tag, Txn, TxnOperation, decode_bounded, decode_within,
+    DecodeError, Decoded, FrameSkipper, Kind, Message, Operation, Revision, Tag, Txn, decode_bounded, decode_within,
 };
 
 /// A request that came whole, or that can only be refused.
@@ -60,13 +60,13 @@ impl Asked {
             (Some(Message::Txn(txn)), _) => {
                 let Some((number, write)) = next_write(txn, self.told) else { return unfit() };
                 match write {
-                    TxnOperation::Put { key, value, version } => {
+                    Operation::Put { key, value, version } => {
                         assert_eq!(frame, &Message::write(self.tag, key.clone(), value.clone(), *version));
                     }
-                    TxnOperation::Delete { key, version } => {
+                    Operation::Delete { key, version } => {
                         assert_eq!(frame, &Message::delete(self.tag, key.clone(), *version));
                     }
-                    TxnOperation::Check { .. } => unfit(),
+                    Operation::Check { .. } => unfit(),
                 }
                 self.told = number + 1;
             }
@@ -120,9 +120,9 @@ pub fn may_be_told(rights: &Rights, asked: Option<&Message>, frame: &Message) ->
 }
 
 /// The next write of a transaction, from one of its operations on.
-fn next_write(txn: &Txn, from: usize) -> Option<(usize, &TxnOperation)> {
+fn next_write(txn: &Txn, from: usize) -> Option<(usize, &Operation)> {
     let mut rest = txn.operations.iter().enumerate().skip(from);
-    rest.find(|(_, operation)| !matches!(operation, TxnOperation::Check { .. }))
+    rest.find(|(_, operation)| !matches!(operation, Operation::Check { .. }))
 }
 
 /// The longest frame that is taken of a stranger, and the most guesses (`core/src/server`).

@@ -14,7 +14,7 @@ use syncline_core::{
     CommitBatch, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, Rights, StoreId, Transaction,
 };
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Message, Revision, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Revision, Tag, Version};
 
 /// The connection under test.
 const ME: ConnId = ConnId::new(1);
@@ -235,13 +235,13 @@ impl World {
         message.encode(&mut self.outgoing).expect("it was made to be encoded");
     }
 
-    fn operation(&mut self, input: &mut Unstructured<'_>) -> TxnOperation {
+    fn operation(&mut self, input: &mut Unstructured<'_>) -> Operation {
         let key = key(input);
         let version = self.version(&key, input);
         match byte(input) % 4 {
-            0 | 1 => TxnOperation::Put { key, value: self.value(length(input) % 700), version },
-            2 => TxnOperation::Delete { key, version },
-            _ => TxnOperation::Check { key, version: Version::new(version.get().saturating_sub(1)) },
+            0 | 1 => Operation::Put { key, value: self.value(length(input) % 700), version },
+            2 => Operation::Delete { key, version },
+            _ => Operation::Check { key, version: Version::new(version.get().saturating_sub(1)) },
         }
     }
 
@@ -439,14 +439,14 @@ impl World {
         let mut operations = Vec::new();
         for _ in 0..below(input, 3) + 1 {
             let operation = self.operation(input);
-            if operations.iter().all(|other: &TxnOperation| other.key() != operation.key()) {
+            if operations.iter().all(|other: &Operation| other.key() != operation.key()) {
                 operations.push(operation);
             }
         }
         let operations = operations.into_iter().map(|operation| match operation {
-            TxnOperation::Check { key, version } => Operation::Check { key, version },
-            TxnOperation::Put { key, value, version } => Operation::Put { key, value, version },
-            TxnOperation::Delete { key, version } => Operation::Delete { key, version },
+            Operation::Check { key, version } => Operation::Check { key, version },
+            Operation::Put { key, value, version } => Operation::Put { key, value, version },
+            Operation::Delete { key, version } => Operation::Delete { key, version },
         });
         let transaction = Transaction { origin: None, operations: operations.collect() };
         if let [Outcome::Accepted { revision }] = self.store.commit(vec![transaction.clone()])[..] {

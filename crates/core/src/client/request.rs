@@ -2,11 +2,9 @@
 
 use super::Versioned;
 use super::connection::readable;
-use crate::{Operation, text};
+use crate::text;
 use bytes::Bytes;
-use syncline_wire::{
-    Delete, Error, Mark, Message, Put, PutLarge, Redacted, Revision, Status, Tag, TxnOperation, Version,
-};
+use syncline_wire::{Delete, Error, Mark, Message, Operation, Put, PutLarge, Redacted, Revision, Status, Tag, Version};
 
 /// What a client asks for.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
@@ -88,17 +86,9 @@ impl Request {
             Self::Follow => Message::watch(tag, "", since),
             Self::Barrier => Message::mark(tag, Revision::ZERO),
             Self::List { prefix, after, limit } => Message::list(tag, prefix, after, limit),
-            Self::Txn { operations } => Message::txn(tag, operations.into_iter().map(on_the_wire).collect()),
+            Self::Txn { operations } => Message::txn(tag, operations),
             Self::Status => Message::status(tag, ""),
         }
-    }
-}
-
-fn on_the_wire(operation: Operation) -> TxnOperation {
-    match operation {
-        Operation::Check { key, version } => TxnOperation::Check { key, version },
-        Operation::Put { key, value, version } => TxnOperation::Put { key, value, version },
-        Operation::Delete { key, version } => TxnOperation::Delete { key, version },
     }
 }
 

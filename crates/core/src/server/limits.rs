@@ -103,7 +103,7 @@ impl Default for Limits {
 mod tests {
     use super::*;
     use bytes::BytesMut;
-    use syncline_wire::{Decoded, Message, Tag, TxnOperation, Version, decode_within};
+    use syncline_wire::{Decoded, Message, Operation, Tag, Version, decode_within};
 
     #[test]
     fn the_defaults_are_allowed() {
@@ -115,7 +115,7 @@ mod tests {
         let limits = Limits { max_entry: Limits::MAX_ENTRY, ..Limits::default() };
         let (key, value) = ([b'k'; MAX_STRING_LENGTH], [b'v'; MAX_STRING_LENGTH]);
         let tag = Tag::new(1);
-        let put = TxnOperation::Put { key: b"k"[..].into(), value: vec![0; 60_000].into(), version: Version::new(1) };
+        let put = Operation::Put { key: b"k"[..].into(), value: vec![0; 60_000].into(), version: Version::new(1) };
         for frame in [
             Message::put(tag, key.to_vec(), value.to_vec(), Version::new(1)),
             Message::list(tag, key.to_vec(), value.to_vec(), 1),

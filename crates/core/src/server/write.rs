@@ -6,7 +6,7 @@ use crate::{Operation, text};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use syncline_wire::{Delete, EncodeError, Mark, Message, Put, PutLarge, Revision, Tag, Txn, TxnOperation, Version};
+use syncline_wire::{Delete, EncodeError, Mark, Message, Put, PutLarge, Revision, Tag, Txn, Version};
 
 /// Operations that a client asks for, within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +52,12 @@ impl Write {
         let mut bytes = 0;
         for operation in &operations {
             let key = match operation {
-                TxnOperation::Put { key, value, version } => {
+                Operation::Put { key, value, version } => {
                     check_put(key, value, *version, limits, limits.max_entry)?;
                     bytes += value.len();
                     key
                 }
-                TxnOperation::Check { key, .. } | TxnOperation::Delete { key, .. } => {
+                Operation::Check { key, .. } | Operation::Delete { key, .. } => {
                     check_key(key, limits)?;
                     key
                 }
@@ -70,12 +70,7 @@ impl Write {
         if bytes > limits.max_transaction() {
             return Err(text::transaction_too_large(bytes, limits.max_transaction()));
         }
-        let operations = operations.iter().map(|operation| match operation {
-            TxnOperation::Check { key, version } => Operation::Check { key: copied(key), version: *version },
-            TxnOperation::Put { key, value, version } => put(key, value, *version),
-            TxnOperation::Delete { key, version } => Operation::Delete { key: copied(key), version: *version },
-        });
-        Ok(Self { tag, operations: operations.collect(), is_txn: true })
+        Ok(Self { tag, operations: operations.iter().map(owned).collect(), is_txn: true })
     }
 
     fn one(tag: Tag, operation: Operation) -> Self {
@@ -110,6 +105,15 @@ impl Write {
             Some(at_fault) if self.is_txn => Message::error(self.tag, text::stale_key(at_fault.key())),
             _ => Message::error(self.tag, text::STALE_PUT),
         }
+    }
+}
+
+/// Returns the operation with memory of its own: see [`copied`].
+fn owned(operation: &Operation) -> Operation {
+    match operation {
+        Operation::Check { key, version } => Operation::Check { key: copied(key), version: *version },
+        Operation::Put { key, value, version } => put(key, value, *version),
+        Operation::Delete { key, version } => Operation::Delete { key: copied(key), version: *version },
     }
 }
 

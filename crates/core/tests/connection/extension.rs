@@ -125,10 +125,8 @@ fn the_last_version_is_left_for_a_delete() {
     let mut peer = Peer::extended(&history);
     peer.send(&[Message::delete(Tag::new(2), "k", Version::MAX), put(3, "k", "", u64::MAX)]);
     assert!(matches!(peer.effects()[..], [Effect::Commit { .. }]));
-    let txn = Message::txn(
-        Tag::new(4),
-        vec![syncline_wire::TxnOperation::Put { key: "k".into(), value: "".into(), version: Version::MAX }],
-    );
+    let txn =
+        Message::txn(Tag::new(4), vec![Operation::Put { key: "k".into(), value: "".into(), version: Version::MAX }]);
     peer.send(&[txn]);
     peer.connection.handle_outcome(stale(Revision::new(1)));
     let expected = [error(2, "stale put"), error(3, "version exhausted"), error(4, "version exhausted")];

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use bytes::{Buf, BytesMut};
 use syncline_core::server::{Input, Limits};
-use syncline_wire::{MAX_STRING_LENGTH, Message, Put, Revision, Tag, TxnOperation, Version};
+use syncline_wire::{MAX_STRING_LENGTH, Message, Operation, Put, Revision, Tag, Version};
 
 #[test]
 fn what_is_over_a_limit_is_refused_and_the_connection_stays() {
@@ -101,7 +101,7 @@ fn what_waits_shares_no_memory_with_what_it_was_read_from() {
     let history = History::new();
     let mut peer = Peer::extended(&history);
     let large = Message::put_large(Tag::new(5), "large", vec![b'v'; Limits::MAX_PUT], Version::new(1));
-    let check = TxnOperation::Check { key: "k".into(), version: Version::new(1) };
+    let check = Operation::Check { key: "k".into(), version: Version::new(1) };
     let requests = [
         put(1, "k", "v", 1),
         get(2, "k"),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use syncline_core::server::{Access, Effect, Limits};
 use syncline_core::{Operation, Rights};
-use syncline_wire::{Delete, Message, PutLarge, Revision, Tag, Txn, TxnOperation, Version};
+use syncline_wire::{Delete, Message, PutLarge, Revision, Tag, Txn, Version};
 
 fn rights(read: &[&'static str], write: &[&'static str]) -> Arc<Rights> {
     let prefixes = |prefixes: &[&'static str]| prefixes.iter().map(|prefix| Bytes::from(*prefix)).collect::<Vec<_>>();
@@ -50,9 +50,9 @@ fn requests(key: &'static str) -> [(Message, String); 9] {
             Message::PutLarge(PutLarge { tag: TAG, key: key.into(), value: large, version: version(1) }),
             to_write.clone(),
         ),
-        (txn(TxnOperation::Check { key: key.into(), version: version(1) }), to_read),
-        (txn(TxnOperation::Put { key: key.into(), value: "v".into(), version: version(1) }), to_write.clone()),
-        (txn(TxnOperation::Delete { key: key.into(), version: version(1) }), to_write),
+        (txn(Operation::Check { key: key.into(), version: version(1) }), to_read),
+        (txn(Operation::Put { key: key.into(), value: "v".into(), version: version(1) }), to_write.clone()),
+        (txn(Operation::Delete { key: key.into(), version: version(1) }), to_write),
         (watch(7, key, 0), under.clone()),
         (Message::list(TAG, key, "", 9), under),
     ]
@@ -115,8 +115,8 @@ fn whoever_may_do_nothing_may_still_say_hello_and_wait() {
 #[test]
 fn a_transaction_needs_the_rights_of_all_its_operations_and_names_the_first_that_is_missing() {
     let history = History::new();
-    let check = |key: &'static str| TxnOperation::Check { key: key.into(), version: version(1) };
-    let put = |key: &'static str| TxnOperation::Put { key: key.into(), value: "v".into(), version: version(1) };
+    let check = |key: &'static str| Operation::Check { key: key.into(), version: version(1) };
+    let put = |key: &'static str| Operation::Put { key: key.into(), value: "v".into(), version: version(1) };
     let mut peer = extended(&["r"], &["w"], &history);
     for (operations, missing) in [
         (vec![check("r"), put("w"), check("w2"), put("r2")], "read \"w2\""),

@@ -3,21 +3,21 @@
 use crate::support::{ALL_TAKEN, History, OTHER, Peer, accepted, broadcast, delete, error, mark, put, stale, write};
 use syncline_core::server::{Effect, Limits};
 use syncline_core::{Operation, Transaction};
-use syncline_wire::{Message, Revision, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Revision, Tag, Version};
 
-fn check(key: &'static str, version: u64) -> TxnOperation {
-    TxnOperation::Check { key: key.into(), version: Version::new(version) }
+fn check(key: &'static str, version: u64) -> Operation {
+    Operation::Check { key: key.into(), version: Version::new(version) }
 }
 
-fn put_operation(key: &'static str, value: impl Into<bytes::Bytes>, version: u64) -> TxnOperation {
-    TxnOperation::Put { key: key.into(), value: value.into(), version: Version::new(version) }
+fn put_operation(key: &'static str, value: impl Into<bytes::Bytes>, version: u64) -> Operation {
+    Operation::Put { key: key.into(), value: value.into(), version: Version::new(version) }
 }
 
-fn delete_operation(key: &'static str, version: u64) -> TxnOperation {
-    TxnOperation::Delete { key: key.into(), version: Version::new(version) }
+fn delete_operation(key: &'static str, version: u64) -> Operation {
+    Operation::Delete { key: key.into(), version: Version::new(version) }
 }
 
-fn txn(tag: u16, operations: impl Into<Vec<TxnOperation>>) -> Message {
+fn txn(tag: u16, operations: impl Into<Vec<Operation>>) -> Message {
     Message::txn(Tag::new(tag), operations.into())
 }
 
@@ -117,7 +117,7 @@ fn what_the_protocol_does_not_allow_is_refused_with_a_reason() {
 /// Transactions of `count` puts of `length` bytes, key included.
 fn many(count: usize, length: usize) -> Message {
     let operations: Vec<_> = (0..count)
-        .map(|number| TxnOperation::Put {
+        .map(|number| Operation::Put {
             key: format!("{number:05}").into(),
             value: vec![b'v'; length - 5].into(),
             version: Version::new(1),

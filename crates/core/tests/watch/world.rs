@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use syncline_core::server::Effect;
 use syncline_core::{Operation, Outcome, PageError, RecentLog, Transaction};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Message, Revision, TxnOperation, Version};
+use syncline_wire::{Message, Revision, Version};
 
 /// What somebody writes; the versions are the next ones, as far as is known when it is asked.
 #[derive(Clone, Debug)]
@@ -102,13 +102,12 @@ impl World {
         value.into()
     }
 
-    fn operations(&mut self, write: &Write) -> Vec<TxnOperation> {
+    fn operations(&mut self, write: &Write) -> Vec<Operation> {
         let put = |world: &mut Self, key, size| {
             let version = next(world.version(key));
-            TxnOperation::Put { key: Bytes::from(key), value: world.value(size), version }
+            Operation::Put { key: Bytes::from(key), value: world.value(size), version }
         };
-        let delete =
-            |world: &Self, key| TxnOperation::Delete { key: Bytes::from(key), version: next(world.version(key)) };
+        let delete = |world: &Self, key| Operation::Delete { key: Bytes::from(key), version: next(world.version(key)) };
         match write {
             Write::Put { key, size } => vec![put(self, key, *size)],
             Write::Delete { key } => vec![delete(self, key)],
@@ -160,10 +159,10 @@ impl World {
                 let mut operations = self.operations(write);
                 let client = &mut self.clients[client];
                 client.ask(head, |tag| match (write, operations.pop()) {
-                    (Write::Put { .. }, Some(TxnOperation::Put { key, value, version })) => {
+                    (Write::Put { .. }, Some(Operation::Put { key, value, version })) => {
                         Message::put(tag, key, value, version)
                     }
-                    (Write::Delete { .. }, Some(TxnOperation::Delete { key, version })) => {
+                    (Write::Delete { .. }, Some(Operation::Delete { key, version })) => {
                         Message::delete(tag, key, version)
                     }
                     (_, last) => {
@@ -241,9 +240,9 @@ impl World {
     fn others(&mut self, writes: &[Write]) {
         for write in writes {
             let operations = self.operations(write).into_iter().map(|operation| match operation {
-                TxnOperation::Check { key, version } => Operation::Check { key, version },
-                TxnOperation::Put { key, value, version } => Operation::Put { key, value, version },
-                TxnOperation::Delete { key, version } => Operation::Delete { key, version },
+                Operation::Check { key, version } => Operation::Check { key, version },
+                Operation::Put { key, value, version } => Operation::Put { key, value, version },
+                Operation::Delete { key, version } => Operation::Delete { key, version },
             });
             let transaction = Transaction { origin: None, operations: operations.collect() };
             let outcomes = self.store.commit(vec![transaction]);

@@ -7,7 +7,7 @@ use crate::testing::{Client, World, encoded, error};
 use bytes::BytesMut;
 use syncline_core::server::Limits;
 use syncline_store::MemoryStore;
-use syncline_wire::{Message, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Operation, Tag, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::yield_now;
 
@@ -29,7 +29,7 @@ fn free(world: &World) -> usize {
 
 /// A transaction of nearly 1 MiB. It is refused at once, for a key that stands twice: the clock does not wait for a committer.
 fn large() -> BytesMut {
-    let put = |number| TxnOperation::Put {
+    let put = |number| Operation::Put {
         key: format!("large/{}", number % 16).into(),
         value: vec![b'v'; 60_000].into(),
         version: Version::new(0),

@@ -1,7 +1,7 @@
 //! The frames of the extension, in few words.
 
 use bytes::Bytes;
-use syncline_wire::{Message, Revision, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Operation, Revision, Tag, Version};
 
 pub fn hello(tag: u16) -> Message {
     Message::hello(Tag::new(tag), "")
@@ -31,20 +31,20 @@ pub fn put_large(tag: u16, key: &str, value: &str, version: u64) -> Message {
     Message::put_large(Tag::new(tag), key.to_owned(), value.to_owned(), Version::new(version))
 }
 
-pub fn txn(tag: u16, operations: impl IntoIterator<Item = TxnOperation>) -> Message {
+pub fn txn(tag: u16, operations: impl IntoIterator<Item = Operation>) -> Message {
     Message::txn(Tag::new(tag), operations.into_iter().collect())
 }
 
-pub fn checks(key: &str, version: u64) -> TxnOperation {
-    TxnOperation::Check { key: key.to_owned().into(), version: Version::new(version) }
+pub fn checks(key: &str, version: u64) -> Operation {
+    Operation::Check { key: key.to_owned().into(), version: Version::new(version) }
 }
 
-pub fn puts(key: &str, value: &str, version: u64) -> TxnOperation {
-    TxnOperation::Put { key: key.to_owned().into(), value: value.to_owned().into(), version: Version::new(version) }
+pub fn puts(key: &str, value: &str, version: u64) -> Operation {
+    Operation::Put { key: key.to_owned().into(), value: value.to_owned().into(), version: Version::new(version) }
 }
 
-pub fn deletes(key: &str, version: u64) -> TxnOperation {
-    TxnOperation::Delete { key: key.to_owned().into(), version: Version::new(version) }
+pub fn deletes(key: &str, version: u64) -> Operation {
+    Operation::Delete { key: key.to_owned().into(), version: Version::new(version) }
 }
 
 /// What a frame tells of a key: its value, none of a deletion, and its version.

@@ -29,12 +29,12 @@ pub struct Txn {
     /// Which request this is.
     pub tag: Tag,
     /// What it does. A key stands at most once.
-    pub operations: Vec<TxnOperation>,
+    pub operations: Vec<Operation>,
 }
 
 /// One step of a [`Txn`].
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
-pub enum TxnOperation {
+pub enum Operation {
     /// The key is at exactly this version (0: it is not there). Nothing is written.
     Check {
         /// Which key.
@@ -52,7 +52,7 @@ pub enum TxnOperation {
         /// The version that it has then.
         version: Version,
     },
-    /// The key is deleted.
+    /// The key is deleted. Its tombstone keeps the version, so versions never start over.
     Delete {
         /// Which key.
         key: Bytes,
@@ -61,11 +61,19 @@ pub enum TxnOperation {
     },
 }
 
-impl TxnOperation {
+impl Operation {
     /// Which key it is about.
     pub const fn key(&self) -> &Bytes {
         match self {
             Self::Check { key, .. } | Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The bytes of its key and value together.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Check { key, .. } | Self::Delete { key, .. } => key.len(),
+            Self::Put { key, value, .. } => key.len() + value.len(),
         }
     }
 
@@ -146,7 +154,7 @@ impl Txn {
     pub(crate) fn decode(tag: Tag, mut frame: BytesMut) -> Self {
         frame.advance(HEADER_LENGTH);
         let count = frame.get_u16_le();
-        Self { tag, operations: (0..count).map_while(|_| TxnOperation::decode(&mut frame)).collect() }
+        Self { tag, operations: (0..count).map_while(|_| Operation::decode(&mut frame)).collect() }
     }
 
     pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
@@ -154,7 +162,7 @@ impl Txn {
         let too_many = EncodeError { field: "transaction", unit: "operations", expected, found };
         let count = u16::try_from(found).ok().filter(|_| found <= expected).ok_or(too_many)?;
         // First all, so that a refused one leaves nothing behind.
-        self.operations.iter().try_for_each(TxnOperation::check)?;
+        self.operations.iter().try_for_each(Operation::check)?;
         out.put_u8(Kind::Txn.byte());
         out.put_u16_le(self.tag.get());
         out.put_u16_le(count);
@@ -162,7 +170,7 @@ impl Txn {
     }
 
     pub(crate) fn encoded_length(&self) -> usize {
-        Self::OVERHEAD + self.operations.iter().map(TxnOperation::encoded_length).sum::<usize>()
+        Self::OVERHEAD + self.operations.iter().map(Operation::encoded_length).sum::<usize>()
     }
 }
 
@@ -170,11 +178,11 @@ impl Txn {
 mod tests {
     use super::*;
 
-    fn put(value: usize) -> TxnOperation {
-        TxnOperation::Put { key: "k".into(), value: vec![7; value].into(), version: Version::new(1) }
+    fn put(value: usize) -> Operation {
+        Operation::Put { key: "k".into(), value: vec![7; value].into(), version: Version::new(1) }
     }
 
-    fn encoded(operations: Vec<TxnOperation>) -> BytesMut {
+    fn encoded(operations: Vec<Operation>) -> BytesMut {
         let txn = Txn { tag: Tag::new(7), operations };
         let mut out = BytesMut::new();
         txn.encode(&mut out).unwrap();
@@ -184,8 +192,8 @@ mod tests {
 
     #[test]
     fn on_the_wire() {
-        let check = TxnOperation::Check { key: "a".into(), version: Version::new(4) };
-        let delete = TxnOperation::Delete { key: "b".into(), version: Version::new(8) };
+        let check = Operation::Check { key: "a".into(), version: Version::new(4) };
+        let delete = Operation::Delete { key: "b".into(), version: Version::new(8) };
         let expected = b"\x09\x07\x00\x03\x00\
             \x00\x01\x00a\x04\0\0\0\0\0\0\0\
             \x01\x01\x00k\x02\x00\x07\x07\x01\0\0\0\0\0\0\0\
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_refused_one_leaves_the_buffer_as_it_was() {
-        let long = TxnOperation::Check { key: vec![0; 65_536].into(), version: Version::ABSENT };
+        let long = Operation::Check { key: vec![0; 65_536].into(), version: Version::ABSENT };
         for (operations, shown) in [
             (vec![put(1), long], "bad message: expected a key of at most 65535 bytes, found 65536"),
             (vec![put(1); 1025], "bad message: expected a transaction of at most 1024 operations, found 1025"),

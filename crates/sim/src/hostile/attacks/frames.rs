@@ -8,7 +8,7 @@ use crate::hostile::link::{Link, encoded};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use syncline_wire::{Message, Put, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Operation, Put, Tag, Version};
 
 /// What is read at once beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
 const READ: usize = 16 * 1024;
@@ -88,7 +88,7 @@ fn large_transaction() -> Message {
     let operations = (0..OPERATIONS).map(|number| {
         let key = format!("half/{number:06}");
         let value = vec![b'v'; each - key.len()];
-        TxnOperation::Put { key: key.into(), value: value.into(), version: Version::new(0) }
+        Operation::Put { key: key.into(), value: value.into(), version: Version::new(0) }
     });
     Message::txn(tag(8), operations.collect())
 }

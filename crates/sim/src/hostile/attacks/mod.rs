@@ -15,7 +15,7 @@ use super::link::{Link, all_encoded};
 use super::{Fault, Mode};
 use std::pin::Pin;
 use std::sync::Arc;
-use syncline_wire::{Message, Tag, TxnOperation, Version};
+use syncline_wire::{Message, Operation, Tag, Version};
 
 /// What is done, by whoever attacks.
 type Play = fn(Arc<Field>) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
@@ -126,7 +126,7 @@ async fn fill(link: &mut Link, keys: usize, key: impl Fn(usize) -> String, value
     let mut first = 0;
     while first < keys {
         let last = (first + at_once).min(keys);
-        let operations = (first..last).map(|number| TxnOperation::Put {
+        let operations = (first..last).map(|number| Operation::Put {
             key: key(number).into(),
             value: value.to_vec().into(),
             version: Version::new(1),

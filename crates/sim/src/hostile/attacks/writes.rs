@@ -7,7 +7,7 @@ use crate::hostile::field::{Bound, Field, Scale};
 use crate::hostile::link::{Link, all_encoded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use syncline_wire::{Message, TxnOperation, Version};
+use syncline_wire::{Message, Operation, Version};
 
 /// The most operations of a TXN, and bytes of its keys and values.
 const OPERATIONS: usize = 1024;
@@ -57,9 +57,9 @@ fn bomb(lane: usize, number: usize) -> Message {
     let puts = (1..OPERATIONS).map(|place| {
         let key = format!("bomb/{lane:04}/{place:04}");
         let value = vec![b'v'; each - key.len()];
-        TxnOperation::Put { key: key.into(), value: value.into(), version: Version::new(1) }
+        Operation::Put { key: key.into(), value: value.into(), version: Version::new(1) }
     });
-    let last = TxnOperation::Check { key: "absent".into(), version: Version::new(7) };
+    let last = Operation::Check { key: "absent".into(), version: Version::new(7) };
     Message::txn(tag(number), puts.chain([last]).collect())
 }
 
