@@ -1,9 +1,8 @@
 //! The texts of ERROR frames. Old clients match the first three: they never change.
 
-use crate::server::Limits;
 use bytes::Bytes;
 use std::fmt::{self, Write};
-use syncline_wire::{Kind, LimitExceeded, Version};
+use syncline_wire::{Kind, LimitExceeded, Put, Version};
 
 /// The version of a PUT is not the current one plus 1.
 pub(crate) const STALE_PUT: &str = "stale put";
@@ -24,7 +23,7 @@ pub(crate) const UNAVAILABLE: &str = "unavailable: ";
 /// What the text starts with where a right is missing.
 pub(crate) const NOT_PERMITTED: &str = "not permitted: ";
 /// What the text ends in where a server that speaks TLS only hears something else.
-pub(crate) const TLS_ONLY: &str = "this server speaks TLS only, expected a TLS handshake";
+pub const TLS_ONLY: &str = "this server speaks TLS only, expected a TLS handshake";
 /// What stands before the version in the text of a GET that found a tombstone.
 const DELETED_AT: &str = "deleted at version ";
 
@@ -83,7 +82,7 @@ pub(crate) fn frame_too_large(kind: Kind, excess: LimitExceeded) -> Bytes {
 
 /// A PUTL of what a PUT carries.
 pub(crate) fn belongs_in_a_put(found: usize) -> Bytes {
-    format!("key and value of {found} bytes together: expected a PUT, and PUTL only above {} bytes", Limits::MAX_PUT)
+    format!("key and value of {found} bytes together: expected a PUT, and PUTL only above {} bytes", Put::MAX_ENTRY)
         .into()
 }
 
@@ -98,8 +97,8 @@ pub(crate) fn twice_in_a_transaction(key: &[u8]) -> Bytes {
 }
 
 /// A WATCH on a connection that watches enough.
-pub(crate) fn too_many_watches() -> Bytes {
-    format!("{TOO_LARGE}expected at most {} prefixes watched on one connection", Limits::MAX_WATCHES).into()
+pub(crate) fn too_many_watches(max: usize) -> Bytes {
+    format!("{TOO_LARGE}expected at most {max} prefixes watched on one connection").into()
 }
 
 /// A key that somebody may not read, whether it is there or not.
@@ -123,7 +122,7 @@ pub(crate) fn no_admin() -> Bytes {
 }
 
 /// The store or the server can't, for now. A reason that is longer than people read is clipped.
-pub(crate) fn unavailable(reason: &str) -> Bytes {
+pub fn unavailable(reason: &str) -> Bytes {
     let clipped: String = reason.chars().take(REASON_SHOWN).collect();
     let cut = if clipped.len() < reason.len() { "…" } else { "" };
     format!("{UNAVAILABLE}{clipped}{cut}").into()

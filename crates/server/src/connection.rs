@@ -16,9 +16,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, ServerConnection, ServerParameters, unavailable};
-use syncline_core::{Entry, PageError, Transaction};
-use syncline_store::{ChangedError, Store};
+use syncline_core::server::{Access, Effect, Input, PageRequest, ServerConnection, ServerParameters, unavailable};
+use syncline_core::{Entry, Transaction};
+use syncline_store::{Store, read_page};
 use syncline_tls::HANDSHAKE;
 use syncline_wire::{Message, Tag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -233,7 +233,7 @@ struct Driver<'a, S, IO> {
     /// What the connection has said of that.
     wanted: Input,
     /// A page of the store that the connection has asked for: it is read when it is its turn.
-    page: Option<Effect>,
+    page: Option<PageRequest>,
     /// A transaction that the commit queue had no room for. Nothing else is done before it is in.
     turned_away: Option<Transaction>,
     /// Whether the commit queue was given something that it does not know to be there yet.
@@ -408,7 +408,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                         break;
                     }
                 }
-                Effect::Read { key } => match self.connection.poll_read() {
+                Effect::Get { key } => match self.connection.poll_get() {
                     None => {
                         let Some(entry) = self.still_granted(service.store.get(&key)).await else { break };
                         self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
@@ -418,7 +418,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                         let mut keys = vec![key, second];
                         done += 1;
                         while done < turn
-                            && let Some(key) = self.connection.poll_read()
+                            && let Some(key) = self.connection.poll_get()
                         {
                             keys.push(key);
                             done += 1;
@@ -428,7 +428,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                         self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
                     }
                 },
-                page @ (Effect::Changes { .. } | Effect::Keys { .. }) => self.page = Some(page),
+                Effect::Page(request) => self.page = Some(request),
                 Effect::Status => {
                     let status = status::tell(service, &self.registration.broadcaster);
                     self.connection.handle_status(status);
@@ -447,24 +447,9 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Reads the page that the connection has asked for, where it is its turn; answers whether it was.
     async fn read_page(&mut self) -> bool {
         let service = self.service;
-        let Some(page) = self.page.take_if(|_| self.send_permit.is_taken()) else { return false };
-        match page {
-            Effect::Changes { prefix, since, max_bytes } => {
-                let page = self.still_granted(service.store.changed_since(since, &prefix, max_bytes)).await;
-                let Some(page) = page else { return true };
-                self.connection.handle_changes(page.map_err(|error| match error {
-                    ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
-                    untold => PageError::Untold(untold.to_string().into()),
-                }));
-            }
-            Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                let page = service.store.list(&prefix, after.as_deref(), max_entries, max_bytes);
-                let Some(page) = self.still_granted(page).await else { return true };
-                self.connection.handle_keys(page.map_err(|trouble| trouble.0));
-            }
-            Effect::Commit { .. } | Effect::Read { .. } | Effect::Status | Effect::Verify { .. } => {
-                debug_assert!(false, "only pages wait for their turn");
-            }
+        let Some(request) = self.page.take_if(|_| self.send_permit.is_taken()) else { return false };
+        if let Some(page) = self.still_granted(read_page(&service.store, &request)).await {
+            self.connection.handle_page(page);
         }
         true
     }
@@ -476,7 +461,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 let is_all = entries.len() == asked;
                 entries.into_iter().for_each(|entry| self.connection.handle_entry(Ok(entry)));
                 if !is_all {
-                    self.connection.take_back_reads();
+                    self.connection.requeue_reads();
                 }
             }
             Err(reason) => (0..asked).for_each(|_| self.connection.handle_entry(Err(reason.clone()))),

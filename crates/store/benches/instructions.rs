@@ -23,7 +23,9 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
+use syncline_core::server::{
+    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
+};
 use syncline_core::{CommitBatch, ConnId, RecentLog};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
@@ -235,9 +237,9 @@ impl Server {
         while let Some(effect) = connection.poll_effect() {
             match effect {
                 Effect::Commit { transaction } => transactions.push(transaction),
-                Effect::Read { key } => {
+                Effect::Get { key } => {
                     keys.push(key);
-                    keys.extend(std::iter::from_fn(|| connection.poll_read()));
+                    keys.extend(std::iter::from_fn(|| connection.poll_get()));
                     let entries = block_on(self.store.get_all(&keys, usize::MAX)).unwrap();
                     entries.into_iter().for_each(|entry| connection.handle_entry(Ok(entry)));
                     keys.clear();
@@ -302,9 +304,11 @@ fn fanning_out() {
         let mut watch = encoded([Message::watch(Tag::new(1), "", head)]);
         assert_eq!(watcher.handle_input(&mut watch), ALL_TAKEN);
         server.show(watcher);
-        let Some(Effect::Changes { since, prefix, max_bytes }) = watcher.poll_effect() else { panic!("a WATCH reads") };
+        let Some(Effect::Page(PageRequest::Changes { since, prefix, max_bytes })) = watcher.poll_effect() else {
+            panic!("a WATCH reads")
+        };
         let page = block_on(server.store.changed_since(since, &prefix, max_bytes)).unwrap();
-        watcher.handle_changes(Ok(page));
+        watcher.handle_page(PageResult::Changes(Ok(page)));
         server.show(watcher);
         assert!(watcher.is_watching() && watcher.poll_effect().is_none());
     }

@@ -11,11 +11,13 @@ mod conflict_checker;
 mod disk;
 mod index;
 mod memory;
+mod page;
 
 pub use disk::{
     Contents, DiskOptions, DiskStore, Durability, OpenError, Progress, Report, Stage, backup, check, restore,
 };
 pub use memory::MemoryStore;
+pub use page::read_page;
 
 use bytes::Bytes;
 use std::future::Future;

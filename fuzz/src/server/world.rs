@@ -9,11 +9,13 @@ use pollster::block_on;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
+use syncline_core::server::{
+    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
+};
 use syncline_core::{
     CommitBatch, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, Rights, StoreId, Transaction,
 };
-use syncline_store::{MemoryStore, Store};
+use syncline_store::{MemoryStore, Store, read_page};
 use syncline_wire::{Message, Revision, Tag, Version};
 
 /// The connection under test.
@@ -43,8 +45,7 @@ enum Done {
     Outcome(Outcome),
     Entry(Result<Option<Entry>, Arc<str>>),
     Status,
-    Changes(Result<Page, PageError>),
-    Keys(Result<KeyPage, Arc<str>>),
+    Page(PageResult),
 }
 
 struct World {
@@ -288,7 +289,7 @@ impl World {
             let Some(effect) = self.connection.poll_effect() else { break };
             assert!(!self.has_answer_pending(&effect), "{effect:?} before the answer to the last");
             self.check_rights(&effect);
-            let is_page = matches!(effect, Effect::Changes { .. } | Effect::Keys { .. });
+            let is_page = matches!(effect, Effect::Page(_));
             let done = match (&mut lies, effect) {
                 (_, Effect::Commit { transaction }) => {
                     assert_eq!(transaction.origin, Some(ME));
@@ -299,7 +300,7 @@ impl World {
                     Done::Verdict(lies.as_mut().and_then(|input| (byte(input) % 4 != 0).then(|| rights(input))))
                 }
                 (_, Effect::Status) => Done::Status,
-                (None, Effect::Read { key }) => {
+                (None, Effect::Get { key }) => {
                     self.read_together(key);
                     continue;
                 }
@@ -313,13 +314,13 @@ impl World {
     /// As the server's driver does it: what the store has no room for is asked for again.
     fn read_together(&mut self, first: Bytes) {
         let mut keys = vec![first];
-        while let Some(key) = self.connection.poll_read() {
-            self.check_rights(&Effect::Read { key: key.clone() });
+        while let Some(key) = self.connection.poll_get() {
+            self.check_rights(&Effect::Get { key: key.clone() });
             keys.push(key);
         }
         if !self.done.is_empty() {
             // Those before are answered first.
-            let read = keys.into_iter().map(|key| self.tell(Effect::Read { key }));
+            let read = keys.into_iter().map(|key| self.tell(Effect::Get { key }));
             let read: Vec<_> = read.collect();
             return self.done.extend(read);
         }
@@ -328,7 +329,7 @@ impl World {
         let is_all = entries.len() == keys.len();
         entries.into_iter().for_each(|entry| self.connection.handle_entry(Ok(entry)));
         if !is_all {
-            self.connection.take_back_reads();
+            self.connection.requeue_reads();
         }
     }
 
@@ -343,10 +344,10 @@ impl World {
                     Operation::Put { key, .. } | Operation::Delete { key, .. } => rights.may_write(key),
                 })
             }
-            (Some(rights), Effect::Read { key }) => rights.may_read(key),
-            (Some(rights), Effect::Keys { prefix, .. }) => rights.may_read(prefix),
+            (Some(rights), Effect::Get { key }) => rights.may_read(key),
+            (Some(rights), Effect::Page(PageRequest::Keys { prefix, .. })) => rights.may_read(prefix),
             (Some(rights), Effect::Status) => rights.is_admin(),
-            (Some(_), Effect::Changes { .. }) => true,
+            (Some(_), Effect::Page(PageRequest::Changes { .. })) => true,
         };
         assert!(is_permitted, "{effect:?} without the right to");
     }
@@ -354,8 +355,8 @@ impl World {
     /// A connection asks for one page at a time, and for reads only while none of its writes are undecided.
     fn has_answer_pending(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Changes { .. } | Effect::Keys { .. } => !self.pages.is_empty(),
-            Effect::Read { .. } | Effect::Status => {
+            Effect::Page(_) => !self.pages.is_empty(),
+            Effect::Get { .. } | Effect::Status => {
                 !self.commits.is_empty() || self.done.iter().any(|done| matches!(done, Done::Outcome(_)))
             }
             Effect::Commit { .. } => {
@@ -368,15 +369,8 @@ impl World {
     /// What the store says.
     fn tell(&self, effect: Effect) -> Done {
         match effect {
-            Effect::Read { key } => Done::Entry(block_on(self.store.get(&key)).map_err(|trouble| trouble.0)),
-            Effect::Changes { prefix, since, max_bytes } => {
-                let page = block_on(self.store.changed_since(since, &prefix, max_bytes.min(PAGE)));
-                Done::Changes(page.map_err(|error| PageError::Untold(error.to_string().into())))
-            }
-            Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                let page = self.store.list(&prefix, after.as_deref(), max_entries, max_bytes.min(PAGE));
-                Done::Keys(block_on(page).map_err(|trouble| trouble.0))
-            }
+            Effect::Get { key } => Done::Entry(block_on(self.store.get(&key)).map_err(|trouble| trouble.0)),
+            Effect::Page(request) => Done::Page(block_on(read_page(&self.store, &request.at_most(PAGE)))),
             Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status => unreachable!("the driver does that"),
         }
     }
@@ -386,12 +380,12 @@ impl World {
         let trouble = || Arc::from("the disk is on fire");
         let kind = byte(input) % 8;
         match effect {
-            Effect::Read { key } => Done::Entry(match kind {
+            Effect::Get { key } => Done::Entry(match kind {
                 0 => Err(trouble()),
                 1 => Ok(None),
                 _ => Ok(Some(Entry { key, ..self.entry(b"", input) })),
             }),
-            Effect::Changes { prefix, .. } => Done::Changes(match kind {
+            Effect::Page(PageRequest::Changes { prefix, .. }) => Done::Page(PageResult::Changes(match kind {
                 0 => Err(PageError::Unavailable(trouble())),
                 1 => Err(PageError::Untold(trouble())),
                 _ => Ok(Page {
@@ -399,15 +393,15 @@ impl World {
                     through: Revision::new(number(input)),
                     head: Revision::new(number(input)),
                 }),
-            }),
-            Effect::Keys { prefix, .. } => Done::Keys(match kind {
+            })),
+            Effect::Page(PageRequest::Keys { prefix, .. }) => Done::Page(PageResult::Keys(match kind {
                 0 => Err(trouble()),
                 _ => Ok(KeyPage {
                     entries: (0..below(input, 6)).map(|_| self.entry(&prefix, input)).collect(),
                     next: (kind < 4).then(|| key(input)),
                     head: Revision::new(number(input)),
                 }),
-            }),
+            })),
             other => self.tell(other),
         }
     }
@@ -481,15 +475,14 @@ impl World {
             Some(Done::Outcome(outcome)) => self.connection.handle_outcome(outcome),
             Some(Done::Entry(entry)) => self.connection.handle_entry(entry),
             Some(Done::Status) => self.connection.handle_status(self.status.clone()),
-            Some(Done::Changes(_) | Done::Keys(_)) => unreachable!("they are elsewhere"),
+            Some(Done::Page(_)) => unreachable!("they are elsewhere"),
         }
         true
     }
 
     fn hand_page(&mut self) -> bool {
         match self.pages.pop_front() {
-            Some(Done::Changes(page)) => self.connection.handle_changes(page),
-            Some(Done::Keys(page)) => self.connection.handle_keys(page),
+            Some(Done::Page(page)) => self.connection.handle_page(page),
             _ => return false,
         }
         true

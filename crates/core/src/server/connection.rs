@@ -1,188 +1,151 @@
 //! The server's side of one connection, as a state machine.
 
-use super::requests::{Answer, AtFront, Read, Reply, Request, Requests, Start};
-use super::scan::{Scan, Scans, Wanted};
-use super::session::{Access, MAX_GUESSES, Session};
-use super::timeline::{Behind, OUTPUT_ROOM, Timeline};
-use super::write::{Write, check_key};
-use super::{Limits, ServerParameters};
+use super::effect::{Effect, PageRequest, PageResult};
+use super::limits::Limits;
+use super::parameters::ServerParameters;
+use super::queue::RequestQueue;
+use super::request::{Ordered, Read, ServerRequest};
+use super::response::{Body, ServerResponse};
+use super::scan::{Scan, Scans};
+use super::session::{Access, MAX_ATTEMPTS, Session};
+use super::timeline::{Behind, MAX_UNSENT_OUTPUT, Timeline};
 use crate::commit_batch::{Dialect, is_large};
-use crate::{ConnId, Entry, KeyPage, Outcome, Output, Page, PageError, RecentLog, Rights, Transaction, text};
+use crate::{ConnId, Entry, Outcome, Output, Page, PageError, RecentLog, Rights, text};
 use bytes::{Bytes, BytesMut};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use syncline_wire::{
-    Auth, DecodeError, Decoded, FrameSkipper, Get, Kind, List, Message, Password, Revision, Tag, decode_bounded,
-    decode_within,
+    Auth, DecodeError, Decoded, FrameSkipper, Get, Kind, List, Message, Revision, Tag, decode_bounded, decode_within,
 };
 
-/// The longest frame that is taken of somebody who has not shown who they are: an AUTH whose name and password have 1 KiB
-/// together. All else is passed over as it comes.
+/// The longest frame that is accepted from an unauthenticated connection: an AUTH whose user and password have 1 KiB
+/// together. Longer frames are skipped as they arrive.
 const MAX_AUTH_FRAME: usize = 5 + 1024;
 
-/// The bytes of answers that may wait for somebody who has not shown who they are.
+/// The most bytes of responses that may wait to be sent to an unauthenticated connection.
 const MAX_UNSENT_UNAUTHENTICATED: usize = 2048;
 
-/// What a [`ServerConnection`] wants done. Each is answered with the `handle_…` that it names, in the order in which they were
-/// asked for; reads are also done in that order, so that a later one is never older.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Check a password; answer with [`ServerConnection::handle_verdict`].
-    Verify {
-        /// What the client has shown.
-        password: Password,
-    },
-    /// Give a transaction to the committer; answer with [`ServerConnection::handle_outcome`]. Others may be asked for before.
-    Commit {
-        /// What is to be written.
-        transaction: Transaction,
-    },
-    /// Read a key; answer with [`ServerConnection::handle_entry`].
-    Read {
-        /// Which key.
-        key: Bytes,
-    },
-    /// Tell how the server is; answer with [`ServerConnection::handle_status`].
-    Status,
-    /// Ask the store what changed since a revision; answer with [`ServerConnection::handle_changes`].
-    Changes {
-        /// The keys that are to be told of.
-        prefix: Bytes,
-        /// What changed up to here is known.
-        since: Revision,
-        /// How many bytes of PUT frames the page should make; the last transaction may pass it.
-        max_bytes: usize,
-    },
-    /// Ask the store which keys there are; answer with [`ServerConnection::handle_keys`].
-    Keys {
-        /// The keys that are to be told of.
-        prefix: Bytes,
-        /// The keys up to here are known; `None` at the start.
-        after: Option<Bytes>,
-        /// How many keys the page may have.
-        max_entries: NonZeroUsize,
-        /// How many bytes of PUT frames the page should make; the last entry may pass it.
-        max_bytes: usize,
-    },
-}
-
-/// What [`ServerConnection::handle_input`] says of the bytes that it leaves.
+/// What [`ServerConnection::handle_input`] says about the bytes that it leaves in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// They are the beginning of a frame, or none.
+    /// They are the beginning of a frame, or nothing.
     Wanted {
-        /// The bytes that the frame has at the least.
+        /// The least bytes that the frame has.
         expected: usize,
     },
-    /// They wait until some of what is in flight is answered and sent: read no more meanwhile.
+    /// They wait until some of what is in flight is completed and sent: the driver must read no more before.
     Paused,
-    /// They are of no more use, and nor is what follows.
+    /// The connection is closing: the driver discards them and everything after them.
     Closed,
 }
 
 /// The server's side of one connection.
 ///
-/// Holds what was decided, does no I/O. Its driver
-/// 1. hands it what came from the socket ([`handle_input`](Self::handle_input)), and at the end of that
-///    [`handle_end`](Self::handle_end);
-/// 2. does what it asks for, until it asks for no more ([`poll_effect`](Self::poll_effect)), and hands it the answers;
-/// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown: that may
-///    make it ask for more (2);
-/// 4. writes its [`output`](Self::output), and goes on with 1 to 3 when some of that was written, if the connection
-///    [goes on](Self::has_work) then;
-/// 5. where it waits for anything, has it [let go of its input](Self::own_keys) before;
-/// 6. tells it twice in each heartbeat that time has passed ([`handle_beat`](Self::handle_beat)), and goes on with 3;
-/// 7. closes the socket when it [`is_finished`](Self::is_finished).
+/// Holds everything that is decided and does no I/O. Its driver
+/// 1. passes on what the socket has received ([`handle_input`](Self::handle_input)), and the end of that
+///    ([`handle_end`](Self::handle_end));
+/// 2. executes its effects until there are none ([`poll_effect`](Self::poll_effect)), and passes on their results;
+/// 3. shows it the recent log ([`handle_log`](Self::handle_log)) after 1 and 2, and whenever the log has grown, which may
+///    lead to further effects (2);
+/// 4. writes its [`output`](Self::output), and continues with 1 to 3 after some of it was written, if the connection
+///    [has work](Self::has_work) then;
+/// 5. makes it [own its keys](Self::own_keys) before it waits for anything;
+/// 6. calls [`handle_beat`](Self::handle_beat) twice in each heartbeat, and continues with 3;
+/// 7. closes the socket when it [is finished](Self::is_finished).
 ///
-/// # The order
-/// All that a connection is sent is one timeline. Its position is a revision: everything up to there was sent. A
-/// change moves it on. An answer is true at some revision, and is sent when the position has got there: the answer
-/// of an accepted PUT takes the place of its broadcast; `stale put` comes after the write that was faster; the answer
-/// of a GET comes after the broadcast of the value that it tells; a page of a WATCH or LIST after all that was there when
-/// it was read. Answers keep the order of their requests, but for those pages.
+/// # The order of what is sent
+/// Everything that a connection is sent is one timeline. Its position is a revision: everything up to there was sent. A
+/// change advances it. A response is true at a revision, and is sent when the position has reached it. From this one rule
+/// follows:
+/// - The response to an accepted PUT takes the place of its broadcast.
+/// - `stale put` comes after the write that won.
+/// - The response to a GET comes after the broadcast of the value that it carries.
+/// - A page of a WATCH or LIST comes after everything that was committed when it was read.
 ///
-/// # What it is sent
-/// Before a HELLO, every change, as a PUT. After it, what is under the prefixes that it watches, each group of changes
-/// with a MARK behind it (`timeline.rs`).
+/// Responses are sent in the order of the requests, except those pages.
 ///
-/// # Behind
-/// What lies between the position and the head is read from the recent log. A connection that has fallen behind what
-/// the log holds asks the store instead ([`Effect::Changes`]), and is sent each key that changed once. Its own answers
-/// are merged in by their revisions. Since a page of the store does not say whose writes it holds, it is asked for only
-/// while none of the connection's own are undecided.
+/// # What a connection is sent
+/// Before HELLO: every change, as a PUT. After HELLO: the changes under the prefixes that it watches, each group followed
+/// by a MARK (`timeline.rs`).
+///
+/// # Catch-up
+/// What lies between the position and the head is read from the recent log. A connection whose position the log no longer
+/// holds asks the store instead ([`PageRequest::Changes`]) and is sent each key once. Its own responses are merged in by
+/// their revisions. A page of the store does not say which connection wrote what, so it is read only while no write of
+/// this connection is in flight.
 #[derive(Debug)]
 pub struct ServerConnection {
     id: ConnId,
     parameters: ServerParameters,
     session: Session,
-    /// Whether a HELLO has come, and with it the right to the rest of the extension.
-    hello: bool,
-    /// What is left of a frame that is passed over.
+    /// HELLO was received, so the extension may be used.
+    after_hello: bool,
+    /// The rest of a frame that is being skipped.
     skip: Option<FrameSkipper>,
-    requests: Requests,
+    requests: RequestQueue,
     scans: Scans,
     timeline: Timeline,
-    /// Whether the log holds no longer what comes next.
+    /// The log no longer holds what comes next.
     behind: bool,
-    /// Whose page was asked of the store, whose answer is not there yet.
-    asked: Option<Asked>,
-    /// No more requests are taken: what is there is answered, and then it is finished.
+    /// What the page of the store is for that is being read.
+    page_in_flight: Option<PageUse>,
+    /// No more requests are accepted. The connection is finished when those that were accepted are completed and sent.
     closing: bool,
 }
 
-/// For whom a page of the store is.
+/// What a page of the store is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// The connection, which has fallen behind the log.
+enum PageUse {
+    /// The catch-up of the connection.
     CatchUp,
-    /// The scan whose turn it is.
+    /// The first scan.
     Scan,
 }
 
 impl ServerConnection {
-    /// A connection has come in.
+    /// Returns the state of a new connection.
     pub fn new(id: ConnId, parameters: ServerParameters, access: Access) -> Self {
         Self {
             id,
             parameters,
             session: Session::new(access),
-            hello: false,
+            after_hello: false,
             skip: None,
-            requests: Requests::default(),
+            requests: RequestQueue::default(),
             scans: Scans::default(),
             timeline: Timeline::new(id),
             behind: false,
-            asked: None,
+            page_in_flight: None,
             closing: false,
         }
     }
 
-    /// What names it.
+    /// Returns the id of the connection.
     pub const fn id(&self) -> ConnId {
         self.id
     }
 
-    /// What is to be written. Whatever is taken from it makes room for more.
+    /// Returns what is to be written. The driver removes what it has written, which makes room for more.
     pub const fn output(&mut self) -> &mut Output {
         self.timeline.output()
     }
 
-    /// What it was asked for shares no memory any more with the input that it came in.
+    /// Stops sharing memory with the input that the requests were decoded from.
     pub fn own_keys(&mut self) {
         self.requests.own_keys();
     }
 
-    /// Up to where it was sent what it follows, as far as its output was written; `None` where it follows nothing.
+    /// Returns the revision up to which everything that the connection follows was added to its output; `None` if it
+    /// follows nothing.
     pub fn cursor(&self) -> Option<Revision> {
         self.timeline.follows_anything().then(|| self.timeline.position())
     }
 
-    /// Whether it watches something, and so is to be told when [time has passed](Self::handle_beat).
+    /// Returns whether the connection watches something, and so needs [`handle_beat`](Self::handle_beat).
     pub fn is_watching(&self) -> bool {
         self.timeline.is_watching()
     }
 
-    /// What it may do; `None`: it has not shown yet who it is.
+    /// Returns the rights of the client; `None` before it is authenticated.
     pub fn rights(&self) -> Option<&Arc<Rights>> {
         match &self.session {
             Session::Open(authorized) => Some(authorized.rights()),
@@ -190,50 +153,52 @@ impl ServerConnection {
         }
     }
 
-    /// Whether it waits for the log to grow: if not, it need not be shown it before something else has happened.
+    /// Returns whether the connection must be shown the log when that grows. If not, it need not be shown the log before
+    /// something else has happened.
     pub fn waits_for_log(&mut self) -> bool {
         self.timeline.follows_anything()
-            || self.requests.front_answer().is_some()
-            || self.requests.front_waiting().is_some()
+            || self.requests.front_response().is_some()
+            || self.requests.front_ordered().is_some()
             || !self.scans.is_empty()
-            || self.timeline.owes() > 0
+            || self.timeline.owed_marks() > 0
     }
 
-    /// Whether it goes on when reads were answered or some of its output was written: if not, it need be neither shown the log
-    /// nor asked what it wants before something else has happened.
+    /// Returns whether the connection can continue after reads were completed or some of its output was written. If not,
+    /// it need be neither shown the log nor polled for effects before something else has happened.
     pub fn has_work(&self) -> bool {
         self.closing
             || self.behind
-            || !self.owes_nothing()
+            || !self.is_idle()
             || !self.timeline.has_room()
-            || !self.takes_requests()
-            || self.timeline.owes_beat()
+            || !self.accepts_requests()
+            || self.timeline.is_beat_due()
     }
 
-    /// Whether all is answered and written, and nothing more will come: the socket can be closed.
+    /// Returns whether everything is completed and written and nothing more will come: the socket can be closed.
     pub fn is_finished(&self) -> bool {
-        self.closing && self.owes_nothing() && self.timeline.unsent() == 0
+        self.closing && self.is_idle() && self.timeline.unsent() == 0
     }
 
-    fn owes_nothing(&self) -> bool {
-        self.requests.is_empty() && self.scans.is_empty() && self.timeline.owes() == 0
+    /// Returns whether every request was completed and added to the output.
+    fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.scans.is_empty() && self.timeline.owed_marks() == 0
     }
 
-    /// Takes the frames off the front of `buffer`, as many as may be in flight.
+    /// Decodes frames off the front of `buffer`, as many as may be in flight.
     pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Input {
         loop {
             if self.closing {
                 buffer.clear();
                 return Input::Closed;
             }
-            if !self.takes_requests() {
+            if !self.accepts_requests() {
                 return Input::Paused;
             }
             if let Some(skip) = &mut self.skip {
                 match skip.skip(buffer) {
                     Ok(true) => self.skip = None,
                     Ok(false) => return Input::Wanted { expected: buffer.len() + 1 },
-                    Err(malformed) => self.handle_decode_error(malformed),
+                    Err(error) => self.handle_decode_error(error),
                 }
                 continue;
             }
@@ -247,140 +212,163 @@ impl ServerConnection {
                 Ok(Decoded::TooLarge { kind, tag, excess, skip }) => {
                     self.skip = Some(skip);
                     let text = match self.session {
-                        Session::Open(_) if self.hello => text::frame_too_large(kind, excess),
+                        Session::Open(_) if self.after_hello => text::frame_too_large(kind, excess),
                         Session::Open(_) => text::before_hello(kind),
                         _ if kind == Kind::Auth => text::frame_too_large(kind, excess),
                         Session::Unauthenticated { .. } | Session::Verifying { .. } => text::BAD_MESSAGE_TYPE.into(),
                     };
-                    self.answer_now(Message::error(tag, text));
+                    self.respond_now(Message::error(tag, text));
                 }
-                Err(malformed) => self.handle_decode_error(malformed),
+                Err(error) => self.handle_decode_error(error),
             }
         }
     }
 
-    fn handle_decode_error(&mut self, malformed: DecodeError) {
-        let (tag, text) = match malformed {
+    /// Refuses a frame whose length is unknown, and closes: what follows must not be taken for frames.
+    fn handle_decode_error(&mut self, error: DecodeError) {
+        let (tag, text) = match error {
             DecodeError::UnknownKind { tag, .. } => (tag, text::UNKNOWN_KIND.into()),
-            DecodeError::UnknownOperation { tag, .. } => (tag, malformed.to_string()),
+            DecodeError::UnknownOperation { tag, .. } => (tag, error.to_string()),
         };
-        self.answer_now(Message::error(tag, text));
+        self.respond_now(Message::error(tag, text));
         self.closing = true;
     }
 
-    /// No more input comes. What was asked is still answered.
+    fn handle_message(&mut self, message: Message) {
+        let tag = message.tag();
+        match (&self.session, message) {
+            (Session::Open(authorized), message) => {
+                let is_hello = matches!(message, Message::Hello(_));
+                let limits = &self.parameters.limits;
+                let request = ServerRequest::from_message(message, self.id, self.after_hello, limits);
+                match request.and_then(|request| self.bounded(request)).and_then(|request| authorized.grant(request)) {
+                    Ok(granted) => {
+                        self.after_hello |= is_hello;
+                        self.requests.push(granted);
+                    }
+                    Err(text) => self.respond_now(Message::error(tag, text)),
+                }
+            }
+            (Session::Unauthenticated { attempts }, Message::Auth(auth)) => {
+                self.session = Session::Verifying { attempts: *attempts };
+                self.requests.push_auth(auth);
+            }
+            (Session::Unauthenticated { .. }, _) => self.respond_now(Message::error(tag, text::BAD_MESSAGE_TYPE)),
+            (Session::Verifying { .. }, _) => debug_assert!(false, "nothing is decoded before the verdict"),
+        }
+    }
+
+    /// Returns `request`, unless it is a WATCH and the connection watches as many prefixes as it may.
+    fn bounded(&self, request: ServerRequest) -> Result<ServerRequest, Bytes> {
+        let is_full = || self.timeline.watched() + self.requests.pending_watches() >= Limits::MAX_WATCHES;
+        match request {
+            ServerRequest::Ordered(Ordered::Watch(_)) if is_full() => Err(text::too_many_watches(Limits::MAX_WATCHES)),
+            request => Ok(request),
+        }
+    }
+
+    /// Handles the end of the input. Requests that were received are still completed.
     pub const fn handle_end(&mut self) {
         self.closing = true;
     }
 
-    /// Half a heartbeat has passed.
+    /// Handles that half a heartbeat has passed.
     pub fn handle_beat(&mut self) {
         self.timeline.beat();
     }
 
-    /// Ends the connection from this side, and tells it why, after the answers to what it has asked. Only what it lists or
-    /// begins to watch is not told to the end.
+    /// Closes the connection from this side. Requests that were received are completed first, except WATCHes and LISTs;
+    /// then the client is sent `reason`.
     pub fn close(&mut self, reason: &str) {
         if !self.closing {
             self.scans.clear();
-            self.answer_now(Message::error(Tag::BROADCAST, text::unavailable(reason)));
+            self.respond_now(Message::error(Tag::BROADCAST, text::unavailable(reason)));
             self.closing = true;
         }
     }
 
-    /// Ends the connection at once, where it can't be sent what it is owed: what is not answered yet never is. It is told
-    /// why, so that no gap is passed over in silence. From here on it is only written.
+    /// Closes the connection at once, because it cannot be sent what it must be sent next: requests that are not completed
+    /// yet never are. The client is sent `reason`, so that no gap is silent. From here on the driver only writes.
     pub fn abandon(&mut self, reason: &str) {
-        while let Some(answer) = self.requests.pop_answer_if(|_| true) {
-            self.send(&answer);
+        while let Some(response) = self.requests.pop_response_if(|_| true) {
+            self.send(&response);
         }
-        self.requests = Requests::default();
+        self.requests = RequestQueue::default();
         self.scans.clear();
-        (self.behind, self.asked) = (false, None);
+        (self.behind, self.page_in_flight) = (false, None);
         self.timeline.abandon();
         self.timeline.push(&Message::error(Tag::BROADCAST, text::unavailable(reason)));
         self.closing = true;
     }
 
-    /// What is to be done next, if anything is.
+    /// Returns the next effect to be executed, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        if self.wants_page()
+        if self.needs_scan_page()
             && self.timeline.has_room_for_page()
-            && let Some(wanted) = self.scans.wanted()
+            && let Some(request) = self.scans.page_request()
         {
-            self.asked = Some(Asked::Scan);
-            return Some(match wanted {
-                Wanted::Keys { prefix, after, max_entries, max_bytes } => {
-                    Effect::Keys { prefix, after, max_entries, max_bytes }
-                }
-                Wanted::Changes { prefix, since, max_bytes } => Effect::Changes { prefix, since, max_bytes },
-            });
+            self.page_in_flight = Some(PageUse::Scan);
+            return Some(Effect::Page(request));
         }
         if self.behind {
-            // Until the connection is back in the log, no answer of a new request could be sent anyway.
-            if self.asked.is_some() || self.requests.is_busy() || !self.timeline.has_room_for_page() {
+            // No response to a new request could be sent before the connection has caught up.
+            if self.page_in_flight.is_some() || self.requests.is_busy() || !self.timeline.has_room_for_page() {
                 return None;
             }
-            self.asked = Some(Asked::CatchUp);
-            let max_bytes = OUTPUT_ROOM.saturating_sub(self.timeline.unsent());
+            self.page_in_flight = Some(PageUse::CatchUp);
+            let max_bytes = MAX_UNSENT_OUTPUT.saturating_sub(self.timeline.unsent());
             let (prefix, since) = (self.timeline.common_prefix(), self.timeline.position());
-            return Some(Effect::Changes { prefix, since, max_bytes });
+            return Some(Effect::Page(PageRequest::Changes { prefix, since, max_bytes }));
         }
-        // What is told before the connection follows the log would not be kept up to date.
+        // Responses that are sent before the connection follows the log could be outdated without a broadcast.
         if !self.timeline.has_begun() && matches!(self.session, Session::Open(_)) {
             return None;
         }
-        let room = self.room_for_answers();
-        Some(match self.requests.start(room)? {
-            Start::Verify(password) => Effect::Verify { password },
-            Start::Get(key) => Effect::Read { key },
-            Start::Status => Effect::Status,
-            Start::Write(operations) => {
-                Effect::Commit { transaction: Transaction { origin: Some(self.id), operations } }
-            }
-        })
+        self.requests.start(self.max_response_bytes())
     }
 
-    /// The bytes that answers may still have.
-    fn room_for_answers(&self) -> usize {
+    /// Returns the key of the next request, if it can be read together with that of the [`Effect::Get`] that was just
+    /// polled. Each key is completed with [`handle_entry`](Self::handle_entry).
+    pub fn poll_get(&mut self) -> Option<Bytes> {
+        let max_response_bytes = self.max_response_bytes();
+        if self.behind || self.needs_scan_page() { None } else { self.requests.start_get(max_response_bytes) }
+    }
+
+    /// Takes back all reads in flight, none of which was executed: they are polled again.
+    pub fn requeue_reads(&mut self) {
+        self.requests.requeue_reads();
+    }
+
+    /// Returns the bytes that responses may still take.
+    fn max_response_bytes(&self) -> usize {
         self.parameters.limits.max_unsent.saturating_sub(self.timeline.unsent())
     }
 
-    /// Another key that can be read together with that of an [`Effect::Read`] which was just asked for: each is answered
-    /// as that is.
-    pub fn poll_read(&mut self) -> Option<Bytes> {
-        let room = self.room_for_answers();
-        if self.behind || self.wants_page() { None } else { self.requests.start_get(room) }
-    }
-
-    /// Reads that are not answered yet were not done, and are to be asked for again.
-    pub fn take_back_reads(&mut self) {
-        self.requests.take_back();
-    }
-
-    /// What the password of [`Effect::Verify`] gives the right to; `None`: it is wrong. After three wrong ones the
-    /// connection ends.
+    /// Handles the verdict on the password of [`Effect::Verify`]: the rights that it gives, or `None` if it is wrong. The
+    /// connection closes after the third wrong password.
     pub fn handle_verdict(&mut self, verdict: Option<Arc<Rights>>) {
         if self.was_abandoned() {
             return;
         }
-        let Session::Verifying { guesses } = self.session else {
-            return debug_assert!(false, "a verdict on what was not asked");
+        let Session::Verifying { attempts } = self.session else {
+            return debug_assert!(false, "a verdict that was not asked for");
         };
-        let right = verdict.is_some();
-        self.session = Session::judged(guesses, verdict);
-        self.answer(|request| match request {
-            Request::Auth(Auth { tag, .. }) if right => Ok(Answer::now(Message::auth(tag, ""))),
-            Request::Auth(Auth { tag, .. }) => Ok(Answer::now(Message::error(tag, text::BAD_PASSWORD))),
-            other => Err(other),
+        let is_right = verdict.is_some();
+        self.session = Session::after_verdict(attempts, verdict);
+        self.complete(|request| match request {
+            ServerRequest::Auth(Auth { tag, .. }) if is_right => Some(ServerResponse::now(Message::auth(*tag, ""))),
+            ServerRequest::Auth(Auth { tag, .. }) => {
+                Some(ServerResponse::now(Message::error(*tag, text::BAD_PASSWORD)))
+            }
+            _ => None,
         });
-        if matches!(self.session, Session::Unauthenticated { guesses } if guesses >= MAX_GUESSES) {
+        if matches!(self.session, Session::Unauthenticated { attempts } if attempts >= MAX_ATTEMPTS) {
             self.closing = true;
         }
     }
 
-    /// What became of the earliest undecided [`Effect::Commit`]. Where that is not known, the connection is abandoned: no
-    /// answer would be true.
+    /// Handles the outcome of the earliest [`Effect::Commit`] in flight. If it is unknown, no response would be true, so
+    /// the connection is abandoned.
     pub fn handle_outcome(&mut self, outcome: Outcome) {
         if self.was_abandoned() {
             return;
@@ -388,109 +376,113 @@ impl ServerConnection {
         if let Outcome::Unknown { reason } = &outcome {
             return self.abandon(reason);
         }
-        self.answer(|request| match (request, outcome) {
-            (Request::Write(write), Outcome::Accepted { revision }) => {
-                Ok(Answer { reply: Reply::Own(write), at: revision })
+        self.complete(|request| match (request, outcome) {
+            (ServerRequest::Write(write), Outcome::Accepted { revision }) => {
+                Some(ServerResponse::accepted(write.clone(), revision))
             }
-            (Request::Write(write), Outcome::Stale { operation, at }) => Ok(Answer::at(write.stale(operation), at)),
-            (Request::Write(write), Outcome::Unavailable { reason } | Outcome::Unknown { reason }) => {
-                Ok(Answer::now(Message::error(write.tag, text::unavailable(&reason))))
+            (ServerRequest::Write(write), Outcome::Stale { operation, at }) => {
+                Some(ServerResponse::at(write.stale(operation), at))
             }
-            (other, _) => Err(other),
+            (ServerRequest::Write(write), Outcome::Unavailable { reason } | Outcome::Unknown { reason }) => {
+                Some(ServerResponse::now(Message::error(write.tag, text::unavailable(&reason))))
+            }
+            _ => None,
         });
     }
 
-    /// What the store says of the key of the earliest unanswered [`Effect::Read`]: its latest state, nothing where it
-    /// is not there, or why it can't tell.
+    /// Handles the result of the earliest [`Effect::Get`] in flight: the latest state of the key, `None` if the store does
+    /// not know it, or the reason why the store is unavailable.
     pub fn handle_entry(&mut self, entry: Result<Option<Entry>, Arc<str>>) {
         if self.was_abandoned() {
             return;
         }
         let dialect = self.timeline.dialect();
-        self.answer(|request| match request {
-            Request::Read(Read::Get(Get { tag, key })) => Ok(match entry {
+        self.complete(|request| match request {
+            ServerRequest::Read(Read::Get(Get { tag, key })) => Some(match entry {
                 Ok(Some(entry)) => {
                     let at = entry.revision;
-                    Answer::at(told(dialect, tag, entry), at)
+                    ServerResponse::at(get_response(dialect, *tag, entry), at)
                 }
-                Ok(None) => Answer::now(Message::error(tag, text::not_found(&key))),
-                Err(reason) => Answer::now(Message::error(tag, text::unavailable(&reason))),
+                Ok(None) => ServerResponse::now(Message::error(*tag, text::not_found(key))),
+                Err(reason) => ServerResponse::now(Message::error(*tag, text::unavailable(&reason))),
             }),
-            other => Err(other),
+            _ => None,
         });
     }
 
-    /// Answers the earliest request that was given out, and sends the answer if it is its turn.
-    fn answer(&mut self, answer: impl FnOnce(Request) -> Result<Answer, Request>) {
-        let timeline = &self.timeline;
-        let is_due = |answer: &Answer| timeline.has_room() && answer.at <= timeline.position();
-        if let Some(answer) = self.requests.answer(is_due, answer) {
-            self.send(&answer);
-        }
-    }
-
-    /// How the server is: the answer to the earliest unanswered [`Effect::Status`].
+    /// Handles the status of the server, for the earliest [`Effect::Status`] in flight.
     pub fn handle_status(&mut self, status: impl Into<Bytes>) {
         if self.was_abandoned() {
             return;
         }
-        self.answer(|request| match request {
-            Request::Read(Read::Status(tag)) => Ok(Answer::now(Message::status(tag, status))),
-            other => Err(other),
+        self.complete(|request| match request {
+            ServerRequest::Read(Read::Status(tag)) => Some(ServerResponse::now(Message::status(*tag, status))),
+            _ => None,
         });
     }
 
-    /// What changed since the revision of [`Effect::Changes`], or why the store can't tell.
-    pub fn handle_changes(&mut self, page: Result<Page, PageError>) {
-        match (self.asked.take(), page) {
-            // It was asked for before the connection was abandoned.
-            (None, _) => debug_assert!(self.was_abandoned(), "a page that was not asked for"),
-            (Some(Asked::CatchUp), Ok(page)) => self.catch_up(page),
-            (Some(Asked::CatchUp), Err(PageError::Untold(reason) | PageError::Unavailable(reason))) => {
+    /// Completes the earliest request in flight, and sends its response if that is due.
+    fn complete(&mut self, respond: impl FnOnce(&ServerRequest) -> Option<ServerResponse>) {
+        let timeline = &self.timeline;
+        let is_due = |response: &ServerResponse| timeline.has_room() && response.at <= timeline.position();
+        if let Some(response) = self.requests.complete(is_due, respond) {
+            self.send(&response);
+        }
+    }
+
+    /// Handles the page of the store that [`Effect::Page`] has asked for.
+    pub fn handle_page(&mut self, page: PageResult) {
+        match (self.page_in_flight.take(), page) {
+            (Some(PageUse::CatchUp), PageResult::Changes(Ok(page))) => self.catch_up(page),
+            (Some(PageUse::CatchUp), PageResult::Changes(Err(error))) => {
+                let (PageError::Untold(reason) | PageError::Unavailable(reason)) = error;
                 self.abandon(&reason);
             }
-            (Some(Asked::Scan), Ok(page)) => self.scans.take_changes(page),
-            (Some(Asked::Scan), Err(PageError::Untold(_))) => self.scans.start_over(self.timeline.position()),
-            (Some(Asked::Scan), Err(PageError::Unavailable(reason))) => self.give_up_scan(&reason),
+            (Some(PageUse::Scan), PageResult::Changes(Ok(page))) => self.scans.accept_changes(page),
+            (Some(PageUse::Scan), PageResult::Changes(Err(PageError::Untold(_)))) => {
+                self.scans.restart(self.timeline.position());
+            }
+            (Some(PageUse::Scan), PageResult::Keys(Ok(page))) => self.scans.accept_keys(page),
+            (
+                Some(PageUse::Scan),
+                PageResult::Changes(Err(PageError::Unavailable(reason))) | PageResult::Keys(Err(reason)),
+            ) => self.fail_scan(&reason),
+            // It was asked for before the connection was abandoned.
+            (None, _) | (Some(PageUse::CatchUp), PageResult::Keys(_)) => {
+                debug_assert!(self.was_abandoned(), "a page that was not asked for");
+            }
         }
     }
 
-    /// Which keys there are, for [`Effect::Keys`], or why the store can't tell.
-    pub fn handle_keys(&mut self, page: Result<KeyPage, Arc<str>>) {
-        match (self.asked.take(), page) {
-            (Some(Asked::Scan), Ok(page)) => self.scans.take_keys(page),
-            (Some(Asked::Scan), Err(reason)) => self.give_up_scan(&reason),
-            (None | Some(Asked::CatchUp), _) => debug_assert!(self.was_abandoned(), "a page that was not asked for"),
-        }
-    }
-
-    fn give_up_scan(&mut self, reason: &str) {
-        let Some((tag, watched)) = self.scans.give_up() else { return };
+    /// Refuses the WATCH or LIST whose page the store could not read.
+    fn fail_scan(&mut self, reason: &str) {
+        let Some((tag, watched)) = self.scans.remove_failed() else { return };
         self.timeline.push(&Message::error(tag, text::unavailable(reason)));
         if let Some(prefix) = watched {
             self.timeline.unwatch(&prefix);
         }
     }
 
-    /// Sends what changed while the connection was behind the log, and what is to be sent in between.
+    /// Sends what changed while the connection was behind the log, and the responses that belong in between.
     fn catch_up(&mut self, Page { entries, through, head }: Page) {
         if through <= self.timeline.position() {
             return self.abandon("the store has lost track of what changed");
         }
         self.behind = false;
-        self.timeline.catch_up_to(head);
+        self.timeline.extend_horizon(head);
         self.timeline.reserve(&entries);
         for entry in entries {
             while self.send_due(|at| at < entry.revision) {}
-            let own = self.requests.front_answer().is_some_and(|a| a.is_own_write() && a.at == entry.revision);
-            self.timeline.catch_up_with(&entry, own);
+            let is_own =
+                self.requests.front_response().is_some_and(|r| r.is_accepted_write() && r.at == entry.revision);
+            self.timeline.catch_up_with(&entry, is_own);
         }
         self.timeline.caught_up(through);
         while self.send_due(|at| at <= through) {}
     }
 
-    /// Sends what may be sent: changes that the log holds, and answers in their places. An authorized connection
-    /// follows the log from the first call on; nothing that it asks is done before.
+    /// Sends what may be sent: changes that the log holds, and responses in their places. An authorized connection follows
+    /// the log from the first call on; no request of it starts before.
     pub fn handle_log(&mut self, log: &RecentLog) {
         if let Session::Open(authorized) = &self.session {
             self.timeline.begin(authorized, log.head());
@@ -498,20 +490,20 @@ impl ServerConnection {
         }
         loop {
             let position = self.timeline.position();
-            while self.timeline.has_room() && (self.send_due(|at| at <= position) || self.take_turn(log)) {}
-            // What is being read may be older than what the log holds by now.
-            let follows = self.timeline.follows_anything()
+            while self.timeline.has_room() && (self.send_due(|at| at <= position) || self.start_ordered(log)) {}
+            // While a read or a page is in flight, the position must not pass the revision at which it was read.
+            let may_follow = self.timeline.follows_anything()
                 && position < log.head()
                 && !self.behind
-                && self.asked.is_none()
+                && self.page_in_flight.is_none()
                 && !self.requests.is_reading()
-                && !self.wants_page();
-            // Of a connection that ends, only what its answers need.
-            if !follows || !self.timeline.has_room() || (self.closing && self.owes_nothing()) {
+                && !self.needs_scan_page();
+            // A connection that closes is sent only what its responses need.
+            if !may_follow || !self.timeline.has_room() || (self.closing && self.is_idle()) {
                 break;
             }
-            let answer = self.requests.front_answer().map(|answer| answer.at);
-            match self.timeline.follow(log, answer, self.scans.at()) {
+            let response = self.requests.front_response().map(|response| response.at);
+            match self.timeline.follow(log, response, self.scans.at()) {
                 Err(Behind) => {
                     self.behind = true;
                     break;
@@ -523,16 +515,16 @@ impl ServerConnection {
         self.timeline.mark();
     }
 
-    /// Whether a page of a scan is to be read, before anything else is sent: or else who is sent much would never be sent
-    /// what it has asked for.
-    fn wants_page(&self) -> bool {
-        self.asked.is_none() && self.timeline.has_room() && self.scans.wanted().is_some()
+    /// Returns whether a page of a scan must be read before anything else is sent. Otherwise a steady flow of changes
+    /// would keep a WATCH from ever being completed.
+    fn needs_scan_page(&self) -> bool {
+        self.page_in_flight.is_none() && self.timeline.has_room() && self.scans.page_request().is_some()
     }
 
-    /// Sends the answer at the front, or the page of a scan, where it may be sent now; answers whether one was.
+    /// Sends the response at the front, or the page of a scan, if it is due. Returns whether it sent something.
     fn send_due(&mut self, is_due: impl Fn(Revision) -> bool) -> bool {
-        if let Some(answer) = self.requests.pop_answer_if(|answer| is_due(answer.at)) {
-            self.send(&answer);
+        if let Some(response) = self.requests.pop_response_if(|response| is_due(response.at)) {
+            self.send(&response);
             return true;
         }
         if !self.scans.at().is_some_and(&is_due) {
@@ -546,122 +538,62 @@ impl ServerConnection {
         for entry in &page.entries {
             self.timeline.push_entry(page.tag, entry);
         }
-        if let Some(tag) = page.ends {
+        if let Some(tag) = page.last {
             self.timeline.owe_mark(tag);
-            // As soon as it may be sent: what comes next on the log is no part of it.
+            // As early as possible: what the log holds next is not part of the page.
             self.timeline.mark();
         }
         true
     }
 
-    /// Does what waits for everything before it to be answered and sent, where it has; answers whether there was something.
-    fn take_turn(&mut self, log: &RecentLog) -> bool {
-        let (position, settled) = (self.timeline.position(), self.timeline.is_settled());
-        match self.requests.front_waiting() {
-            // What a page tells depends on what the connection followed when it was asked for.
-            _ if self.asked.is_some() => return false,
-            None => return false,
-            Some(AtFront::Barrier(_, head)) => {
-                // Whatever was acknowledged to anybody before it came is in the log.
-                if *head.get_or_insert(log.head()) > position || !settled {
-                    return false;
-                }
-            }
-            Some(AtFront::Hello(_) | AtFront::Watch(_) | AtFront::List(_)) => {}
+    /// Starts the ordered request at the front, if everything before it is completed and sent. Returns whether it did.
+    fn start_ordered(&mut self, log: &RecentLog) -> bool {
+        // The content of a page depends on what the connection followed when the page was asked for.
+        if self.page_in_flight.is_some() {
+            return false;
         }
-        match self.requests.pop_waiting() {
-            None => return false,
-            Some(AtFront::Hello(tag)) => {
-                self.behind = false;
-                self.timeline.greet(log.head());
-                let greeting = self.parameters.greeting(log.head());
-                self.timeline.push(&Message::hello(tag, greeting.encode()));
+        let (position, is_settled) = (self.timeline.position(), self.timeline.is_settled());
+        if let Some(Ordered::Barrier(_, head)) = self.requests.front_ordered() {
+            // Everything that was acknowledged to any client before the barrier arrived is in the log.
+            if *head.get_or_insert(log.head()) > position || !is_settled {
+                return false;
             }
-            Some(AtFront::Barrier(tag, _)) => {
+        }
+        match self.requests.pop_ordered() {
+            None => return false,
+            Some(Ordered::Hello(tag)) => {
+                self.behind = false;
+                self.timeline.extend(log.head());
+                let hello = self.parameters.hello(log.head());
+                self.timeline.push(&Message::hello(tag, hello.encode()));
+            }
+            Some(Ordered::Barrier(tag, _)) => {
                 self.timeline.owe_mark(tag);
                 self.timeline.mark();
             }
-            Some(AtFront::Watch(watch)) => {
+            Some(Ordered::Watch(watch)) => {
                 self.timeline.watch(watch.prefix.clone());
                 self.scans.begin(Scan::watch(watch, position));
             }
-            Some(AtFront::List(List { tag, limit: 0, .. })) => self.timeline.owe_mark(tag),
-            Some(AtFront::List(list)) => self.scans.begin(Scan::list(list)),
+            Some(Ordered::List(List { tag, limit: 0, .. })) => self.timeline.owe_mark(tag),
+            Some(Ordered::List(list)) => self.scans.begin(Scan::list(list)),
         }
         true
     }
 
-    fn send(&mut self, answer: &Answer) {
-        match &answer.reply {
-            Reply::Frame(message) => self.timeline.push(message),
-            Reply::Own(write) => self.timeline.push_own(write, answer.at),
+    fn send(&mut self, response: &ServerResponse) {
+        match &response.body {
+            Body::Frame(message) => self.timeline.push(message),
+            Body::Accepted(write) => self.timeline.push_accepted(write, response.at),
         }
     }
 
-    fn handle_message(&mut self, message: Message) {
-        let tag = message.tag();
-        match (&self.session, message) {
-            (Session::Open(authorized), message) => {
-                let is_hello = matches!(message, Message::Hello(_));
-                match self.request(message).and_then(|request| authorized.grant(request)) {
-                    Ok(granted) => {
-                        self.hello |= is_hello;
-                        self.requests.push_granted(granted);
-                    }
-                    Err(text) => self.answer_now(Message::error(tag, text)),
-                }
-            }
-            (Session::Unauthenticated { guesses }, Message::Auth(auth)) => {
-                self.session = Session::Verifying { guesses: *guesses };
-                self.requests.push_auth(auth);
-            }
-            (Session::Unauthenticated { .. }, _) => self.answer_now(Message::error(tag, text::BAD_MESSAGE_TYPE)),
-            (Session::Verifying { .. }, _) => debug_assert!(false, "nothing is read meanwhile"),
-        }
+    /// Completes a request that just arrived.
+    fn respond_now(&mut self, message: Message) {
+        self.requests.push_response(ServerResponse::now(message));
     }
 
-    /// What a message asks for, within the limits.
-    ///
-    /// # Errors
-    /// The text that refuses what the protocol or the limits don't allow.
-    fn request(&self, message: Message) -> Result<Request, Bytes> {
-        let (tag, kind) = (message.tag(), message.kind());
-        let limits = &self.parameters.limits;
-        let is_base = matches!(kind, Kind::Get | Kind::Put | Kind::Error | Kind::Auth);
-        Ok(match message {
-            Message::Hello(_) if !self.hello => Request::AtFront(AtFront::Hello(tag)),
-            _ if !is_base && !self.hello => return Err(text::before_hello(kind)),
-            Message::Get(get) => {
-                check_key(&get.key, limits)?;
-                Request::Read(Read::Get(get))
-            }
-            Message::Put(put) => Request::Write(Write::put(put, limits)?),
-            Message::PutLarge(put) => Request::Write(Write::put_large(put, limits)?),
-            Message::Delete(delete) => Request::Write(Write::delete(delete, limits)?),
-            Message::Txn(txn) => Request::Write(Write::txn(txn, limits)?),
-            Message::Watch(watch) => {
-                check_key(&watch.prefix, limits)?;
-                if self.timeline.watched() + self.requests.watches() >= Limits::MAX_WATCHES {
-                    return Err(text::too_many_watches());
-                }
-                Request::watch(watch)
-            }
-            Message::List(list) => {
-                check_key(&list.prefix, limits)?;
-                check_key(&list.after, limits)?;
-                Request::list(list)
-            }
-            Message::Mark(_) => Request::AtFront(AtFront::Barrier(tag, None)),
-            Message::Status(_) => Request::Read(Read::Status(tag)),
-            Message::Hello(_) | Message::Error(_) | Message::Auth(_) => return Err(text::cannot_be_applied(kind)),
-        })
-    }
-
-    fn answer_now(&mut self, message: Message) {
-        self.requests.push_answer(Answer::now(message));
-    }
-
-    fn takes_requests(&self) -> bool {
+    fn accepts_requests(&self) -> bool {
         let limits = &self.parameters.limits;
         let max_unsent = match self.session {
             Session::Open(_) => limits.max_unsent,
@@ -672,14 +604,14 @@ impl ServerConnection {
             && self.requests.bytes() + self.timeline.unsent() < max_unsent
     }
 
-    /// Whether its requests were, so that nobody waits for what comes for them.
+    /// Returns whether the requests were dropped, so that results of their effects are ignored.
     fn was_abandoned(&self) -> bool {
-        self.closing && self.owes_nothing()
+        self.closing && self.is_idle()
     }
 }
 
-/// What a GET is told of a key that is there, or was.
-fn told(dialect: Dialect, tag: Tag, entry: Entry) -> Message {
+/// Returns the response to a GET of a key that has, or had, a value.
+fn get_response(dialect: Dialect, tag: Tag, entry: Entry) -> Message {
     let Entry { key, value, version, .. } = entry;
     match (dialect, value) {
         (Dialect::Base, None) => Message::error(tag, text::deleted(&key, version)),

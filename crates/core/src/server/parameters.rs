@@ -1,24 +1,24 @@
-//! What a server grants all of its connections, and tells them of itself.
+//! What a server grants every connection and tells it in the response to HELLO.
 
-use super::Limits;
+use super::limits::Limits;
 use crate::StoreId;
 use std::time::Duration;
 use syncline_wire::{Revision, ServerHello};
 
-/// What a server grants all of its connections, and tells them of itself.
+/// What a server grants every connection and tells it in the response to HELLO.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerParameters {
-    /// What one of them may ask for; [`validated`](Limits::validated).
+    /// What one connection may request. They are [`validated`](Limits::validated).
     pub limits: Limits,
-    /// Which history it serves.
+    /// The history that the server serves.
     pub store: StoreId,
-    /// How often somebody who watches hears of it at the least.
+    /// The longest time between two MARKs on a connection that watches.
     pub heartbeat: Duration,
 }
 
 impl ServerParameters {
-    /// What HELLO is answered with.
-    pub(super) fn greeting(&self, head: Revision) -> ServerHello {
+    /// Returns the response to HELLO.
+    pub(super) fn hello(&self, head: Revision) -> ServerHello {
         ServerHello {
             protocol: ServerHello::PROTOCOL,
             features: 0,

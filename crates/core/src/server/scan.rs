@@ -1,30 +1,30 @@
-//! What a WATCH or LIST is being answered with: page after page of the store, beside the connection's other requests.
+//! The WATCHes and LISTs that are being answered: page by page from the store, beside the connection's other requests.
 //!
 //! ```text
-//!             asked                 read at the head H
-//!   Wanted ─────────▶ Asked ─────────────────────────────▶ Ready(H)
-//!      ▲                                                      │ the position is at H
-//!      └──────────────── there is more ───────────────────────┤
-//!                                                             ▼ that was all: MARK
+//!               poll                   read at the head H
+//!   NeedsPage ────────▶ page in flight ─────────────────▶ Ready(H)
+//!      ▲                                                     │ the position reaches H
+//!      └─────────────────── more pages ──────────────────────┤
+//!                                                            ▼ last page: MARK
 //! ```
 //!
 //! # Why a page waits
-//! A page is an answer like any other: it is true at the head at which it was read, and is sent when the connection was
-//! sent everything up to there. So it never tells of what is newer than what was sent around it, nor is it sent after what
-//! has overtaken it.
+//! A page is a response like any other: it is true at the head at which it was read, and is sent when everything up to that
+//! head was sent. So it never contains anything newer than what surrounds it, nor anything that was overtaken before.
 //!
-//! # What a WATCH is sent
-//! It begins at the connection's position, from which on it is sent every change under its prefix, as they commit. Its
-//! pages tell the rest: what changed up to there, and not since. So each key comes once, from the one side or the other.
+//! # What a WATCH sends
+//! A WATCH begins at the connection's position. From there on every change under its prefix is sent as it commits. Its
+//! pages contain what changed up to that position and not since. So each key is sent once, from one of the two sources.
 
+use super::effect::PageRequest;
 use crate::{Entry, KeyPage, Page};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use syncline_wire::{List, Revision, Tag, Watch};
 
-/// How large a page is, in bytes of frames; one large entry may pass it.
-const PAGE: usize = 64 * 1024;
+/// The bytes of frames that fill a page. One large entry may exceed them.
+const PAGE_BYTES: usize = 64 * 1024;
 
 /// One WATCH or LIST that is being answered.
 #[derive(Debug)]
@@ -38,77 +38,71 @@ pub(super) struct Scan {
 
 #[derive(Debug)]
 enum Purpose {
-    /// What changed up to where the connection stood when it began.
+    /// Sends what changed up to the position of the connection when the WATCH began.
     Watch { until: Revision },
-    /// So many keys more.
+    /// Sends at most so many more keys.
     List { left: u32 },
 }
 
 #[derive(Debug)]
 enum Source {
-    /// The keys that are there, in their order, after this one.
+    /// The keys that have a value, in the order of their bytes, strictly after this one.
     Keys { after: Option<Bytes> },
-    /// What changed after a revision, in the order of revisions.
+    /// The keys that changed after this revision, in the order of revisions.
     Changes { since: Revision },
 }
 
-/// A page that was read, and not sent yet.
+/// A page that was read and is not sent yet.
 #[derive(Debug)]
 pub(super) struct ReadyPage {
-    /// The tag that its frames have.
+    /// The tag of its frames.
     pub(super) tag: Tag,
     pub(super) entries: Vec<Entry>,
     /// The head at which it was read.
     pub(super) at: Revision,
-    /// Whether what the prefix held before is to be forgotten first.
+    /// The tag of the reset that precedes the page: the client forgets everything under the prefix.
     pub(super) reset: Option<Tag>,
-    /// Where it is the last: the tag of the MARK that ends it all.
-    pub(super) ends: Option<Tag>,
-}
-
-/// What to ask the store for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Keys { prefix: Bytes, after: Option<Bytes>, max_entries: NonZeroUsize, max_bytes: usize },
-    Changes { prefix: Bytes, since: Revision, max_bytes: usize },
+    /// The tag of the MARK behind the last page.
+    pub(super) last: Option<Tag>,
 }
 
 impl Scan {
-    /// A WATCH of a connection that stands at `position`.
+    /// Returns the scan for a WATCH of a connection at `position`.
     pub(super) fn watch(Watch { tag, prefix, since }: Watch, position: Revision) -> Self {
         let source = if since == Revision::ZERO { Source::Keys { after: None } } else { Source::Changes { since } };
         Self { tag, prefix, purpose: Purpose::Watch { until: position }, source, page: None }
     }
 
+    /// Returns the scan for a LIST.
     pub(super) fn list(List { tag, prefix, after, limit }: List) -> Self {
         let source = Source::Keys { after: Some(after) };
         Self { tag, prefix, purpose: Purpose::List { left: limit }, source, page: None }
     }
 
-    fn wanted(&self) -> Option<Wanted> {
+    fn page_request(&self) -> Option<PageRequest> {
         if self.page.is_some() {
             return None;
         }
-        let (prefix, max_bytes) = (self.prefix.clone(), PAGE);
+        let (prefix, max_bytes) = (self.prefix.clone(), PAGE_BYTES);
         Some(match &self.source {
-            Source::Changes { since } => Wanted::Changes { prefix, since: *since, max_bytes },
+            Source::Changes { since } => PageRequest::Changes { prefix, since: *since, max_bytes },
             Source::Keys { after } => {
                 let max_entries = match self.purpose {
                     Purpose::List { left } => left,
                     Purpose::Watch { .. } => u32::MAX,
                 };
                 let max_entries = usize::try_from(max_entries).ok().and_then(NonZeroUsize::new)?;
-                Wanted::Keys { prefix, after: after.clone(), max_entries, max_bytes }
+                PageRequest::Keys { prefix, after: after.clone(), max_entries, max_bytes }
             }
         })
     }
 
-    fn take_keys(&mut self, page: KeyPage) {
+    fn accept_keys(&mut self, page: KeyPage) {
         let KeyPage { mut entries, next, head } = page;
         let mut is_last = next.is_none();
         let tag = match &mut self.purpose {
             Purpose::Watch { until } => {
-                // What is newer is sent as it commits.
+                // Newer changes are sent as they commit.
                 entries.retain(|entry| entry.revision <= *until);
                 Tag::BROADCAST
             }
@@ -119,33 +113,33 @@ impl Scan {
             }
         };
         self.source = Source::Keys { after: next };
-        self.ready(tag, entries, head, is_last);
+        self.set_page(tag, entries, head, is_last);
     }
 
-    fn take_changes(&mut self, page: Page) {
+    fn accept_changes(&mut self, page: Page) {
         let Page { mut entries, through, head } = page;
         let Purpose::Watch { until } = self.purpose else {
-            return debug_assert!(false, "a LIST goes by key");
+            return debug_assert!(false, "a LIST reads by key");
         };
         entries.retain(|entry| entry.revision <= until);
         self.source = Source::Changes { since: through };
-        self.ready(Tag::BROADCAST, entries, head, through >= until || through >= head);
+        self.set_page(Tag::BROADCAST, entries, head, through >= until || through >= head);
     }
 
-    /// What changed since the revision that the client knows can't be told: it forgets, and is told everything; also what
-    /// it was sent since it has asked.
-    fn start_over(&mut self, at: Revision) {
+    /// Answers the WATCH with a reset and everything, since the store does not know what changed since the client's revision.
+    /// That repeats what was sent since the WATCH began.
+    fn restart(&mut self, at: Revision) {
         self.purpose = Purpose::Watch { until: at };
         self.source = Source::Keys { after: None };
-        self.page = Some(ReadyPage { tag: self.tag, entries: Vec::new(), at, reset: Some(self.tag), ends: None });
+        self.page = Some(ReadyPage { tag: self.tag, entries: Vec::new(), at, reset: Some(self.tag), last: None });
     }
 
-    fn ready(&mut self, tag: Tag, entries: Vec<Entry>, at: Revision, is_last: bool) {
-        self.page = Some(ReadyPage { tag, entries, at, reset: None, ends: is_last.then_some(self.tag) });
+    fn set_page(&mut self, tag: Tag, entries: Vec<Entry>, at: Revision, is_last: bool) {
+        self.page = Some(ReadyPage { tag, entries, at, reset: None, last: is_last.then_some(self.tag) });
     }
 }
 
-/// All that are being answered. They take turns, page by page; the first is the one whose turn it is.
+/// All WATCHes and LISTs that are being answered, round robin: the first one reads and sends the next page.
 #[derive(Debug, Default)]
 pub(super) struct Scans(VecDeque<Scan>);
 
@@ -166,48 +160,49 @@ impl Scans {
         self.0.clear();
     }
 
-    /// The page to be read next; none where one waits to be sent.
-    pub(super) fn wanted(&self) -> Option<Wanted> {
-        self.0.front()?.wanted()
+    /// Returns the page to be read next; `None` if none is needed, or one waits to be sent.
+    pub(super) fn page_request(&self) -> Option<PageRequest> {
+        self.0.front()?.page_request()
     }
 
-    /// The page for [`Wanted::Keys`].
-    pub(super) fn take_keys(&mut self, page: KeyPage) {
+    /// Accepts the page for [`PageRequest::Keys`].
+    pub(super) fn accept_keys(&mut self, page: KeyPage) {
         if let Some(scan) = self.0.front_mut() {
-            scan.take_keys(page);
+            scan.accept_keys(page);
         }
     }
 
-    /// The page for [`Wanted::Changes`].
-    pub(super) fn take_changes(&mut self, page: Page) {
+    /// Accepts the page for [`PageRequest::Changes`].
+    pub(super) fn accept_changes(&mut self, page: Page) {
         if let Some(scan) = self.0.front_mut() {
-            scan.take_changes(page);
+            scan.accept_changes(page);
         }
     }
 
-    /// What [`Wanted::Changes`] asks for can't be told any more, of a connection that stands at a revision.
-    pub(super) fn start_over(&mut self, at: Revision) {
+    /// Starts the first scan again from nothing, on a connection at the revision `at`: the store has forgotten what
+    /// [`PageRequest::Changes`] asks for.
+    pub(super) fn restart(&mut self, at: Revision) {
         if let Some(scan) = self.0.front_mut() {
-            scan.start_over(at);
+            scan.restart(at);
         }
     }
 
-    /// The store is in trouble: the one that has asked gets no answer. Tells its tag, and of a WATCH the prefix.
-    pub(super) fn give_up(&mut self) -> Option<(Tag, Option<Bytes>)> {
+    /// Removes the first scan, whose page the store could not read. Returns its tag, and the prefix of a WATCH.
+    pub(super) fn remove_failed(&mut self) -> Option<(Tag, Option<Bytes>)> {
         let Scan { tag, prefix, purpose, .. } = self.0.pop_front()?;
         Some((tag, matches!(purpose, Purpose::Watch { .. }).then_some(prefix)))
     }
 
-    /// The revision at which the page that waits may be sent.
+    /// Returns the revision from which on the page that waits may be sent.
     pub(super) fn at(&self) -> Option<Revision> {
         self.0.front()?.page.as_ref().map(|page| page.at)
     }
 
-    /// Takes the page that waits; the next scan has its turn.
+    /// Removes the page that waits. The next scan continues.
     pub(super) fn take_page(&mut self) -> Option<ReadyPage> {
         let page = self.0.front_mut()?.page.take()?;
         if let Some(scan) = self.0.pop_front()
-            && page.ends.is_none()
+            && page.last.is_none()
         {
             self.0.push_back(scan);
         }

@@ -1,10 +1,10 @@
-//! What a connection is sent of the history, up to where, and what may be said of that.
+//! What a connection is sent of the history, up to which revision, and when it may be sent a MARK.
 //!
 //! # When a MARK may be sent
-//! A MARK promises that the client holds just what the store held at its revision. Whoever follows the log is sent all
-//! changes in their order, so the promise holds at every revision. Whoever catches up from the store is sent each key at
-//! its latest, so in between holds what never was together: the promise holds again from the head on at which the last
-//! page was read, the *horizon*.
+//! A MARK is a watermark: it promises that the client holds exactly what the store held at its revision. A connection that
+//! follows the log is sent all changes in their order, so the promise holds at every revision. A connection that catches up
+//! from the store is sent each key once, at its latest state, so in between it holds states of different revisions. The
+//! promise holds again from the head on at which the last page was read, the *horizon*.
 
 use super::prefixes::Prefixes;
 use super::session::Authorized;
@@ -16,33 +16,33 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::ops::Range;
 use syncline_wire::{EncodeError, Message, Put, Revision, Tag};
 
-/// How much unsent output makes a connection wait with more. A single answer or transaction may stand above it.
-pub(super) const OUTPUT_ROOM: usize = 128 * 1024;
+/// The bytes of unsent output at which nothing more is added. A single response or transaction may exceed them.
+pub(super) const MAX_UNSENT_OUTPUT: usize = 128 * 1024;
 
-/// How much may be unsent when a page of the store is read: it is not to lie here while the peer takes what is before it.
-const UNSENT_BEFORE_PAGE: usize = 16 * 1024;
+/// The most bytes of unsent output when a page of the store is read, so that no page waits in memory for a slow peer.
+const MAX_UNSENT_BEFORE_PAGE: usize = 16 * 1024;
 
-/// What a connection is sent of the history.
+/// The part of the history that a connection is sent.
 #[derive(Debug)]
 pub(super) struct Timeline {
     id: ConnId,
     output: Output,
-    /// All that it follows was sent up to here; `None`: it follows nothing yet.
+    /// Everything that the connection follows was sent up to this revision; `None`: it has not begun.
     position: Option<Revision>,
-    /// As which kind of client it is spoken to: extended since its HELLO.
+    /// The dialect of the frames that it is sent: extended from HELLO on.
     dialect: Dialect,
-    /// Which writes of others it is sent: before its HELLO, whatever it may read; then, what it watches.
+    /// The prefixes that it follows: before HELLO, everything that it may read; after HELLO, what it watches.
     follows: Prefixes,
-    /// The head at which the last page was read that it has caught up with.
+    /// The head at which the last page of its catch-up was read.
     horizon: Revision,
-    /// Something was sent that no MARK stands behind yet.
+    /// Something was sent that no MARK has followed yet.
     unmarked: bool,
-    /// MARKs that answer requests, and wait for the horizon.
-    owed: Vec<Tag>,
+    /// The tags of requests that a MARK completes as soon as the horizon is reached.
+    owed_marks: Vec<Tag>,
     heartbeat: Heartbeat,
 }
 
-/// Whether a MARK is due though nothing has changed.
+/// Whether a MARK is due although nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heartbeat {
     /// One was sent since the last beat.
@@ -63,7 +63,7 @@ impl Timeline {
             follows: Prefixes::default(),
             horizon: Revision::ZERO,
             unmarked: false,
-            owed: Vec::new(),
+            owed_marks: Vec::new(),
             heartbeat: Heartbeat::Silent,
         }
     }
@@ -76,16 +76,17 @@ impl Timeline {
         self.output.remaining()
     }
 
-    /// Whether a page of the store may come behind what is unsent.
+    /// Returns whether a page of the store may be read.
     pub(super) fn has_room_for_page(&self) -> bool {
-        self.unsent() <= UNSENT_BEFORE_PAGE
+        self.unsent() <= MAX_UNSENT_BEFORE_PAGE
     }
 
+    /// Returns whether more output may be added.
     pub(super) fn has_room(&self) -> bool {
-        self.unsent() < OUTPUT_ROOM
+        self.unsent() < MAX_UNSENT_OUTPUT
     }
 
-    /// Follows from here on what they may read, where it does not yet.
+    /// Begins, unless it has begun: from `head` on the connection follows everything that it may read.
     pub(super) fn begin(&mut self, authorized: &Authorized, head: Revision) {
         if self.position.is_none() {
             authorized.rights().readable().for_each(|prefix| self.follows.insert(prefix.clone()));
@@ -101,31 +102,31 @@ impl Timeline {
         self.position.unwrap_or(Revision::ZERO)
     }
 
-    /// The connection has said HELLO: from here on it is sent only what it asks for.
-    pub(super) fn greet(&mut self, head: Revision) {
+    /// Switches to the extension after HELLO: from here on the connection is sent only what it watches.
+    pub(super) fn extend(&mut self, head: Revision) {
         (self.dialect, self.follows) = (Dialect::Extended, Prefixes::default());
         self.position = Some(self.position().max(head));
     }
 
-    /// Where it follows nothing, nothing that it is sent has a place in the history: it stands wherever that is.
+    /// Moves the position to `head` if the connection follows nothing: then nothing lies in between.
     pub(super) fn skip_to(&mut self, head: Revision) {
         if !self.follows_anything() {
             self.position = Some(self.position().max(head));
         }
     }
 
-    /// From the position on, it is also sent what changes under this prefix.
+    /// Follows what changes under this prefix from the position on.
     pub(super) fn watch(&mut self, prefix: Bytes) {
         debug_assert!(self.dialect == Dialect::Extended, "WATCH comes after HELLO");
         self.follows.insert(prefix);
     }
 
-    /// A WATCH of this prefix is refused after all.
+    /// Takes back one [`watch`](Self::watch), whose WATCH failed.
     pub(super) fn unwatch(&mut self, prefix: &[u8]) {
         self.follows.remove(prefix);
     }
 
-    /// How many prefixes it watches.
+    /// Returns how many prefixes the connection watches.
     pub(super) fn watched(&self) -> usize {
         match self.dialect {
             Dialect::Base => 0,
@@ -145,23 +146,23 @@ impl Timeline {
         self.dialect
     }
 
-    /// A prefix of all that it follows.
+    /// Returns a prefix of everything that the connection follows.
     pub(super) fn common_prefix(&self) -> Bytes {
         self.follows.common()
     }
 
-    /// Adds a frame that tells of no change.
+    /// Adds a frame that is no change of a key.
     pub(super) fn push(&mut self, message: &Message) {
         Self::check(self.output.push(message));
     }
 
-    /// Adds the answer to an own write, in its place.
-    pub(super) fn push_own(&mut self, write: &Write, revision: Revision) {
+    /// Adds the response to an accepted write of the connection, in the place of its broadcast.
+    pub(super) fn push_accepted(&mut self, write: &Write, revision: Revision) {
         Self::check(self.output.push_with(|out| write.encode_accepted(out, revision)));
         self.unmarked = true;
     }
 
-    /// Makes room for the states of keys at once.
+    /// Reserves memory for the frames of all `entries` in one go.
     pub(super) fn reserve(&mut self, entries: &[Entry]) {
         self.output.reserve(entries.iter().map(|entry| Put::OVERHEAD + entry.bytes()).sum());
     }
@@ -175,26 +176,26 @@ impl Timeline {
     }
 
     fn check(pushed: Result<(), EncodeError>) {
-        debug_assert!(pushed.is_ok(), "what is sent is within the limits of a frame");
+        debug_assert!(pushed.is_ok(), "everything that is sent fits a frame");
     }
 
-    /// Sends what the log holds after the position, up to `page` and to `answer`: the revisions at which something else is
-    /// to be sent. Own writes are left out: their answers take their places. Breaks where it can't go on before something
-    /// else has happened.
+    /// Sends what the log holds after the position, up to the revisions of the next `response` and the next `page` that are
+    /// to be sent. Writes of the connection itself are left out: their responses take their places. Breaks if it cannot
+    /// continue before something else has happened.
     ///
     /// # Errors
-    /// [`Behind`] where the log does not hold what comes next.
+    /// [`Behind`] if the log no longer holds what comes next.
     pub(super) fn follow(
         &mut self,
         log: &RecentLog,
-        answer: Option<Revision>,
+        response: Option<Revision>,
         page: Option<Revision>,
     ) -> Result<ControlFlow<()>, Behind> {
-        let until = [answer, page].into_iter().flatten().min();
-        let stands = self.position();
+        let until = [response, page].into_iter().flatten().min();
+        let start = self.position();
         let dialect = self.dialect();
         let Self { id, output, position, follows, unmarked, .. } = self;
-        for part in log.after(stands).ok_or(Behind)? {
+        for part in log.after(start).ok_or(Behind)? {
             let mut run = Run { frames: part.all_frames(dialect), writes: 0..0 };
             let filter = Some(&*follows).filter(|follows| !follows.covers(run.frames.common_prefix()));
             for (commit, committed) in part.commits().iter().enumerate() {
@@ -204,8 +205,8 @@ impl Timeline {
                     return Ok(Continue(()));
                 }
                 let is_own = committed.origin == Some(*id);
-                if is_own && answer.is_none() {
-                    // The answer that takes its place will be there in a moment.
+                if is_own && response.is_none() {
+                    // The outcome of this write is on its way; its response takes this place.
                     *unmarked |= run.send(output);
                     return Ok(Break(()));
                 }
@@ -220,7 +221,7 @@ impl Timeline {
                     }
                 }
                 *position = Some(committed.revision);
-                if output.remaining() + run.length() >= OUTPUT_ROOM {
+                if output.remaining() + run.length() >= MAX_UNSENT_OUTPUT {
                     *unmarked |= run.send(output);
                     return Ok(Continue(()));
                 }
@@ -230,8 +231,8 @@ impl Timeline {
         Ok(Continue(()))
     }
 
-    /// Sends the state of a key as of a later revision than the position, if it is one of those that are followed.
-    /// Everything in between was sent, or is overtaken.
+    /// Sends the state of a key that is newer than the position, if the connection follows it. Everything in between was
+    /// sent or is overtaken.
     pub(super) fn catch_up_with(&mut self, entry: &Entry, is_own: bool) {
         if self.follows.covers(&entry.key) && !is_own {
             self.push_entry(Tag::BROADCAST, entry);
@@ -240,27 +241,27 @@ impl Timeline {
         self.position = Some(entry.revision);
     }
 
-    /// What comes next was read at this head: until there, the client holds what never was together.
-    pub(super) fn catch_up_to(&mut self, head: Revision) {
+    /// Moves the horizon to the head at which the next page was read.
+    pub(super) fn extend_horizon(&mut self, head: Revision) {
         self.horizon = self.horizon.max(head);
     }
 
-    /// All that had changed up to here was sent.
+    /// Moves the position to the end of a page that was sent.
     pub(super) const fn caught_up(&mut self, through: Revision) {
         self.position = Some(through);
     }
 
-    /// Whether the client holds just what the store held at the position.
+    /// Returns whether the client holds exactly what the store held at the position.
     pub(super) fn is_settled(&self) -> bool {
         self.horizon <= self.position()
     }
 
-    /// A MARK answers the request of this tag, as soon as one may be sent.
+    /// Sends a MARK with this tag as soon as a MARK may be sent.
     pub(super) fn owe_mark(&mut self, tag: Tag) {
-        self.owed.push(tag);
+        self.owed_marks.push(tag);
     }
 
-    /// Has a MARK sent if none was since the last call but one.
+    /// Makes a MARK due if none was sent since the call before the last one.
     pub(super) fn beat(&mut self) {
         self.heartbeat = match self.heartbeat {
             Heartbeat::Sent => Heartbeat::Silent,
@@ -268,20 +269,20 @@ impl Timeline {
         };
     }
 
-    /// Whether a MARK is to be sent as soon as all is written.
-    pub(super) fn owes_beat(&self) -> bool {
+    /// Returns whether a MARK is sent as soon as all output is written.
+    pub(super) fn is_beat_due(&self) -> bool {
         self.heartbeat == Heartbeat::Due
     }
 
-    /// Sends the MARKs that are owed, and one behind what has changed.
+    /// Sends the MARKs that are owed, and one behind the changes, if a MARK may be sent now.
     pub(super) fn mark(&mut self) {
         if !self.is_settled() {
             return;
         }
-        for tag in std::mem::take(&mut self.owed) {
+        for tag in std::mem::take(&mut self.owed_marks) {
             self.push_mark(tag);
         }
-        // To somebody who does not take what there is, a sign of life says nothing.
+        // A heartbeat behind a backlog would say nothing.
         let is_due = self.heartbeat == Heartbeat::Due && self.output.is_empty();
         if self.is_watching() && (self.unmarked || is_due) {
             self.push_mark(Tag::BROADCAST);
@@ -296,25 +297,26 @@ impl Timeline {
         self.heartbeat = Heartbeat::Sent;
     }
 
-    /// Owes and follows nothing any more.
+    /// Stops following, and drops the MARKs that are owed.
     pub(super) fn abandon(&mut self) {
-        self.owed.clear();
+        self.owed_marks.clear();
         self.follows = Prefixes::default();
     }
 
-    pub(super) fn owes(&self) -> usize {
-        self.owed.len()
+    /// Returns how many MARKs are owed.
+    pub(super) fn owed_marks(&self) -> usize {
+        self.owed_marks.len()
     }
 }
 
-/// Writes that stand side by side in the frames of a batch, to be sent in one piece.
+/// Adjacent writes of a batch, sent as one slice.
 struct Run<'a> {
     frames: &'a EncodedWrites,
     writes: Range<usize>,
 }
 
 impl Run<'_> {
-    /// Adds what comes next. Answers whether something had to be sent for it.
+    /// Adds the next writes. Returns whether it sent the previous ones, since these are not adjacent to them.
     fn add(&mut self, writes: Range<usize>, output: &mut Output) -> bool {
         if self.writes.end == writes.start {
             self.writes.end = writes.end;
@@ -329,7 +331,7 @@ impl Run<'_> {
         self.frames.length(self.writes.clone())
     }
 
-    /// Sends what there is, and answers whether there was any.
+    /// Sends the writes, and returns whether there were any.
     fn send(&mut self, output: &mut Output) -> bool {
         let length = self.length();
         if length > 0 {
@@ -340,5 +342,5 @@ impl Run<'_> {
     }
 }
 
-/// What comes next is in the log no longer.
+/// The log no longer holds what comes next.
 pub(super) struct Behind;

@@ -1,53 +1,64 @@
-//! The writes that a client asks for: PUT, DELETE, PUTL and TXN.
+//! The requests that write: PUT, DELETE, PUTL and TXN. All of them are transactions.
 
-use super::Limits;
+use super::limits::Limits;
 use crate::commit_batch::Dialect;
-use crate::{Operation, text};
+use crate::{ConnId, Operation, Transaction, text};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use syncline_wire::{Delete, EncodeError, Mark, Message, Put, PutLarge, Revision, Tag, Txn, Version};
 
-/// Operations that a client asks for, within the limits.
+/// A transaction that a client requests, within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) tag: Tag,
-    pub(super) operations: Arc<[Operation]>,
-    /// Whether they came as a TXN.
+    pub(super) transaction: Transaction,
+    /// Whether the request was a TXN, whose response ends with a MARK.
     is_txn: bool,
 }
 
 impl Write {
+    /// Returns the write that a PUT of connection `origin` requests.
+    ///
     /// # Errors
-    /// The text that refuses what the protocol or the limits don't allow.
-    pub(super) fn put(Put { tag, key, value, version }: Put, limits: &Limits) -> Result<Self, Bytes> {
-        // What one PUT may carry, whatever the limit of an entry: decoders exist that die of more.
+    /// The text of an ERROR if the protocol or the limits do not allow it.
+    pub(super) fn put(origin: ConnId, put: Put, limits: &Limits) -> Result<Self, Bytes> {
+        let Put { tag, key, value, version } = put;
+        // Decoders exist that a larger PUT kills, whatever the configured limit is.
         let max = limits.max_entry.min(Limits::MAX_PUT);
         check_put(&key, &value, version, limits, max)?;
-        Ok(Self::one(tag, put(&key, &value, version)))
+        Ok(Self::one(origin, tag, owned_put(&key, &value, version)))
     }
 
+    /// As [`Write::put`].
+    ///
     /// # Errors
     /// As [`Write::put`].
-    pub(super) fn put_large(PutLarge { tag, key, value, version }: PutLarge, limits: &Limits) -> Result<Self, Bytes> {
+    pub(super) fn put_large(origin: ConnId, put: PutLarge, limits: &Limits) -> Result<Self, Bytes> {
+        let PutLarge { tag, key, value, version } = put;
         check_put(&key, &value, version, limits, limits.max_entry)?;
         let length = key.len() + value.len();
         if length <= Limits::MAX_PUT {
             return Err(text::belongs_in_a_put(length));
         }
-        Ok(Self::one(tag, put(&key, &value, version)))
+        Ok(Self::one(origin, tag, owned_put(&key, &value, version)))
     }
 
+    /// As [`Write::put`].
+    ///
     /// # Errors
     /// As [`Write::put`].
-    pub(super) fn delete(Delete { tag, key, version }: Delete, limits: &Limits) -> Result<Self, Bytes> {
+    pub(super) fn delete(origin: ConnId, delete: Delete, limits: &Limits) -> Result<Self, Bytes> {
+        let Delete { tag, key, version } = delete;
         check_key(&key, limits)?;
-        Ok(Self::one(tag, Operation::Delete { key: copied(&key), version }))
+        Ok(Self::one(origin, tag, Operation::Delete { key: copied(&key), version }))
     }
 
+    /// As [`Write::put`].
+    ///
     /// # Errors
     /// As [`Write::put`].
-    pub(super) fn txn(Txn { tag, operations }: Txn, limits: &Limits) -> Result<Self, Bytes> {
+    pub(super) fn txn(origin: ConnId, txn: Txn, limits: &Limits) -> Result<Self, Bytes> {
+        let Txn { tag, operations } = txn;
         let mut keys = BTreeSet::new();
         let mut bytes = 0;
         for operation in &operations {
@@ -70,21 +81,23 @@ impl Write {
         if bytes > limits.max_transaction() {
             return Err(text::transaction_too_large(bytes, limits.max_transaction()));
         }
-        Ok(Self { tag, operations: operations.iter().map(owned).collect(), is_txn: true })
+        let operations = operations.iter().map(owned).collect();
+        Ok(Self { tag, transaction: Transaction { origin: Some(origin), operations }, is_txn: true })
     }
 
-    fn one(tag: Tag, operation: Operation) -> Self {
-        Self { tag, operations: [operation].into(), is_txn: false }
+    fn one(origin: ConnId, tag: Tag, operation: Operation) -> Self {
+        let transaction = Transaction { origin: Some(origin), operations: [operation].into() };
+        Self { tag, transaction, is_txn: false }
     }
 
-    /// The bytes that it takes: while it is undecided, and as an answer.
+    /// Returns the bytes that the write counts as, both as a request and as a response.
     pub(super) fn bytes(&self) -> usize {
-        self.operations.iter().map(|operation| Put::OVERHEAD + operation.bytes()).sum()
+        self.transaction.operations.iter().map(|operation| Put::OVERHEAD + operation.bytes()).sum()
     }
 
-    /// Appends the answer to one that was accepted as `revision`: its writes, and where it came as a TXN, the revision.
+    /// Appends the response to a write that was accepted as `revision`: its PUTs and DELETEs, and for a TXN a MARK.
     pub(super) fn encode_accepted(&self, out: &mut BytesMut, revision: Revision) -> Result<(), EncodeError> {
-        for operation in &*self.operations {
+        for operation in &*self.transaction.operations {
             match operation {
                 Operation::Check { .. } => {}
                 Operation::Put { key, value, version } => {
@@ -99,10 +112,10 @@ impl Write {
         Ok(())
     }
 
-    /// The answer to one that was refused, for the operation of this index.
+    /// Returns the response to a write that is stale at the operation of this index.
     pub(super) fn stale(&self, operation: usize) -> Message {
-        match self.operations.get(operation) {
-            Some(at_fault) if self.is_txn => Message::error(self.tag, text::stale_key(at_fault.key())),
+        match self.transaction.operations.get(operation) {
+            Some(stale) if self.is_txn => Message::error(self.tag, text::stale_key(stale.key())),
             _ => Message::error(self.tag, text::STALE_PUT),
         }
     }
@@ -112,12 +125,13 @@ impl Write {
 fn owned(operation: &Operation) -> Operation {
     match operation {
         Operation::Check { key, version } => Operation::Check { key: copied(key), version: *version },
-        Operation::Put { key, value, version } => put(key, value, *version),
+        Operation::Put { key, value, version } => owned_put(key, value, *version),
         Operation::Delete { key, version } => Operation::Delete { key: copied(key), version: *version },
     }
 }
 
-fn put(key: &Bytes, value: &Bytes, version: Version) -> Operation {
+/// Returns a PUT whose key and value share one allocation of their own.
+fn owned_put(key: &Bytes, value: &Bytes, version: Version) -> Operation {
     let mut both = BytesMut::with_capacity(key.len() + value.len());
     both.extend_from_slice(key);
     both.extend_from_slice(value);
@@ -125,8 +139,10 @@ fn put(key: &Bytes, value: &Bytes, version: Version) -> Operation {
     Operation::Put { key: value.split_to(key.len()), value, version }
 }
 
+/// Checks the length of a key.
+///
 /// # Errors
-/// The text that refuses a key over the limit.
+/// The text of an ERROR if the key exceeds the limit.
 pub(super) fn check_key(key: &[u8], limits: &Limits) -> Result<(), Bytes> {
     if key.len() > limits.max_key { Err(text::key_too_large(key.len(), limits.max_key)) } else { Ok(()) }
 }
@@ -140,8 +156,8 @@ fn check_put(key: &[u8], value: &[u8], version: Version, limits: &Limits, max_en
     if version == Version::MAX { Err(text::VERSION_EXHAUSTED.into()) } else { Ok(()) }
 }
 
-/// Bytes on their own. What came in shares the memory of all that was read with it, which may be a thousand times more
-/// than what is counted here.
+/// Returns a copy of `bytes`. Decoded bytes share the memory of the whole input that was read with them, which may be a
+/// thousand times larger than what the limits count.
 pub(super) fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

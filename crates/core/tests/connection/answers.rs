@@ -60,18 +60,18 @@ fn reads_can_be_done_together_and_what_is_not_done_is_asked_for_again() {
     let refused = put(2, "no", "no", u64::MAX);
     peer.send(&[get(1, "a"), refused, get(3, "b"), get(4, "c"), put(5, "d", "1", 1), get(6, "e")]);
     assert_eq!(peer.connection.poll_effect(), Some(read("a")));
-    let more: Vec<_> = std::iter::from_fn(|| peer.connection.poll_read()).collect();
+    let more: Vec<_> = std::iter::from_fn(|| peer.connection.poll_get()).collect();
     assert_eq!(more, ["b", "c"], "up to the write");
     assert_eq!(peer.effects(), []);
     peer.connection.handle_entry(Ok(None));
-    peer.connection.take_back_reads();
+    peer.connection.requeue_reads();
     assert_eq!(peer.shown(&history), [error(1, "\"a\": not found"), error(2, "version exhausted")]);
     assert_eq!(peer.effects(), [read("b"), read("c")]);
     peer.connection.handle_entry(Ok(Some(entry("b", "1", 1, Revision::new(3)))));
     peer.connection.handle_entry(Ok(None));
-    assert_eq!(peer.connection.poll_read(), None, "a write is next");
+    assert_eq!(peer.connection.poll_get(), None, "a write is next");
     assert_eq!(peer.effects(), [commit("d", "1", 1)]);
-    assert_eq!(peer.connection.poll_read(), None, "the write is undecided");
+    assert_eq!(peer.connection.poll_get(), None, "the write is undecided");
     assert_eq!(peer.shown(&history), [put(3, "b", "1", 1), error(4, "\"c\": not found")]);
 }
 

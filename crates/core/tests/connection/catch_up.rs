@@ -6,11 +6,11 @@ use crate::support::{
 };
 use bytes::{Buf, Bytes};
 use syncline_core::PageError;
-use syncline_core::server::{Effect, Input};
+use syncline_core::server::{Effect, Input, PageRequest};
 use syncline_wire::Revision;
 
 fn catch_up(since: u64) -> Effect {
-    Effect::Changes { prefix: Bytes::new(), since: Revision::new(since), max_bytes: OUTPUT_ROOM }
+    Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: Revision::new(since), max_bytes: OUTPUT_ROOM })
 }
 
 const fn at(revision: u64) -> Revision {
@@ -33,7 +33,7 @@ fn what_the_log_no_longer_holds_comes_from_the_store_each_key_once() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
     assert_eq!(peer.effects(), [], "asked once");
-    peer.connection.handle_changes(Ok(page([tombstone("b", 7, at(12)), entry("a", "value", 3, at(13))], at(13))));
+    peer.handle_changes(Ok(page([tombstone("b", 7, at(12)), entry("a", "value", 3, at(13))], at(13))));
     assert_eq!(peer.shown(&history), [broadcast("b", "", 7), broadcast("a", "value", 3)]);
     assert_eq!(peer.effects(), []);
 }
@@ -53,7 +53,7 @@ fn back_in_the_log_it_is_served_from_there() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
     // The page was read before the last commit: the log holds the rest, and some of what the page tells.
-    peer.connection.handle_changes(Ok(page([entry("a", "value", 2, at(12))], at(12))));
+    peer.handle_changes(Ok(page([entry("a", "value", 2, at(12))], at(12))));
     assert_eq!(peer.shown(&history), [broadcast("a", "value", 2), broadcast("a", "value", 3)]);
     history.put(OTHER, "a", "value", 4);
     assert_eq!(peer.shown(&history), [broadcast("a", "value", 4)]);
@@ -67,7 +67,7 @@ fn a_page_that_is_ahead_of_the_log_is_not_repeated_from_it() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
     // The store shows what it has committed before the log does.
-    peer.connection.handle_changes(Ok(page([entry("a", "1", 1, at(11)), entry("b", "1", 1, at(12))], at(12))));
+    peer.handle_changes(Ok(page([entry("a", "1", 1, at(11)), entry("b", "1", 1, at(12))], at(12))));
     let mut later = History::new();
     later.put(OTHER, "a", "1", 1);
     later.commit([(OTHER, vec![write("b", "1", 1)]), (OTHER, vec![write("c", "1", 1)])]);
@@ -82,11 +82,11 @@ fn a_long_way_takes_page_after_page() {
     }
     peer.shown(&history);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
+    peer.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
     assert_eq!(peer.shown(&history), [broadcast("b", "1", 1)]);
     assert_eq!(peer.effects(), [catch_up(11)]);
     // Nothing that is still the latest, and yet progress.
-    peer.connection.handle_changes(Ok(page([], at(12))));
+    peer.handle_changes(Ok(page([], at(12))));
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(12)]);
 }
@@ -99,20 +99,20 @@ fn a_page_is_asked_for_when_there_is_room_for_it() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
     let entries = ["a", "b", "c"].map(|key| entry(key, large.clone(), 1, at(11)));
-    peer.connection.handle_changes(Ok(page(entries, at(11))));
+    peer.handle_changes(Ok(page(entries, at(11))));
     history.put(OTHER, "d", "1", 1);
     peer.connection.handle_log(&history.log);
     assert_eq!(peer.effects(), [], "the output is full");
     peer.take(usize::MAX);
     peer.connection.handle_log(&history.log);
     assert_eq!(peer.effects(), [catch_up(11)]);
-    peer.connection.handle_changes(Ok(page([entry("d", vec![b'v'; 1000], 1, at(12))], at(12))));
+    peer.handle_changes(Ok(page([entry("d", vec![b'v'; 1000], 1, at(12))], at(12))));
     history.put(OTHER, "e", "1", 1);
     peer.connection.handle_log(&history.log);
     let unsent = peer.connection.output().remaining();
     assert_eq!(
         peer.effects(),
-        [Effect::Changes { prefix: Bytes::new(), since: at(12), max_bytes: OUTPUT_ROOM - unsent }]
+        [Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: at(12), max_bytes: OUTPUT_ROOM - unsent })]
     );
 }
 
@@ -130,7 +130,7 @@ fn a_page_waits_for_answers_that_fill_the_output() {
     peer.take(unsent - UNSENT_BEFORE_PAGE - 1);
     assert_eq!(peer.effects(), []);
     peer.take(1);
-    assert!(matches!(peer.effects()[..], [Effect::Changes { .. }]));
+    assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn own_answers_are_merged_in_by_revision() {
         entry("c", "mine", 1, at(15)),
         entry("d", "theirs", 1, at(16)),
     ];
-    peer.connection.handle_changes(Ok(page(entries, at(16))));
+    peer.handle_changes(Ok(page(entries, at(16))));
     let expected = [
         put(1, "a", "mine", 1),
         error(2, "stale put"),
@@ -181,10 +181,10 @@ fn an_own_answer_beyond_the_page_waits_for_the_next() {
     peer.connection.handle_outcome(accepted(own));
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
+    peer.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
     assert_eq!(peer.shown(&history), [broadcast("b", "1", 1)]);
     assert_eq!(peer.effects(), [catch_up(11)]);
-    peer.connection.handle_changes(Ok(page([entry("c", "1", 1, at(12)), entry("a", "mine", 1, own)], own)));
+    peer.handle_changes(Ok(page([entry("c", "1", 1, at(12)), entry("a", "mine", 1, own)], own)));
     assert_eq!(peer.shown(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1)]);
 }
 
@@ -198,7 +198,7 @@ fn a_value_that_was_read_comes_before_what_has_replaced_it() {
     history.put(OTHER, "a", "2", 2);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Ok(page([entry("a", "2", 2, at(12))], at(12))));
+    peer.handle_changes(Ok(page([entry("a", "2", 2, at(12))], at(12))));
     assert_eq!(peer.shown(&history), [put(1, "a", "1", 1), broadcast("a", "2", 2)]);
 }
 
@@ -218,7 +218,7 @@ fn no_page_is_asked_for_while_a_write_is_undecided_and_nothing_is_given_out_unti
     peer.connection.handle_outcome(stale(first));
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Ok(page([entry("c", "1", 1, at(11)), entry("a", "mine", 1, first)], first)));
+    peer.handle_changes(Ok(page([entry("c", "1", 1, at(11)), entry("a", "mine", 1, first)], first)));
     assert_eq!(peer.shown(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1), error(2, "stale put")]);
     assert_eq!(peer.effects(), [read("c")]);
 }
@@ -232,7 +232,7 @@ fn refused_requests_are_answered_while_a_page_is_on_its_way() {
     peer.send(&[error(1, "?"), put(2, "a", "2", 2)]);
     assert_eq!(peer.effects(), []);
     assert_eq!(peer.shown(&history), [error(1, "messages of kind ERROR cannot be applied")]);
-    peer.connection.handle_changes(Ok(page([entry("a", "1", 1, at(11))], at(11))));
+    peer.handle_changes(Ok(page([entry("a", "1", 1, at(11))], at(11))));
     assert_eq!(peer.shown(&history), [broadcast("a", "1", 1)]);
     assert_eq!(peer.effects(), [commit("a", "2", 2)]);
 }
@@ -245,7 +245,7 @@ fn an_entry_that_no_put_carries_is_left_out_of_a_page() {
     assert_eq!(peer.effects(), [catch_up(10)]);
     let (most, larger) = (vec![b'v'; 65_525 - 1], vec![b'v'; 65_525]);
     let entries = [entry("a", most.clone(), 1, at(11)), entry("b", larger, 1, at(12)), entry("c", "1", 1, at(13))];
-    peer.connection.handle_changes(Ok(page(entries, at(13))));
+    peer.handle_changes(Ok(page(entries, at(13))));
     assert_eq!(peer.sent(), [broadcast("a", most, 1), broadcast("c", "1", 1)]);
 }
 
@@ -255,7 +255,7 @@ fn a_page_that_is_no_progress_closes_the_connection() {
     history.put(OTHER, "a", "1", 1);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Ok(page([], at(10))));
+    peer.handle_changes(Ok(page([], at(10))));
     assert_eq!(peer.shown(&history), [error(0, "unavailable: the store has lost track of what changed")]);
     assert!(peer.connection.is_finished());
 }
@@ -270,7 +270,7 @@ fn a_page_that_the_store_cannot_tell_closes_the_connection() {
     peer.send(&[get(2, "a")]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.connection.handle_changes(Err(PageError::Unavailable("engine away".into())));
+    peer.handle_changes(Err(PageError::Unavailable("engine away".into())));
     assert_eq!(peer.send(&[get(3, "a")]), Input::Closed);
     let told = [put(1, "mine", "1", 1), error(0, "unavailable: engine away")];
     assert_eq!(peer.shown(&history), told, "what became of a write is told in any case");

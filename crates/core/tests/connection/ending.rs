@@ -4,7 +4,7 @@ use crate::support::{
     History, ME, OTHER, Peer, accepted, broadcast, commit, entry, error, get, page, put, read, write,
 };
 use syncline_core::Outcome;
-use syncline_core::server::{Effect, Input};
+use syncline_core::server::{Effect, Input, PageRequest};
 use syncline_wire::Revision;
 
 #[test]
@@ -135,9 +135,9 @@ fn one_that_ends_while_behind_still_gets_its_answers() {
     assert_eq!(peer.shown(&history), []);
     peer.connection.handle_outcome(accepted(own));
     let since = Revision::new(10);
-    assert!(matches!(peer.effects()[..], [Effect::Changes { since: asked, .. }] if asked == since));
+    assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Changes { since: asked, .. })] if asked == since));
     let entries = [entry("a", "1", 1, Revision::new(11)), entry("mine", "1", 1, own)];
-    peer.connection.handle_changes(Ok(page(entries, own)));
+    peer.handle_changes(Ok(page(entries, own)));
     assert_eq!(peer.effects(), [read("a")]);
     peer.connection.handle_entry(Ok(Some(entry("a", "1", 1, Revision::new(11)))));
     history.commit([(OTHER, vec![write("a", "2", 2)])]);

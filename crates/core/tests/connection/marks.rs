@@ -5,7 +5,7 @@ use crate::support::{
     read, tombstone, watch, write,
 };
 use bytes::{Buf, Bytes};
-use syncline_core::server::{Effect, Limits};
+use syncline_core::server::{Effect, Limits, PageRequest};
 use syncline_wire::{Message, Revision};
 
 const fn at(revision: u64) -> Revision {
@@ -35,7 +35,7 @@ fn a_change_under_two_prefixes_comes_once() {
         peer.send(&[watch(tag, prefix, 0)]);
         assert_eq!(peer.shown(&history), []);
         assert_eq!(peer.effects().len(), 1);
-        peer.connection.handle_keys(Ok(keys([], None, history.log.head())));
+        peer.handle_keys(Ok(keys([], None, history.log.head())));
         assert_eq!(peer.shown(&history), [mark(tag, 10)]);
     }
     for key in ["a/b/c/d", "a/b", "a/c", "x", "b", ""] {
@@ -173,7 +173,7 @@ fn left_behind(prefix: &'static str) -> (Peer, History) {
 }
 
 fn changes(prefix: &'static str, since: u64) -> Effect {
-    Effect::Changes { prefix: Bytes::from(prefix), since: at(since), max_bytes: OUTPUT_ROOM }
+    Effect::Page(PageRequest::Changes { prefix: Bytes::from(prefix), since: at(since), max_bytes: OUTPUT_ROOM })
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn one_who_is_behind_is_told_each_key_once_and_a_mark_when_it_is_true() {
     let (mut peer, history) = left_behind("a/");
     assert_eq!(peer.effects(), [changes("a/", 10)]);
     let entries = [tombstone("a/2", 2, at(13))];
-    peer.connection.handle_changes(Ok(page_read_at(entries, at(13), at(14))));
+    peer.handle_changes(Ok(page_read_at(entries, at(13), at(14))));
     let deleted = Message::delete(syncline_wire::Tag::BROADCAST, "a/2", syncline_wire::Version::new(2));
     assert_eq!(peer.shown(&history), [deleted], "no state of the store was like that");
     assert_eq!(peer.effects(), [changes("a/", 13)]);
-    peer.connection.handle_changes(Ok(page([entry("a/1", "value", 2, at(14))], at(14))));
+    peer.handle_changes(Ok(page([entry("a/1", "value", 2, at(14))], at(14))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "value", 2), mark(0, 14)]);
 }
 
@@ -204,7 +204,7 @@ fn no_mark_is_sent_before_the_head_of_the_last_page_also_where_the_log_tells_the
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("", 10)]);
     // The page was read at 16, when the log had got to 14.
-    peer.connection.handle_changes(Ok(page_read_at([entry("b", "1", 1, at(12))], at(12), at(16))));
+    peer.handle_changes(Ok(page_read_at([entry("b", "1", 1, at(12))], at(12), at(16))));
     let told = [put(0, "b", "1", 1), put(0, "a/1", "value", 3), put(0, "a/1", "value", 4)];
     assert_eq!(peer.shown(&history), told, "15 and 16 may have changed what the page did not tell for that");
     history.put(OTHER, "c", "value", 1);
@@ -218,14 +218,14 @@ fn barriers_and_heartbeats_wait_for_one_who_is_behind() {
     peer.send(&[mark(7, 0)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("", 10)]);
-    peer.connection.handle_changes(Ok(page_read_at([entry("b", "value", 1, at(12))], at(12), at(14))));
+    peer.handle_changes(Ok(page_read_at([entry("b", "value", 1, at(12))], at(12), at(14))));
     for _ in 0..3 {
         peer.connection.handle_beat();
     }
     assert_eq!(peer.shown(&history), [put(0, "b", "value", 1)]);
     assert_eq!(peer.effects(), [changes("", 12)]);
     let entries = [entry("a/2", "value", 1, at(13)), entry("a/1", "value", 2, at(14))];
-    peer.connection.handle_changes(Ok(page(entries, at(14))));
+    peer.handle_changes(Ok(page(entries, at(14))));
     assert_eq!(peer.shown(&history), [put(0, "a/2", "value", 1), put(0, "a/1", "value", 2), mark(7, 14)]);
 }
 
@@ -244,7 +244,7 @@ fn the_own_writes_of_one_who_is_behind_are_answered_in_their_places() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("a/", 10)]);
     let entries = [entry("a/0", "1", 1, at(11)), entry("a/1", "mine", 1, first), entry("a/2", "1", 1, at(14))];
-    peer.connection.handle_changes(Ok(page(entries, at(14))));
+    peer.handle_changes(Ok(page(entries, at(14))));
     let expected = [
         put(0, "a/0", "1", 1),
         put(3, "a/1", "mine", 1),
@@ -262,13 +262,13 @@ fn what_is_not_watched_is_left_out_of_a_page() {
     peer.send(&[watch(3, "c/", 0)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects().len(), 1);
-    peer.connection.handle_keys(Ok(keys([], None, at(10))));
+    peer.handle_keys(Ok(keys([], None, at(10))));
     assert_eq!(peer.shown(&history), [mark(3, 10)]);
     history.put(OTHER, "x", "1", 1);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("", 10)], "there is no one prefix to ask for");
     let entries = [entry("a/1", "1", 1, at(11)), entry("b/1", "1", 1, at(12)), entry("c/1", "1", 1, at(13))];
-    peer.connection.handle_changes(Ok(page(entries, at(13))));
+    peer.handle_changes(Ok(page(entries, at(13))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), put(0, "c/1", "1", 1), mark(0, 13)]);
 }
 
@@ -309,7 +309,7 @@ fn the_bell_rings_for_those_only_who_wait_for_the_log() {
 fn a_page_that_the_store_can_not_tell_any_more_ends_the_connection_so_that_it_resumes() {
     let (mut peer, history) = left_behind("");
     assert_eq!(peer.effects(), [changes("", 10)]);
-    peer.connection.handle_changes(Err(syncline_core::PageError::Untold("forgotten".into())));
+    peer.handle_changes(Err(syncline_core::PageError::Untold("forgotten".into())));
     assert_eq!(peer.shown(&history), [error(0, "unavailable: forgotten")]);
     assert!(peer.connection.is_finished());
 }

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_core::server::{Access, Effect, Limits};
+use syncline_core::server::{Access, Effect, Limits, PageRequest};
 use syncline_core::{Operation, Rights};
 use syncline_wire::{Delete, Message, PutLarge, Revision, Tag, Txn, Version};
 
@@ -174,16 +174,17 @@ fn a_base_connection_is_sent_what_it_may_read_when_it_catches_up() {
     let second = history.put(OTHER, "b", "1", 1);
     let third = history.put(OTHER, "c", "1", 1);
     assert_eq!(some.shown(&history), []);
-    let asked = Effect::Changes { prefix: Bytes::new(), since: Revision::new(10), max_bytes: 128 * 1024 };
+    let asked =
+        Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: Revision::new(10), max_bytes: 128 * 1024 });
     assert_eq!(some.effects(), [asked]);
     let entries = [entry("a/1", "1", 1, first), entry("b", "1", 1, second), tombstone("c", 1, third)];
-    some.connection.handle_changes(Ok(page(entries, third)));
+    some.handle_changes(Ok(page(entries, third)));
     assert_eq!(some.shown(&history), [broadcast("a/1", "1", 1), broadcast("c", "", 1)]);
     // Where all that it may read is under one prefix, the store is asked for no more.
     let mut one = peer(&["a/"], &[], &history);
     history.put(OTHER, "a/1", "2", 2);
     one.shown(&history);
-    let asked = Effect::Changes { prefix: "a/".into(), since: third, max_bytes: 128 * 1024 };
+    let asked = Effect::Page(PageRequest::Changes { prefix: "a/".into(), since: third, max_bytes: 128 * 1024 });
     assert_eq!(one.effects(), [asked]);
 }
 
@@ -193,8 +194,8 @@ fn after_hello_only_what_is_watched_is_sent() {
     let mut peer = extended(&["a/", "b/"], &[], &history);
     peer.send(&[watch(2, "a/x", 9)]);
     peer.shown(&history);
-    assert!(matches!(peer.effects()[..], [Effect::Changes { .. }]));
-    peer.connection.handle_changes(Ok(page([], Revision::new(10))));
+    assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
+    peer.handle_changes(Ok(page([], Revision::new(10))));
     assert_eq!(peer.shown(&history), [mark(2, 10)]);
     peer.send(&[watch(3, "a", 0), watch(4, "", 0)]);
     let everything = |prefix| format!("not permitted: expected the right to read everything under \"{prefix}\"");

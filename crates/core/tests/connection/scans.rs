@@ -7,7 +7,7 @@ use crate::support::{
 use bytes::{Buf, Bytes};
 use std::num::NonZeroUsize;
 use syncline_core::PageError;
-use syncline_core::server::{Effect, Limits};
+use syncline_core::server::{Effect, Limits, PageRequest};
 use syncline_wire::{Message, Revision, Tag};
 
 const PAGE: usize = 64 * 1024;
@@ -26,16 +26,16 @@ fn all_keys(prefix: &'static str, after: Option<&'static str>) -> Effect {
 }
 
 fn some_keys(prefix: &'static str, after: Option<&'static str>, max_entries: usize) -> Effect {
-    Effect::Keys {
+    Effect::Page(PageRequest::Keys {
         prefix: prefix.into(),
         after: after.map(Bytes::from),
         max_entries: NonZeroUsize::new(max_entries).unwrap(),
         max_bytes: PAGE,
-    }
+    })
 }
 
 fn changes(prefix: &'static str, since: u64) -> Effect {
-    Effect::Changes { prefix: prefix.into(), since: at(since), max_bytes: PAGE }
+    Effect::Page(PageRequest::Changes { prefix: prefix.into(), since: at(since), max_bytes: PAGE })
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn a_watch_from_the_start_is_told_every_key_and_then_a_mark() {
     assert_eq!(peer.effects(), [all_keys("a/", None)]);
     assert_eq!(peer.effects(), [], "asked once");
     let first = [entry("a/1", "1", 1, at(3)), entry("a/2", "1", 4, at(2))];
-    peer.connection.handle_keys(Ok(keys(first, Some("a/2"), at(10))));
+    peer.handle_keys(Ok(keys(first, Some("a/2"), at(10))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), put(0, "a/2", "1", 4)]);
     assert_eq!(peer.effects(), [all_keys("a/", Some("a/2"))]);
-    peer.connection.handle_keys(Ok(keys([entry("a/3", "1", 1, at(10))], None, at(10))));
+    peer.handle_keys(Ok(keys([entry("a/3", "1", 1, at(10))], None, at(10))));
     assert_eq!(peer.shown(&history), [put(0, "a/3", "1", 1), mark(2, 10)]);
     assert_eq!(peer.effects(), []);
 }
@@ -62,13 +62,13 @@ fn what_changes_while_it_is_told_comes_as_it_commits_and_not_twice() {
     peer.send(&[watch(2, "", 0)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [all_keys("", None)]);
-    peer.connection.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
+    peer.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
     history.put(OTHER, "a", "2", 2);
     history.put(OTHER, "c", "1", 1);
     assert_eq!(peer.shown(&history), [put(0, "a", "1", 1)], "the next page goes before the log");
     assert_eq!(peer.effects(), [all_keys("", Some("a"))]);
     let rest = [entry("b", "1", 1, at(4)), entry("c", "1", 1, at(12))];
-    peer.connection.handle_keys(Ok(keys(rest, None, at(12))));
+    peer.handle_keys(Ok(keys(rest, None, at(12))));
     let expected = [put(0, "a", "2", 2), put(0, "c", "1", 1), put(0, "b", "1", 1), mark(2, 12)];
     assert_eq!(peer.shown(&history), expected);
 }
@@ -83,7 +83,7 @@ fn a_page_is_sent_in_its_place_in_the_order() {
     history.put(OTHER, "a", "2", 2);
     // The page was read after that, and before this.
     history.put(OTHER, "b", "2", 2);
-    peer.connection.handle_keys(Ok(keys([entry("b", "1", 1, at(4))], None, at(11))));
+    peer.handle_keys(Ok(keys([entry("b", "1", 1, at(4))], None, at(11))));
     let expected = [put(0, "a", "2", 2), put(0, "b", "1", 1), mark(2, 11), put(0, "b", "2", 2), mark(0, 12)];
     assert_eq!(peer.shown(&history), expected);
 }
@@ -95,7 +95,7 @@ fn a_page_waits_for_the_log_to_get_to_where_it_was_read() {
     peer.send(&[watch(2, "", 0)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [all_keys("", None)]);
-    peer.connection.handle_keys(Ok(keys([entry("b", "1", 1, at(4)), entry("new", "1", 1, at(11))], None, at(11))));
+    peer.handle_keys(Ok(keys([entry("b", "1", 1, at(4)), entry("new", "1", 1, at(11))], None, at(11))));
     assert_eq!(peer.shown(&history), []);
     assert!(peer.connection.waits_for_log());
     history.put(OTHER, "new", "1", 1);
@@ -109,12 +109,12 @@ fn a_resume_is_told_what_changed_since() {
     peer.send(&[watch(2, "a/", 7)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("a/", 7)]);
-    peer.connection.handle_changes(Ok(page_read_at([tombstone("a/1", 3, at(8))], at(8), at(10))));
+    peer.handle_changes(Ok(page_read_at([tombstone("a/1", 3, at(8))], at(8), at(10))));
     assert_eq!(peer.shown(&history), [deletion("a/1", 3)]);
     assert_eq!(peer.effects(), [changes("a/", 8)]);
     history.put(OTHER, "a/2", "2", 2);
     let entries = [entry("a/3", "1", 1, at(10)), entry("a/2", "2", 2, at(11))];
-    peer.connection.handle_changes(Ok(page_read_at(entries, at(11), at(11))));
+    peer.handle_changes(Ok(page_read_at(entries, at(11), at(11))));
     assert_eq!(peer.shown(&history), [put(0, "a/2", "2", 2), put(0, "a/3", "1", 1), mark(2, 11)]);
 }
 
@@ -125,7 +125,7 @@ fn a_resume_at_the_head_is_told_that_nothing_has_changed() {
     peer.send(&[watch(2, "", 10)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("", 10)]);
-    peer.connection.handle_changes(Ok(page([], at(10))));
+    peer.handle_changes(Ok(page([], at(10))));
     assert_eq!(peer.shown(&history), [mark(2, 10)]);
 }
 
@@ -136,10 +136,10 @@ fn a_resume_that_can_not_be_told_begins_afresh() {
     peer.send(&[watch(2, "a/", 7)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("a/", 7)]);
-    peer.connection.handle_changes(Err(PageError::Untold("forgotten".into())));
+    peer.handle_changes(Err(PageError::Untold("forgotten".into())));
     assert_eq!(peer.shown(&history), [mark(2, 0)]);
     assert_eq!(peer.effects(), [all_keys("a/", None)]);
-    peer.connection.handle_keys(Ok(keys([entry("a/1", "1", 1, at(3))], None, at(10))));
+    peer.handle_keys(Ok(keys([entry("a/1", "1", 1, at(3))], None, at(10))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), mark(2, 10)]);
 }
 
@@ -150,17 +150,17 @@ fn what_was_sent_before_it_begins_afresh_is_sent_again() {
     peer.send(&[watch(2, "a/", 7)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("a/", 7)]);
-    peer.connection.handle_changes(Ok(page_read_at([], at(8), at(10))));
+    peer.handle_changes(Ok(page_read_at([], at(8), at(10))));
     history.put(OTHER, "a/1", "1", 1);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("a/", 8)]);
-    peer.connection.handle_changes(Ok(page_read_at([], at(9), at(11))));
+    peer.handle_changes(Ok(page_read_at([], at(9), at(11))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), mark(0, 11)]);
     assert_eq!(peer.effects(), [changes("a/", 9)]);
-    peer.connection.handle_changes(Err(PageError::Untold("forgotten meanwhile".into())));
+    peer.handle_changes(Err(PageError::Untold("forgotten meanwhile".into())));
     assert_eq!(peer.shown(&history), [mark(2, 0)]);
     assert_eq!(peer.effects(), [all_keys("a/", None)]);
-    peer.connection.handle_keys(Ok(keys([entry("a/1", "1", 1, at(11))], None, at(11))));
+    peer.handle_keys(Ok(keys([entry("a/1", "1", 1, at(11))], None, at(11))));
     assert_eq!(peer.shown(&history), [put(0, "a/1", "1", 1), mark(2, 11)]);
 }
 
@@ -171,10 +171,10 @@ fn a_store_in_trouble_is_told_to_the_one_who_asks_and_the_rest_goes_on() {
     peer.send(&[watch(3, "b/", 7), list(4, "", "", 5)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [changes("b/", 7)]);
-    peer.connection.handle_changes(Err(PageError::Unavailable("engine away".into())));
+    peer.handle_changes(Err(PageError::Unavailable("engine away".into())));
     assert_eq!(peer.shown(&history), [error(3, "unavailable: engine away")]);
     assert_eq!(peer.effects(), [some_keys("", Some(""), 5)]);
-    peer.connection.handle_keys(Err("engine away".into()));
+    peer.handle_keys(Err("engine away".into()));
     history.put(OTHER, "a/1", "1", 1);
     assert_eq!(peer.shown(&history), [error(4, "unavailable: engine away"), put(0, "a/1", "1", 1), mark(0, 11)]);
 }
@@ -186,7 +186,7 @@ fn a_watch_that_was_refused_tells_nothing_afterwards() {
     peer.send(&[watch(3, "", 0)]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [all_keys("", None)]);
-    peer.connection.handle_keys(Err("engine away".into()));
+    peer.handle_keys(Err("engine away".into()));
     history.put(OTHER, "b", "1", 1);
     history.put(OTHER, "a/1", "1", 1);
     let told = peer.shown(&history);
@@ -201,10 +201,10 @@ fn a_list_is_answered_with_its_tag_up_to_its_limit() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [some_keys("a/", Some("a/m"), 3)]);
     let entries = [entry("a/n", "1", 1, at(3)), entry("a/o", "1", 1, at(4))];
-    peer.connection.handle_keys(Ok(keys(entries, Some("a/o"), at(10))));
+    peer.handle_keys(Ok(keys(entries, Some("a/o"), at(10))));
     assert_eq!(peer.shown(&history), [put(2, "a/n", "1", 1), put(2, "a/o", "1", 1)]);
     assert_eq!(peer.effects(), [some_keys("a/", Some("a/o"), 1)]);
-    peer.connection.handle_keys(Ok(keys([entry("a/p", "1", 1, at(5))], Some("a/p"), at(10))));
+    peer.handle_keys(Ok(keys([entry("a/p", "1", 1, at(5))], Some("a/p"), at(10))));
     assert_eq!(peer.shown(&history), [put(2, "a/p", "1", 1), mark(2, 10)]);
     assert_eq!(peer.effects(), []);
 }
@@ -229,15 +229,15 @@ fn a_long_answer_delays_nobody() {
     peer.send(&[watch(2, "", 0), list(3, "", "", 9), get(4, "k")]);
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects(), [all_keys("", None), read("k")]);
-    peer.connection.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
+    peer.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
     peer.connection.handle_entry(Ok(Some(entry("k", "1", 1, at(3)))));
     assert_eq!(peer.shown(&history), [put(4, "k", "1", 1), put(0, "a", "1", 1)]);
     assert_eq!(peer.effects(), [some_keys("", Some(""), 9)], "they take turns");
-    peer.connection.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], None, at(10))));
+    peer.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], None, at(10))));
     history.put(OTHER, "z", "1", 1);
     assert_eq!(peer.shown(&history), [put(3, "a", "1", 1), mark(3, 10)]);
     assert_eq!(peer.effects(), [all_keys("", Some("a"))]);
-    peer.connection.handle_keys(Ok(keys([], None, at(11))));
+    peer.handle_keys(Ok(keys([], None, at(11))));
     assert_eq!(peer.shown(&history), [put(0, "z", "1", 1), mark(2, 11)]);
 }
 
@@ -250,7 +250,7 @@ fn a_page_is_read_when_there_is_room_for_it() {
     assert_eq!(peer.effects(), [all_keys("b", None)]);
     let large = vec![b'v'; 60_000];
     let entries = [entry("b1", large.clone(), 1, at(1)), entry("b2", large.clone(), 1, at(2))];
-    peer.connection.handle_keys(Ok(keys(entries, Some("b2"), at(10))));
+    peer.handle_keys(Ok(keys(entries, Some("b2"), at(10))));
     history.put(OTHER, "a1", large, 1);
     peer.connection.handle_log(&history.log);
     // Nor anything else, or it would never have its turn.
@@ -273,11 +273,14 @@ fn one_who_is_behind_while_it_is_told_gets_a_mark_when_all_is_true() {
     assert_eq!(peer.effects(), [all_keys("b", None)]);
     history.put(OTHER, "b1", "2", 2);
     history.put(OTHER, "a1", "1", 1);
-    peer.connection.handle_keys(Ok(keys([entry("b2", "1", 1, at(2))], None, at(11))));
+    peer.handle_keys(Ok(keys([entry("b2", "1", 1, at(2))], None, at(11))));
     assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [Effect::Changes { prefix: Bytes::new(), since: at(10), max_bytes: OUTPUT_ROOM }]);
+    assert_eq!(
+        peer.effects(),
+        [Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: at(10), max_bytes: OUTPUT_ROOM })]
+    );
     let entries = [entry("b1", "2", 2, at(11)), entry("a1", "1", 1, at(12))];
-    peer.connection.handle_changes(Ok(page_read_at(entries, at(12), at(12))));
+    peer.handle_changes(Ok(page_read_at(entries, at(12), at(12))));
     let expected = [put(0, "b1", "2", 2), put(0, "b2", "1", 1), put(0, "a1", "1", 1), mark(3, 12)];
     assert_eq!(peer.shown(&history), expected, "the mark is true at the head of the page only");
 }
@@ -292,7 +295,7 @@ fn the_prefixes_of_a_connection_are_bounded() {
         peer.send(&[watch(2, name, 0)]);
         assert_eq!(peer.shown(&history), []);
         assert_eq!(peer.effects().len(), 1);
-        peer.connection.handle_keys(Ok(keys([], None, at(10))));
+        peer.handle_keys(Ok(keys([], None, at(10))));
         assert_eq!(peer.shown(&history), [mark(2, 10)]);
     }
     peer.send(&[watch(2, last, 0)]);
@@ -317,7 +320,7 @@ fn a_server_that_shuts_down_does_not_finish_what_is_listed() {
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects().len(), 1);
     peer.connection.close("shutting down");
-    peer.connection.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
+    peer.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], Some("a"), at(10))));
     assert_eq!(peer.shown(&history), [error(0, "unavailable: shutting down")]);
     assert!(peer.connection.is_finished());
 }
@@ -330,7 +333,7 @@ fn a_client_that_has_ended_its_side_is_still_told_what_it_has_asked_for() {
     peer.connection.handle_end();
     assert_eq!(peer.shown(&history), []);
     assert_eq!(peer.effects().len(), 1);
-    peer.connection.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], None, at(10))));
+    peer.handle_keys(Ok(keys([entry("a", "1", 1, at(3))], None, at(10))));
     assert_eq!(peer.shown(&history), [put(2, "a", "1", 1), mark(2, 10)]);
     assert!(peer.connection.is_finished());
 }

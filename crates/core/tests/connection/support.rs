@@ -1,10 +1,13 @@
 //! A connection whose driver is the test, and the history that it is shown.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::sync::Arc;
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
+use syncline_core::server::{
+    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
+};
 use syncline_core::{
-    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Transaction,
+    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, StoreId, Transaction,
 };
 use syncline_wire::{Decoded, Message, Put, Revision, ServerHello, Tag, Version, decode};
 
@@ -59,7 +62,7 @@ pub(crate) fn commit(key: &'static str, value: impl Into<Bytes>, version: u64) -
 
 /// What it asks for when a GET is to be done.
 pub(crate) fn read(key: &'static str) -> Effect {
-    Effect::Read { key: key.into() }
+    Effect::Get { key: key.into() }
 }
 
 pub(crate) fn accepted(revision: Revision) -> Outcome {
@@ -230,10 +233,20 @@ impl Peer {
         let mut peer = Self::extended(history);
         peer.send(&[watch(2, prefix, 0)]);
         assert_eq!(peer.shown(history), []);
-        assert!(matches!(peer.effects()[..], [Effect::Keys { .. }]));
-        peer.connection.handle_keys(Ok(keys([], None, history.log.head())));
+        assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Keys { .. })]));
+        peer.handle_keys(Ok(keys([], None, history.log.head())));
         assert_eq!(peer.shown(history), [mark(2, history.log.head())]);
         peer
+    }
+
+    /// Passes on what the store returned for [`PageRequest::Changes`].
+    pub(crate) fn handle_changes(&mut self, page: Result<Page, PageError>) {
+        self.connection.handle_page(PageResult::Changes(page));
+    }
+
+    /// Passes on what the store returned for [`PageRequest::Keys`].
+    pub(crate) fn handle_keys(&mut self, page: Result<KeyPage, Arc<str>>) {
+        self.connection.handle_page(PageResult::Keys(page));
     }
 
     /// Frames come in.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
+use syncline_core::server::{Access, Effect, Input, Limits, PageResult, ServerConnection, ServerParameters};
 use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Rights, StoreId, Transaction};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
@@ -250,7 +250,7 @@ impl Client {
                 count(&mut self.counts, "own answers merged into pages", merged);
                 count(&mut self.counts, "pages", 1);
                 self.has_caught_up = true;
-                self.connection.handle_changes(Ok(page));
+                self.connection.handle_page(PageResult::Changes(Ok(page)));
             }
         }
         self.look();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pollster::block_on;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use syncline_core::server::{Access, Effect, Limits};
+use syncline_core::server::{Access, Effect, Limits, PageRequest};
 use syncline_core::{Operation, Outcome, RecentLog, Rights, Transaction};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Message, Revision, Version};
@@ -189,15 +189,15 @@ impl World {
                     continue;
                 }
                 // A read is done after the earlier ones, as a driver must.
-                Effect::Read { key } if late || self.clients[client].is_reading() => Done::Asked(key),
-                Effect::Read { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
-                Effect::Changes { prefix, since, max_bytes } => {
+                Effect::Get { key } if late || self.clients[client].is_reading() => Done::Asked(key),
+                Effect::Get { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
+                Effect::Page(PageRequest::Changes { prefix, since, max_bytes }) => {
                     let page = block_on(self.store.changed_since(since, &prefix, max_bytes)).unwrap();
                     // It overtakes what the committer still has to tell, if that is possible.
                     self.clients[client].done.push_front(Done::Page(page));
                     continue;
                 }
-                Effect::Keys { .. } | Effect::Status => panic!("nobody has said HELLO"),
+                Effect::Page(PageRequest::Keys { .. }) | Effect::Status => panic!("nobody has said HELLO"),
             };
             self.clients[client].done.push_back(done);
         }

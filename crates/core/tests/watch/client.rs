@@ -6,8 +6,10 @@ use crate::world::Write;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, ServerConnection, ServerParameters};
-use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, RecentLog, StoreId};
+use syncline_core::server::{
+    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
+};
+use syncline_core::{ConnId, Entry, Outcome, RecentLog, StoreId};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
 /// What a client asks for.
@@ -32,8 +34,7 @@ pub(crate) enum Ask {
 pub(crate) enum Done {
     Outcome(Outcome),
     Entry(Option<Entry>),
-    Changes(Result<Page, PageError>),
-    Keys(KeyPage),
+    Page(PageResult),
 }
 
 /// A request that is not answered yet.
@@ -182,7 +183,7 @@ impl Client {
 
     pub(crate) fn poll(&mut self) -> Option<Effect> {
         let effect = self.connection.poll_effect();
-        if let Some(Effect::Changes { max_bytes, .. }) = &effect {
+        if let Some(Effect::Page(PageRequest::Changes { max_bytes, .. })) = &effect {
             count(&mut self.counts, "catch-ups", usize::from(*max_bytes > 64 * 1024));
         }
         effect
@@ -192,8 +193,7 @@ impl Client {
         match done {
             Done::Outcome(outcome) => self.connection.handle_outcome(outcome),
             Done::Entry(entry) => self.connection.handle_entry(Ok(entry)),
-            Done::Changes(page) => self.connection.handle_changes(page),
-            Done::Keys(page) => self.connection.handle_keys(Ok(page)),
+            Done::Page(page) => self.connection.handle_page(page),
         }
     }
 

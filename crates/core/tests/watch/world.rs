@@ -8,8 +8,8 @@ use pollster::block_on;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use syncline_core::server::Effect;
-use syncline_core::{Operation, Outcome, PageError, RecentLog, Transaction};
-use syncline_store::{MemoryStore, Store};
+use syncline_core::{Operation, Outcome, RecentLog, Transaction};
+use syncline_store::{MemoryStore, Store, read_page};
 use syncline_wire::{Message, Revision, Version};
 
 /// What somebody writes; the versions are the next ones, as far as is known when it is asked.
@@ -194,16 +194,9 @@ impl World {
                     self.queue.push_back((client, self.connections[client], transaction));
                     continue;
                 }
-                Effect::Read { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
-                Effect::Changes { prefix, since, max_bytes } => {
-                    // Small pages, so that there are several.
-                    let page = block_on(self.store.changed_since(since, &prefix, max_bytes.min(60)));
-                    Done::Changes(page.map_err(|error| PageError::Untold(error.to_string().into())))
-                }
-                Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                    let max_bytes = max_bytes.min(60);
-                    Done::Keys(block_on(self.store.list(&prefix, after.as_deref(), max_entries, max_bytes)).unwrap())
-                }
+                Effect::Get { key } => Done::Entry(block_on(self.store.get(&key)).unwrap()),
+                // Small pages, so that there are several.
+                Effect::Page(request) => Done::Page(block_on(read_page(&self.store, &request.at_most(60)))),
                 Effect::Verify { .. } | Effect::Status => panic!("nobody has asked for it"),
             };
             self.clients[client].done.push_back(done);

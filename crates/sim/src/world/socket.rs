@@ -13,10 +13,9 @@ use crate::Random;
 use crate::history::Key;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use syncline_core::server::{Access, Effect, Input, ServerConnection, ServerParameters};
-use syncline_core::{ConnId, Entry, KeyPage, Outcome, Page, PageError, Transaction};
+use syncline_core::server::{Access, Effect, Input, PageRequest, PageResult, ServerConnection, ServerParameters};
+use syncline_core::{ConnId, Entry, Outcome, Transaction};
 use syncline_wire::Revision;
 
 /// How much is read at once, at the most.
@@ -85,8 +84,7 @@ pub(super) struct Socket {
 #[derive(Debug)]
 enum Read {
     Entry(Bytes),
-    Changes { prefix: Bytes, since: Revision, max_bytes: usize },
-    Keys { prefix: Bytes, after: Option<Bytes>, max_entries: NonZeroUsize, max_bytes: usize },
+    Page(PageRequest),
     Status,
     Done(Done),
 }
@@ -95,8 +93,7 @@ enum Read {
 #[derive(Debug)]
 enum Done {
     Entry(Result<Option<Entry>, Arc<str>>),
-    Changes(Result<Page, PageError>),
-    Keys(Result<KeyPage, Arc<str>>),
+    Page(PageResult),
     Status,
 }
 
@@ -328,14 +325,11 @@ impl Task {
                     self.connection.handle_verdict(None);
                     continue;
                 }
-                Effect::Read { key } => Read::Entry(key),
-                Effect::Changes { prefix, since, max_bytes } => Read::Changes { prefix, since, max_bytes },
-                Effect::Keys { prefix, after, max_entries, max_bytes } => {
-                    Read::Keys { prefix, after, max_entries, max_bytes }
-                }
+                Effect::Get { key } => Read::Entry(key),
+                Effect::Page(request) => Read::Page(request),
                 Effect::Status => Read::Status,
             };
-            let is_page = matches!(read, Read::Changes { .. } | Read::Keys { .. });
+            let is_page = matches!(read, Read::Page(_));
             let Some(longest) = context.plan.read else {
                 let done = self.perform(read, engine, context);
                 self.hand(done);
@@ -358,12 +352,12 @@ impl Task {
             Read::Done(done) => done,
             Read::Status => Done::Status,
             Read::Entry(key) => Done::Entry(engine.get(&key)),
-            Read::Keys { prefix, after, max_entries, max_bytes } => {
+            Read::Page(PageRequest::Keys { prefix, after, max_entries, max_bytes }) => {
                 context.record.count("pages of keys", 1);
                 let max_bytes = max_bytes.min(context.plan.page.unwrap_or(usize::MAX));
-                Done::Keys(engine.list(&prefix, after.as_deref(), max_entries, max_bytes))
+                Done::Page(PageResult::Keys(engine.list(&prefix, after.as_deref(), max_entries, max_bytes)))
             }
-            Read::Changes { prefix, since, max_bytes } => {
+            Read::Page(PageRequest::Changes { prefix, since, max_bytes }) => {
                 let is_catch_up = self.connection.cursor() == Some(since);
                 context.record.count(if is_catch_up { "pages of catch-ups" } else { "pages of resumes" }, 1);
                 let since = match since.get().checked_sub(1).filter(|_| is_catch_up) {
@@ -385,7 +379,7 @@ impl Task {
                 } else if !is_catch_up {
                     context.record.count("resumes that begin afresh", 1);
                 }
-                Done::Changes(page)
+                Done::Page(PageResult::Changes(page))
             }
         }
     }
@@ -393,8 +387,7 @@ impl Task {
     fn hand(&mut self, done: Done) {
         match done {
             Done::Entry(entry) => self.connection.handle_entry(entry),
-            Done::Changes(page) => self.connection.handle_changes(page),
-            Done::Keys(page) => self.connection.handle_keys(page),
+            Done::Page(page) => self.connection.handle_page(page),
             Done::Status => self.connection.handle_status("{}"),
         }
     }
