@@ -1,18 +1,18 @@
-//! What names a connection, and a history.
+//! The ids of connections and of histories.
 
 use std::fmt;
 
-/// Names a connection of this process. Never used twice: a `u64` does not wrap within any lifetime.
+/// The id of a connection of this process. It is never used twice: a `u64` does not wrap within any lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
 
 impl ConnId {
-    /// The connection of this number.
+    /// Returns the id with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number of this connection.
+    /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -24,18 +24,18 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// Names a history: made anew with an empty store, and whenever history may have been rewound. A revision means nothing
-/// under another store id.
+/// The id of a history. An empty store gets a new one, and so does a store whose history may have been rewound. A revision
+/// means nothing under another store id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId([u8; 16]);
 
 impl StoreId {
-    /// The store id of these bytes.
+    /// Returns the store id with these bytes.
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of this store id.
+    /// Returns the bytes.
     pub const fn bytes(self) -> [u8; 16] {
         self.0
     }

@@ -1,16 +1,15 @@
 //! The decisions of Syncline, without I/O.
 //!
-//! What the server and the client of a connection do is decided here, in state machines that touch neither socket, file
-//! nor clock. Drivers (`syncline-server`, `syncline-client`, the simulator) move bytes between them and the world, and
-//! decide nothing.
+//! Both sides of a connection are state machines here, which touch no socket, file or clock. Their drivers
+//! (`syncline-server`, `syncline-client`, the simulator) move bytes and decide nothing.
 //!
-//! - [`server::ServerConnection`]: the server's side of a connection: answers in the order of the requests, broadcasts in
-//!   the order of the commits.
-//! - [`client::ClientConnection`]: the client's side: tags in flight, answers, broadcasts.
-//! - [`client::Cursor`]: the client's side of one that only follows the history, over all its connections.
-//! - [`Rights`]: what somebody may read and write.
-//! - [`Transaction`]: what is written together, and the rule by which it is accepted.
-//! - [`RecentLog`]: the newest part of the history, encoded once for everybody.
+//! - [`server::ServerConnection`]: the server's side of a connection. It sends responses in the order of the requests and
+//!   broadcasts in the order of the commits.
+//! - [`client::ClientConnection`]: the client's side: tags in flight, responses, broadcasts.
+//! - [`client::Cursor`]: the client's side of a reader that only follows the history, across its connections.
+//! - [`Rights`]: what a client may read and write.
+//! - [`Transaction`]: operations that are written together, and [`applies_to`], the rule that accepts them.
+//! - [`RecentLog`]: the newest part of the history, encoded once for all connections.
 
 pub mod client;
 mod commit_batch;

@@ -1,11 +1,12 @@
-//! What somebody may read and write.
+//! The rights of a client.
 
 use crate::prefix_set::PrefixSet;
 use bytes::Bytes;
 
-/// What somebody may read and write: the keys under some prefixes, or, as an admin, everything.
+/// What a client may read and write: the keys under some prefixes or, for an admin, everything.
 ///
-/// A right to write is none to read. Who may write a key learns by a stale write whether it guessed the version, no more.
+/// A right to write implies no right to read. A client that may only write a key learns from `stale put` whether it guessed
+/// the version, and nothing else.
 ///
 /// ```
 /// use syncline_core::Rights;
@@ -22,33 +23,34 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Those of an admin: to read and write everything, and to learn how the server is.
+    /// Returns the rights of an admin: to read and write everything, and to get the status of the server.
     pub fn all() -> Self {
         let everything = PrefixSet::from_iter([Bytes::new()]);
         Self { read: everything.clone(), write: everything, is_admin: true }
     }
 
-    /// To read what is under some prefixes, and to write what is under others. The empty prefix is that of all keys.
+    /// Returns the rights to read the keys under some prefixes and to write the keys under others. The empty prefix covers
+    /// all keys.
     pub fn new(read: impl IntoIterator<Item = Bytes>, write: impl IntoIterator<Item = Bytes>) -> Self {
         Self { read: read.into_iter().collect(), write: write.into_iter().collect(), is_admin: false }
     }
 
-    /// Whether a key may be read; of a prefix: whether all keys under it may.
+    /// Returns whether a key may be read. For a prefix: whether all keys under it may be read.
     pub fn may_read(&self, key: &[u8]) -> bool {
         self.read.covers(key)
     }
 
-    /// Whether a key may be written.
+    /// Returns whether a key may be written.
     pub fn may_write(&self, key: &[u8]) -> bool {
         self.write.covers(key)
     }
 
-    /// Whether these are the rights of an admin.
+    /// Returns whether these are the rights of an admin.
     pub const fn is_admin(&self) -> bool {
         self.is_admin
     }
 
-    /// The prefixes of all that may be read, none of which is under another.
+    /// Returns the prefixes of everything that may be read. None is under another.
     pub(crate) fn readable(&self) -> impl Iterator<Item = &Bytes> {
         self.read.iter()
     }

@@ -1,4 +1,4 @@
-//! The texts of ERROR frames. Old clients match the first three: they never change.
+//! The texts of ERROR frames. Old clients match `stale put`, `not found` and `go away…`: these never change.
 
 use bytes::Bytes;
 use std::fmt::{self, Write};
@@ -6,129 +6,130 @@ use syncline_wire::{Kind, LimitExceeded, Put, Version};
 
 /// The version of a PUT is not the current one plus 1.
 pub(crate) const STALE_PUT: &str = "stale put";
-/// What the text of a GET that found nothing ends in.
+/// The end of the text for a GET that found nothing.
 pub(crate) const NOT_FOUND: &str = "not found";
 /// The password is wrong.
 pub(crate) const BAD_PASSWORD: &str = "go away, bad password";
-/// Something else than AUTH came where AUTH must come first.
+/// The first request was not AUTH, on a server that requires it.
 pub(crate) const BAD_MESSAGE_TYPE: &str = "go away, bad message type";
-/// A PUT of the last version, which is kept back.
+/// A PUT of the last version, which is reserved so that every key can be deleted.
 pub(crate) const VERSION_EXHAUSTED: &str = "version exhausted";
 /// A kind that the server does not know.
 pub(crate) const UNKNOWN_KIND: &str = "unknown message kind";
-/// What the text starts with where a configured limit was passed.
+/// The start of the text if a configured limit is exceeded.
 pub(crate) const TOO_LARGE: &str = "too large: ";
-/// What the text starts with where the store or the server can't, for now.
+/// The start of the text if the store or the server cannot serve the request for now.
 pub(crate) const UNAVAILABLE: &str = "unavailable: ";
-/// What the text starts with where a right is missing.
+/// The start of the text if a right is missing.
 pub(crate) const NOT_PERMITTED: &str = "not permitted: ";
-/// What the text ends in where a server that speaks TLS only hears something else.
+/// The reason for [`unavailable`] if a client does not speak TLS to a server that requires it.
 pub const TLS_ONLY: &str = "this server speaks TLS only, expected a TLS handshake";
-/// What stands before the version in the text of a GET that found a tombstone.
+/// What precedes the version in the text for a GET that found a tombstone.
 const DELETED_AT: &str = "deleted at version ";
 
-/// How many characters of a key an error text shows.
+/// The most characters of a key in an error text.
 const KEY_SHOWN: usize = 40;
 
-/// How many characters of a reason an error text shows.
+/// The most characters of a reason in an error text.
 const REASON_SHOWN: usize = 1000;
 
-/// A key that is not there.
+/// Returns the text for a GET of an unknown key.
 pub(crate) fn not_found(key: &[u8]) -> Bytes {
     format!("{}: {NOT_FOUND}", Quoted(key)).into()
 }
 
-/// A key that was deleted. Ends as [`not_found`] does.
+/// Returns the text for a GET of a deleted key. It ends as [`not_found`] does.
 pub(crate) fn deleted(key: &[u8], version: Version) -> Bytes {
     format!("{}: {DELETED_AT}{version}, {NOT_FOUND}", Quoted(key)).into()
 }
 
-/// The version that a text of [`deleted`] names.
+/// Returns the version in a text of [`deleted`].
 pub(crate) fn deleted_version(text: &[u8]) -> Option<Version> {
     let text = str::from_utf8(text).ok()?.strip_suffix(NOT_FOUND)?.strip_suffix(", ")?;
     let (_, number) = text.rsplit_once(DELETED_AT)?;
     number.parse().ok().map(Version::new)
 }
 
-/// A kind that servers send, or that makes no sense here.
+/// Returns the text for a kind that only servers send, or that makes no sense in this state.
 pub(crate) fn cannot_be_applied(kind: Kind) -> Bytes {
     format!("messages of kind {kind} cannot be applied").into()
 }
 
-/// A kind of the extension, before the connection has asked for that.
+/// Returns the text for a kind of the extension before HELLO.
 pub(crate) fn before_hello(kind: Kind) -> Bytes {
     format!("messages of kind {kind} cannot be applied before HELLO").into()
 }
 
-/// A transaction that is stale for this key.
+/// Returns the text for a transaction that is stale at this key.
 pub(crate) fn stale_key(key: &[u8]) -> Bytes {
     format!("{STALE_PUT}: {}", Quoted(key)).into()
 }
 
-/// A key over the limit.
+/// Returns the text for a key that exceeds the limit.
 pub(crate) fn key_too_large(found: usize, max: usize) -> Bytes {
     format!("{TOO_LARGE}key of {found} bytes, expected at most {max}").into()
 }
 
-/// A key and value over the limit.
+/// Returns the text for a key and value that exceed the limit together.
 pub(crate) fn entry_too_large(found: usize, max: usize) -> Bytes {
     format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {max}").into()
 }
 
-/// A frame that is passed over: TXN and PUTL may claim any length.
+/// Returns the text for a frame that is skipped because of the length that it claims.
 pub(crate) fn frame_too_large(kind: Kind, excess: LimitExceeded) -> Bytes {
     format!("{TOO_LARGE}{kind} of {excess}").into()
 }
 
-/// A PUTL of what a PUT carries.
+/// Returns the text for a PUTL that should have been a PUT.
 pub(crate) fn belongs_in_a_put(found: usize) -> Bytes {
     format!("key and value of {found} bytes together: expected a PUT, and PUTL only above {} bytes", Put::MAX_ENTRY)
         .into()
 }
 
-/// A transaction whose keys and values are too large together.
+/// Returns the text for a transaction whose keys and values are too large together.
 pub(crate) fn transaction_too_large(found: usize, max: usize) -> Bytes {
     format!("{TOO_LARGE}keys and values of {found} bytes in a transaction, expected at most {max}").into()
 }
 
-/// A transaction in which a key stands twice.
+/// Returns the text for a transaction that contains a key twice.
 pub(crate) fn twice_in_a_transaction(key: &[u8]) -> Bytes {
     format!("{}: expected once in a transaction, found twice", Quoted(key)).into()
 }
 
-/// A WATCH on a connection that watches enough.
+/// Returns the text for a WATCH beyond the limit.
 pub(crate) fn too_many_watches(max: usize) -> Bytes {
     format!("{TOO_LARGE}expected at most {max} prefixes watched on one connection").into()
 }
 
-/// A key that somebody may not read, whether it is there or not.
+/// Returns the text for a key that may not be read, whether it exists or not.
 pub(crate) fn no_right_to_read(key: &[u8]) -> Bytes {
     format!("{NOT_PERMITTED}expected the right to read {}", Quoted(key)).into()
 }
 
-/// A prefix under which somebody may not read every key that there could be.
+/// Returns the text for a prefix under which not every possible key may be read.
 pub(crate) fn no_right_to_read_all(prefix: &[u8]) -> Bytes {
     format!("{NOT_PERMITTED}expected the right to read everything under {}", Quoted(prefix)).into()
 }
 
-/// A key that somebody may not write, whether it is there or not.
+/// Returns the text for a key that may not be written, whether it exists or not.
 pub(crate) fn no_right_to_write(key: &[u8]) -> Bytes {
     format!("{NOT_PERMITTED}expected the right to write {}", Quoted(key)).into()
 }
 
-/// What only an admin may do.
+/// Returns the text for a request that only an admin may make.
 pub(crate) fn no_admin() -> Bytes {
     format!("{NOT_PERMITTED}expected the rights of an admin").into()
 }
 
-/// The store or the server can't, for now. A reason that is longer than people read is clipped.
+/// Returns the text of an ERROR if the store or the server cannot serve a connection or a request for now. A long reason
+/// is clipped.
 pub fn unavailable(reason: &str) -> Bytes {
     let clipped: String = reason.chars().take(REASON_SHOWN).collect();
     let cut = if clipped.len() < reason.len() { "…" } else { "" };
     format!("{UNAVAILABLE}{clipped}{cut}").into()
 }
 
-/// A key in quotes, escaped, and clipped with `…`.
+/// Displays a key in quotes, escaped, and clipped with `…`.
 struct Quoted<'a>(&'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
@@ -141,7 +142,7 @@ impl fmt::Display for Quoted<'_> {
                     return f.write_str("…\"");
                 }
                 left -= 1;
-                // A quote needs no escape where the other kind stands around it.
+                // The text is in double quotes, so a single quote needs no escape.
                 if c == '\'' { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
             }
             for byte in chunk.invalid() {
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_deletion_can_be_read_back() {
+    fn the_version_of_a_deletion_is_parsed_back() {
         let text = deleted(b"k", Version::new(7));
         assert_eq!(text, "\"k\": deleted at version 7, not found");
         assert_eq!(deleted_version(&text), Some(Version::new(7)));

@@ -1,4 +1,4 @@
-//! The driver of one connection: moves bytes between a socket and [`ServerConnection`], and does what that asks for.
+//! The driver of one connection: moves bytes between a socket and its [`ServerConnection`], and executes its effects.
 
 use crate::access::{Authenticator, Grant, Judgement, UnauthenticatedPermit};
 use crate::broadcaster::Registration;
@@ -26,56 +26,57 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tracing::debug;
 
-/// How much is read at once, at the most.
+/// The most bytes of one read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// How much is read at once of a stranger, and kept of what it has sent: more than the longest AUTH.
+/// The most bytes of one read from an unauthenticated connection, and of the input that is kept of it: more than the longest
+/// AUTH.
 const UNAUTHENTICATED_READ_SIZE: usize = 4 * 1024;
 
-/// The room for input that an idle connection keeps: that of a small request.
+/// The input buffer that an idle connection keeps: enough for a small request.
 const KEPT_CAPACITY: usize = 512;
 
 thread_local! {
-    /// What a read goes to first, so that connections need room of their own only for what has come. Used while one is
-    /// polled, so by one at a time.
+    /// The buffer of every read, so that a connection needs memory only for bytes that have arrived. It is used while a
+    /// connection is polled, so by one at a time.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 
-/// More bytes than this wait for a turn to be sent.
-pub(crate) const MUCH: usize = 64 * 1024;
+/// Output above this size waits for a send permit.
+pub(crate) const LARGE_OUTPUT: usize = 64 * 1024;
 
-/// How much a connection has done before that is sent, and others have their turn: else one that asks for much at once, over and
-/// over, would make all others wait for all of it, and its client, too.
-const TURN: usize = 64;
+/// The most effects of a connection before its output is written and it yields. Otherwise a client that pipelines many
+/// requests would delay all other connections, and its own first responses.
+const EFFECT_BUDGET: usize = 64;
 
-/// The same of what it does first: half of that, so that a client goes on sooner.
-pub(crate) const FIRST_TURN: usize = 32;
+/// The same before its first yield: half of that, so that the client can continue sooner.
+pub(crate) const FIRST_BUDGET: usize = 32;
 
-/// How much is read of a connection before others have their turn, for the same reason.
-const TURN_BYTES: usize = READ_SIZE;
+/// The most bytes that are read from a connection before it yields, for the same reason.
+const READ_BUDGET_BYTES: usize = READ_SIZE;
 
-/// The bytes of keys and values that are read together: more only where the last one alone is larger. They share memory until
-/// the last of them is sent, so large ones come one by one.
-const READ_TOGETHER: usize = 16 * 1024;
+/// The bytes of keys and values that are read together; the last entry may exceed them. They share memory until the last of
+/// them is sent, so large entries are read one by one.
+const GET_BATCH_BYTES: usize = 16 * 1024;
 
-/// How long a connection that the server ends gets to take what it is owed.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a connection that the server closes may take to read its last responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long, and for how many bytes, the server still listens to a peer that it has said farewell to. Closing on bytes
-/// that nobody has read would make the peer's kernel throw the farewell away.
+/// How long, and for how many bytes, the server reads on after it has sent everything. Closing a socket with unread input
+/// resets the connection, and the peer would lose the last responses.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// The shortest time between two looks at whether a heartbeat is due.
+/// The shortest interval between two beats.
 const MIN_BEAT: Duration = Duration::from_millis(1);
 
-/// What connections are told that a shutdown ends.
+/// The reason that is sent to connections which a shutdown closes.
 const SHUTTING_DOWN: &str = "shutting down";
 
-/// What connections are told whose user is gone or is another.
+/// The reason that is sent to connections whose user was removed or changed.
 const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect again";
 
-/// What a server demands of its connections, and where their transactions go.
+/// What all connections of a server share.
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) queue: CommitQueue,
@@ -88,33 +89,33 @@ pub(crate) struct Service<S> {
     pub(crate) started: Instant,
 }
 
-/// Somebody who has come in.
+/// The client of a new connection, as far as it is known.
 pub(crate) struct Peer<'a> {
     pub(crate) addr: SocketAddr,
-    /// By what it may do what it may; `None`: it must show who it is.
+    /// What gives the client its rights; `None`: it must authenticate itself.
     pub(crate) grant: Option<Grant>,
-    /// The place that it has until then.
+    /// Its share of the limit for unauthenticated connections, until it is authenticated.
     pub(crate) place: Option<UnauthenticatedPermit>,
-    /// Until when it must have shown it.
+    /// When it must be authenticated.
     pub(crate) deadline: Instant,
-    /// Which access control was looked at last.
+    /// The generation of the access rules that the grant was last checked against.
     pub(crate) generation: Option<u64>,
-    /// Called where the first byte is that of TLS, which should not be; `None` once it is known that it is not.
+    /// Called if the first byte starts a TLS handshake, on a server without TLS; `None` once the first byte was checked.
     pub(crate) speaks_tls: Option<&'a (dyn Fn() + Sync)>,
 }
 
 impl Peer<'_> {
-    /// Somebody who has shown nothing yet.
+    /// Returns a client that is not authenticated.
     pub(crate) const fn new(addr: SocketAddr, place: Option<UnauthenticatedPermit>, deadline: Instant) -> Self {
         Self { addr, grant: None, place, deadline, generation: None, speaks_tls: None }
     }
 
-    /// Somebody who may do this.
+    /// Gives the client the rights of `grant`.
     pub(crate) fn grant(&mut self, grant: Grant) {
         (self.grant, self.place) = (Some(grant), None);
     }
 
-    /// Whether what it was granted is no longer.
+    /// Returns whether the access rules in force no longer give the client its grant.
     fn is_revoked(&mut self, authenticator: &Authenticator) -> bool {
         if self.generation == Some(authenticator.generation()) {
             return false;
@@ -125,10 +126,10 @@ impl Peer<'_> {
     }
 }
 
-/// Serves one connection until either side ends it.
+/// Serves one connection until either side closes it.
 ///
 /// # Errors
-/// What the socket says when it fails.
+/// The error of the socket if it fails.
 pub(crate) async fn serve<S, IO>(
     service: &Service<S>,
     registration: Registration,
@@ -141,7 +142,7 @@ where
 {
     let access = peer.grant.as_ref().map_or(Access::Password, |grant| Access::Granted(grant.rights()));
     let connection = ServerConnection::new(registration.handle.id, service.parameters, access);
-    // On the heap once, rather than in every state of what waits for it.
+    // On the heap once, rather than in every state of the futures that wait for it.
     let mut driver = Box::new(Driver {
         service,
         registration,
@@ -157,14 +158,14 @@ where
         input_permit: InputPermit::Own,
         wanted: Input::Wanted { expected: 0 },
         page: None,
-        turned_away: None,
-        unannounced: false,
+        not_submitted: None,
+        must_notify_committer: false,
         has_more: false,
         ended: false,
         abandoned: false,
         beat: None,
     });
-    let mut farewell: Option<Instant> = None;
+    let mut close_by: Option<Instant> = None;
     loop {
         let shutting_down = driver.registration.broadcaster.is_shutting_down();
         if shutting_down && driver.verification.is_some() {
@@ -173,36 +174,36 @@ where
             driver.connection.close(SHUTTING_DOWN);
         }
         if !driver.abandoned {
-            driver.settle().await;
+            driver.run().await;
         }
         if driver.connection.is_finished() && driver.is_flushed {
             break;
         }
         if driver.wanted == Input::Closed && (driver.abandoned || !driver.ended) {
-            farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+            close_by.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
         }
-        if driver.bytes_since_yield >= TURN_BYTES {
+        if driver.bytes_since_yield >= READ_BUDGET_BYTES {
             driver.bytes_since_yield = 0;
             driver.send_permit.give_back();
             yield_now().await;
         }
-        let until = farewell.or(driver.deadline());
+        let until = close_by.or(driver.deadline());
         let event = poll_fn(|context| driver.poll(context));
         match until {
             None => event.await?,
             Some(until) => match timeout_at(until, event).await {
                 Ok(happened) => happened?,
                 Err(_) if driver.abandoned => return Ok(()),
-                Err(_) if farewell.is_none() => driver.give_up(),
+                Err(_) if close_by.is_none() => driver.give_up(),
                 Err(_) => {
-                    // The peer does not take its answers, or the store does not give them.
+                    // The peer does not read its responses, or the store does not return.
                     driver.abandon(if shutting_down { SHUTTING_DOWN } else { "no answer in time" });
-                    farewell = Some(Instant::now() + LINGER);
+                    close_by = Some(Instant::now() + LINGER);
                 }
             },
         }
         if driver.has_more {
-            // What was done is on its way while others have their turn.
+            // The output is on its way while other connections are served.
             driver.send_permit.give_back();
             yield_now().await;
         }
@@ -214,71 +215,71 @@ struct Driver<'a, S, IO> {
     service: &'a Service<S>,
     registration: Registration,
     socket: IO,
-    /// Its turn to send much.
+    /// The permit to send a large output, or to read a page.
     send_permit: GatePermit,
-    /// Its turn to have its first request done; `None` when it had that.
+    /// The permit for the first request; `None` once the connection had it.
     arrival_permit: Option<GatePermit>,
-    /// Whether all that was written has left: bytes may wait within TLS.
+    /// Whether everything written was flushed: TLS may hold bytes back.
     is_flushed: bool,
     connection: ServerConnection,
     peer: Peer<'a>,
-    /// The judgement of a password, while it is under way.
+    /// The check of a password that is running.
     verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
-    /// What came from the socket and was not taken yet: at most one frame and one read.
+    /// The input that is not decoded yet: at most one frame and one read.
     input: BytesMut,
-    /// How much of that came since others had their turn.
+    /// The bytes read since the connection yielded.
     bytes_since_yield: usize,
-    /// What the frame may take that comes in.
+    /// The permit for the memory of the frame that waits_for_arrival_permit.
     input_permit: InputPermit,
-    /// What the connection has said of that.
+    /// What the state machine wants of the input.
     wanted: Input,
-    /// A page of the store that the connection has asked for: it is read when it is its turn.
+    /// The page of the store to be read, as soon as the connection has a send permit.
     page: Option<PageRequest>,
-    /// A transaction that the commit queue had no room for. Nothing else is done before it is in.
-    turned_away: Option<Transaction>,
-    /// Whether the commit queue was given something that it does not know to be there yet.
-    unannounced: bool,
-    /// Whether its turn ended before it had done all.
+    /// A transaction that did not fit the commit queue. No further effect is executed before it is submitted.
+    not_submitted: Option<Transaction>,
+    /// Whether transactions were submitted since the committer was last notified.
+    must_notify_committer: bool,
+    /// Whether the connection must yield although it has more effects to execute.
     has_more: bool,
-    /// Whether the peer has ended its side.
+    /// Whether the peer has closed its side.
     ended: bool,
-    /// Whether nothing but what is left of the output still is for the peer.
+    /// Whether only the rest of the output is still written.
     abandoned: bool,
-    /// Half heartbeats, for a connection that watches.
+    /// Ticks every half heartbeat, if the connection watches.
     beat: Option<Interval>,
 }
 
 impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
-    /// Does everything that can be done without the socket.
-    async fn settle(&mut self) {
+    /// Does everything that needs no socket.
+    async fn run(&mut self) {
         for outcome in self.registration.handle.take() {
             self.connection.handle_outcome(outcome);
         }
-        // Ends: each round but the last takes input or does what an earlier one has asked for, and both are bounded, for
-        // nothing is written meanwhile.
+        // Ends: each iteration except the last decodes input or executes effects, and both are bounded, because nothing is
+        // written meanwhile.
         loop {
             let before = self.input.len();
             if self.arrival_permit.is_none() {
                 self.wanted = self.connection.handle_input(&mut self.input);
             }
             if self.input.len() != before && !matches!(self.input_permit, InputPermit::Own) {
-                // Neither what is left over nor what it has asked for must keep the room of the frame before it.
+                // Neither the rest of the input nor the requests may hold the memory of the frame before them.
                 self.input = BytesMut::from(&*self.input);
                 self.connection.own_keys();
                 self.input_permit = InputPermit::Own;
             }
             self.show_log();
-            // After the log: whoever has fallen behind it asks the store.
-            let acted = self.act().await;
+            // After the log: a connection that has fallen behind the log asks the store.
+            let executed = self.execute_effects().await;
             let has_page = self.read_page().await;
-            self.announce();
+            self.notify_committer();
             if self.abandoned {
                 return;
             }
             if self.has_more {
                 break;
             }
-            if has_page || ((acted || self.input.len() != before) && self.has_work()) {
+            if has_page || ((executed || self.input.len() != before) && self.has_work()) {
                 continue;
             }
             let handle = &self.registration.handle;
@@ -304,15 +305,15 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
-    /// Whether the connection may have more to say now that requests of it were done, or some of its output was written.
+    /// Returns whether the connection may continue after effects were executed or output was written.
     fn has_work(&self) -> bool {
         !matches!(self.wanted, Input::Wanted { .. }) || self.connection.has_work()
     }
 
-    /// Shows the connection the log, where it still may see it.
+    /// Shows the connection the log, unless its rights were revoked.
     fn show_log(&mut self) {
         let log = self.registration.broadcaster.log.read();
-        // While the log stands still: what comes into it later is told by the rights that are in force then.
+        // Under the lock of the log: later commits are filtered by the rights that are in force then.
         if !self.peer.is_revoked(&self.service.authenticator) {
             return self.connection.handle_log(&log);
         }
@@ -320,56 +321,56 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.abandon(RIGHTS_CHANGED);
     }
 
-    /// Whether the connection has ended, maybe just now: for what it was granted is no longer.
-    fn has_lost_rights(&mut self) -> bool {
+    /// Abandons the connection if its rights were revoked. Returns whether it is abandoned.
+    fn abandon_if_revoked(&mut self) -> bool {
         if !self.abandoned && self.peer.is_revoked(&self.service.authenticator) {
             self.abandon(RIGHTS_CHANGED);
         }
         self.abandoned
     }
 
-    /// What was read, where the connection may still be told.
-    async fn still_granted<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
-        self.announce();
+    /// Waits for `read` and returns its result, unless the rights of the connection were revoked meanwhile.
+    async fn unless_revoked<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
+        self.notify_committer();
         let mut read = pin!(read);
         let read = poll_fn(|context| {
             let done = read.as_mut().poll(context);
             if done.is_pending() {
-                // Nobody else need wait for the store.
+                // Other connections need not wait for the store.
                 self.send_permit.give_back();
             }
             done
         })
         .await;
-        (!self.has_lost_rights()).then_some(read)
+        (!self.abandon_if_revoked()).then_some(read)
     }
 
-    /// Ends the connection at once: from here on it is only written.
+    /// Abandons the connection: from here on its output is written and nothing else happens.
     fn abandon(&mut self, reason: &str) {
         self.connection.abandon(reason);
         (self.abandoned, self.has_more) = (true, false);
         self.wanted = Input::Closed;
-        (self.turned_away, self.verification, self.page) = (None, None, None);
+        (self.not_submitted, self.verification, self.page) = (None, None, None);
         (self.input, self.input_permit) = (BytesMut::new(), InputPermit::Own);
     }
 
-    /// Whether its first request is there, and was not done yet.
-    fn arrives(&self) -> bool {
+    /// Returns whether the first request has arrived and waits for its permit.
+    fn waits_for_arrival_permit(&self) -> bool {
         self.arrival_permit.is_some() && !self.input.is_empty()
     }
 
-    /// Until when the client must have done what is up to it: show who it is, or send the rest of a large request.
+    /// Returns when the client must have authenticated itself, or sent the rest of a large request.
     fn deadline(&self) -> Option<Instant> {
         match self.connection.rights() {
             None => {
-                let is_up_to_us = self.abandoned || self.verification.is_some() || self.arrives();
+                let is_up_to_us = self.abandoned || self.verification.is_some() || self.waits_for_arrival_permit();
                 (!is_up_to_us).then_some(self.peer.deadline)
             }
             Some(_) => self.input_permit.until(),
         }
     }
 
-    /// Ends the connection of somebody who takes too long, where others need what it has.
+    /// Closes a connection that missed its deadline, if others need its resources.
     fn give_up(&mut self) {
         if self.connection.rights().is_none() {
             self.give_up_unauthenticated();
@@ -379,28 +380,28 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
-    /// Ends the connection of somebody who takes too long to show who it is.
+    /// Abandons a connection that was not authenticated in time.
     fn give_up_unauthenticated(&mut self) {
         let reason = format!("not authorized within {:?}", self.service.authorize_within);
         self.service.authenticator.complain(self.peer.addr, &reason);
         self.abandon(&reason);
     }
 
-    /// Does what the connection asks for, and answers whether some of that may be answered by now.
-    async fn act(&mut self) -> bool {
-        let turn = if take(&mut self.has_more) { TURN } else { FIRST_TURN };
-        if let Some(transaction) = self.turned_away.take()
+    /// Executes effects. Returns whether some of them may be complete by now.
+    async fn execute_effects(&mut self) -> bool {
+        let budget = if take(&mut self.has_more) { EFFECT_BUDGET } else { FIRST_BUDGET };
+        if let Some(transaction) = self.not_submitted.take()
             && !self.submit(transaction)
         {
             return false;
         }
         let service = self.service;
         let mut done = 0;
-        while !self.has_lost_rights()
-            && done < turn
+        while !self.abandon_if_revoked()
+            && done < budget
             && let Some(effect) = self.connection.poll_effect()
         {
-            // Transactions go to the committer together: there are no more of them than of requests in flight.
+            // Transactions do not count: they go to the committer together, and the requests in flight bound them.
             done += usize::from(!matches!(effect, Effect::Commit { .. }));
             match effect {
                 Effect::Commit { transaction } => {
@@ -410,21 +411,21 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
                 Effect::Get { key } => match self.connection.poll_get() {
                     None => {
-                        let Some(entry) = self.still_granted(service.store.get(&key)).await else { break };
+                        let Some(entry) = self.unless_revoked(service.store.get(&key)).await else { break };
                         self.connection.handle_entry(entry.map_err(|trouble| trouble.0));
                     }
-                    // Many are found sooner together.
+                    // Several keys are found faster together.
                     Some(second) => {
                         let mut keys = vec![key, second];
                         done += 1;
-                        while done < turn
+                        while done < budget
                             && let Some(key) = self.connection.poll_get()
                         {
                             keys.push(key);
                             done += 1;
                         }
-                        let entries = service.store.get_all(&keys, READ_TOGETHER);
-                        let Some(entries) = self.still_granted(entries).await else { break };
+                        let entries = service.store.get_all(&keys, GET_BATCH_BYTES);
+                        let Some(entries) = self.unless_revoked(entries).await else { break };
                         self.handle_entries(keys.len(), entries.map_err(|trouble| trouble.0));
                     }
                 },
@@ -440,21 +441,21 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 }
             }
         }
-        self.has_more = done >= turn && !self.abandoned && self.has_work();
+        self.has_more = done >= budget && !self.abandoned && self.has_work();
         done > 0
     }
 
-    /// Reads the page that the connection has asked for, where it is its turn; answers whether it was.
+    /// Reads the page that the connection needs, if it has a send permit. Returns whether it did.
     async fn read_page(&mut self) -> bool {
         let service = self.service;
         let Some(request) = self.page.take_if(|_| self.send_permit.is_taken()) else { return false };
-        if let Some(page) = self.still_granted(read_page(&service.store, &request)).await {
+        if let Some(page) = self.unless_revoked(read_page(&service.store, &request)).await {
             self.connection.handle_page(page);
         }
         true
     }
 
-    /// Answers so many reads, or as many as there are entries; the rest is asked for again, when there is room.
+    /// Completes as many reads as there are entries. The others are polled again when there is room for their responses.
     fn handle_entries(&mut self, asked: usize, entries: Result<Vec<Option<Entry>>, Arc<str>>) {
         match entries {
             Ok(entries) => {
@@ -468,29 +469,29 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
     }
 
-    /// Gives a transaction to the committer, or keeps it until there is room.
+    /// Submits a transaction to the committer, or keeps it until the queue has room. Returns whether it was submitted.
     fn submit(&mut self, transaction: Transaction) -> bool {
         let submission = Submission { transaction, handle: self.registration.handle.clone() };
         match self.service.queue.submit(submission) {
             Ok(()) => {
-                self.unannounced = true;
+                self.must_notify_committer = true;
                 true
             }
             Err(Submission { transaction, .. }) => {
-                self.turned_away = Some(transaction);
+                self.not_submitted = Some(transaction);
                 false
             }
         }
     }
 
-    /// Has the committer look at what it was given.
-    fn announce(&mut self) {
-        if take(&mut self.unannounced) {
+    /// Notifies the committer of the transactions that were submitted.
+    fn notify_committer(&mut self) {
+        if take(&mut self.must_notify_committer) {
             self.service.queue.announce();
         }
     }
 
-    /// Waits until the notify rings, or the socket has taken or given something.
+    /// Waits until the connection is notified, or the socket has read or written something.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut happened = self.has_more | self.registration.handle.notify.notified(context);
         happened |= self.poll_write(context)?;
@@ -501,7 +502,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.handle_judgement(judgement);
             happened = true;
         }
-        // A new time begins.
+        // A new deadline begins.
         happened |= self.input_permit.is_given(context);
         if let Some(most) = self.room_to_read()
             && let Poll::Ready(read) = self.poll_read(most, context)
@@ -517,18 +518,18 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
             happened = true;
         }
-        // Last: what was read is looked at before more is.
-        if self.arrives()
+        // Last: what was read is handled before more is read.
+        if self.waits_for_arrival_permit()
             && let Some(turn) = &mut self.arrival_permit
             && turn.poll(&self.service.arrival_gate, context).is_ready()
         {
             self.arrival_permit = None;
             happened = true;
         }
-        // Always: TLS has things to say of its own, too, of what was read.
+        // Always: TLS has frames of its own to send, also after reads.
         if let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(context) {
             flushed?;
-            // Only the end waits for that.
+            // Only the end of the connection waits for a flush.
             happened |= !self.is_flushed && self.connection.is_finished();
             self.is_flushed = true;
         }
@@ -542,59 +543,59 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             return Poll::Ready(Ok(()));
         }
         self.connection.own_keys();
-        // What is to be sent soon is not copied before.
-        if !self.send_permit.waits() || self.connection.output().remaining() <= MUCH {
+        // Output that will be written soon is not copied before.
+        if !self.send_permit.waits() || self.connection.output().remaining() <= LARGE_OUTPUT {
             self.connection.output().shrink();
         }
         Poll::Pending
     }
 
-    /// Writes what there is, much of it only in its turn; answers whether there is something to do now.
+    /// Writes the output; a large output needs a send permit. Returns whether there is more to do now.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let unsent = self.connection.output().remaining();
-        let needs_turn = unsent > MUCH || self.page.is_some();
-        let has_turn = needs_turn && self.send_permit.poll(&self.service.send_gate, context).is_ready();
-        let mut happened = has_turn && self.page.is_some();
+        let needs_permit = unsent > LARGE_OUTPUT || self.page.is_some();
+        let has_permit = needs_permit && self.send_permit.poll(&self.service.send_gate, context).is_ready();
+        let mut happened = has_permit && self.page.is_some();
         let has_work = self.has_work();
         if unsent > 0
-            && (has_turn || unsent <= MUCH)
+            && (has_permit || unsent <= LARGE_OUTPUT)
             && let Poll::Ready(written) = self.poll_write_some(context)
         {
             if written? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.is_flushed = false;
-            // What is left is written as soon as the socket says that it takes more, so it is asked until it does not.
+            // The socket must be polled until it is not ready, or it would not wake the task for the rest.
             happened |= has_work || !self.connection.output().is_empty();
         }
-        if self.page.is_none() && (has_turn || !needs_turn) {
-            // What it was for is done, or the socket takes no more.
+        if self.page.is_none() && (has_permit || !needs_permit) {
+            // The page or the write is done, or the socket is full.
             self.send_permit = GatePermit::None;
         }
         Ok(happened)
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let output = self.connection.output();
         let first = output.chunk();
         if first.len() < output.remaining() {
             return pin!(self.socket.write_buf(output)).poll(context);
         }
-        // One piece is a shorter way for the kernel than a list of one.
+        // A single slice is cheaper for the kernel than a list of one.
         let written = ready!(Pin::new(&mut self.socket).poll_write(context, first))?;
         output.advance(written);
         Poll::Ready(Ok(written))
     }
 
-    /// Reads what there is, but not more than this; 0 at the end.
+    /// Reads at most `most` bytes. Returns 0 at the end of the input.
     fn poll_read(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ.with_borrow_mut(|read| {
             let most = most.min(read.len());
             let mut read = ReadBuf::new(read.get_mut(..most).unwrap_or_default());
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
             if let (InputPermit::Shared { .. }, Input::Wanted { expected }) = (&self.input_permit, self.wanted) {
-                // For all of it: it is not moved while it grows.
+                // Reserved for the whole frame, so that it is not moved while it grows.
                 self.input.reserve(self.longest_frame(expected).saturating_sub(self.input.len()));
             }
             self.input.extend_from_slice(read.filled());
@@ -607,28 +608,29 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         match judgement {
             Ok(grant) => {
                 self.connection.handle_verdict(grant.as_ref().map(Grant::rights));
-                // By the access control of just now, which may be another by the time that this is looked at.
+                // The rules may have changed since the password was checked, so the grant is checked again.
                 (self.peer.grant, self.peer.generation) = (grant, None);
             }
             Err(too_many) => self.abandon(&too_many.to_string()),
         }
     }
 
-    /// How long the frame may get that comes in, and of which so much is expected by now.
+    /// Returns the most bytes that the arriving frame can have, of which at least `expected` are known to follow.
     fn longest_frame(&self, expected: usize) -> usize {
         let first = self.input.first().copied().unwrap_or_default();
         self.service.parameters.limits.longest_frame(first, expected)
     }
 
-    /// How much may be read now; nothing where the connection or the committer has enough to do, or there is no room.
+    /// Returns how many bytes may be read now; `None` if the connection or the committer has a backlog, or the frame waits
+    /// for an input permit.
     fn room_to_read(&self) -> Option<usize> {
         let there = self.input.len();
         match self.wanted {
-            _ if self.arrives() => None,
+            _ if self.waits_for_arrival_permit() => None,
             Input::Wanted { .. } if !self.ended && self.connection.rights().is_none() => {
                 Some(UNAUTHENTICATED_READ_SIZE.saturating_sub(there).max(1))
             }
-            _ if self.ended || self.has_more || self.turned_away.is_some() => None,
+            _ if self.ended || self.has_more || self.not_submitted.is_some() => None,
             Input::Wanted { expected } => match self.input_permit {
                 InputPermit::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
                 InputPermit::Own | InputPermit::Waits { .. } => None,
@@ -639,32 +641,32 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     }
 }
 
-/// Ends a connection to which everything was said, so that the peer gets to read it.
+/// Closes a connection to which everything was sent, so that the peer can read it.
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    let farewell = async {
+    let close_by = async {
         socket.shutdown().await?;
         let mut unread = BytesMut::with_capacity(UNAUTHENTICATED_READ_SIZE);
-        let mut heard = 0;
-        while heard < LINGER_BYTES {
+        let mut read_bytes = 0;
+        while read_bytes < LINGER_BYTES {
             match socket.read_buf(&mut unread).await? {
                 0 => break,
-                read => heard += read,
+                read => read_bytes += read,
             }
             unread.clear();
         }
         Ok(())
     };
-    timeout(LINGER, farewell).await.unwrap_or(Ok(()))
+    timeout(LINGER, close_by).await.unwrap_or(Ok(()))
 }
 
-/// Turns away a connection that has no place here, and tells it why.
+/// Refuses a connection and sends it the reason.
 ///
 /// # Errors
-/// What the socket says when it fails.
+/// The error of the socket if it fails.
 pub(crate) async fn refuse(mut socket: impl AsyncRead + AsyncWrite + Unpin, reason: &str) -> io::Result<()> {
-    let mut farewell = BytesMut::new();
-    if Message::error(Tag::BROADCAST, unavailable(reason)).encode(&mut farewell).is_ok() {
-        timeout(FAREWELL, socket.write_all(&farewell)).await.unwrap_or(Ok(()))?;
+    let mut close_by = BytesMut::new();
+    if Message::error(Tag::BROADCAST, unavailable(reason)).encode(&mut close_by).is_ok() {
+        timeout(CLOSE_TIMEOUT, socket.write_all(&close_by)).await.unwrap_or(Ok(()))?;
     }
     linger(socket).await
 }

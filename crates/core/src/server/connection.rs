@@ -237,16 +237,9 @@ impl ServerConnection {
     fn handle_message(&mut self, message: Message) {
         let tag = message.tag();
         match (&self.session, message) {
-            (Session::Open(authorized), message) => {
-                let is_hello = matches!(message, Message::Hello(_));
-                let limits = &self.parameters.limits;
-                let request = ServerRequest::from_message(message, self.id, self.after_hello, limits);
-                match request.and_then(|request| self.bounded(request)).and_then(|request| authorized.grant(request)) {
-                    Ok(granted) => {
-                        self.after_hello |= is_hello;
-                        self.requests.push(granted);
-                    }
-                    Err(text) => self.respond_now(Message::error(tag, text)),
+            (Session::Open(_), message) => {
+                if let Err(text) = self.accept(message) {
+                    self.respond_now(Message::error(tag, text));
                 }
             }
             (Session::Unauthenticated { attempts }, Message::Auth(auth)) => {
@@ -258,13 +251,22 @@ impl ServerConnection {
         }
     }
 
-    /// Returns `request`, unless it is a WATCH and the connection watches as many prefixes as it may.
-    fn bounded(&self, request: ServerRequest) -> Result<ServerRequest, Bytes> {
-        let is_full = || self.timeline.watched() + self.requests.pending_watches() >= Limits::MAX_WATCHES;
-        match request {
-            ServerRequest::Ordered(Ordered::Watch(_)) if is_full() => Err(text::too_many_watches(Limits::MAX_WATCHES)),
-            request => Ok(request),
+    /// Queues the request of an authenticated client.
+    ///
+    /// # Errors
+    /// The text of the ERROR that refuses it.
+    fn accept(&mut self, message: Message) -> Result<(), Bytes> {
+        let Session::Open(authorized) = &self.session else { return Ok(()) };
+        let is_hello = matches!(message, Message::Hello(_));
+        let request = ServerRequest::from_message(message, self.id, self.after_hello, &self.parameters.limits)?;
+        if matches!(request, ServerRequest::Ordered(Ordered::Watch(_)))
+            && self.timeline.watched() + self.requests.pending_watches() >= Limits::MAX_WATCHES
+        {
+            return Err(text::too_many_watches(Limits::MAX_WATCHES));
         }
+        self.requests.push(authorized.grant(request)?);
+        self.after_hello |= is_hello;
+        Ok(())
     }
 
     /// Handles the end of the input. Requests that were received are still completed.
@@ -548,16 +550,18 @@ impl ServerConnection {
 
     /// Starts the ordered request at the front, if everything before it is completed and sent. Returns whether it did.
     fn start_ordered(&mut self, log: &RecentLog) -> bool {
-        // The content of a page depends on what the connection followed when the page was asked for.
-        if self.page_in_flight.is_some() {
-            return false;
-        }
         let (position, is_settled) = (self.timeline.position(), self.timeline.is_settled());
-        if let Some(Ordered::Barrier(_, head)) = self.requests.front_ordered() {
-            // Everything that was acknowledged to any client before the barrier arrived is in the log.
-            if *head.get_or_insert(log.head()) > position || !is_settled {
-                return false;
+        match self.requests.front_ordered() {
+            None => return false,
+            // The content of a page depends on what the connection followed when the page was asked for.
+            Some(_) if self.page_in_flight.is_some() => return false,
+            Some(Ordered::Barrier(_, head)) => {
+                // Everything that was acknowledged to any client before the barrier arrived is in the log.
+                if *head.get_or_insert(log.head()) > position || !is_settled {
+                    return false;
+                }
             }
+            Some(Ordered::Hello(_) | Ordered::Watch(_) | Ordered::List(_)) => {}
         }
         match self.requests.pop_ordered() {
             None => return false,

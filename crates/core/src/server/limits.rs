@@ -1,82 +1,82 @@
-//! What one connection may ask for, and may make the server hold.
+//! The limits of one connection: what it may request, and what it may make the server hold.
 
 use syncline_wire::{Kind, MAX_FRAME_LENGTH, MAX_STRING_LENGTH, Put, Txn};
 use thiserror::Error;
 
-/// What one connection may ask for, and may make the server hold.
+/// The limits of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest key, in bytes. Longer ones are refused with ERROR `too large: …`.
+    /// The longest key, in bytes. Longer keys are refused with ERROR `too large: …`.
     pub max_key: usize,
-    /// The most bytes of key and value together. More is refused with ERROR `too large: …`. Above [`Limits::MAX_PUT`], they
-    /// travel as PUTL.
+    /// The most bytes of key and value together. More is refused with ERROR `too large: …`. Entries above
+    /// [`Limits::MAX_PUT`] are sent as PUTL.
     pub max_entry: usize,
-    /// The most requests in flight. At it, the connection is not read from until one is answered.
+    /// The most requests in flight. At this limit, the server stops reading from the connection until one is completed.
     pub max_requests: usize,
-    /// The most bytes of requests in flight and of answers not sent yet. At it, the connection is not read from until
-    /// some are sent. One request or answer more may stand above it.
+    /// The most bytes of requests in flight and of unsent responses. At this limit, the server stops reading from the
+    /// connection until some are sent. One more request or response may exceed the limit.
     pub max_unsent: usize,
 }
 
-/// What a transaction may hold in any case.
+/// The bytes of keys and values that a transaction may hold, whatever the limit of an entry is.
 const MAX_TRANSACTION: usize = 1024 * 1024;
 
-/// More than an operation of a TXN takes beside its key and value.
+/// An upper bound for the bytes that an operation of a TXN takes besides its key and value.
 const OPERATION_OVERHEAD: usize = 32;
 
 /// Limits that contradict the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LimitError {
-    /// A key is a string, and those end at 65,535 bytes.
+    /// A key is a string of at most 65,535 bytes.
     #[error("the longest key: expected at most {MAX_STRING_LENGTH} bytes, found {0}")]
     MaxKey(usize),
-    /// Larger ones do not travel.
+    /// No frame carries more than [`Limits::MAX_ENTRY`].
     #[error("key and value together: expected at most {max} bytes, found {0}", max = Limits::MAX_ENTRY)]
     MaxEntry(usize),
-    /// Without a request there is no answer.
+    /// At least one request must be possible.
     #[error("requests in flight: expected at least 1, found 0")]
     MaxRequests,
-    /// Without a byte there is no answer.
+    /// At least one response must be possible.
     #[error("bytes of unsent answers: expected at least 1, found 0")]
     MaxUnsent,
 }
 
 impl Limits {
-    /// The most bytes of key and value that one PUT carries: decoders written in 16-bit arithmetic exist, which a longer
-    /// one kills. A base connection is never sent more.
+    /// The most bytes of key and value in one PUT. Decoders written in 16-bit arithmetic exist, which a larger PUT kills, so
+    /// a base connection is never sent one.
     pub const MAX_PUT: usize = Put::MAX_ENTRY;
 
     /// The most bytes of key and value that [`Limits::max_entry`] may allow (`docs/protocol.md`, PUTL).
     pub const MAX_ENTRY: usize = 16 * 1024 * 1024;
 
-    /// The most prefixes that one connection watches.
+    /// The most prefixes that one connection may watch.
     pub const MAX_WATCHES: usize = 256;
 
-    /// The most bytes of keys and values of one transaction.
+    /// Returns the most bytes of keys and values in one transaction.
     pub const fn max_transaction(&self) -> usize {
         if self.max_entry > MAX_TRANSACTION { self.max_entry } else { MAX_TRANSACTION }
     }
 
-    /// The most bytes of a frame. Longer ones are passed over as they come in.
+    /// Returns the most bytes of a frame. Longer frames are skipped as they arrive.
     pub const fn max_frame(&self) -> usize {
         self.max_transaction() + Txn::MAX_OPERATIONS * OPERATION_OVERHEAD
     }
 
-    /// How long a frame may get that begins with this byte, and of which so many bytes are expected by now.
+    /// Returns the most bytes that a frame can have which begins with the byte `first` and has at least `expected` bytes.
     pub const fn longest_frame(&self, first: u8, expected: usize) -> usize {
         match Kind::from_byte(first) {
             Some(Kind::Txn) => self.max_frame(),
-            // Its key may be all that is known.
+            // The length of its value may be unknown so far.
             Some(Kind::PutLarge) if expected <= MAX_FRAME_LENGTH => self.max_frame(),
             Some(Kind::PutLarge) => expected,
             _ => MAX_FRAME_LENGTH,
         }
     }
 
-    /// The same limits, where the protocol allows them.
+    /// Returns the limits unchanged, if the protocol allows them.
     ///
     /// # Errors
-    /// [`LimitError`] names the first that it does not allow.
+    /// [`LimitError`] names the first limit that the protocol does not allow.
     pub const fn validated(self) -> Result<Self, LimitError> {
         if self.max_key > MAX_STRING_LENGTH {
             Err(LimitError::MaxKey(self.max_key))
@@ -93,7 +93,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Keys of 4,096 bytes, entries of 65,525 (`docs/protocol.md`, Sizes); 4,096 requests and 1 MiB in flight.
+    /// Returns the defaults: keys of 4,096 bytes, entries of 65,525 (`docs/protocol.md`, Sizes); 4,096 requests and 1 MiB in flight.
     fn default() -> Self {
         Self { max_key: 4096, max_entry: Self::MAX_PUT, max_requests: 4096, max_unsent: 1024 * 1024 }
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_gets_longer_than_it_was_said_to() {
+    fn no_frame_is_longer_than_longest_frame_returned() {
         let limits = Limits { max_entry: Limits::MAX_ENTRY, ..Limits::default() };
         let (key, value) = ([b'k'; MAX_STRING_LENGTH], [b'v'; MAX_STRING_LENGTH]);
         let tag = Tag::new(1);

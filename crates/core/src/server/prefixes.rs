@@ -1,20 +1,20 @@
-//! The prefixes of what a connection is sent.
+//! The prefixes that a connection follows.
 
 use crate::prefix_set::PrefixSet;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// The prefixes of what a connection is sent.
+/// The prefixes that a connection follows. A prefix that was added twice must be removed twice.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prefixes {
-    /// All of them, and how often each was added.
+    /// All prefixes, and how often each was added.
     added: BTreeMap<Bytes, usize>,
-    /// What they cover together.
+    /// The widest of them, which cover the same keys.
     widest: PrefixSet,
 }
 
 impl Prefixes {
-    /// Adds what is under a prefix.
+    /// Adds a prefix.
     pub(super) fn insert(&mut self, prefix: Bytes) {
         *self.added.entry(prefix.clone()).or_default() += 1;
         self.widest.insert(prefix);
@@ -31,7 +31,7 @@ impl Prefixes {
         self.widest = self.added.keys().cloned().collect();
     }
 
-    /// Whether a key is under one of them.
+    /// Returns whether a key is under one of them.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
         self.widest.covers(key)
     }
@@ -40,12 +40,12 @@ impl Prefixes {
         self.added.is_empty()
     }
 
-    /// How many different ones there are.
+    /// Returns the number of different prefixes.
     pub(super) fn len(&self) -> usize {
         self.added.len()
     }
 
-    /// A prefix of everything that is under them: the only one, or the empty one.
+    /// Returns a prefix of everything that they cover: the only one, or the empty one.
     pub(super) fn common(&self) -> Bytes {
         self.widest.common()
     }
@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_that_is_under_another_is_not_kept() {
+    fn a_prefix_under_another_is_not_kept() {
         let mut prefixes = Prefixes::default();
         for (prefix, length) in [("a/b", 1), ("a/c", 2), ("a/b/c", 2), ("b", 3), ("a/", 2), ("a/b", 2), ("", 1)] {
             prefixes.insert(prefix.into());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_prefix_is_one_of_all_of_them() {
+    fn the_common_prefix_covers_all_of_them() {
         let mut prefixes = Prefixes::default();
         assert_eq!(prefixes.common(), "");
         prefixes.insert("a/".into());

@@ -69,6 +69,17 @@ impl InFlight {
         }
     }
 
+    /// Returns whether a read may start at the slot `index`: its response takes at most [`MAX_RESPONSE`] of
+    /// `max_response_bytes`, of which `response_bytes` are taken.
+    const fn has_room(self, response_bytes: usize, max_response_bytes: usize, index: usize) -> bool {
+        let reading = match self {
+            Self::Reads(count) => count,
+            Self::Nothing | Self::Writes(_) => 0,
+        };
+        // Every response may wait for the request at the front, so that one must start.
+        response_bytes + reading * MAX_RESPONSE < max_response_bytes || (index == 0 && max_response_bytes > 0)
+    }
+
     /// Returns what is in flight when one of them is complete.
     const fn without_one(self) -> Self {
         match self {
@@ -159,60 +170,48 @@ impl RequestQueue {
     /// Starts the next request, if it may start now, and returns its effect. Of the responses, `max_response_bytes` may
     /// wait to be sent: no read starts whose response may exceed that.
     pub(super) fn start(&mut self, max_response_bytes: usize) -> Option<Effect> {
-        self.skip_complete();
-        let may_read = self.may_read(max_response_bytes);
-        let Some(Slot::Open(stage, request)) = self.slots.get_mut(self.first_pending) else { return None };
-        let (in_flight, effect) = match request {
-            ServerRequest::Write(write) => {
-                (self.in_flight.with_write()?, Effect::Commit { transaction: write.transaction.clone() })
+        let (stage, request) = loop {
+            match self.slots.get_mut(self.first_pending)? {
+                Slot::Complete(_) => self.first_pending += 1,
+                Slot::Open(stage, request) => break (stage, request),
             }
-            ServerRequest::Read(read) if may_read => {
-                let effect = match read {
+        };
+        let effect = match request {
+            ServerRequest::Write(write) => {
+                self.in_flight = self.in_flight.with_write()?;
+                Effect::Commit { transaction: write.transaction.clone() }
+            }
+            ServerRequest::Read(read) => {
+                if !self.in_flight.has_room(self.response_bytes, max_response_bytes, self.first_pending) {
+                    return None;
+                }
+                self.in_flight = self.in_flight.with_read()?;
+                match read {
                     Read::Get(get) => Effect::Get { key: get.key.clone() },
                     Read::Status(_) => Effect::Status,
-                };
-                (self.in_flight.with_read()?, effect)
+                }
             }
-            ServerRequest::Auth(auth) => (self.in_flight, Effect::Verify { password: auth.password.clone() }),
-            ServerRequest::Read(_) | ServerRequest::Ordered(_) => return None,
+            ServerRequest::Auth(auth) => Effect::Verify { password: auth.password.clone() },
+            ServerRequest::Ordered(_) => return None,
         };
         *stage = Stage::InFlight;
-        self.in_flight = in_flight;
         self.first_pending += 1;
         Some(effect)
     }
 
     /// Starts the next request, if it is a GET and may start now, and returns its key.
     pub(super) fn start_get(&mut self, max_response_bytes: usize) -> Option<Bytes> {
-        self.skip_complete();
-        if !self.may_read(max_response_bytes) {
-            return None;
-        }
-        let Some(Slot::Open(stage, ServerRequest::Read(Read::Get(get)))) = self.slots.get_mut(self.first_pending)
-        else {
-            return None;
-        };
-        self.in_flight = self.in_flight.with_read()?;
-        *stage = Stage::InFlight;
-        self.first_pending += 1;
-        Some(get.key.clone())
-    }
-
-    fn skip_complete(&mut self) {
         while matches!(self.slots.get(self.first_pending), Some(Slot::Complete(_))) {
             self.first_pending += 1;
         }
-    }
-
-    /// Returns whether a read may start, for its response may take [`MAX_RESPONSE`].
-    fn may_read(&self, max_response_bytes: usize) -> bool {
-        let reading = match self.in_flight {
-            InFlight::Reads(count) => count,
-            InFlight::Nothing | InFlight::Writes(_) => 0,
-        };
-        // All responses that wait may wait for the request at the front: that one must start.
-        let is_front = self.first_pending == 0;
-        self.response_bytes + reading * MAX_RESPONSE < max_response_bytes || (is_front && max_response_bytes > 0)
+        let next = self.slots.get(self.first_pending)?;
+        if !matches!(next, Slot::Open(_, ServerRequest::Read(Read::Get(_)))) {
+            return None;
+        }
+        match self.start(max_response_bytes)? {
+            Effect::Get { key } => Some(key),
+            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status | Effect::Page(_) => None,
+        }
     }
 
     /// Stops sharing memory with the input that the requests were decoded from.

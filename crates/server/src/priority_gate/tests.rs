@@ -1,7 +1,7 @@
 //! Turns, alone and through the driver of a connection. The runtime has one thread, so one has its turn to send at a time.
 
 use super::*;
-use crate::connection::{FIRST_TURN, MUCH};
+use crate::connection::{FIRST_BUDGET, LARGE_OUTPUT};
 use crate::testing::{Client, World, all_arriving, encoded, error, take};
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -141,7 +141,7 @@ async fn a_page_waits_for_its_turn_and_small_answers_do_not() {
 
 #[tokio::test]
 async fn much_that_is_unsent_waits_for_its_turn() {
-    let large = vec![b'v'; MUCH - 1024];
+    let large = vec![b'v'; LARGE_OUTPUT - 1024];
     let world = World::with_room(holding(["a", "b"], &large), ROOM);
     let mut taken = GatePermit::None;
     take(&mut taken, &world.service.send_gate).await;
@@ -214,11 +214,11 @@ async fn a_store_that_takes_its_time_does_not_keep_the_turn() {
 async fn what_was_done_is_sent_before_much_more_is_done() {
     let world = World::with_room(Hanging(holding(["key"], b"value")), ROOM);
     let mut reader = world.connect().await;
-    let keys = std::iter::repeat_n("key", FIRST_TURN).chain(["hangs"]);
+    let keys = std::iter::repeat_n("key", FIRST_BUDGET).chain(["hangs"]);
     let requests: Vec<_> = keys.flat_map(|key| encoded(&Message::get(Tag::new(3), key))).collect();
     reader.send(&requests).await;
     let answer = Message::put(Tag::new(3), "key", "value", Version::new(1));
-    for _ in 0..FIRST_TURN {
+    for _ in 0..FIRST_BUDGET {
         let received = timeout(PATIENCE, reader.receive()).await;
         assert_eq!(received.expect("it waits for the last one"), Some(answer.clone()));
     }
