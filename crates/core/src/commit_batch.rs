@@ -1,26 +1,30 @@
-//! A batch of the history: transactions that were committed together, encoded once for everybody.
+//! A batch of the history: transactions that were committed together, encoded once for all connections.
+//!
+//! Engines feed [`Committed`] transactions. The server encodes them here as the frames that its connections are sent,
+//! and appends the result to its [`RecentLog`](crate::RecentLog).
 
-use crate::server::Limits;
-use crate::{ConnId, Operation, Transaction};
+use crate::id::ConnId;
+use crate::transaction::Committed;
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
 use std::sync::Arc;
-use syncline_wire::{Delete, EncodeError, Put, PutLarge, Redacted, Revision, Tag, Version};
+use syncline_wire::{Delete, EncodeError, Operation, Put, PutLarge, Redacted, Revision, Tag, Version};
 
-/// In which frames a connection is told what was written.
+/// The kinds of frames that describe writes to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// PUT alone: a deletion is a PUT of nothing, and what a PUT can't carry is left out.
+    /// PUT only: a deletion is a PUT with an empty value, and a write that is too large for a PUT is omitted.
     Base,
-    /// PUT, DELETE and PUTL, to connections that have said HELLO.
+    /// PUT, DELETE and PUTL, for connections that have sent HELLO.
     Extended,
 }
 
 impl Dialect {
-    /// Appends one write to `out`: a deletion where there is no value.
+    /// Appends one write to `out`: a deletion if `value` is `None`.
     ///
     /// # Errors
-    /// Where it can't be encoded; nothing was added then. Nothing that a store holds can't be.
+    /// Returns an error if the write cannot be encoded; `out` is unchanged then. Every write that a store accepts can
+    /// be encoded.
     pub(crate) fn encode(
         self,
         out: &mut BytesMut,
@@ -43,62 +47,64 @@ impl Dialect {
     }
 }
 
-/// Whether a PUT can't carry this.
+/// Returns whether this key and value are too large for a PUT.
 pub(crate) const fn is_large(key: &[u8], value: &[u8]) -> bool {
-    key.len() + value.len() > Limits::MAX_PUT
+    key.len() + value.len() > Put::MAX_ENTRY
 }
 
-/// Where a committed transaction stands in its [`CommitBatch`].
+/// One transaction of a [`CommitBatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// Its place in the history.
+pub struct EncodedCommit {
+    /// Its position in the history.
     pub revision: Revision,
-    /// The connection that asked for it; `None` where another process did.
+    /// The connection that requested it, or `None` if another process did.
     pub origin: Option<ConnId>,
-    /// Where its writes end: a number of writes from the start of the batch.
+    /// The number of writes from the start of the batch to the end of this transaction.
     pub(crate) end: usize,
 }
 
-/// The frames of writes, one after the other.
-#[derive(Clone, derive_more::Debug, Default)]
+/// The frames of consecutive writes.
+#[derive(derive_more::Debug, Default)]
 pub(crate) struct EncodedWrites {
     #[debug("{:?}", Redacted(bytes))]
     bytes: Bytes,
-    /// Where the frame of each write ends; a write that has none ends where the one before it does.
-    ends: Arc<[usize]>,
-    /// What all keys begin with.
+    /// The end of each write's frame in `bytes`. A write without a frame ends where the previous one ends.
+    ends: Vec<usize>,
+    /// The longest common prefix of all keys.
     common_prefix: Bytes,
 }
 
 impl EncodedWrites {
-    /// The frames of a range of writes, not copied.
+    /// Returns the frames of a range of writes, without copying them.
     pub(crate) fn slice(&self, writes: Range<usize>) -> Bytes {
-        // Cannot panic: the ends grow from write to write, up to the length.
-        self.bytes.slice(self.place(writes))
+        // Cannot panic: the ends are ascending, and none exceeds the length.
+        self.bytes.slice(self.byte_range(writes))
     }
 
-    /// The bytes of [`EncodedWrites::slice`].
+    /// Returns the length of [`EncodedWrites::slice`].
     pub(crate) fn length(&self, writes: Range<usize>) -> usize {
-        self.place(writes).len()
+        self.byte_range(writes).len()
     }
 
-    /// The key of a write that has a frame. It stands in the same place in every kind of frame that tells of one.
+    /// Returns the key of a write that has a frame. All kinds of frames that describe a write have it at the same
+    /// offset.
     pub(crate) fn key(&self, write: usize) -> &[u8] {
-        let mut rest = self.bytes.get(self.place(write..write + 1)).unwrap_or_default();
-        if rest.len() < KEY_START {
+        let mut rest = self.bytes.get(self.byte_range(write..write + 1)).unwrap_or_default();
+        if rest.len() < KEY_OFFSET {
             return &[];
         }
-        rest.advance(KEY_START - 2);
+        rest.advance(KEY_OFFSET - 2);
         let length = usize::from(rest.get_u16_le());
         rest.get(..length).unwrap_or_default()
     }
 
-    /// What the keys of all writes begin with: who watches that need not look at each.
+    /// Returns the longest common prefix of all keys. A watcher of this prefix needs every write, so their keys need
+    /// not be compared one by one.
     pub(crate) const fn common_prefix(&self) -> &Bytes {
         &self.common_prefix
     }
 
-    fn place(&self, writes: Range<usize>) -> Range<usize> {
+    fn byte_range(&self, writes: Range<usize>) -> Range<usize> {
         let end_of = |count: usize| match count.checked_sub(1) {
             None => 0,
             Some(last) => self.ends.get(last).map_or(self.bytes.len(), |end| *end),
@@ -108,135 +114,120 @@ impl EncodedWrites {
     }
 
     fn memory(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.ends) + self.common_prefix.len()
+        self.bytes.len() + self.ends.capacity() * size_of::<usize>() + self.common_prefix.len()
     }
 }
 
-/// Behind kind, tag, and the length of the key.
-const KEY_START: usize = 1 + 2 + 2;
+/// The offset of the key in a frame: after kind, tag, and the length of the key.
+const KEY_OFFSET: usize = 1 + 2 + 2;
 
-/// Transactions that were committed together, in the order of their revisions, as the frames that others are sent.
+/// Transactions that were committed together, in the order of their revisions, as the frames that connections are sent.
 #[derive(Clone, Debug, Default)]
 pub struct CommitBatch {
-    commits: Vec<Committed>,
-    base: EncodedWrites,
-    /// Mostly the same.
-    extended: EncodedWrites,
+    commits: Vec<EncodedCommit>,
+    base: Arc<EncodedWrites>,
+    /// The same as `base` if the dialects encode all writes alike.
+    extended: Arc<EncodedWrites>,
     bytes: usize,
 }
 
 impl CommitBatch {
-    /// The transactions, in the order of their revisions.
-    pub fn commits(&self) -> &[Committed] {
+    /// Encodes transactions, which must be in the order of their revisions.
+    pub fn encode(committed: &[Committed]) -> Self {
+        let operations = committed.iter().map(|transaction| transaction.operations.len()).sum();
+        let bytes = committed.iter().map(Committed::bytes).sum::<usize>() + operations * Put::OVERHEAD;
+        let mut commits = Vec::with_capacity(committed.len());
+        let mut extended = WritesEncoder::with_capacity(operations, bytes);
+        // Made for the first write that the dialects encode differently.
+        let mut base: Option<WritesEncoder> = None;
+        for transaction in committed {
+            let (revision, origin) = (transaction.revision, transaction.origin);
+            debug_assert!(commits.last().is_none_or(|last: &EncodedCommit| last.revision < revision), "ascending");
+            for operation in &*transaction.operations {
+                let (key, value, version) = match operation {
+                    Operation::Check { .. } => continue,
+                    Operation::Put { key, value, version } => (key, Some(value.as_ref()), *version),
+                    Operation::Delete { key, version } => (key, None, *version),
+                };
+                if base.is_none() && value.is_none_or(|value| is_large(key, value)) {
+                    base = Some(extended.clone());
+                }
+                if let Some(base) = &mut base {
+                    base.push(Dialect::Base, key, value, version);
+                }
+                extended.push(Dialect::Extended, key, value, version);
+            }
+            commits.push(EncodedCommit { revision, origin, end: extended.ends.len() });
+        }
+        let extended = extended.finish();
+        let base = base.map(WritesEncoder::finish);
+        let bytes = size_of_val(&*commits) + extended.memory() + base.as_ref().map_or(0, EncodedWrites::memory);
+        let extended = Arc::new(extended);
+        Self { commits, base: base.map_or_else(|| extended.clone(), Arc::new), extended, bytes }
+    }
+
+    /// Returns the transactions, in the order of their revisions.
+    pub fn commits(&self) -> &[EncodedCommit] {
         &self.commits
     }
 
-    /// The revision of the last transaction; `None` of an empty batch.
+    /// Returns the revision of the last transaction, or `None` if the batch is empty.
     pub fn last(&self) -> Option<Revision> {
-        self.commits.last().map(|committed| committed.revision)
+        self.commits.last().map(|commit| commit.revision)
     }
 
-    /// The memory that it takes.
+    /// Returns how many bytes of memory the batch takes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The frames of all writes.
-    pub(crate) const fn frames(&self, dialect: Dialect) -> &EncodedWrites {
+    /// Returns the frames of all writes.
+    pub(crate) fn frames(&self, dialect: Dialect) -> &EncodedWrites {
         match dialect {
             Dialect::Base => &self.base,
             Dialect::Extended => &self.extended,
         }
     }
 
-    /// The writes of a transaction.
+    /// Returns the writes of a transaction, as positions in the frames.
     pub(crate) fn writes(&self, commit: usize) -> Range<usize> {
-        let end_of = |commit: usize| self.commits.get(commit).map_or(0, |committed| committed.end);
+        let end_of = |commit: usize| self.commits.get(commit).map_or(0, |commit| commit.end);
         commit.checked_sub(1).map_or(0, end_of)..end_of(commit)
     }
 }
 
-/// Makes a [`CommitBatch`], as a store accepts one transaction after the other.
-#[derive(Debug, Default)]
-pub struct CommitBatchBuilder {
-    commits: Vec<Committed>,
-    extended: Gathered,
-    /// Where it differs: from the first write on that the dialects tell in different frames.
-    base: Option<Gathered>,
-}
-
-#[derive(Clone, derive_more::Debug, Default)]
-struct Gathered {
-    #[debug("{:?}", Redacted(bytes))]
+/// Appends the frames of one write after the other.
+#[derive(Clone)]
+struct WritesEncoder<'a> {
     bytes: BytesMut,
     ends: Vec<usize>,
-    /// What all keys so far begin with; `None` before the first.
-    common_prefix: Option<Bytes>,
+    /// The longest common prefix of all keys so far; `None` before the first key.
+    common_prefix: Option<&'a [u8]>,
 }
 
-impl Gathered {
-    fn push(&mut self, dialect: Dialect, key: &[u8], value: Option<&[u8]>, version: Version) {
+impl<'a> WritesEncoder<'a> {
+    fn with_capacity(writes: usize, bytes: usize) -> Self {
+        Self { bytes: BytesMut::with_capacity(bytes), ends: Vec::with_capacity(writes), common_prefix: None }
+    }
+
+    fn push(&mut self, dialect: Dialect, key: &'a [u8], value: Option<&[u8]>, version: Version) {
         let encoded = dialect.encode(&mut self.bytes, Tag::BROADCAST, key, value, version);
-        debug_assert!(encoded.is_ok(), "a store holds nothing that no frame carries");
+        debug_assert!(encoded.is_ok(), "a store accepts no write that cannot be encoded");
         self.ends.push(self.bytes.len());
-        match &mut self.common_prefix {
-            None => self.common_prefix = Some(Bytes::copy_from_slice(key)),
-            // Mostly: what they have in common is soon known.
+        match self.common_prefix {
+            None => self.common_prefix = Some(key),
+            // The usual case: the common prefix no longer shrinks after the first few keys.
             Some(prefix) if key.starts_with(prefix) => {}
             Some(prefix) => {
                 let length = prefix.iter().zip(key).take_while(|(a, b)| a == b).count();
-                prefix.truncate(length);
+                self.common_prefix = prefix.get(..length);
             }
         }
     }
 
     fn finish(self) -> EncodedWrites {
-        let common_prefix = self.common_prefix.unwrap_or_default();
-        EncodedWrites { bytes: self.bytes.freeze(), ends: self.ends.into(), common_prefix }
-    }
-}
-
-impl CommitBatchBuilder {
-    /// An empty batch, with room for what a batch may write.
-    pub fn with_room_for(batch: &[Transaction]) -> Self {
-        let operations = batch.iter().map(|transaction| transaction.operations.len()).sum();
-        let bytes = batch.iter().map(Transaction::bytes).sum::<usize>() + operations * Put::OVERHEAD;
-        let extended = Gathered {
-            bytes: BytesMut::with_capacity(bytes),
-            ends: Vec::with_capacity(operations),
-            common_prefix: None,
-        };
-        Self { commits: Vec::with_capacity(batch.len()), extended, base: None }
-    }
-
-    /// Adds an accepted transaction. Revisions only grow.
-    pub fn push(&mut self, revision: Revision, transaction: &Transaction) {
-        debug_assert!(self.commits.last().is_none_or(|last| last.revision < revision), "revisions grow");
-        for operation in &*transaction.operations {
-            let (key, value, version) = match operation {
-                Operation::Check { .. } => continue,
-                Operation::Put { key, value, version } => (key, Some(value.as_ref()), *version),
-                Operation::Delete { key, version } => (key, None, *version),
-            };
-            if self.base.is_none() && value.is_none_or(|value| is_large(key, value)) {
-                self.base = Some(self.extended.clone());
-            }
-            if let Some(base) = &mut self.base {
-                base.push(Dialect::Base, key, value, version);
-            }
-            self.extended.push(Dialect::Extended, key, value, version);
-        }
-        self.commits.push(Committed { revision, origin: transaction.origin, end: self.extended.ends.len() });
-    }
-
-    /// The batch.
-    pub fn finish(self) -> CommitBatch {
-        let extended = self.extended.finish();
-        let base = self.base.map(Gathered::finish);
-        let bytes = self.commits.len() * size_of::<Committed>()
-            + extended.memory()
-            + base.as_ref().map_or(0, EncodedWrites::memory);
-        CommitBatch { commits: self.commits, base: base.unwrap_or_else(|| extended.clone()), extended, bytes }
+        let common_prefix = Bytes::copy_from_slice(self.common_prefix.unwrap_or_default());
+        EncodedWrites { bytes: self.bytes.freeze(), ends: self.ends, common_prefix }
     }
 }
 
@@ -257,12 +248,12 @@ mod tests {
     }
 
     fn batch(transactions: &[(u64, Vec<Operation>)]) -> CommitBatch {
-        let mut builder = CommitBatchBuilder::default();
-        for (revision, operations) in transactions {
-            let transaction = Transaction { origin: None, operations: operations.clone().into() };
-            builder.push(Revision::new(*revision), &transaction);
-        }
-        builder.finish()
+        let committed = |(revision, operations): &(u64, Vec<Operation>)| Committed {
+            revision: Revision::new(*revision),
+            origin: None,
+            operations: operations.clone().into(),
+        };
+        CommitBatch::encode(&transactions.iter().map(committed).collect::<Vec<_>>())
     }
 
     fn decoded(frames: &Bytes) -> Vec<Message> {
@@ -321,7 +312,7 @@ mod tests {
     #[test]
     fn one_encoding_where_the_dialects_agree() {
         let agree = batch(&[(1, vec![put("a")]), (2, vec![put("b")])]);
-        assert_eq!(agree.base.bytes.as_ptr(), agree.extended.bytes.as_ptr());
+        assert!(Arc::ptr_eq(&agree.base, &agree.extended));
     }
 
     #[test]

@@ -23,11 +23,11 @@ pub mod server;
 mod text;
 mod transaction;
 
-pub use commit_batch::{CommitBatch, CommitBatchBuilder, Committed, Dialect};
+pub use commit_batch::{CommitBatch, Dialect, EncodedCommit};
 pub use entry::{Entry, KeyPage, Page, PageError};
 pub use id::{ConnId, StoreId};
 pub use log::{RecentLog, Unread};
 pub use output::Output;
 pub use rights::Rights;
 pub use syncline_wire::Operation;
-pub use transaction::{Outcome, Transaction, applies_to};
+pub use transaction::{Committed, Outcome, Transaction, applies_to};

@@ -11,8 +11,7 @@
 //! A cursor is a revision, no more. One that stands before the floor is served from the store instead: "what changed
 //! since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
 
-use crate::commit_batch::{Dialect, EncodedWrites};
-use crate::{CommitBatch, Committed};
+use crate::commit_batch::{CommitBatch, Dialect, EncodedCommit, EncodedWrites};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -37,7 +36,7 @@ pub struct Unread<'a> {
 
 impl<'a> Unread<'a> {
     /// The transactions, in the order of their revisions.
-    pub fn commits(&self) -> &'a [Committed] {
+    pub fn commits(&self) -> &'a [EncodedCommit] {
         self.batch.commits().get(self.start..).unwrap_or_default()
     }
 
@@ -53,7 +52,7 @@ impl<'a> Unread<'a> {
     }
 
     /// The frames of all writes of the batch, of those too that were read before.
-    pub(crate) const fn all_frames(&self, dialect: Dialect) -> &'a EncodedWrites {
+    pub(crate) fn all_frames(&self, dialect: Dialect) -> &'a EncodedWrites {
         self.batch.frames(dialect)
     }
 }
@@ -111,17 +110,15 @@ impl RecentLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CommitBatchBuilder, Operation, Transaction};
-    use syncline_wire::Version;
+    use crate::transaction::Committed;
+    use syncline_wire::{Operation, Version};
 
     fn batch(revisions: impl IntoIterator<Item = u64>) -> CommitBatch {
-        let mut builder = CommitBatchBuilder::default();
-        for revision in revisions {
+        let committed = |revision| {
             let put = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
-            let transaction = Transaction { origin: None, operations: [put].into() };
-            builder.push(Revision::new(revision), &transaction);
-        }
-        builder.finish()
+            Committed { revision: Revision::new(revision), origin: None, operations: [put].into() }
+        };
+        CommitBatch::encode(&revisions.into_iter().map(committed).collect::<Vec<_>>())
     }
 
     fn after(log: &RecentLog, position: u64) -> Option<Vec<u64>> {

@@ -1,6 +1,6 @@
 //! What is written together, and the rule by which it is accepted.
 
-use crate::ConnId;
+use crate::id::ConnId;
 use std::sync::Arc;
 use syncline_wire::{Operation, Revision, Version};
 
@@ -40,6 +40,35 @@ impl Transaction {
     }
 
     /// The bytes that it holds: what queues count.
+    pub fn bytes(&self) -> usize {
+        self.operations.iter().map(Operation::bytes).sum()
+    }
+}
+
+/// A transaction that is part of the history: what an engine feeds to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its position in the history.
+    pub revision: Revision,
+    /// The connection that requested it, or `None` if another process did.
+    pub origin: Option<ConnId>,
+    /// Its operations, shared with the [`Transaction`].
+    pub operations: Arc<[Operation]>,
+}
+
+impl Committed {
+    /// Returns the accepted ones of `transactions`, in their order; each has its outcome at the same position.
+    pub fn accepted(transactions: impl IntoIterator<Item = Transaction>, outcomes: &[Outcome]) -> Vec<Self> {
+        let mut accepted = Vec::with_capacity(outcomes.len());
+        for (Transaction { origin, operations }, outcome) in transactions.into_iter().zip(outcomes) {
+            if let Outcome::Accepted { revision } = outcome {
+                accepted.push(Self { revision: *revision, origin, operations });
+            }
+        }
+        accepted
+    }
+
+    /// Returns the bytes of all keys and values.
     pub fn bytes(&self) -> usize {
         self.operations.iter().map(Operation::bytes).sum()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use syncline_core::client::{self, Handshake, Replicas, Request, Versioned};
 use syncline_core::server::{Access, Effect, Limits, ServerConnection, ServerParameters};
 use syncline_core::{
-    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, Transaction,
+    CommitBatch, Committed, ConnId, Entry, KeyPage, Operation, Outcome, Output, Page, RecentLog, StoreId, Transaction,
 };
 use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, Version, decode};
 
@@ -39,10 +39,9 @@ fn entry() -> Entry {
 
 /// A log of one transaction.
 fn log() -> RecentLog {
-    let mut builder = CommitBatchBuilder::default();
-    builder.push(Revision::new(1), &transaction());
-    hides(&builder);
-    let batch = builder.finish();
+    let committed = Committed { revision: Revision::new(1), origin: None, operations: [operation()].into() };
+    hides(&committed);
+    let batch = CommitBatch::encode(&[committed]);
     hides(&batch);
     let mut log = RecentLog::new(Revision::ZERO, usize::MAX);
     log.append(batch);

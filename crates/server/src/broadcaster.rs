@@ -5,7 +5,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use syncline_core::{CommitBatch, ConnId, Outcome, RecentLog};
+use syncline_core::{CommitBatch, Committed, ConnId, Outcome, RecentLog};
 use syncline_store::Store;
 use syncline_wire::Revision;
 
@@ -86,7 +86,7 @@ impl Broadcaster {
         // Held until it is known where the log starts: others may be writing already.
         let mut log = broadcaster.log.write();
         let feed = broadcaster.clone();
-        let head = store.follow(Box::new(move |batch| feed.append(batch)));
+        let head = store.follow(Box::new(move |committed| feed.append(committed)));
         *log = RecentLog::new(head, recent_log);
         drop(log);
         broadcaster
@@ -105,13 +105,17 @@ impl Broadcaster {
         Registration { handle, broadcaster: self.clone() }
     }
 
-    /// Adds to the log what was committed, and wakes everybody who waits for it, where that is not [withheld](Self::withhold).
-    pub(crate) fn append(&self, batch: CommitBatch) {
-        if batch.last().is_some() {
-            self.log.write().append(batch);
-            if !self.withheld.load(Ordering::SeqCst) {
-                self.wake_waiting();
-            }
+    /// Encodes what was committed, appends it to the log, and wakes the connections that wait for the log, unless that is
+    /// [withheld](Self::withhold).
+    pub(crate) fn append(&self, committed: &[Committed]) {
+        if committed.is_empty() {
+            return;
+        }
+        // Before the log is locked: connections read it meanwhile.
+        let batch = CommitBatch::encode(committed);
+        self.log.write().append(batch);
+        if !self.withheld.load(Ordering::SeqCst) {
+            self.wake_waiting();
         }
     }
 
@@ -167,15 +171,13 @@ impl Drop for Registration {
 mod tests {
     use super::*;
     use std::task::{Context, Waker};
-    use syncline_core::{CommitBatchBuilder, Operation, Transaction};
+    use syncline_core::Operation;
     use syncline_store::MemoryStore;
     use syncline_wire::Version;
 
-    fn written(revision: u64) -> CommitBatch {
+    fn committed(revision: u64) -> Committed {
         let operation = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(revision) };
-        let mut batch = CommitBatchBuilder::default();
-        batch.push(Revision::new(revision), &Transaction { origin: None, operations: [operation].into() });
-        batch.finish()
+        Committed { revision: Revision::new(revision), origin: None, operations: [operation].into() }
     }
 
     #[test]
@@ -184,16 +186,16 @@ mod tests {
         let watcher = broadcaster.register(ConnId::new(1));
         watcher.handle.set_waits_for_log(true);
         let is_woken = || watcher.handle.notify.notified(&Context::from_waker(Waker::noop()));
-        broadcaster.append(written(1));
+        broadcaster.append(&[committed(1)]);
         assert!(is_woken(), "nobody has withheld it");
         let withheld = broadcaster.withhold();
-        broadcaster.append(written(2));
+        broadcaster.append(&[committed(2)]);
         assert!(!is_woken(), "while it is withheld");
         drop(withheld);
         assert!(is_woken(), "when it is not any more");
         drop(broadcaster.withhold());
         assert!(!is_woken(), "nothing has come");
-        broadcaster.append(written(3));
+        broadcaster.append(&[committed(3)]);
         assert!(is_woken(), "as before");
     }
 }

@@ -210,7 +210,7 @@ impl Server {
         let store = MemoryStore::new().unwrap();
         let committed = Arc::new(Mutex::new(Vec::new()));
         let feed = committed.clone();
-        store.follow(Box::new(move |batch| feed.lock().unwrap().push(batch)));
+        store.follow(Box::new(move |committed| feed.lock().unwrap().push(CommitBatch::encode(committed))));
         let mut server = Self { store, log: RecentLog::new(Revision::ZERO, 0), committed };
         let mut loader = server.connect(0);
         for number in 0..KEYS {

@@ -4,8 +4,8 @@
 //! - [`MemoryStore`]: everything in memory, nothing survives the process;
 //! - [`DiskStore`]: the history on disk, the latest state in memory.
 //!
-//! No engine knows of sockets or frames of clients; what is committed leaves it as [`CommitBatch`]es, which the server sends
-//! on.
+//! Engines know nothing of sockets and of the protocol of clients. They feed [`Committed`] transactions, which the server
+//! encodes and sends.
 
 mod conflict_checker;
 mod disk;
@@ -25,7 +25,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
-use syncline_core::{CommitBatch, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
+use syncline_core::{Committed, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
 
@@ -138,6 +138,63 @@ pub trait Store: Send + Sync + 'static {
     fn stats(&self) -> Stats;
 }
 
+impl<S: Store> Store for Arc<S> {
+    fn id(&self) -> StoreId {
+        (**self).id()
+    }
+
+    fn head(&self) -> Revision {
+        (**self).head()
+    }
+
+    fn follow(&self, feed: Feed) -> Revision {
+        (**self).follow(feed)
+    }
+
+    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
+        (**self).commit(batch)
+    }
+
+    fn blocks(&self) -> bool {
+        (**self).blocks()
+    }
+
+    fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send {
+        (**self).get(key)
+    }
+
+    fn get_all(
+        &self,
+        keys: &[Bytes],
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Option<Entry>>, Unavailable>> + Send {
+        (**self).get_all(keys, max_bytes)
+    }
+
+    fn changed_since(
+        &self,
+        since: Revision,
+        prefix: &[u8],
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Page, ChangedError>> + Send {
+        (**self).changed_since(since, prefix, max_bytes)
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max_entries: NonZeroUsize,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<KeyPage, Unavailable>> + Send {
+        (**self).list(prefix, after, max_entries, max_bytes)
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
+}
+
 /// What an engine says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
@@ -154,7 +211,7 @@ pub struct Stats {
 }
 
 /// What a store hands every committed batch to.
-pub type Feed = Box<dyn Fn(CommitBatch) + Send + Sync>;
+pub type Feed = Box<dyn Fn(&[Committed]) + Send + Sync>;
 
 /// The engine can't, for now; why, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

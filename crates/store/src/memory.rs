@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use syncline_core::{CommitBatchBuilder, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
+use syncline_core::{Committed, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 
 /// How many records are looked at per transaction, for tombstones that may be forgotten.
@@ -101,7 +101,6 @@ impl Store for MemoryStore {
         let mut committer = self.committer.lock();
         let committer = &mut *committer;
         committer.time = committer.time.max((committer.clock)());
-        let mut commits = CommitBatchBuilder::with_room_for(&batch);
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
         committer.sweep(&mut index, SWEPT * batch.len());
@@ -117,13 +116,15 @@ impl Store for MemoryStore {
                         }
                     }
                     index.advance(revision);
-                    commits.push(revision, transaction);
                     Outcome::Accepted { revision }
                 }
             });
         }
         drop(index);
-        (committer.feed)(commits.finish());
+        let committed = Committed::accepted(batch, &outcomes);
+        if !committed.is_empty() {
+            (committer.feed)(&committed);
+        }
         outcomes
     }
 

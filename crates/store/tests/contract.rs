@@ -1,18 +1,16 @@
 //! The contract of [`Store`]: what every engine must pass. An engine joins at the end of this file.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pollster::block_on;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use syncline_core::{
-    CommitBatch, ConnId, Dialect, Entry, KeyPage, Operation, Outcome, Page, RecentLog, StoreId, Transaction,
-};
-use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, MemoryStore, Stats, Store, Unavailable};
-use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
+use syncline_core::{Committed, ConnId, Entry, Operation, Outcome, Transaction};
+use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, MemoryStore, Store};
+use syncline_wire::{Put, Revision, Version};
 use tempfile::TempDir;
 
 fn put(key: &str, value: &str, version: u64) -> Operation {
@@ -84,103 +82,32 @@ fn keys(entries: &[Entry]) -> String {
     entries.iter().map(|entry| str::from_utf8(&entry.key).unwrap()).collect::<Vec<_>>().join(" ")
 }
 
-/// Everything that a store feeds, in order.
+/// Everything that a store feeds, batch by batch.
 #[derive(Clone, Default)]
-struct Fed(Arc<Mutex<Vec<CommitBatch>>>);
+struct Fed(Arc<Mutex<Vec<Vec<Committed>>>>);
 
 impl Fed {
+    /// Follows a store, and returns the head after which it does.
     fn follow(store: &impl Store) -> (Self, Revision) {
         let fed = Self::default();
         let sink = fed.clone();
-        let head = store.follow(Box::new(move |batch| sink.0.lock().unwrap().push(batch)));
+        let head = store.follow(Box::new(move |committed| sink.0.lock().unwrap().push(committed.to_vec())));
         (fed, head)
     }
 
-    fn revisions(&self) -> Vec<(u64, Option<u64>)> {
-        let batches = self.0.lock().unwrap();
-        let commits = batches.iter().flat_map(CommitBatch::commits);
-        commits.map(|commit| (commit.revision.get(), commit.origin.map(ConnId::get))).collect()
+    fn committed(&self) -> Vec<Committed> {
+        self.0.lock().unwrap().concat()
     }
 
-    /// The broadcasts of everything, as clients see them.
-    fn broadcasts(&self, from: Revision) -> Vec<Put> {
-        let mut log = RecentLog::new(from, usize::MAX);
-        self.0.lock().unwrap().iter().for_each(|batch| log.append(batch.clone()));
-        let mut puts = Vec::new();
-        for unread in log.after(from).unwrap() {
-            let mut frames = BytesMut::from(unread.frames(Dialect::Base, 0..unread.commits().len()).as_ref());
-            while let Ok(Decoded::Frame(Message::Put(put))) = decode(&mut frames) {
-                assert_eq!(put.tag, Tag::BROADCAST);
-                puts.push(put);
-            }
-            assert!(frames.is_empty());
-        }
-        puts
-    }
-}
-
-/// A disk engine on a directory of its own, with small segments, so that they are often full.
-struct OnDisk {
-    store: DiskStore,
-    _directory: TempDir,
-}
-
-impl OnDisk {
-    fn open(durability: Durability) -> Self {
-        let directory = TempDir::new().unwrap();
-        let options = DiskOptions { durability, segment_size: 16 * 1024, ..DiskOptions::default() };
-        Self { store: DiskStore::open(directory.path(), options).unwrap(), _directory: directory }
-    }
-}
-
-impl Store for OnDisk {
-    fn id(&self) -> StoreId {
-        self.store.id()
-    }
-
-    fn head(&self) -> Revision {
-        self.store.head()
-    }
-
-    fn follow(&self, feed: Feed) -> Revision {
-        self.store.follow(feed)
-    }
-
-    fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        self.store.commit(batch)
-    }
-
-    async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Unavailable> {
-        self.store.get(key).await
-    }
-
-    async fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Result<Vec<Option<Entry>>, Unavailable> {
-        self.store.get_all(keys, max_bytes).await
-    }
-
-    async fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
-        self.store.changed_since(since, prefix, max_bytes).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        max_entries: NonZeroUsize,
-        max_bytes: usize,
-    ) -> Result<KeyPage, Unavailable> {
-        self.store.list(prefix, after, max_entries, max_bytes).await
-    }
-
-    fn stats(&self) -> Stats {
-        self.store.stats()
+    fn revisions(&self) -> Vec<u64> {
+        self.committed().iter().map(|transaction| transaction.revision.get()).collect()
     }
 }
 
 mod checks {
     use super::*;
 
-    pub(super) fn a_new_store_is_empty_and_has_an_id_of_its_own<S: Store>(open: fn() -> S) {
+    pub(super) fn a_new_store_is_empty_and_has_an_id_of_its_own<S: Store>(open: impl Fn() -> S) {
         let store = open();
         assert_eq!(store.head(), Revision::ZERO);
         assert_eq!(get(&store, "key"), None);
@@ -189,7 +116,7 @@ mod checks {
         assert_eq!(store.id(), store.id());
     }
 
-    pub(super) fn keys_are_read_together_as_far_as_there_is_room<S: Store>(open: fn() -> S) {
+    pub(super) fn keys_are_read_together_as_far_as_there_is_room<S: Store>(open: impl Fn() -> S) {
         let store = open();
         commit(&store, [put("a", "one", 1), put("gone", "x", 1), put("b", "two", 1)]);
         commit(&store, [delete("gone", 2)]);
@@ -204,7 +131,7 @@ mod checks {
         assert_eq!(block_on(store.get_all(&[], 100)).unwrap(), []);
     }
 
-    pub(super) fn a_put_is_accepted_at_the_next_version_only<S: Store>(open: fn() -> S) {
+    pub(super) fn a_put_is_accepted_at_the_next_version_only<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let first = accepted(&commit(&store, [put("key", "one", 1)]));
         assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
@@ -218,7 +145,7 @@ mod checks {
         assert_eq!(get(&store, "key").unwrap().revision, second);
     }
 
-    pub(super) fn a_first_put_may_carry_any_version_from_1_on<S: Store>(open: fn() -> S) {
+    pub(super) fn a_first_put_may_carry_any_version_from_1_on<S: Store>(open: impl Fn() -> S) {
         let store = open();
         assert_eq!(stale(&commit(&store, [put("zero", "", 0)])), 0);
         accepted(&commit(&store, [put("imported", "value", 666)]));
@@ -229,7 +156,7 @@ mod checks {
         assert_eq!(stale(&commit(&store, [put("last", "value", 0)])), 0);
     }
 
-    pub(super) fn what_was_refused_against_is_visible<S: Store>(open: fn() -> S) {
+    pub(super) fn what_was_refused_against_is_visible<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let outcomes = store.commit(vec![transaction([put("key", "one", 1)]), transaction([put("key", "two", 1)])]);
         let revision = accepted(&outcomes[0]);
@@ -237,7 +164,7 @@ mod checks {
         assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
     }
 
-    pub(super) fn a_batch_sees_its_own_earlier_transactions<S: Store>(open: fn() -> S) {
+    pub(super) fn a_batch_sees_its_own_earlier_transactions<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let batch = (1..=100).map(|version| transaction([put("key", &version.to_string(), version)])).collect();
         let revisions: Vec<_> = store.commit(batch).iter().map(accepted).collect();
@@ -246,7 +173,7 @@ mod checks {
         assert_eq!(changed_since(&store, Revision::ZERO, 1000).len(), 1, "each key once");
     }
 
-    pub(super) fn a_transaction_is_written_whole_or_not_at_all<S: Store>(open: fn() -> S) {
+    pub(super) fn a_transaction_is_written_whole_or_not_at_all<S: Store>(open: impl Fn() -> S) {
         let store = open();
         accepted(&commit(&store, [put("a", "1", 1), put("b", "1", 1)]));
         assert_eq!(stale(&commit(&store, [put("a", "2", 2), put("b", "2", 3), put("c", "2", 1)])), 1);
@@ -260,7 +187,7 @@ mod checks {
         assert_eq!(value(&store, "b"), Some(("2".into(), 2)));
     }
 
-    pub(super) fn a_deletion_keeps_the_version<S: Store>(open: fn() -> S) {
+    pub(super) fn a_deletion_keeps_the_version<S: Store>(open: impl Fn() -> S) {
         let store = open();
         accepted(&commit(&store, [put("key", "one", 1)]));
         assert_eq!(stale(&commit(&store, [delete("key", 1)])), 0);
@@ -274,7 +201,7 @@ mod checks {
         assert_eq!(value(&store, "key"), Some(("again".into(), 3)));
     }
 
-    pub(super) fn keys_are_any_bytes<S: Store>(open: fn() -> S) {
+    pub(super) fn keys_are_any_bytes<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let keys: [&[u8]; 5] = [b"", b"\0", b"\xff\xfe", &[7; 4096], b"k"];
         for (index, key) in keys.iter().enumerate() {
@@ -288,7 +215,7 @@ mod checks {
         }
     }
 
-    pub(super) fn what_is_committed_is_fed_in_order_with_its_origin<S: Store>(open: fn() -> S) {
+    pub(super) fn what_is_committed_is_fed_in_order_with_its_origin<S: Store>(open: impl Fn() -> S) {
         let store = open();
         accepted(&commit(&store, [put("before", "", 1)]));
         let (fed, head) = Fed::follow(&store);
@@ -297,39 +224,35 @@ mod checks {
             origin: Some(ConnId::new(origin)),
             operations: operations.into(),
         };
-        let outcomes = store.commit(vec![
-            of(7, vec![put("a", "1", 1), put("b", "1", 1)]),
-            of(8, vec![put("a", "no", 1)]),
-            of(9, vec![delete("a", 2)]),
-        ]);
-        let (first, second) = (accepted(&outcomes[0]), accepted(&outcomes[2]));
-        assert_eq!(fed.revisions(), [(first.get(), Some(7)), (second.get(), Some(9))]);
-        let third = accepted(&commit(&store, [put("c", "1", 1)]));
-        assert_eq!(fed.revisions().last(), Some(&(third.get(), None)));
-        let seen: Vec<_> =
-            fed.broadcasts(head).into_iter().map(|put| (put.key, put.value, put.version.get())).collect();
-        let expected = [("a", "1", 1), ("b", "1", 1), ("a", "", 2), ("c", "1", 1)];
-        assert_eq!(seen, expected.map(|(key, value, version)| (key.into(), value.into(), version)));
+        let first = of(7, vec![put("a", "1", 1), put("b", "1", 1), check("c", 0)]);
+        let stale = of(8, vec![put("a", "no", 1)]);
+        let second = of(9, vec![delete("a", 2)]);
+        let third = transaction([put("c", "1", 1)]);
+        let mut outcomes = store.commit(vec![first.clone(), stale, second.clone()]);
+        outcomes.remove(1);
+        outcomes.extend(store.commit(vec![third.clone()]));
+        let expected = [first, second, third].into_iter().zip(&outcomes).map(|(transaction, outcome)| Committed {
+            revision: accepted(outcome),
+            origin: transaction.origin,
+            operations: transaction.operations,
+        });
+        assert_eq!(fed.committed(), expected.collect::<Vec<_>>());
     }
 
-    pub(super) fn a_refused_batch_feeds_nothing<S: Store>(open: fn() -> S) {
+    pub(super) fn a_refused_batch_feeds_nothing<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let (fed, _) = Fed::follow(&store);
         stale(&commit(&store, [put("key", "", 0)]));
         assert_eq!(store.commit(Vec::new()), []);
-        assert_eq!(fed.revisions(), []);
+        assert_eq!(fed.0.lock().unwrap().len(), 0, "not even an empty batch");
     }
 
-    pub(super) fn what_is_fed_is_visible_and_unanswered_until_then<S: Store>(open: fn() -> S) {
+    pub(super) fn what_is_fed_is_visible_and_unanswered_until_then<S: Store>(open: impl Fn() -> S) {
         // Readers on other threads chase the feed: whatever was fed must be readable.
         let store = Arc::new(open());
         let fed_head = Arc::new(Mutex::new(Revision::ZERO));
         let sink = fed_head.clone();
-        store.follow(Box::new(move |batch| {
-            if let Some(last) = batch.last() {
-                *sink.lock().unwrap() = last;
-            }
-        }));
+        store.follow(Box::new(move |committed| *sink.lock().unwrap() = committed.last().unwrap().revision));
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -351,7 +274,7 @@ mod checks {
         });
     }
 
-    pub(super) fn pages_end_between_transactions<S: Store>(open: fn() -> S) {
+    pub(super) fn pages_end_between_transactions<S: Store>(open: impl Fn() -> S) {
         let store = open();
         for n in 0..10 {
             accepted(&commit(&store, [put(&format!("a{n}"), "0123456789", 1), put(&format!("b{n}"), "0123456789", 1)]));
@@ -367,7 +290,7 @@ mod checks {
         }
     }
 
-    pub(super) fn what_changed_is_told_of_a_prefix<S: Store>(open: fn() -> S) {
+    pub(super) fn what_changed_is_told_of_a_prefix<S: Store>(open: impl Fn() -> S) {
         let store = open();
         for key in ["a", "ab", "abc", "b", "ac"] {
             accepted(&commit(&store, [put(key, "value", 1)]));
@@ -384,7 +307,7 @@ mod checks {
         assert_eq!(keys(&page(Revision::new(3), "a").entries), "ac ab");
     }
 
-    pub(super) fn a_revision_that_was_never_given_out_is_unknown<S: Store>(open: fn() -> S) {
+    pub(super) fn a_revision_that_was_never_given_out_is_unknown<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let head = accepted(&commit(&store, [put("key", "value", 1)]));
         let page = block_on(store.changed_since(head, b"", 1000)).unwrap();
@@ -394,7 +317,7 @@ mod checks {
         assert_eq!(error, ChangedError::Unknown { since, head });
     }
 
-    pub(super) fn keys_are_listed_in_order<S: Store>(open: fn() -> S) {
+    pub(super) fn keys_are_listed_in_order<S: Store>(open: impl Fn() -> S) {
         let store = open();
         for key in ["b", "ab", "", "abc", "gone", "a", "ac"] {
             accepted(&commit(&store, [put(key, "value", 1)]));
@@ -440,7 +363,7 @@ mod checks {
         assert_eq!(Some(entry), get(&store, "abc"), "whole");
     }
 
-    pub(super) fn stats_count_what_there_is<S: Store>(open: fn() -> S) {
+    pub(super) fn stats_count_what_there_is<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let counted = || {
             let stats = store.stats();
@@ -455,7 +378,7 @@ mod checks {
         assert_eq!((counted(), store.stats().bytes), ((2, 0), 3 + 1 + 5));
     }
 
-    pub(super) fn writers_on_many_threads_lose_no_update<S: Store>(open: fn() -> S) {
+    pub(super) fn writers_on_many_threads_lose_no_update<S: Store>(open: impl Fn() -> S) {
         let store = Arc::new(open());
         let (fed, _) = Fed::follow(&*store);
         std::thread::scope(|scope| {
@@ -473,12 +396,12 @@ mod checks {
             }
         });
         assert_eq!(value(&*store, "counter"), Some(("1000".into(), 1000)));
-        let revisions: Vec<_> = fed.revisions().into_iter().map(|(revision, _)| revision).collect();
+        let revisions = fed.revisions();
         assert_eq!(revisions.len(), 1000);
         assert!(revisions.is_sorted_by(|a, b| a < b), "fed out of order");
     }
 
-    pub(super) fn random_transactions_agree_with_a_model<S: Store>(open: fn() -> S) {
+    pub(super) fn random_transactions_agree_with_a_model<S: Store>(open: impl Fn() -> S) {
         let operation = (0..8u8, 0..4u64, 0..3u8).prop_map(|(key, skew, kind)| (format!("key{key}"), skew, kind));
         let transactions = vec(vec(operation, 1..4), 1..40);
         proptest!(ProptestConfig::with_cases(100), |(transactions in transactions, batch in 1..7usize, page in 0..60usize)| {
@@ -553,12 +476,22 @@ mod checks {
     }
 }
 
-/// Runs every check against an engine: a module of tests that bears its name.
+/// Opens a disk engine in a new directory within `root`, with small segments, so that they are often full.
+fn open_disk(root: &TempDir, durability: Durability) -> DiskStore {
+    let directory = TempDir::new_in(root).unwrap().keep();
+    let options = DiskOptions { durability, segment_size: 16 * 1024, ..DiskOptions::default() };
+    DiskStore::open(&directory, options).unwrap()
+}
+
+/// Runs every check against an engine, as a module of tests with its name. Its stores live below a temporary directory.
 macro_rules! contract {
     ($engine:ident, $open:expr, [$($check:ident),* $(,)?]) => {
         mod $engine {
             use super::*;
-            $(#[test] fn $check() { checks::$check($open) })*
+            $(#[test] fn $check() {
+                let root = TempDir::new().unwrap();
+                checks::$check(|| $open(&root));
+            })*
         }
     };
     ($engine:ident, $open:expr) => {
@@ -586,6 +519,6 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, || MemoryStore::new().unwrap());
-contract!(disk, || OnDisk::open(Durability::Os));
-contract!(disk_synced, || OnDisk::open(Durability::Fsync));
+contract!(memory, |_: &TempDir| MemoryStore::new().unwrap());
+contract!(disk, |root: &TempDir| open_disk(root, Durability::Os));
+contract!(disk_synced, |root: &TempDir| open_disk(root, Durability::Fsync));

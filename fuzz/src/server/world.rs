@@ -121,7 +121,9 @@ impl World {
         let store = MemoryStore::new().expect("there are random numbers");
         let feed = Arc::new(Mutex::new(Vec::new()));
         let of_store = feed.clone();
-        store.follow(Box::new(move |batch| of_store.lock().expect("no panic").push(batch)));
+        store.follow(Box::new(move |committed| {
+            of_store.lock().expect("no panic").push(CommitBatch::encode(committed));
+        }));
         Self {
             connection: ServerConnection::new(ME, parameters, access),
             limits,

@@ -7,7 +7,8 @@ use syncline_core::server::{
     Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
 };
 use syncline_core::{
-    CommitBatchBuilder, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, StoreId, Transaction,
+    CommitBatch, Committed, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, StoreId,
+    Transaction,
 };
 use syncline_wire::{Decoded, Message, Put, Revision, ServerHello, Tag, Version, decode};
 
@@ -173,13 +174,12 @@ impl History {
 
     /// Commits transactions in one batch; answers the revision of the last.
     pub(crate) fn commit(&mut self, batch: impl IntoIterator<Item = (Option<ConnId>, Vec<Operation>)>) -> Revision {
-        let mut builder = CommitBatchBuilder::default();
         let mut revision = self.log.head();
-        for (origin, operations) in batch {
+        let committed = batch.into_iter().map(|(origin, operations)| {
             revision = revision.next().unwrap();
-            builder.push(revision, &Transaction { origin, operations: operations.into() });
-        }
-        self.log.append(builder.finish());
+            Committed { revision, origin, operations: operations.into() }
+        });
+        self.log.append(CommitBatch::encode(&committed.collect::<Vec<_>>()));
         revision
     }
 }

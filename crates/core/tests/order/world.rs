@@ -8,7 +8,7 @@ use pollster::block_on;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use syncline_core::server::{Access, Effect, Limits, PageRequest};
-use syncline_core::{Operation, Outcome, RecentLog, Rights, Transaction};
+use syncline_core::{CommitBatch, Operation, Outcome, RecentLog, Rights, Transaction};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Message, Revision, Version};
 
@@ -108,7 +108,8 @@ impl World {
         let log = |max_bytes| RecentLog::new(Revision::ZERO, max_bytes);
         let logs = Arc::new(Mutex::new(Logs { recent: log(setup.recent_log), whole: log(usize::MAX) }));
         let feed = logs.clone();
-        store.follow(Box::new(move |batch| {
+        store.follow(Box::new(move |committed| {
+            let batch = CommitBatch::encode(committed);
             let mut logs = feed.lock().unwrap();
             logs.recent.append(batch.clone());
             logs.whole.append(batch);

@@ -8,7 +8,7 @@ use pollster::block_on;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use syncline_core::server::Effect;
-use syncline_core::{Operation, Outcome, RecentLog, Transaction};
+use syncline_core::{CommitBatch, Operation, Outcome, RecentLog, Transaction};
 use syncline_store::{MemoryStore, Store, read_page};
 use syncline_wire::{Message, Revision, Version};
 
@@ -79,7 +79,8 @@ impl World {
         let log = |max_bytes| RecentLog::new(Revision::ZERO, max_bytes);
         let logs = Arc::new(Mutex::new(Logs { recent: log(recent_log), whole: log(usize::MAX) }));
         let feed = logs.clone();
-        store.follow(Box::new(move |batch| {
+        store.follow(Box::new(move |committed| {
+            let batch = CommitBatch::encode(committed);
             let mut logs = feed.lock().unwrap();
             logs.recent.append(batch.clone());
             logs.whole.append(batch);

@@ -9,7 +9,7 @@ use super::socket::{Context, Socket, half};
 use super::wrong::Wrong;
 use std::collections::BTreeMap;
 use syncline_core::server::ServerParameters;
-use syncline_core::{CommitBatchBuilder, Outcome};
+use syncline_core::{CommitBatch, Committed, Outcome};
 use syncline_wire::Revision;
 
 /// After how long a peer that is gone without a word is given up.
@@ -161,13 +161,9 @@ impl Net {
         };
         for front in self.fronts.iter_mut().filter(|front| front.is_up) {
             let is_its = front.place() == place && front.incarnation == incarnation;
-            let mut batch = CommitBatchBuilder::default();
-            for (transaction, outcome) in transactions.iter().zip(&outcomes) {
-                if let Outcome::Accepted { revision } = outcome {
-                    batch.push(*revision, &of_another(transaction, transaction.origin.filter(|_| is_its)));
-                }
-            }
-            front.append(batch.finish());
+            let seen =
+                transactions.iter().map(|transaction| of_another(transaction, transaction.origin.filter(|_| is_its)));
+            front.append(CommitBatch::encode(&Committed::accepted(seen, &outcomes)));
         }
         for socket in self.sockets.values_mut() {
             let waits = socket.task.as_ref().is_some_and(|task| task.waits_for_log);

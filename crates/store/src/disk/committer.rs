@@ -11,7 +11,7 @@ use crate::{Clock, Feed};
 use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
-use syncline_core::{CommitBatch, CommitBatchBuilder, Outcome, Transaction};
+use syncline_core::{Committed, Outcome, Transaction};
 use syncline_wire::Revision;
 
 /// A batch is written as records of this many bytes, or as many as a segment holds. A larger transaction is a record of
@@ -41,7 +41,6 @@ pub(crate) struct Committer<F: Files> {
 /// The part of a batch that goes into one record, as it was decided.
 struct Decided {
     records: Vec<(Found, Record)>,
-    commits: CommitBatch,
     /// The revision before, and the last one.
     before: Revision,
     last: Revision,
@@ -77,7 +76,7 @@ impl<F: Files> Committer<F> {
         match self.write(decided.before, decided.last) {
             Ok(()) => {
                 show(index, decided.records, decided.last);
-                (self.feed)(decided.commits);
+                (self.feed)(&Committed::accepted(part.iter().cloned(), outcomes.get(first..).unwrap_or_default()));
             }
             Err(error) => {
                 let (reason, is_known) = self.reason(&error);
@@ -91,7 +90,6 @@ impl<F: Files> Committer<F> {
     /// Decides on each transaction against the index, and those before it.
     fn decide(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Decided {
         let mut records = Vec::with_capacity(part.len());
-        let mut commits = CommitBatchBuilder::with_room_for(part);
         let before = index.head();
         let mut last = before;
         self.encoder.clear();
@@ -111,13 +109,12 @@ impl<F: Files> Committer<F> {
                         Some((*found, Record::after(revision, operation, self.time)?))
                     }));
                     self.encoder.push(transaction);
-                    commits.push(revision, transaction);
                     last = revision;
                     Outcome::Accepted { revision }
                 }
             });
         }
-        Decided { records, commits: commits.finish(), before, last }
+        Decided { records, before, last }
     }
 
     /// Writes what the encoder holds, and makes it as durable as was promised.
