@@ -50,6 +50,7 @@ pub struct KeyPage {
 
 /// Why a store does not tell what changed since a revision; each with words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PageError {
     /// It never will: it knows no such revision, or has forgotten tombstones since. Whoever asks must start over.
     Untold(Arc<str>),

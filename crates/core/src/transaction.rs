@@ -75,6 +75,8 @@ impl Committed {
 }
 
 /// What became of a [`Transaction`].
+///
+/// It is exhaustive: every driver must handle each outcome, or a writer would learn something wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is part of the history, and as durable as the store promises.

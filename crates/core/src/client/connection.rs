@@ -53,6 +53,7 @@ pub enum Event<T> {
 
 /// The connection is of no more use: the server does not keep to the protocol, or can't go on with what it has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The bytes are no frame.
     #[error(transparent)]
@@ -101,6 +102,8 @@ pub struct Refused<T> {
 }
 
 /// Why a request was not sent.
+///
+/// It is exhaustive: a driver must handle each reason, because the request's caller still waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RefusedBecause {
     /// It can't be encoded.

@@ -25,6 +25,8 @@ const MAX_TRANSACTION: usize = 1024 * 1024;
 const OPERATION_OVERHEAD: usize = 32;
 
 /// Limits that contradict the protocol.
+///
+/// It is exhaustive, with one variant for each field of [`Limits`]: callers match it to name the setting at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LimitError {
     /// A key is a string of at most 65,535 bytes.
