@@ -1,4 +1,4 @@
-//! Writes anew the directories that the target `disk` damages: for when their format has changed.
+//! Writes the directories that the target `disk` damages. Run it after a change of their format.
 
 fn main() {
     syncline_fuzz::disk::fixture::write();

@@ -1,11 +1,14 @@
-//! The client's side: handshakes, connections with replicas, cursors; a server that sends answers, any frames, and any bytes,
-//! in any pieces; requests at any time; connections that are lost.
+//! The client's side of a connection: handshakes, connections with replicas, and cursors. The server sends responses, any
+//! other frames, and any bytes, in any pieces. Requests are made at any time, and connections are lost.
 //!
-//! Checked: no server makes any of them panic, ask on and on, or show more than it was told; what is sent are frames that such
-//! a server can know; each request is answered once, or handed on when the connection is lost; what is shown changes with a
-//! MARK and at no other time, to what is current as of its revision; the steps of a cursor lead to where it stands.
+//! Checks:
+//! - No server makes the client panic, send requests without end, or show data that it did not receive.
+//! - The client sends only frames that such a server can know.
+//! - Each request is completed once, or returned to the caller when the connection is lost.
+//! - What a replica shows changes at a MARK and at no other time, to the state at the revision of the MARK.
+//! - The steps of a cursor lead to its position.
 //!
-//! The first byte chooses which of them it is.
+//! The first byte of the input chooses what is tested.
 #![no_main]
 
 use arbitrary::Unstructured;

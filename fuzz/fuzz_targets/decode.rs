@@ -1,9 +1,12 @@
-//! The decoder of the wire, on any bytes.
+//! The decoder of the wire protocol, on any bytes.
 //!
-//! Checked: a stream is judged the same in one piece, in any pieces, and by the reader of streams; what is said to be missing
-//! is missing, and no more than is taken at all; what was decoded encodes to the bytes that it came from, and decodes to
-//! itself; a frame over the bound is passed over through a buffer of a few bytes; what is shown of a frame tells nothing of
-//! passwords and values.
+//! Checks:
+//! - The result for a stream is the same in one piece, in any pieces, and from [`Decoder`].
+//! - The length that an incomplete frame is said to have is more than is there, and at most what the frame turns out to have
+//!   and what the bound allows.
+//! - A decoded frame encodes to the bytes that it came from, and decodes to itself.
+//! - A frame over the bound is skipped with a buffer of a few bytes.
+//! - The output for logs reveals neither passwords nor values.
 //!
 //! The input: 4 bytes for the bound and the sizes of the pieces, then the stream.
 #![no_main]
@@ -18,14 +21,15 @@ use syncline_wire::{
     decode_within,
 };
 
-/// What a stream is found to hold.
+/// A part of a stream.
 #[derive(Debug, PartialEq)]
 enum Found {
     Frame(Message),
-    /// And it was passed over. (How much it claims at the least depends on how much of it was there.)
+    /// A frame over the bound, which was skipped. (The length that the decoder reports for it depends on how much of it has
+    /// arrived, so it is not compared.)
     TooLarge(Kind, Tag),
-    /// The end: this is no frame, nor can what follows be.
-    Malformed(DecodeError),
+    /// The end of what can be read: these bytes are not a frame, so the start of the next one is unknown.
+    Invalid(DecodeError),
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {
@@ -42,27 +46,28 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     }
     let whole = read(false, &[255]);
     if max_frame == MAX_LARGE_FRAME_LENGTH {
-        check_reader(&whole, stream, &setting[1..]);
+        check_decoder(&whole, stream, &setting[1..]);
     }
     check_encoding(&whole, stream);
-    check_greeting(stream);
+    check_server_hello(stream);
     for found in &whole {
         if let Found::Frame(message) = found {
-            check_shown(message);
+            check_redaction(message);
         }
     }
     Corpus::Keep
 });
 
-/// Reads a stream as a connection does; `bounds_all`: that of a stranger, of whom no frame may be larger than the bound.
+/// Reads a stream as a connection does. If `bounds_all`, the bound applies to frames of all kinds, as on an unauthenticated
+/// connection.
 fn read(mut stream: &[u8], bounds_all: bool, max_frame: usize, pieces: &mut Pieces<'_>) -> Vec<Found> {
     let decode = if bounds_all { decode_bounded } else { decode_within };
     let is_bounded = |kind: Kind| bounds_all || matches!(kind, Kind::Txn | Kind::PutLarge);
     let mut found = Vec::new();
     let mut buffer = BytesMut::new();
     let mut skip: Option<FrameSkipper> = None;
-    // What was said of the frame that is not whole: it has so many bytes at the least.
-    let mut promised = 0;
+    // The least length that the decoder has reported for the incomplete frame.
+    let mut reported = 0;
     loop {
         let before = buffer.len();
         if let Some(skipping) = &mut skip {
@@ -71,9 +76,9 @@ fn read(mut stream: &[u8], bounds_all: bool, max_frame: usize, pieces: &mut Piec
                     skip = None;
                     continue;
                 }
-                Ok(false) => assert!(buffer.len() <= 5, "{} bytes are held back of what is passed over", buffer.len()),
-                Err(malformed) => {
-                    found.push(Found::Malformed(malformed));
+                Ok(false) => assert!(buffer.len() <= 5, "{} bytes of a skipped frame are kept", buffer.len()),
+                Err(error) => {
+                    found.push(Found::Invalid(error));
                     return found;
                 }
             }
@@ -81,32 +86,32 @@ fn read(mut stream: &[u8], bounds_all: bool, max_frame: usize, pieces: &mut Piec
             match decode(&mut buffer, max_frame) {
                 Ok(Decoded::Frame(message)) => {
                     let length = before - buffer.len();
-                    assert!(promised <= length, "{promised} bytes were expected of a frame of {length}");
-                    let most = if is_bounded(message.kind()) { max_frame } else { MAX_FRAME_LENGTH };
-                    assert!(length <= most, "{length} bytes, expected at most {most}");
-                    promised = 0;
+                    assert!(reported <= length, "{reported} bytes were reported for a frame of {length}");
+                    let max = if is_bounded(message.kind()) { max_frame } else { MAX_FRAME_LENGTH };
+                    assert!(length <= max, "{length} bytes, expected at most {max}");
+                    reported = 0;
                     found.push(Found::Frame(message));
                     continue;
                 }
                 Ok(Decoded::Incomplete { expected }) => {
                     assert_eq!(buffer.len(), before, "the buffer was changed");
-                    assert!(before < expected, "expected {expected} bytes, which are there: {before}");
-                    assert!(expected <= max_frame.max(MAX_FRAME_LENGTH), "expected {expected} bytes");
-                    assert!(promised <= expected, "expected {promised} bytes first, then {expected}");
-                    promised = expected;
+                    assert!(before < expected, "reported {expected} bytes, but {before} are there");
+                    assert!(expected <= max_frame.max(MAX_FRAME_LENGTH), "reported {expected} bytes");
+                    assert!(reported <= expected, "reported {reported} bytes first, then {expected}");
+                    reported = expected;
                 }
-                Ok(Decoded::TooLarge { kind, tag, excess, skip: begun }) => {
+                Ok(Decoded::TooLarge { kind, tag, excess, skip: skipper }) => {
                     assert_eq!(buffer.len(), before, "the buffer was changed");
                     assert!(is_bounded(kind), "a {kind} is never too large");
                     assert!(excess.found > excess.expected, "{excess}");
-                    promised = 0;
-                    skip = Some(begun);
+                    reported = 0;
+                    skip = Some(skipper);
                     found.push(Found::TooLarge(kind, tag));
                     continue;
                 }
-                Err(malformed) => {
+                Err(error) => {
                     assert_eq!(buffer.len(), before, "the buffer was changed");
-                    found.push(Found::Malformed(malformed));
+                    found.push(Found::Invalid(error));
                     return found;
                 }
             }
@@ -118,7 +123,7 @@ fn read(mut stream: &[u8], bounds_all: bool, max_frame: usize, pieces: &mut Piec
     }
 }
 
-/// Gives a stream in pieces.
+/// A reader that returns a stream in pieces.
 struct Stream<'a>(&'a [u8], Pieces<'a>);
 
 impl Read for Stream<'_> {
@@ -129,15 +134,15 @@ impl Read for Stream<'_> {
     }
 }
 
-/// The reader of streams finds the same.
-fn check_reader(whole: &[Found], stream: &[u8], sizes: &[u8]) {
+/// Checks that [`Decoder`] finds the same.
+fn check_decoder(whole: &[Found], stream: &[u8], sizes: &[u8]) {
     let mut decoder = Decoder::new(Stream(stream, Pieces::new(sizes)));
     for expected in whole {
         let found = match decoder.read() {
             Ok(Some(message)) => Found::Frame(message),
             Err(ReadError::TooLarge { kind, tag, .. }) => Found::TooLarge(kind, tag),
-            Err(ReadError::Decode(malformed)) => {
-                return assert_eq!(&Found::Malformed(malformed), expected);
+            Err(ReadError::Decode(error)) => {
+                return assert_eq!(&Found::Invalid(error), expected);
             }
             other => panic!("{other:?}, expected {expected:?}"),
         };
@@ -150,7 +155,8 @@ fn check_reader(whole: &[Found], stream: &[u8], sizes: &[u8]) {
     }
 }
 
-/// Frames encode to the bytes that they came from; but that a TXN may carry a small value as a large one.
+/// Checks that frames encode to the bytes that they came from. A TXN is an exception: a client may send a small value in the
+/// form for large ones.
 fn check_encoding(whole: &[Found], stream: &[u8]) {
     let mut rest = Some(stream);
     for found in whole {
@@ -159,26 +165,27 @@ fn check_encoding(whole: &[Found], stream: &[u8]) {
             continue;
         };
         let mut frame = BytesMut::new();
-        message.encode(&mut frame).expect("what was decoded can be encoded");
+        message.encode(&mut frame).expect("a decoded frame can be encoded");
         assert_eq!(frame.len(), message.encoded_length(), "{message}");
         rest = rest.and_then(|rest| rest.strip_prefix(&frame[..]));
-        assert!(rest.is_some() || is_unusual(whole), "other bytes than they came: {message}");
-        let again = decode_within(&mut frame, MAX_LARGE_FRAME_LENGTH);
-        assert_eq!(again.as_ref(), Ok(&Decoded::Frame(message.clone())));
-        assert!(frame.is_empty(), "{} bytes behind {message}", frame.len());
+        assert!(rest.is_some() || may_differ(whole), "not the bytes that were decoded: {message}");
+        let decoded = decode_within(&mut frame, MAX_LARGE_FRAME_LENGTH);
+        assert_eq!(decoded.as_ref(), Ok(&Decoded::Frame(message.clone())));
+        assert!(frame.is_empty(), "{} bytes are left after {message}", frame.len());
     }
 }
 
-/// Whether not all of the stream's bytes can be expected to come again.
-fn is_unusual(whole: &[Found]) -> bool {
+/// Returns whether the stream holds frames that may encode to other bytes, or were skipped.
+fn may_differ(whole: &[Found]) -> bool {
     whole.iter().any(|found| matches!(found, Found::TooLarge(..) | Found::Frame(Message::Txn(_))))
 }
 
-fn check_greeting(body: &[u8]) {
+/// Checks that the body of a response to HELLO encodes to the bytes that it came from, and is only refused if it is too short.
+fn check_server_hello(body: &[u8]) {
     match ServerHello::decode(body) {
-        Ok(greeting) => {
-            assert_eq!(greeting.encode(), body[..ServerHello::LENGTH]);
-            assert_eq!(greeting.patience().as_millis(), 3 * u128::from(greeting.heartbeat_ms));
+        Ok(hello) => {
+            assert_eq!(hello.encode(), body[..ServerHello::LENGTH]);
+            assert_eq!(hello.patience().as_millis(), 3 * u128::from(hello.heartbeat_ms));
         }
         Err(TruncatedHello { expected, found }) => {
             assert_eq!((expected, found), (ServerHello::LENGTH, body.len()));
@@ -187,9 +194,8 @@ fn check_greeting(body: &[u8]) {
     }
 }
 
-/// What is shown of a frame is the same whatever its password or value is: it tells nothing of them but, of a value, its
-/// length.
-fn check_shown(message: &Message) {
+/// Checks that the output for logs is the same for any password, and for any value of the same length.
+fn check_redaction(message: &Message) {
     let other = |value: &Bytes| -> Bytes { value.iter().map(|byte| byte ^ 0xa5).collect() };
     let changed = match message.clone() {
         Message::Auth(auth) if !auth.password.is_empty() => {
@@ -204,8 +210,8 @@ fn check_shown(message: &Message) {
             });
             Message::Txn(Txn { tag, operations: changed.collect() })
         }
-        same => same,
+        other => other,
     };
-    let shown = |message: &Message| format!("{message:?} {}", message.redacted());
-    assert_eq!(shown(&changed), shown(message));
+    let output = |message: &Message| format!("{message:?} {}", message.redacted());
+    assert_eq!(output(&changed), output(message));
 }

@@ -1,9 +1,10 @@
-//! Data directories and backups that are damaged: bytes, sectors and files that are other ones, or gone; and such whose
-//! checksums are right all the same, as of somebody who forges them.
+//! Damaged data directories and backups: bytes, sectors and files are changed, exchanged or missing. In half of the inputs,
+//! the files are forged: their checksums are correct again, as if by an attacker.
 //!
-//! Checked: opening, checking, backing up and restoring end, within bounds of memory, and are refused by an error or succeed.
-//! What was only damaged is refused, and then not changed; or it is what the history held at its head, takes writes, and is
-//! the same when it is opened again.
+//! Checks:
+//! - To open, check, back up or restore a directory ends with success or an error, within a bound of memory.
+//! - A directory that is damaged, but not forged, is refused and left unchanged; or it holds exactly the state of the history
+//!   at the head that it reports. Then it accepts writes, and holds them when it is opened again.
 #![no_main]
 
 use arbitrary::Unstructured;

@@ -1,12 +1,18 @@
-//! The server's side of a connection: any bytes, in any pieces, from the client; from the store the truth, at any time, or
-//! anything that its types allow; the output taken in any amounts; any limits.
+//! The server's side of a connection, with any limits. The client sends any bytes, in any pieces, and reads the output in
+//! any amounts. The store is either honest, and responds at any time, or returns anything that its types allow.
 //!
-//! Checked of all that is sent: it is frames that a server sends, in the dialect of the client; no tag that was not sent; to
-//! one who is not authorized nothing but ERROR and AUTH; each request is answered once, in the order of the requests but
-//! for WATCH and LIST, by what is an answer to it; no more is unsent than the bounds allow; everything ends.
-//! Where the store says the truth, also: nothing is told that was never written; base connections are told all in the order
-//! of the commits; at each MARK a replica holds what the store held; every request is answered, and then the connection is
-//! finished.
+//! Checks of everything that the connection sends:
+//! - It consists of frames that a server sends, in the client's dialect, and every tag in it is 0 or was sent by the client.
+//! - An unauthenticated client receives only ERROR and AUTH.
+//! - Each request gets one response, of a kind that fits it. The responses have the order of the requests, except those to
+//!   WATCH and LIST.
+//! - The unsent output stays within its bounds, and every run ends.
+//!
+//! Further checks if the store is honest:
+//! - Every key, value and version that is sent was written.
+//! - Base connections receive all changes in the order of the commits.
+//! - At each MARK, a replica holds what the store held at that revision.
+//! - Every request gets its response, and then the connection is finished.
 #![no_main]
 
 use arbitrary::Unstructured;

@@ -1,28 +1,30 @@
-//! Choices among what is worth trying, made by the input. Where it has ended, each is the first one.
+//! Choices that the input makes among values that are worth trying. When the input has ended, each choice is the first one.
+//!
+//! The kept corpora depend on how many bytes each function takes, and on their order.
 
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use syncline_wire::Put;
 
-/// Keys that begin with one another, so that prefixes have something to tell apart.
+/// Keys of which some are prefixes of others.
 pub const KEYS: [&[u8]; 10] = [b"a", b"a/1", b"a/2", b"b", b"", b"a/", b"b/1", b"c", b"a/1/x", b"\xff\xff"];
 
-/// A byte.
+/// Returns any byte.
 pub fn byte(input: &mut Unstructured<'_>) -> u8 {
     input.arbitrary().unwrap_or_default()
 }
 
-/// A number below a bound.
+/// Returns a number below `bound`.
 pub fn below(input: &mut Unstructured<'_>, bound: usize) -> usize {
     input.int_in_range(0..=bound.saturating_sub(1)).unwrap_or_default()
 }
 
-/// One of several.
+/// Returns one of `all`.
 pub fn one_of<T: Copy>(input: &mut Unstructured<'_>, all: &[T]) -> T {
     all[below(input, all.len())]
 }
 
-/// How many bytes: mostly few, sometimes all.
+/// Returns a number of bytes: usually a small one, sometimes more than there ever are.
 pub fn count(input: &mut Unstructured<'_>) -> usize {
     match byte(input) {
         all @ 192.. => usize::from(all) << 12,
@@ -30,7 +32,7 @@ pub fn count(input: &mut Unstructured<'_>) -> usize {
     }
 }
 
-/// Any number, the borders more often.
+/// Returns any number; small and very large ones are more likely.
 pub fn number(input: &mut Unstructured<'_>) -> u64 {
     match byte(input) {
         small @ 0..200 => small.into(),
@@ -39,13 +41,13 @@ pub fn number(input: &mut Unstructured<'_>) -> u64 {
     }
 }
 
-/// Some bytes as they are.
+/// Returns up to 255 bytes of the input unchanged.
 pub fn raw(input: &mut Unstructured<'_>) -> Vec<u8> {
     let length = usize::from(byte(input)).min(input.len());
     input.bytes(length).unwrap_or_default().to_vec()
 }
 
-/// A key or prefix: mostly one of a few.
+/// Returns a key or prefix: usually one of [`KEYS`], sometimes any bytes or a very long key.
 pub fn key(input: &mut Unstructured<'_>) -> Bytes {
     match byte(input) {
         any @ 240.. if any < 250 => raw(input).into(),
@@ -54,7 +56,7 @@ pub fn key(input: &mut Unstructured<'_>) -> Bytes {
     }
 }
 
-/// How long a value is: mostly short, some over what a PUT carries.
+/// Returns the length of a value: usually a short one, sometimes more than a PUT can carry.
 pub fn length(input: &mut Unstructured<'_>) -> usize {
     match byte(input) {
         few @ 0..230 => usize::from(few) % 20,

@@ -1,7 +1,7 @@
-//! What the fuzz targets share.
+//! The parts that the fuzz targets share.
 //!
-//! A target takes bytes, makes of them what may come from outside, and *checks* what has to hold for it; it panics where that
-//! does not. What each of them checks stands on top of its file.
+//! A target turns bytes into input that a program may get from outside, passes it to the code under test, and checks what
+//! must hold for any input. It panics if a check fails. The module documentation of each target lists its checks.
 
 pub mod choose;
 pub mod client;

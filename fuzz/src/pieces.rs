@@ -1,6 +1,6 @@
-//! Streams that come in pieces.
+//! Splits a stream into pieces, as a network does.
 
-/// The sizes of pieces: from a few bytes, over and over, so that little input makes many pieces.
+/// The sizes of pieces. A few bytes determine them, and are used again and again, so that a short input makes many pieces.
 #[derive(Clone, Debug)]
 pub struct Pieces<'a> {
     sizes: &'a [u8],
@@ -8,12 +8,12 @@ pub struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Pieces of the sizes that these bytes stand for; of one byte where there are none.
+    /// Returns pieces with the sizes that `sizes` encodes. If it is empty, every piece has one byte.
     pub const fn new(sizes: &'a [u8]) -> Self {
         Self { sizes, next: 0 }
     }
 
-    /// How large the next piece is: mostly small, now and then up to 32 KiB; never 0.
+    /// Returns the size of the next piece: usually a small one, sometimes up to 32 KiB, never 0.
     pub fn size(&mut self) -> usize {
         let byte = self.sizes.get(self.next % self.sizes.len().max(1)).copied().unwrap_or(0);
         self.next += 1;
@@ -23,7 +23,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Takes the next piece off the front of a stream.
+    /// Splits the next piece off the front of `stream`, and returns it.
     pub fn take<'s>(&mut self, stream: &mut &'s [u8]) -> &'s [u8] {
         let (piece, rest) = stream.split_at(self.size().min(stream.len()));
         *stream = rest;

@@ -1,4 +1,4 @@
-//! Checksums that are right for what they stand over: of what somebody has forged who knows the format and the seed.
+//! Makes the checksums of damaged files correct again. An attacker can do that with the format and the checksum seed.
 //!
 //! The layouts are those of `crates/store/src/disk/record.rs`, `checkpoint.rs` and `text_file.rs`.
 
@@ -7,7 +7,7 @@ use super::fixture::Files;
 const RECORD_HEADER: usize = 52;
 const BLOCK_HEADER: usize = 8;
 
-/// Makes all checksums right that stand where they should.
+/// Makes all checksums correct that are still at their place.
 pub fn renew(files: &mut Files) {
     if let Some(identity) = files.get_mut("identity") {
         renew_text(identity);
@@ -43,7 +43,7 @@ fn number(bytes: &[u8], at: usize) -> usize {
     bytes.get(at..at + 4).map_or(0, |bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
 }
 
-/// Record after record, as their lengths say.
+/// Makes the checksums of a segment correct: one record after the other, as their lengths say.
 fn renew_records(seed: u32, bytes: &mut [u8]) {
     let mut offset = 0;
     while offset + RECORD_HEADER <= bytes.len() {
@@ -61,7 +61,7 @@ fn renew_records(seed: u32, bytes: &mut [u8]) {
     }
 }
 
-/// Block after block, as their lengths say.
+/// Makes the checksums of a checkpoint or backup correct: one block after the other, as their lengths say.
 fn renew_blocks(seed: u32, bytes: &mut [u8]) {
     let mut offset = 0;
     while offset + BLOCK_HEADER <= bytes.len() {

@@ -1,5 +1,6 @@
-//! The directories that are damaged, and the history that stands in them. They are kept as files, so that an input means the
-//! same each time; `cargo run --example disk-fixture` writes them anew.
+//! The directories that the target damages, and the history that they hold.
+//!
+//! They are files in `fixtures`, so that an input always means the same. `cargo run --example disk-fixture` replaces them.
 
 use bytes::Bytes;
 use pollster::block_on;
@@ -12,23 +13,23 @@ use syncline_core::{Operation, Outcome, Transaction};
 use syncline_store::{DiskOptions, DiskStore, Durability, Store, backup};
 use syncline_wire::{Revision, Version};
 
-/// Files, by name.
+/// The content of files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// The latest state of keys: a value, or of a deletion none; version; revision.
+/// The latest state of each key: its value, or `None` if it was deleted; its version; its revision.
 pub type State = BTreeMap<Bytes, (Option<Bytes>, u64, u64)>;
 
-/// How many transactions the history has.
+/// The number of transactions in the history.
 pub const HEAD: u64 = 90;
 
-/// After how many the directory is opened again, which takes a checkpoint.
+/// The revisions at which the directory is closed and opened again, which writes a checkpoint.
 const REOPENED_AT: [u64; 2] = [30, 60];
 
-/// How the directories are opened: small files, and tombstones that are never forgotten.
+/// The options of the directories: small files, and tombstones that are kept forever.
 pub const OPTIONS: DiskOptions =
     DiskOptions { durability: Durability::Fsync, tombstones: Duration::from_secs(1 << 40), segment_size: 4096 };
 
-/// The operations of a revision, on the state before it.
+/// Returns the operations of `revision`, which follows the state `before`.
 fn operations(revision: u64, before: &State) -> Vec<Operation> {
     let operation = |number: u64| {
         let key = Bytes::from(format!("key/{}", number * 7 % 13));
@@ -39,10 +40,10 @@ fn operations(revision: u64, before: &State) -> Vec<Operation> {
         }
     };
     let count = if revision % 6 == 0 { 3 } else { 1 };
-    (0..count).map(|other| operation(revision + other * 2)).collect()
+    (0..count).map(|index| operation(revision + index * 2)).collect()
 }
 
-/// The state as of a revision.
+/// Returns the state at revision `head`.
 pub fn at(head: u64) -> State {
     let mut state = State::new();
     for revision in 1..=head {
@@ -57,46 +58,49 @@ pub fn at(head: u64) -> State {
     state
 }
 
-/// The state that a store shows.
-pub fn shown(store: &DiskStore) -> State {
-    let page = block_on(store.changed_since(Revision::ZERO, b"", usize::MAX)).expect("all can be told");
-    let state = page.entries.into_iter();
-    state.map(|entry| (entry.key, (entry.value, entry.version.get(), entry.revision.get()))).collect()
+/// Returns the state that a store holds.
+pub fn state(store: &DiskStore) -> State {
+    let page = block_on(store.changed_since(Revision::ZERO, b"", usize::MAX)).expect("no tombstone was forgotten");
+    let entries = page.entries.into_iter();
+    entries.map(|entry| (entry.key, (entry.value, entry.version.get(), entry.revision.get()))).collect()
 }
 
-/// The files of a directory.
+/// Reads the files of a directory, except the lock.
 pub fn read(path: &Path) -> Files {
-    let files = fs::read_dir(path).expect("it is there").map(|entry| entry.expect("it can be read"));
+    let files = fs::read_dir(path).expect("the directory exists").map(|entry| entry.expect("it can be read"));
     let files = files.filter(|entry| entry.path().is_file() && entry.file_name() != "lock");
     files
         .map(|entry| (entry.file_name().into_string().unwrap_or_default(), fs::read(entry.path()).unwrap_or_default()))
         .collect()
 }
 
-/// Writes a directory of files.
-pub fn lay_out(path: &Path, files: &Files) {
-    fs::create_dir_all(path).expect("there is room");
-    files.iter().for_each(|(name, bytes)| fs::write(path.join(name), bytes).expect("there is room"));
+/// Writes files into a directory, which is created.
+pub fn write_files(path: &Path, files: &Files) {
+    fs::create_dir_all(path).expect("the disk has space");
+    for (name, bytes) in files {
+        fs::write(path.join(name), bytes).expect("the disk has space");
+    }
 }
 
-fn place(name: &str) -> PathBuf {
+/// Returns the path of a fixture.
+fn path_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// The directory of a store that was closed, that of one that was killed, and a backup.
+/// Reads the fixtures: the directory of a store that was closed, that of a store that was killed, and a backup.
 pub fn all() -> [Files; 3] {
-    ["closed", "killed", "backup"].map(|name| read(&place(name)))
+    ["closed", "killed", "backup"].map(|name| read(&path_of(name)))
 }
 
-/// Writes them anew.
+/// Replaces the fixtures.
 pub fn write() {
-    let directory = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("the disk has space");
     let data = directory.path().join("data");
     let mut state = State::new();
-    let mut store = DiskStore::open(&data, OPTIONS).expect("it is new");
+    let mut store = DiskStore::open(&data, OPTIONS).expect("an empty directory can be opened");
     let replace = |name: &str, files: &Files| {
-        let _ = fs::remove_dir_all(place(name));
-        lay_out(&place(name), files);
+        let _ = fs::remove_dir_all(path_of(name));
+        write_files(&path_of(name), files);
     };
     for revision in 1..=HEAD {
         let transaction = Transaction { origin: None, operations: operations(revision, &state).into() };
@@ -105,14 +109,14 @@ pub fn write() {
         state = at(revision);
         if REOPENED_AT.contains(&revision) {
             drop(store);
-            store = DiskStore::open(&data, OPTIONS).expect("it was closed");
+            store = DiskStore::open(&data, OPTIONS).expect("the store was closed");
         }
     }
     replace("killed", &read(&data));
-    assert_eq!(shown(&store), state);
+    assert_eq!(self::state(&store), state);
     drop(store);
     replace("closed", &read(&data));
     let file = directory.path().join("backup");
-    backup(&data, &file, &(Arc::new(|_| {}) as _)).expect("it is whole");
-    replace("backup", &Files::from([("backup".to_owned(), fs::read(file).expect("it was written"))]));
+    backup(&data, &file, &(Arc::new(|_| {}) as _)).expect("the directory is intact");
+    replace("backup", &Files::from([("backup".to_owned(), fs::read(file).expect("the backup was written"))]));
 }

@@ -1,7 +1,7 @@
-//! Data directories and backups that are not what they were, and what must be made of them.
+//! Damaged data directories and backups, and the checks of what the disk engine does with them.
 
 mod checksums;
+mod damage;
 pub mod fixture;
-mod judge;
 
-pub use judge::run;
+pub use damage::run;

@@ -1,8 +1,8 @@
-//! A server's connection whose driver is the input, and what is made of all that it sends.
+//! A server's connection that the fuzz input drives, and the checks of everything that it sends.
 //!
-//! What comes from the client is any bytes: requests that make sense, and what makes none. What the store says is either the
-//! truth (there is a store then), or anything that its type allows; the driver keeps to the calling order of
-//! [`ServerConnection`](syncline_core::server::ServerConnection), and to nothing else.
+//! The client sends any bytes: meaningful requests, and bytes without meaning. The store is either honest (it is a
+//! [`MemoryStore`](syncline_store::MemoryStore)), or its responses are arbitrary values of their types. The driver keeps to
+//! the calling order of [`ServerConnection`](syncline_core::server::ServerConnection), and to nothing else.
 
 mod checks;
 mod history;

@@ -1,4 +1,4 @@
-//! The driver of the connection, the store, and what both do next.
+//! The connection, its driver, its client and the store. The fuzz input chooses the next step of each.
 
 use super::checks::Checks;
 use super::history::History;
@@ -18,29 +18,29 @@ use syncline_core::{
 use syncline_store::{MemoryStore, Store, read_page};
 use syncline_wire::{Message, Revision, Tag, Version};
 
-/// The connection under test.
-const ME: ConnId = ConnId::new(1);
+/// The id of the connection under test.
+const CONNECTION: ConnId = ConnId::new(1);
 
 /// The most steps of one input.
-const STEPS: usize = 400;
+const MAX_STEPS: usize = 400;
 
-/// How often everything is served at the end, at the most: as soon as nothing is left to do, it ends.
-const ROUNDS: usize = 10_000;
+/// The most rounds in which the remaining work may be done at the end.
+const MAX_ROUNDS: usize = 10_000;
 
-/// How much unsent output makes a connection wait with more (`core/src/server/timeline.rs`).
-const OUTPUT_ROOM: usize = 128 * 1024;
+/// The unsent output above which a connection adds no more broadcasts (`core/src/server/timeline.rs`).
+const MAX_UNSENT_OUTPUT: usize = 128 * 1024;
 
-/// More than any single answer, transaction or page that this driver makes has in frames.
-const LARGEST: usize = 800 * 1024;
+/// More than the frames of any single response, transaction or page in these tests.
+const MAX_RESPONSE: usize = 800 * 1024;
 
-/// The most that waits to be sent to somebody who is not known, and one answer more.
+/// The most unsent output of an unauthenticated connection, and one more response.
 const MAX_UNSENT_UNAUTHENTICATED: usize = 2 * 2048;
 
-/// How large pages are made, so that there are several.
-const PAGE: usize = 60;
+/// The size of pages, in bytes: small, so that catch-ups take several.
+const PAGE_BYTES: usize = 60;
 
-/// What was done for a connection.
-enum Done {
+/// The result of an effect.
+enum Completion {
     Verdict(Option<Arc<Rights>>),
     Outcome(Outcome),
     Entry(Result<Option<Entry>, Arc<str>>),
@@ -52,36 +52,36 @@ struct World {
     connection: ServerConnection,
     limits: Limits,
     checks: Checks,
-    /// Whether the store says the truth.
-    is_true: bool,
+    /// Whether the store is honest.
+    is_honest: bool,
     store: MemoryStore,
-    /// What is committed, and not in the log yet.
+    /// What was committed, but is not in the log yet.
     feed: Arc<Mutex<Vec<CommitBatch>>>,
     log: RecentLog,
     history: History,
-    /// Sent by the client, and not there yet.
+    /// Sent by the client, but not received by the driver.
     outgoing: BytesMut,
-    /// Not taken yet.
+    /// Received by the driver, but not decoded.
     input: BytesMut,
     wanted: Input,
     has_ended: bool,
-    /// Since it was abandoned: how much there is to be written, and no more will be.
-    left: Option<usize>,
+    /// After the connection was abandoned: the unsent output, which must not grow.
+    abandoned_output: Option<usize>,
     commits: VecDeque<Transaction>,
-    done: VecDeque<Done>,
-    /// Pages are answered beside the rest.
-    pages: VecDeque<Done>,
-    /// The head when it began to follow the log.
-    begun: Option<Revision>,
+    completions: VecDeque<Completion>,
+    /// Pages are completed independently of the other effects.
+    pages: VecDeque<Completion>,
+    /// The head when the connection began to follow the log.
+    follows_from: Option<Revision>,
     next_tag: u16,
     values: u64,
     status: Bytes,
 }
 
-/// Lets an input drive a connection, and checks all that it sends.
+/// Drives a connection as the input chooses, and checks everything that it sends.
 pub fn run(input: &mut Unstructured<'_>) {
     let mut world = World::new(input);
-    for _ in 0..STEPS {
+    for _ in 0..MAX_STEPS {
         if input.is_empty() {
             break;
         }
@@ -90,7 +90,7 @@ pub fn run(input: &mut Unstructured<'_>) {
     world.finish(input);
 }
 
-/// The rights of some user.
+/// Returns the rights of a user.
 fn rights(input: &mut Unstructured<'_>) -> Arc<Rights> {
     let prefixes = |input: &mut Unstructured<'_>| (0..below(input, 3)).map(|_| key(input)).collect::<Vec<_>>();
     Arc::new(match byte(input) % 3 {
@@ -102,7 +102,7 @@ fn rights(input: &mut Unstructured<'_>) -> Arc<Rights> {
 impl World {
     fn new(input: &mut Unstructured<'_>) -> Self {
         let setting = byte(input);
-        let is_true = setting & 3 != 0;
+        let is_honest = setting & 3 != 0;
         let limits = if setting & 8 == 0 {
             Limits::default()
         } else {
@@ -120,15 +120,15 @@ impl World {
         let access = rights.clone().map_or(Access::Password, Access::Granted);
         let store = MemoryStore::new().expect("there are random numbers");
         let feed = Arc::new(Mutex::new(Vec::new()));
-        let of_store = feed.clone();
+        let receiver = feed.clone();
         store.follow(Box::new(move |committed| {
-            of_store.lock().expect("no panic").push(CommitBatch::encode(committed));
+            receiver.lock().expect("no panic").push(CommitBatch::encode(committed));
         }));
         Self {
-            connection: ServerConnection::new(ME, parameters, access),
+            connection: ServerConnection::new(CONNECTION, parameters, access),
             limits,
-            checks: Checks::new(&limits, rights, is_true),
-            is_true,
+            checks: Checks::new(&limits, rights, is_honest),
+            is_honest,
             store,
             feed,
             log: RecentLog::new(Revision::ZERO, max_log),
@@ -137,11 +137,11 @@ impl World {
             input: BytesMut::new(),
             wanted: Input::Wanted { expected: 0 },
             has_ended: false,
-            left: None,
+            abandoned_output: None,
             commits: VecDeque::new(),
-            done: VecDeque::new(),
+            completions: VecDeque::new(),
             pages: VecDeque::new(),
-            begun: None,
+            follows_from: None,
             next_tag: 1,
             values: 0,
             status: Bytes::from_static(b"{}"),
@@ -150,7 +150,7 @@ impl World {
 
     fn step(&mut self, input: &mut Unstructured<'_>) {
         match byte(input) % 16 {
-            0..=3 => self.ask(input),
+            0..=3 => self.send_request(input),
             4 => {
                 let bytes = raw(input);
                 self.outgoing.extend_from_slice(&bytes);
@@ -159,28 +159,28 @@ impl World {
                 let bytes = count(input);
                 _ = self.deliver(bytes);
             }
-            6 => self.work(Some(input)),
+            6 => self.run_effects(Some(input)),
             7 => {
                 let most = below(input, 4) + 1;
                 _ = self.commit(most);
             }
-            8 => _ = self.hand(),
-            9 => _ = self.hand_page(),
-            10 => self.show(),
+            8 => _ = self.complete_next(),
+            9 => _ = self.complete_page(),
+            10 => self.handle_log(),
             11 => {
                 let bytes = count(input);
-                _ = self.take(bytes);
+                _ = self.receive_output(bytes);
             }
-            12 => self.others(input),
+            12 => self.commit_from_others(input),
             13 => {
                 self.connection.handle_beat();
-                self.show();
+                self.handle_log();
             }
             14 => _ = self.serve(Some(input)),
             _ => match byte(input) % 16 {
                 0 => {
                     self.connection.close("shutting down");
-                    self.checks.is_closed = true;
+                    self.checks.is_closing = true;
                 }
                 1 => self.abandon(),
                 2 => self.end(),
@@ -194,8 +194,8 @@ impl World {
         self.check_bounds();
     }
 
-    /// The client sends something that makes sense, mostly.
-    fn ask(&mut self, input: &mut Unstructured<'_>) {
+    /// The client sends a request, usually a meaningful one.
+    fn send_request(&mut self, input: &mut Unstructured<'_>) {
         let tag = match byte(input) {
             other @ 240.. => Tag::new(u16::from(other) - 240),
             _ => {
@@ -235,7 +235,7 @@ impl World {
             18 => Message::put_large(tag, key(input), self.value(length(input)), Version::new(number(input))),
             _ => Message::error(tag, raw(input)),
         };
-        message.encode(&mut self.outgoing).expect("it was made to be encoded");
+        message.encode(&mut self.outgoing).expect("the lengths are valid");
     }
 
     fn operation(&mut self, input: &mut Unstructured<'_>) -> Operation {
@@ -248,17 +248,17 @@ impl World {
         }
     }
 
-    /// The version that a write should carry now, mostly.
+    /// Returns a version for a write: usually the correct one.
     fn version(&self, key: &[u8], input: &mut Unstructured<'_>) -> Version {
         if byte(input) >= 230 {
             return Version::new(number(input));
         }
-        let entry = block_on(self.store.get(key)).expect("memory has no trouble");
+        let entry = block_on(self.store.get(key)).expect("the memory engine is always available");
         let version = entry.map_or(Version::ABSENT, |entry| entry.version);
         version.next().unwrap_or(Version::MAX)
     }
 
-    /// A value that is written once.
+    /// Returns a value that no other write has.
     fn value(&mut self, length: usize) -> Bytes {
         self.values += 1;
         let mut value = self.values.to_string().into_bytes();
@@ -266,6 +266,7 @@ impl World {
         value.into()
     }
 
+    /// Passes bytes of the client to the connection. Returns whether it has taken any.
     fn deliver(&mut self, bytes: usize) -> bool {
         if !self.has_ended {
             let arrived = self.outgoing.split_to(bytes.min(self.outgoing.len()));
@@ -275,67 +276,66 @@ impl World {
         let before = self.input.len();
         self.wanted = self.connection.handle_input(&mut self.input);
         match self.wanted {
-            Input::Wanted { expected } => assert!(self.input.len() < expected, "{expected} bytes are there"),
+            Input::Wanted { expected } => assert!(self.input.len() < expected, "the {expected} wanted bytes are there"),
             Input::Paused => {}
-            Input::Closed => assert!(self.input.is_empty(), "bytes are left that are of no more use"),
+            Input::Closed => assert!(self.input.is_empty(), "a closed connection leaves input"),
         }
         self.input.len() < before
     }
 
-    /// The driver does all that the connection asks for. With an input, the store's answers are anything that their types
-    /// allow, unless it is to say the truth.
-    fn work(&mut self, mut lies: Option<&mut Unstructured<'_>>) {
+    /// Runs all effects that the connection requests. With an input, and if the store is not honest, their results are
+    /// arbitrary values of their types.
+    fn run_effects(&mut self, mut arbitrary: Option<&mut Unstructured<'_>>) {
         let most = self.limits.max_requests + 2;
-        for asked in 0.. {
-            assert!(asked <= most, "{asked} things are asked for at once");
+        for count in 0.. {
+            assert!(count <= most, "{count} effects at once");
             let Some(effect) = self.connection.poll_effect() else { break };
-            assert!(!self.has_answer_pending(&effect), "{effect:?} before the answer to the last");
+            assert!(!self.must_wait(&effect), "{effect:?} before an earlier effect is completed");
             self.check_rights(&effect);
             let is_page = matches!(effect, Effect::Page(_));
-            let done = match (&mut lies, effect) {
+            let completion = match (&mut arbitrary, effect) {
                 (_, Effect::Commit { transaction }) => {
-                    assert_eq!(transaction.origin, Some(ME));
+                    assert_eq!(transaction.origin, Some(CONNECTION));
                     self.commits.push_back(transaction);
                     continue;
                 }
-                (lies, Effect::Verify { .. }) => {
-                    Done::Verdict(lies.as_mut().and_then(|input| (byte(input) % 4 != 0).then(|| rights(input))))
-                }
-                (_, Effect::Status) => Done::Status,
+                (arbitrary, Effect::Verify { .. }) => Completion::Verdict(
+                    arbitrary.as_mut().and_then(|input| (byte(input) % 4 != 0).then(|| rights(input))),
+                ),
+                (_, Effect::Status) => Completion::Status,
                 (None, Effect::Get { key }) => {
-                    self.read_together(key);
+                    self.read_batch(key);
                     continue;
                 }
-                (Some(input), effect) if !self.is_true => self.lie(input, effect),
-                (_, effect) => self.tell(effect),
+                (Some(input), effect) if !self.is_honest => self.arbitrary_completion(input, effect),
+                (_, effect) => self.completion(effect),
             };
-            if is_page { &mut self.pages } else { &mut self.done }.push_back(done);
+            if is_page { &mut self.pages } else { &mut self.completions }.push_back(completion);
         }
     }
 
-    /// As the server's driver does it: what the store has no room for is asked for again.
-    fn read_together(&mut self, first: Bytes) {
+    /// Reads several keys at once, as the server's driver does. Reads beyond the size limit are requested again.
+    fn read_batch(&mut self, first: Bytes) {
         let mut keys = vec![first];
         while let Some(key) = self.connection.poll_get() {
             self.check_rights(&Effect::Get { key: key.clone() });
             keys.push(key);
         }
-        if !self.done.is_empty() {
-            // Those before are answered first.
-            let read = keys.into_iter().map(|key| self.tell(Effect::Get { key }));
-            let read: Vec<_> = read.collect();
-            return self.done.extend(read);
+        if !self.completions.is_empty() {
+            // The earlier effects are completed first.
+            let entries: Vec<_> = keys.into_iter().map(|key| self.completion(Effect::Get { key })).collect();
+            return self.completions.extend(entries);
         }
-        let entries = block_on(self.store.get_all(&keys, PAGE)).unwrap_or_default();
-        assert!(!entries.is_empty(), "the first is always read");
-        let is_all = entries.len() == keys.len();
+        let entries = block_on(self.store.get_all(&keys, PAGE_BYTES)).unwrap_or_default();
+        assert!(!entries.is_empty(), "the first key is always read");
+        let are_all_read = entries.len() == keys.len();
         entries.into_iter().for_each(|entry| self.connection.handle_entry(Ok(entry)));
-        if !is_all {
+        if !are_all_read {
             self.connection.requeue_reads();
         }
     }
 
-    /// Nothing is asked for that the client has no right to. (What is caught up with is filtered later.)
+    /// Checks that the client has the right to an effect. (The connection filters the pages of a catch-up itself.)
     fn check_rights(&self, effect: &Effect) {
         let is_permitted = match (self.connection.rights(), effect) {
             (None, effect) => matches!(effect, Effect::Verify { .. }),
@@ -354,61 +354,67 @@ impl World {
         assert!(is_permitted, "{effect:?} without the right to");
     }
 
-    /// A connection asks for one page at a time, and for reads only while none of its writes are undecided.
-    fn has_answer_pending(&self, effect: &Effect) -> bool {
+    /// Returns whether the connection must not request this effect yet. It requests one page at a time, and reads only while
+    /// no write is undecided.
+    fn must_wait(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Page(_) => !self.pages.is_empty(),
             Effect::Get { .. } | Effect::Status => {
-                !self.commits.is_empty() || self.done.iter().any(|done| matches!(done, Done::Outcome(_)))
+                !self.commits.is_empty()
+                    || self.completions.iter().any(|completion| matches!(completion, Completion::Outcome(_)))
             }
-            Effect::Commit { .. } => {
-                self.done.iter().any(|done| matches!(done, Done::Entry(_) | Done::Status | Done::Verdict(_)))
-            }
-            Effect::Verify { .. } => !self.done.is_empty() || !self.commits.is_empty(),
+            Effect::Commit { .. } => self.completions.iter().any(|completion| {
+                matches!(completion, Completion::Entry(_) | Completion::Status | Completion::Verdict(_))
+            }),
+            Effect::Verify { .. } => !self.completions.is_empty() || !self.commits.is_empty(),
         }
     }
 
-    /// What the store says.
-    fn tell(&self, effect: Effect) -> Done {
+    /// Returns the store's result of an effect.
+    fn completion(&self, effect: Effect) -> Completion {
         match effect {
-            Effect::Get { key } => Done::Entry(block_on(self.store.get(&key)).map_err(|trouble| trouble.0)),
-            Effect::Page(request) => Done::Page(block_on(read_page(&self.store, &request.at_most(PAGE)))),
-            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status => unreachable!("the driver does that"),
+            Effect::Get { key } => {
+                Completion::Entry(block_on(self.store.get(&key)).map_err(|unavailable| unavailable.0))
+            }
+            Effect::Page(request) => Completion::Page(block_on(read_page(&self.store, &request.at_most(PAGE_BYTES)))),
+            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status => {
+                unreachable!("the store does not run them")
+            }
         }
     }
 
-    /// What no store should say.
-    fn lie(&mut self, input: &mut Unstructured<'_>, effect: Effect) -> Done {
-        let trouble = || Arc::from("the disk is on fire");
+    /// Returns a result of an effect that the input chooses, which no honest store need return.
+    fn arbitrary_completion(&mut self, input: &mut Unstructured<'_>, effect: Effect) -> Completion {
+        let reason = || Arc::from("the disk is on fire");
         let kind = byte(input) % 8;
         match effect {
-            Effect::Get { key } => Done::Entry(match kind {
-                0 => Err(trouble()),
+            Effect::Get { key } => Completion::Entry(match kind {
+                0 => Err(reason()),
                 1 => Ok(None),
                 _ => Ok(Some(Entry { key, ..self.entry(b"", input) })),
             }),
-            Effect::Page(PageRequest::Changes { prefix, .. }) => Done::Page(PageResult::Changes(match kind {
-                0 => Err(PageError::Unavailable(trouble())),
-                1 => Err(PageError::Untold(trouble())),
+            Effect::Page(PageRequest::Changes { prefix, .. }) => Completion::Page(PageResult::Changes(match kind {
+                0 => Err(PageError::Unavailable(reason())),
+                1 => Err(PageError::Untold(reason())),
                 _ => Ok(Page {
                     entries: (0..below(input, 6)).map(|_| self.entry(&prefix, input)).collect(),
                     through: Revision::new(number(input)),
                     head: Revision::new(number(input)),
                 }),
             })),
-            Effect::Page(PageRequest::Keys { prefix, .. }) => Done::Page(PageResult::Keys(match kind {
-                0 => Err(trouble()),
+            Effect::Page(PageRequest::Keys { prefix, .. }) => Completion::Page(PageResult::Keys(match kind {
+                0 => Err(reason()),
                 _ => Ok(KeyPage {
                     entries: (0..below(input, 6)).map(|_| self.entry(&prefix, input)).collect(),
                     next: (kind < 4).then(|| key(input)),
                     head: Revision::new(number(input)),
                 }),
             })),
-            other => self.tell(other),
+            other => self.completion(other),
         }
     }
 
-    /// Any state of a key under a prefix.
+    /// Returns any state of a key under a prefix.
     fn entry(&mut self, prefix: &[u8], input: &mut Unstructured<'_>) -> Entry {
         let value = (byte(input) % 4 != 0).then(|| self.value(length(input)));
         let (version, revision) = (Version::new(number(input)), Revision::new(number(input)));
@@ -417,7 +423,7 @@ impl World {
         Entry { key: key.into(), value, version, revision }
     }
 
-    /// The committer takes a batch.
+    /// Commits up to `most` transactions as one batch, as the committer does. Returns whether there were any.
     fn commit(&mut self, most: usize) -> bool {
         let batch: Vec<_> = self.commits.drain(..most.min(self.commits.len())).collect();
         let outcomes = self.store.commit(batch.clone());
@@ -425,13 +431,13 @@ impl World {
             if let Outcome::Accepted { revision } = &outcome {
                 self.history.add(*revision, transaction);
             }
-            self.done.push_back(Done::Outcome(outcome));
+            self.completions.push_back(Completion::Outcome(outcome));
         }
         !batch.is_empty()
     }
 
-    /// Others write.
-    fn others(&mut self, input: &mut Unstructured<'_>) {
+    /// Commits a transaction of another connection.
+    fn commit_from_others(&mut self, input: &mut Unstructured<'_>) {
         let mut operations = Vec::new();
         for _ in 0..below(input, 3) + 1 {
             let operation = self.operation(input);
@@ -450,55 +456,58 @@ impl World {
         }
     }
 
-    /// What was committed gets into the log.
+    /// Appends what was committed to the log.
     fn feed(&mut self) {
         for batch in std::mem::take(&mut *self.feed.lock().expect("no panic")) {
             self.log.append(batch);
         }
     }
 
-    fn show(&mut self) {
+    /// Feeds the log, and lets the connection read it.
+    fn handle_log(&mut self) {
         self.feed();
         if self.connection.rights().is_some() {
-            self.begun.get_or_insert(self.log.head());
+            self.follows_from.get_or_insert(self.log.head());
         }
         self.connection.handle_log(&self.log);
     }
 
-    fn hand(&mut self) -> bool {
-        // Fed, then answered.
+    /// Completes the oldest effect, except pages. Returns whether there was one.
+    fn complete_next(&mut self) -> bool {
+        // The log holds a commit before the connection learns its outcome.
         self.feed();
-        match self.done.pop_front() {
+        match self.completions.pop_front() {
             None => return false,
-            Some(Done::Verdict(verdict)) => {
+            Some(Completion::Verdict(verdict)) => {
                 self.checks.handle_verdict(verdict.clone(), self.log.head());
                 self.connection.handle_verdict(verdict);
             }
-            Some(Done::Outcome(outcome)) => self.connection.handle_outcome(outcome),
-            Some(Done::Entry(entry)) => self.connection.handle_entry(entry),
-            Some(Done::Status) => self.connection.handle_status(self.status.clone()),
-            Some(Done::Page(_)) => unreachable!("they are elsewhere"),
+            Some(Completion::Outcome(outcome)) => self.connection.handle_outcome(outcome),
+            Some(Completion::Entry(entry)) => self.connection.handle_entry(entry),
+            Some(Completion::Status) => self.connection.handle_status(self.status.clone()),
+            Some(Completion::Page(_)) => unreachable!("pages have their own queue"),
         }
         true
     }
 
-    fn hand_page(&mut self) -> bool {
+    /// Completes the page that the connection has requested. Returns whether there was one.
+    fn complete_page(&mut self) -> bool {
         match self.pages.pop_front() {
-            Some(Done::Page(page)) => self.connection.handle_page(page),
+            Some(Completion::Page(page)) => self.connection.handle_page(page),
             _ => return false,
         }
         true
     }
 
-    /// The client reads.
-    fn take(&mut self, bytes: usize) -> bool {
+    /// The client receives up to `bytes` bytes of output. Returns whether there were any.
+    fn receive_output(&mut self, bytes: usize) -> bool {
         let output = self.connection.output();
         let taken = output.copy_to_bytes(bytes.min(output.remaining()));
         self.checks.handle_output(&taken, &self.history);
         !taken.is_empty()
     }
 
-    /// No more comes from the client, which the driver learns when all was taken that did.
+    /// Ends the client's stream. The driver learns it only when the connection has taken all input before.
     fn end(&mut self) {
         if matches!(self.wanted, Input::Wanted { .. }) && !self.has_ended {
             self.has_ended = true;
@@ -506,72 +515,74 @@ impl World {
         }
     }
 
+    /// Abandons the connection.
     fn abandon(&mut self) {
         self.connection.abandon("no answer in time");
-        self.checks.is_closed = true;
-        self.left = Some(self.connection.output().remaining());
-        // What was asked for before is not answered any more.
-        (self.done, self.pages, self.commits) = Default::default();
+        self.checks.is_closing = true;
+        self.abandoned_output = Some(self.connection.output().remaining());
+        // The effects that are running are never completed.
+        (self.completions, self.pages, self.commits) = Default::default();
     }
 
-    /// What it holds stays within bounds.
+    /// Checks that the unsent output stays within its bounds.
     fn check_bounds(&mut self) {
         let unsent = self.connection.output().remaining();
-        let most = OUTPUT_ROOM + self.limits.max_unsent + LARGEST;
-        assert!(unsent <= most, "{unsent} bytes wait to be sent, expected at most {most}");
+        let max = MAX_UNSENT_OUTPUT + self.limits.max_unsent + MAX_RESPONSE;
+        assert!(unsent <= max, "{unsent} unsent bytes, expected at most {max}");
         if self.connection.rights().is_none() {
-            assert!(unsent <= MAX_UNSENT_UNAUTHENTICATED, "{unsent} bytes wait to be sent to a stranger");
+            assert!(unsent <= MAX_UNSENT_UNAUTHENTICATED, "{unsent} unsent bytes of an unauthenticated connection");
         }
-        if let Some(left) = &mut self.left {
-            assert!(unsent <= *left, "{unsent} bytes of a connection that was abandoned, expected at most {left}");
-            *left = unsent;
+        if let Some(before) = &mut self.abandoned_output {
+            assert!(unsent <= *before, "{unsent} unsent bytes of an abandoned connection, {before} before");
+            *before = unsent;
         }
     }
 
-    /// All that can be done, once; answers whether that was anything.
-    fn serve(&mut self, lies: Option<&mut Unstructured<'_>>) -> bool {
+    /// Takes every possible step once. Returns whether any of them did something.
+    fn serve(&mut self, arbitrary: Option<&mut Unstructured<'_>>) -> bool {
         let mut acted = self.deliver(usize::MAX);
-        self.show();
-        self.work(lies);
+        self.handle_log();
+        self.run_effects(arbitrary);
         acted |= self.commit(usize::MAX);
-        while self.hand() {
+        while self.complete_next() {
             acted = true;
         }
-        acted |= self.hand_page();
-        self.show();
-        acted | self.take(usize::MAX)
+        acted |= self.complete_page();
+        self.handle_log();
+        acted | self.receive_output(usize::MAX)
     }
 
+    /// Completes what is left, and makes the checks that hold at the end.
     fn finish(&mut self, input: &mut Unstructured<'_>) {
-        if self.is_true {
+        if self.is_honest {
             for round in 0.. {
-                assert!(round < ROUNDS, "there is no end of it");
+                assert!(round < MAX_ROUNDS, "there is always more work");
                 if !self.serve(None) && !self.serve(None) {
                     break;
                 }
             }
-            // One that ends is told only what its answers need.
+            // A connection that is ending sends only what its responses need.
             if self.wanted != Input::Closed && !self.has_ended {
-                self.checks.assert_holds(&self.history, self.log.head());
-                if let Some(begun) = self.begun {
-                    self.checks.assert_told(&self.history, begun, self.log.head());
+                self.checks.assert_replica_is_current(&self.history, self.log.head());
+                if let Some(since) = self.follows_from {
+                    self.checks.assert_base_is_current(&self.history, since, self.log.head());
                 }
             }
             self.end();
             while self.serve(None) {}
             if !matches!(self.wanted, Input::Paused) && (self.has_ended || self.wanted == Input::Closed) {
-                assert!(self.connection.is_finished(), "all is answered, and it is not finished");
-                self.checks.assert_answered();
+                assert!(self.connection.is_finished(), "all requests are complete, but the connection is not finished");
+                self.checks.assert_complete();
             } else {
-                panic!("all is answered, and it reads no more: {:?}", self.wanted);
+                panic!("all requests are complete, but the connection does not read: {:?}", self.wanted);
             }
         } else {
             for _ in 0..8 {
                 self.serve(Some(input));
             }
             self.abandon();
-            self.take(usize::MAX);
-            assert!(self.connection.is_finished(), "it was abandoned, and is not finished");
+            self.receive_output(usize::MAX);
+            assert!(self.connection.is_finished(), "an abandoned connection is not finished");
         }
     }
 }
