@@ -17,7 +17,7 @@ pub struct Checks {
     pub requests: Vec<Request>,
     /// Whether the tags identify the requests: none is 0, and none was used twice.
     has_unique_tags: bool,
-    /// Whether the store is honest.
+    /// Whether the store is honest: it returns what was committed, not arbitrary values.
     is_honest: bool,
     /// The rights of the client, or `None` if it is unauthenticated.
     rights: Option<Arc<Rights>>,

@@ -52,7 +52,7 @@ struct World {
     connection: ServerConnection,
     limits: Limits,
     checks: Checks,
-    /// Whether the store is honest.
+    /// Whether the store is honest: it returns what was committed, not arbitrary values.
     is_honest: bool,
     store: MemoryStore,
     /// What was committed, but is not in the log yet.
@@ -286,9 +286,9 @@ impl World {
     /// Runs all effects that the connection requests. With an input, and if the store is not honest, their results are
     /// arbitrary values of their types.
     fn run_effects(&mut self, mut arbitrary: Option<&mut Unstructured<'_>>) {
-        let most = self.limits.max_requests + 2;
+        let max = self.limits.max_requests + 2;
         for count in 0.. {
-            assert!(count <= most, "{count} effects at once");
+            assert!(count <= max, "{count} effects at once");
             let Some(effect) = self.connection.poll_effect() else { break };
             assert!(!self.must_wait(&effect), "{effect:?} before an earlier effect is completed");
             self.check_rights(&effect);
@@ -445,12 +445,7 @@ impl World {
                 operations.push(operation);
             }
         }
-        let operations = operations.into_iter().map(|operation| match operation {
-            Operation::Check { key, version } => Operation::Check { key, version },
-            Operation::Put { key, value, version } => Operation::Put { key, value, version },
-            Operation::Delete { key, version } => Operation::Delete { key, version },
-        });
-        let transaction = Transaction { origin: None, operations: operations.collect() };
+        let transaction = Transaction { origin: None, operations: operations.into() };
         if let [Outcome::Accepted { revision }] = self.store.commit(vec![transaction.clone()])[..] {
             self.history.add(revision, &transaction);
         }
