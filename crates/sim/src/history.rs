@@ -147,7 +147,7 @@ pub struct Transcript {
 /// What a client has asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as in the protocol")]
-pub enum Asked {
+pub enum Invocation {
     /// What a key holds.
     Get { key: Key },
     /// A PUT or a DELETE.
@@ -159,6 +159,9 @@ pub enum Asked {
     /// A barrier.
     Barrier,
 }
+
+/// The name that the torture still uses for an [`Invocation`].
+pub type Asked = Invocation;
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +197,7 @@ pub struct Operation {
     /// When it was asked.
     pub asked_at: Moment,
     /// What was asked.
-    pub asked: Asked,
+    pub asked: Invocation,
     /// When it was answered, or given up.
     pub ended_at: Moment,
     /// What became of it. What is open at the end of a run is [`Outcome::Unknown`].
@@ -254,7 +257,7 @@ pub struct Gauge {
 
 impl Gauge {
     /// Takes in what was found elsewhere. Bounds may differ: what counts is by how much one was passed, or nearly so.
-    pub(crate) fn take(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let excess = |gauge: &Self| i128::from(gauge.highest) - i128::from(gauge.bound);
         let samples = self.samples + other.samples;
         if excess(other) > excess(self) {
@@ -292,7 +295,7 @@ impl History {
     pub fn gauge(&mut self, name: &str, at: Moment, found: u64, bound: u64) {
         let found = Gauge { bound, highest: found, at, samples: 1 };
         if let Some(gauge) = self.gauges.get_mut(name) {
-            gauge.take(&found);
+            gauge.merge(&found);
         } else {
             self.gauges.insert(name.to_owned(), found);
         }
@@ -321,10 +324,10 @@ mod tests {
         let whole = Stamp(77).value(20);
         assert_eq!(Stamp::of(&whole[..19]), Stamp::TORN);
         assert_eq!(Stamp::of(&[whole.as_ref(), &[whole[19]]].concat()), Stamp::TORN);
-        for place in 0..20 {
+        for index in 0..20 {
             let mut changed = whole.to_vec();
-            changed[place] ^= 1;
-            assert_eq!(Stamp::of(&changed), Stamp::TORN, "byte {place}");
+            changed[index] ^= 1;
+            assert_eq!(Stamp::of(&changed), Stamp::TORN, "byte {index}");
         }
         assert_eq!((Stamp::of(b""), Stamp::of(b"1234567")), (Stamp::TORN, Stamp::TORN));
     }

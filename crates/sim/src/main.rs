@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use syncline_sim::history::History;
 use syncline_sim::say;
-use syncline_sim::seeds::{Broken, Seeds, fresh_seed, run_all};
+use syncline_sim::seeds::{FailedSeed, Seeds, fresh_seed, run_all};
 use syncline_sim::show::show;
 use syncline_sim::world::{Variation, Wrong, run};
 
@@ -77,16 +77,16 @@ fn main() -> ExitCode {
         keep(path, &run(first, steps, variation).history);
     }
     say(format_args!("{summary}"));
-    let lacks = summary.lacks();
-    if summary.runs >= JUDGED && !lacks.is_empty() {
-        lacks.iter().for_each(|lack| eprintln!("too little load: {lack}"));
+    let missing_load = summary.missing_load();
+    if summary.runs >= JUDGED && !missing_load.is_empty() {
+        missing_load.iter().for_each(|lack| eprintln!("too little load: {lack}"));
         return ExitCode::from(TOO_LITTLE);
     }
     ExitCode::SUCCESS
 }
 
 /// Tells what was broken, what led to it, and how to see it again.
-fn tell(Broken { seed, history, violations }: &Broken, steps: u64, variation: Variation) {
+fn tell(FailedSeed { seed, history, violations }: &FailedSeed, steps: u64, variation: Variation) {
     let mut shown = Vec::new();
     if let Some(violation) = violations.first()
         && show(history, violation, &mut shown).is_ok()

@@ -26,16 +26,16 @@ impl Random {
     }
 
     /// A number from `least` to `most`.
-    pub fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most.saturating_sub(least).saturating_add(1))
+    pub fn between(&mut self, min: u64, max: u64) -> u64 {
+        min + self.below(max.saturating_sub(min).saturating_add(1))
     }
 
     /// A number from `least` to `most`, of each order of magnitude equally often.
-    pub fn spread(&mut self, least: u64, most: u64) -> u64 {
-        let (least, most) = (least.max(1), most.max(1));
-        let magnitude = self.between(u64::from(least.ilog2()), u64::from(most.ilog2()));
+    pub fn spread(&mut self, min: u64, max: u64) -> u64 {
+        let (min, max) = (min.max(1), max.max(1));
+        let magnitude = self.between(u64::from(min.ilog2()), u64::from(max.ilog2()));
         let lowest = 1 << magnitude;
-        self.between(lowest, lowest.saturating_mul(2) - 1).clamp(least, most)
+        self.between(lowest, lowest.saturating_mul(2) - 1).clamp(min, max)
     }
 
     /// Yes, so many times of a hundred.
@@ -51,9 +51,9 @@ impl Random {
     /// A place, as often as its weight says.
     pub fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());
-        for (place, weight) in weights.iter().enumerate() {
+        for (index, weight) in weights.iter().enumerate() {
             if left < *weight {
-                return place;
+                return index;
             }
             left -= weight;
         }
@@ -81,8 +81,8 @@ mod tests {
         let numbers: Vec<_> = (0..2000).map(|_| random.spread(3, 100)).collect();
         assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&3), Some(&100)));
         assert!(numbers.iter().filter(|number| **number < 8).count() > 400, "each order of magnitude");
-        let places: Vec<_> = (0..2000).map(|_| random.weighted(&[0, 1, 3])).collect();
-        let count = |place| places.iter().filter(|found| **found == place).count();
+        let indices: Vec<_> = (0..2000).map(|_| random.weighted(&[0, 1, 3])).collect();
+        let count = |index| indices.iter().filter(|found| **found == index).count();
         assert!(count(0) == 0 && count(1) > 300 && count(2) > 2 * count(1), "{} {}", count(1), count(2));
         assert_eq!((random.below(0), random.between(5, 5), random.pick::<u8>(&[])), (0, 5, None));
     }

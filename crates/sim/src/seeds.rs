@@ -25,7 +25,7 @@ pub struct Seeds {
 
 /// A seed that has broken a promise.
 #[derive(Debug)]
-pub struct Broken {
+pub struct FailedSeed {
     /// Which seed.
     pub seed: u64,
     /// What was seen.
@@ -45,7 +45,7 @@ pub fn fresh_seed() -> u64 {
 ///
 /// # Errors
 /// The first seed that was found to break one; no more are begun then.
-pub fn run_all(seeds: Seeds) -> Result<Summary, Box<Broken>> {
+pub fn run_all(seeds: Seeds) -> Result<Summary, Box<FailedSeed>> {
     let next = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);
     let found = Mutex::new((Summary::default(), None));
@@ -53,22 +53,22 @@ pub fn run_all(seeds: Seeds) -> Result<Summary, Box<Broken>> {
         let mut summary = Summary::default();
         let mut broken = None;
         while !is_over.load(Ordering::Relaxed) {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            if place >= seeds.count {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= seeds.count {
                 break;
             }
-            let seed = seeds.first + place;
+            let seed = seeds.first + index;
             let run = run(seed, seeds.steps, seeds.variation);
             let reports = check(&run.history);
             summary.add(run.micros, run.steps, &run.history, &reports);
             let violations: Vec<_> = reports.into_iter().flat_map(|report| report.violations).collect();
             if !violations.is_empty() {
                 is_over.store(true, Ordering::Relaxed);
-                broken = Some(Box::new(Broken { seed, history: run.history, violations }));
+                broken = Some(Box::new(FailedSeed { seed, history: run.history, violations }));
             }
         }
         if let Ok(mut found) = found.lock() {
-            found.0.join(summary);
+            found.0.merge(summary);
             found.1 = found.1.take().or(broken);
         }
     };

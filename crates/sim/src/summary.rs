@@ -26,7 +26,7 @@ pub struct Summary {
 
 /// What must have happened, and in how many runs of a hundred: less than that shows little. Of how often it has happened in all,
 /// a few runs that are about nothing else decide.
-const LOAD: [(&str, u64); 24] = [
+const REQUIRED_LOAD: [(&str, u64); 24] = [
     ("operations", 95),
     ("commits", 90),
     ("frames", 95),
@@ -67,11 +67,11 @@ impl Summary {
         }
         let compared = reports.iter().map(|report| (report.promise, report.compared)).collect();
         let runs_with = counts.iter().filter(|(_, times)| **times > 0).map(|(name, _)| (name.clone(), 1)).collect();
-        self.join(Self { runs: 1, micros, steps, counts, runs_with, compared, gauges: history.gauges.clone() });
+        self.merge(Self { runs: 1, micros, steps, counts, runs_with, compared, gauges: history.gauges.clone() });
     }
 
     /// Adds what other runs have shown.
-    pub fn join(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         (self.runs, self.micros, self.steps) =
             (self.runs + other.runs, self.micros + other.micros, self.steps + other.steps);
         for (name, times) in other.counts {
@@ -84,26 +84,27 @@ impl Summary {
             *self.compared.entry(promise).or_default() += compared;
         }
         for (name, gauge) in other.gauges {
-            self.gauges.entry(name).and_modify(|worst| worst.take(&gauge)).or_insert(gauge);
+            self.gauges.entry(name).and_modify(|worst| worst.merge(&gauge)).or_insert(gauge);
         }
     }
 
     /// What has happened too seldom to have shown anything.
-    pub fn lacks(&self) -> Vec<String> {
-        let mut lacks = Vec::new();
-        for (name, in_a_hundred) in LOAD {
-            let (least, found) = (in_a_hundred * self.runs / 100, self.runs_with.get(name).copied().unwrap_or(0));
+    pub fn missing_load(&self) -> Vec<String> {
+        let mut missing_load = Vec::new();
+        for (name, percent) in REQUIRED_LOAD {
+            let (least, found) = (percent * self.runs / 100, self.runs_with.get(name).copied().unwrap_or(0));
             if found < least {
-                lacks.push(format!("{name}: expected in at least {least} of {} runs, found in {found}", self.runs));
+                missing_load
+                    .push(format!("{name}: expected in at least {least} of {} runs, found in {found}", self.runs));
             }
         }
         for promise in Promise::ALL {
             let (least, found) = (5 * self.runs, self.compared.get(&promise).copied().unwrap_or(0));
             if found < least {
-                lacks.push(format!("{promise} has compared {found} times, expected at least {least}"));
+                missing_load.push(format!("{promise} has compared {found} times, expected at least {least}"));
             }
         }
-        lacks
+        missing_load
     }
 }
 

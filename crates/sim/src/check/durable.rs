@@ -1,7 +1,7 @@
 //! Durable: what was accepted stays, whatever crashes.
 
 use super::read_your_writes::{accepted, each_read, is_since};
-use super::truth::{Held, KeyId, Truth, shown, shown_held};
+use super::truth::{Held, KeyId, Truth, describe_held, describe_state};
 use super::{Findings, Promise, Report};
 use crate::history::{History, Moment, Outcome};
 
@@ -24,7 +24,7 @@ fn in_the_history(history: &History, truth: &Truth, findings: &mut Findings) {
             let Some(key) = truth.id(&write.key) else { continue };
             let found = |store| truth.find(store, key, write.state.version).filter(|known| known.state == write.state);
             let known = operation.store.map_or_else(|| (0..truth.stores()).find_map(found), found);
-            let (client, key, state) = (operation.client, &write.key, shown(&write.state));
+            let (client, key, state) = (operation.client, &write.key, describe_state(&write.state));
             findings.expect(known.is_some(), operation.ended_at, || {
                 format!("client {client}: {key:?}: was answered that {state} was accepted: expected it in the history, found nothing")
             });
@@ -43,24 +43,24 @@ fn in_the_history(history: &History, truth: &Truth, findings: &mut Findings) {
 fn at_the_end(history: &History, truth: &Truth, findings: &mut Findings) {
     let by_key = vec![None; truth.keys().len()];
     let mut last: Vec<Vec<Option<(Moment, Held)>>> = vec![by_key; truth.stores()];
-    let place = |last: &mut Vec<Vec<Option<(Moment, Held)>>>, store: usize, key: KeyId, found: (Moment, Held)| {
-        if let Some(place) = last.get_mut(store).and_then(|keys| keys.get_mut(key))
-            && place.is_none_or(|(at, _)| at < found.0)
+    let index = |last: &mut Vec<Vec<Option<(Moment, Held)>>>, store: usize, key: KeyId, found: (Moment, Held)| {
+        if let Some(index) = last.get_mut(store).and_then(|keys| keys.get_mut(key))
+            && index.is_none_or(|(at, _)| at < found.0)
         {
-            *place = Some(found);
+            *index = Some(found);
         }
     };
     for operation in &history.operations {
         if let Some(store) = operation.store {
-            each_read(operation, truth, |key, held| place(&mut last, store, key, (operation.asked_at, held)));
+            each_read(operation, truth, |key, held| index(&mut last, store, key, (operation.asked_at, held)));
         }
     }
-    let mut expect = |store: usize, key: KeyId, version: u64, answered_at: Option<Moment>, who: &str| {
+    let mut expect = |store: usize, key: KeyId, version: u64, answered_at: Option<Moment>, subject: &str| {
         let Some((asked_at, held)) = last.get(store).and_then(|keys| keys.get(key)).copied().flatten() else { return };
         if answered_at.is_none_or(|answered_at| answered_at < asked_at) {
             findings.expect(is_since(truth, store, key, held, version), asked_at, || {
-                let (key, found) = (truth.key(key), shown_held(held));
-                format!("the last look at {key:?} in store {store}: expected version {version} ({who}) or a later one, found {found}")
+                let (key, found) = (truth.key(key), describe_held(held));
+                format!("the last look at {key:?} in store {store}: expected version {version} ({subject}) or a later one, found {found}")
             });
         }
     };

@@ -1,7 +1,7 @@
 //! Marked: at a MARK, a reader holds what the store held at its revision.
 
-use super::reader::{Reader, Seen};
-use super::truth::{Held, shown_held};
+use super::reader::{FrameEvent, TranscriptReader};
+use super::truth::{Held, describe_held};
 use super::{Findings, Promise, Report, Truth};
 use crate::history::{History, Moment, Sight, State};
 
@@ -14,31 +14,31 @@ use crate::history::{History, Moment, Sight, State};
 pub fn marked(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Marked);
     for transcript in &history.transcripts {
-        let mut reader = Reader::new(transcript, truth);
-        while let Some((at, seen)) = reader.next() {
-            if let Seen::Mark { revision, of } = seen
-                && of.promises()
+        let mut reader = TranscriptReader::new(transcript, truth);
+        while let Some((at, event)) = reader.next() {
+            if let FrameEvent::Mark { revision, of } = event
+                && of.covers_state()
             {
-                for key in reader.watched_keys().filter(|key| reader.is_promised(*key)) {
-                    let place = Place { store: transcript.store, revision, at };
-                    compare(&mut findings, truth, place, (key, reader.held(key)), || reader.who());
+                for key in reader.watched_keys().filter(|key| reader.is_covered_by_mark(*key)) {
+                    let point = ReadPoint { store: transcript.store, revision, at };
+                    compare(&mut findings, truth, point, (key, reader.held(key)), || reader.label());
                 }
             }
         }
     }
     for sight in &history.sights {
-        let place = Place { store: sight.store, revision: sight.revision, at: sight.at };
+        let point = ReadPoint { store: sight.store, revision: sight.revision, at: sight.at };
         for (key, held) in held_by(sight, truth) {
-            compare(&mut findings, truth, place, (key, held), || {
+            compare(&mut findings, truth, point, (key, held), || {
                 format!("the replica {:?} of client {}", sight.prefix, sight.client)
             });
         }
     }
     super::cursor::walk(history, truth, |_, step, state| {
-        let place = Place { store: step.store, revision: step.revision, at: step.at };
+        let point = ReadPoint { store: step.store, revision: step.revision, at: step.at };
         for key in truth.under(&step.prefix) {
-            let held = state.get(key).map_or(Held::Nothing, |state| Held::Told(*state));
-            compare(&mut findings, truth, place, (*key, held), || format!("the cursor of client {}", step.client));
+            let held = state.get(key).map_or(Held::Absent, |state| Held::State(*state));
+            compare(&mut findings, truth, point, (*key, held), || format!("the cursor of client {}", step.client));
         }
     });
     findings.report()
@@ -46,7 +46,7 @@ pub fn marked(history: &History, truth: &Truth) -> Report {
 
 /// When, and as of when.
 #[derive(Clone, Copy)]
-struct Place {
+struct ReadPoint {
     store: usize,
     revision: u64,
     at: Moment,
@@ -55,14 +55,14 @@ struct Place {
 fn compare(
     findings: &mut Findings,
     truth: &Truth,
-    Place { store, revision, at }: Place,
+    ReadPoint { store, revision, at }: ReadPoint,
     (key, held): (usize, Held),
-    who: impl FnOnce() -> String,
+    subject: impl FnOnce() -> String,
 ) {
-    let fault = truth.fault(store, key, held, revision);
-    findings.expect(fault.is_none(), at, || {
-        let (expected, found) = (truth.expected(store, key, revision), shown_held(held));
-        format!("{} at revision {revision}: {:?}: expected {expected}, found {found}", who(), truth.key(key))
+    let mismatch = truth.mismatch(store, key, held, revision);
+    findings.expect(mismatch.is_none(), at, || {
+        let (expected, found) = (truth.expected(store, key, revision), describe_held(held));
+        format!("{} at revision {revision}: {:?}: expected {expected}, found {found}", subject(), truth.key(key))
     });
 }
 
@@ -73,6 +73,6 @@ pub(super) fn held_by<'a>(sight: &'a Sight, truth: &'a Truth) -> impl Iterator<I
         // Both have the order of the keys.
         while shown.next_if(|(other, _)| ***other < *truth.key(*key)).is_some() {}
         let state = shown.next_if(|(other, _)| ***other == *truth.key(*key));
-        (*key, state.map_or(Held::Nothing, |(_, state): (_, &State)| Held::Told(*state)))
+        (*key, state.map_or(Held::Absent, |(_, state): (_, &State)| Held::State(*state)))
     })
 }

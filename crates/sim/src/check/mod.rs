@@ -30,7 +30,7 @@ pub use read_your_writes::read_your_writes;
 pub use reliable::reliable;
 pub use resumable::resumable;
 pub use truth::Truth;
-pub(crate) use truth::shown;
+pub(crate) use truth::describe_state;
 pub use unique::unique;
 
 use crate::history::{History, Moment};

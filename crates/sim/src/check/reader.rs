@@ -17,20 +17,20 @@ use std::collections::BTreeMap;
 
 /// What a frame means to the reader of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seen<'a> {
+pub(super) enum FrameEvent<'a> {
     /// A request was sent.
     Sent(&'a Frame),
     /// HELLO was answered: from here on, only what is asked for is told.
-    Greeted,
+    HelloAnswered,
     /// A key has changed.
-    Told {
+    Change {
         key: KeyId,
         state: State,
         /// Whether the connection has asked for it itself.
         is_own: bool,
     },
     /// A GET is answered; `None`: the key is not there.
-    Got {
+    GetResult {
         key: KeyId,
         state: Option<State>,
     },
@@ -42,25 +42,25 @@ pub(super) enum Seen<'a> {
     },
     /// A write is refused.
     Stale {
-        asked: Request<'a>,
+        asked: PendingRequest<'a>,
     },
     /// All under this prefix is to be forgotten.
-    Forget {
+    Reset {
         prefix: &'a Key,
     },
     Mark {
         revision: u64,
-        of: Mark<'a>,
+        of: MarkKind<'a>,
     },
     /// Nothing that was asked is answered by it.
-    Unasked(&'a Frame),
+    Unsolicited(&'a Frame),
     /// Nothing that the checkers want to know.
     Other,
 }
 
 /// What a MARK belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark<'a> {
+pub(super) enum MarkKind<'a> {
     /// The changes before it.
     Changes,
     /// A barrier that was asked then.
@@ -78,16 +78,16 @@ pub(super) enum Mark<'a> {
     List,
 }
 
-impl Mark<'_> {
+impl MarkKind<'_> {
     /// Whether it says that the reader holds what the store held.
-    pub(super) const fn promises(self) -> bool {
+    pub(super) const fn covers_state(self) -> bool {
         matches!(self, Self::Changes | Self::Barrier { .. } | Self::Watch { .. })
     }
 }
 
 /// A request that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Request<'a> {
+pub(super) struct PendingRequest<'a> {
     pub(super) frame: &'a Frame,
     pub(super) asked_at: Moment,
     /// Counts the requests of the connection.
@@ -114,39 +114,39 @@ impl Watch<'_> {
 
 /// The reader of one connection.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct TranscriptReader<'a> {
     pub(super) transcript: &'a Transcript,
     truth: &'a Truth,
-    place: usize,
+    index: usize,
     sequence: u64,
-    pub(super) is_greeted: bool,
-    pub(super) requests: BTreeMap<u16, Request<'a>>,
+    pub(super) is_extended: bool,
+    pub(super) requests: BTreeMap<u16, PendingRequest<'a>>,
     pub(super) watches: Vec<Watch<'a>>,
     /// What it was told, by the numbers of the keys.
-    told: Vec<Option<State>>,
+    last_states: Vec<Option<State>>,
     /// The request that was answered last.
-    answered: Option<Request<'a>>,
+    answered: Option<PendingRequest<'a>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TranscriptReader<'a> {
     pub(super) fn new(transcript: &'a Transcript, truth: &'a Truth) -> Self {
         Self {
             transcript,
             truth,
-            place: 0,
+            index: 0,
             sequence: 0,
-            is_greeted: false,
+            is_extended: false,
             requests: BTreeMap::new(),
             watches: Vec::new(),
-            told: vec![None; truth.keys().len()],
+            last_states: vec![None; truth.keys().len()],
             answered: None,
         }
     }
 
     /// The next frame, and what it means. What it changes is known to the reader by then.
-    pub(super) fn next(&mut self) -> Option<(Moment, Seen<'a>)> {
-        let (at, direction, frame) = self.transcript.frames.get(self.place)?;
-        self.place += 1;
+    pub(super) fn next(&mut self) -> Option<(Moment, FrameEvent<'a>)> {
+        let (at, direction, frame) = self.transcript.frames.get(self.index)?;
+        self.index += 1;
         Some((
             *at,
             match direction {
@@ -158,15 +158,15 @@ impl<'a> Reader<'a> {
 
     /// The last frame.
     pub(super) fn last(&self) -> Option<&'a (Moment, Direction, Frame)> {
-        self.transcript.frames.get(self.place.checked_sub(1)?)
+        self.transcript.frames.get(self.index.checked_sub(1)?)
     }
 
     /// The request that the last frame has answered.
-    pub(super) const fn answered(&self) -> Option<Request<'a>> {
+    pub(super) const fn answered(&self) -> Option<PendingRequest<'a>> {
         self.answered
     }
 
-    fn sent(&mut self, asked_at: Moment, frame: &'a Frame) -> Seen<'a> {
+    fn sent(&mut self, asked_at: Moment, frame: &'a Frame) -> FrameEvent<'a> {
         self.answered = None;
         self.sequence += 1;
         let sequence = self.sequence;
@@ -174,59 +174,59 @@ impl<'a> Reader<'a> {
             let (tag, since) = (*tag, *since);
             self.watches.push(Watch { prefix, since, sequence, tag, is_reset: false, is_answered: false });
         }
-        self.requests.insert(tag_of(frame), Request { frame, asked_at, sequence });
-        Seen::Sent(frame)
+        self.requests.insert(tag_of(frame), PendingRequest { frame, asked_at, sequence });
+        FrameEvent::Sent(frame)
     }
 
-    fn received(&mut self, frame: &'a Frame) -> Seen<'a> {
+    fn received(&mut self, frame: &'a Frame) -> FrameEvent<'a> {
         self.answered = None;
         let tag = tag_of(frame);
         if tag == 0 {
             return match frame {
                 Frame::Write { write, .. } => self.changed(write, false, u64::MAX),
-                Frame::Mark { revision, .. } => Seen::Mark { revision: *revision, of: Mark::Changes },
-                _ => Seen::Other,
+                Frame::Mark { revision, .. } => FrameEvent::Mark { revision: *revision, of: MarkKind::Changes },
+                _ => FrameEvent::Other,
             };
         }
-        let Some(request) = self.requests.get(&tag).copied() else { return Seen::Unasked(frame) };
-        let (seen, is_over) = self.answer(request, frame);
+        let Some(request) = self.requests.get(&tag).copied() else { return FrameEvent::Unsolicited(frame) };
+        let (event, is_over) = self.answer(request, frame);
         if is_over {
             self.requests.remove(&tag);
             self.answered = Some(request);
         }
-        seen
+        event
     }
 
     /// What an answer means, and whether it is the last one to its request.
-    fn answer(&mut self, request: Request<'a>, frame: &'a Frame) -> (Seen<'a>, bool) {
+    fn answer(&mut self, request: PendingRequest<'a>, frame: &'a Frame) -> (FrameEvent<'a>, bool) {
         match (request.frame, frame) {
             (Frame::Hello { .. }, Frame::Hello { .. }) => {
-                self.is_greeted = true;
-                self.told.fill(None);
-                (Seen::Greeted, true)
+                self.is_extended = true;
+                self.last_states.fill(None);
+                (FrameEvent::HelloAnswered, true)
             }
             (Frame::Get { key, .. }, Frame::Write { write, .. }) if *key == write.key => {
-                (self.named(key, |key| Seen::Got { key, state: Some(write.state) }), true)
+                (self.named(key, |key| FrameEvent::GetResult { key, state: Some(write.state) }), true)
             }
             (Frame::Get { key, .. }, Frame::Error { text, .. }) if text.ends_with("not found") => {
-                (self.named(key, |key| Seen::Got { key, state: None }), true)
+                (self.named(key, |key| FrameEvent::GetResult { key, state: None }), true)
             }
             (Frame::Write { .. } | Frame::Txn { .. }, Frame::Error { text, .. }) if text.starts_with("stale put") => {
-                (Seen::Stale { asked: request }, true)
+                (FrameEvent::Stale { asked: request }, true)
             }
             (Frame::Watch { tag, .. }, Frame::Error { .. }) => {
                 self.watches.retain(|watch| watch.tag != *tag || !watch.is_pending());
                 // What nobody tells of any more is not known any more.
-                for id in 0..self.told.len() {
-                    if self.above(id).next().is_none()
-                        && let Some(told) = self.told.get_mut(id)
+                for id in 0..self.last_states.len() {
+                    if self.watches_of(id).next().is_none()
+                        && let Some(last) = self.last_states.get_mut(id)
                     {
-                        *told = None;
+                        *last = None;
                     }
                 }
-                (Seen::Other, true)
+                (FrameEvent::Other, true)
             }
-            (_, Frame::Error { .. }) => (Seen::Other, true),
+            (_, Frame::Error { .. }) => (FrameEvent::Other, true),
             (Frame::Write { write: asked, .. }, Frame::Write { write, .. }) if asked == write => {
                 (self.changed(write, true, request.sequence), true)
             }
@@ -234,111 +234,111 @@ impl<'a> Reader<'a> {
                 (self.changed(write, true, request.sequence), false)
             }
             (Frame::Txn { .. }, Frame::Mark { revision, .. }) => {
-                (Seen::Mark { revision: *revision, of: Mark::Txn }, true)
+                (FrameEvent::Mark { revision: *revision, of: MarkKind::Txn }, true)
             }
             (Frame::List { tag, .. }, Frame::Write { write, .. }) => {
-                let listed = |key| Seen::Listed { tag: *tag, key, state: write.state };
+                let listed = |key| FrameEvent::Listed { tag: *tag, key, state: write.state };
                 (self.named(&write.key, listed), false)
             }
             (Frame::List { .. }, Frame::Mark { revision, .. }) => {
-                (Seen::Mark { revision: *revision, of: Mark::List }, true)
+                (FrameEvent::Mark { revision: *revision, of: MarkKind::List }, true)
             }
             (Frame::Mark { .. }, Frame::Mark { revision, .. }) => {
-                (Seen::Mark { revision: *revision, of: Mark::Barrier { asked_at: request.asked_at } }, true)
+                (FrameEvent::Mark { revision: *revision, of: MarkKind::Barrier { asked_at: request.asked_at } }, true)
             }
             (Frame::Watch { tag, prefix, .. }, Frame::Mark { revision, .. }) => self.watched(*tag, prefix, *revision),
-            (Frame::Other { .. }, Frame::Other { .. }) => (Seen::Other, true),
-            _ => (Seen::Unasked(frame), true),
+            (Frame::Other { .. }, Frame::Other { .. }) => (FrameEvent::Other, true),
+            _ => (FrameEvent::Unsolicited(frame), true),
         }
     }
 
-    fn watched(&mut self, tag: u16, prefix: &'a Key, revision: u64) -> (Seen<'a>, bool) {
+    fn watched(&mut self, tag: u16, prefix: &'a Key, revision: u64) -> (FrameEvent<'a>, bool) {
         let pending = self.watches.iter_mut().find(|watch| watch.tag == tag && watch.is_pending());
-        let Some(watch) = pending else { return (Seen::Other, true) };
+        let Some(watch) = pending else { return (FrameEvent::Other, true) };
         if revision == 0 && watch.since > 0 && !watch.is_reset {
             watch.is_reset = true;
             for key in self.truth.under(prefix) {
-                if let Some(told) = self.told.get_mut(*key) {
-                    *told = None;
+                if let Some(last) = self.last_states.get_mut(*key) {
+                    *last = None;
                 }
             }
-            return (Seen::Forget { prefix }, false);
+            return (FrameEvent::Reset { prefix }, false);
         }
         watch.is_answered = true;
         let (since, is_reset) = (if watch.is_reset { 0 } else { watch.since }, watch.is_reset);
         // What the newer of two of the same prefix tells is all of it.
         let newest = watch.sequence;
         self.watches.retain(|watch| watch.prefix != prefix || !watch.is_answered || watch.sequence >= newest);
-        (Seen::Mark { revision, of: Mark::Watch { prefix, since, is_reset } }, true)
+        (FrameEvent::Mark { revision, of: MarkKind::Watch { prefix, since, is_reset } }, true)
     }
 
-    fn named(&self, key: &Key, seen: impl FnOnce(KeyId) -> Seen<'a>) -> Seen<'a> {
+    fn named(&self, key: &Key, event: impl FnOnce(KeyId) -> FrameEvent<'a>) -> FrameEvent<'a> {
         // Every key of a history has a number.
-        self.truth.id(key).map_or(Seen::Other, seen)
+        self.truth.id(key).map_or(FrameEvent::Other, event)
     }
 
-    fn changed(&mut self, Write { key, state }: &Write, is_own: bool, asked: u64) -> Seen<'a> {
-        let Some(id) = self.truth.id(key) else { return Seen::Other };
-        let is_deletion = !self.is_greeted && !is_own && state.value == Some(Stamp::TORN);
+    fn changed(&mut self, Write { key, state }: &Write, is_own: bool, asked: u64) -> FrameEvent<'a> {
+        let Some(id) = self.truth.id(key) else { return FrameEvent::Other };
+        let is_deletion = !self.is_extended && !is_own && state.value == Some(Stamp::TORN);
         let state = State { value: state.value.filter(|_| !is_deletion), ..*state };
         let is_told = |watch: &Watch<'_>| watch.sequence < asked && key.starts_with(&**watch.prefix);
-        if (!self.is_greeted || self.watches.iter().any(is_told))
-            && let Some(told) = self.told.get_mut(id)
+        if (!self.is_extended || self.watches.iter().any(is_told))
+            && let Some(last) = self.last_states.get_mut(id)
         {
-            *told = Some(state);
+            *last = Some(state);
         }
-        Seen::Told { key: id, state, is_own }
+        FrameEvent::Change { key: id, state, is_own }
     }
 
-    fn above(&self, key: KeyId) -> impl Iterator<Item = &Watch<'a>> + Clone {
+    fn watches_of(&self, key: KeyId) -> impl Iterator<Item = &Watch<'a>> + Clone {
         let key = self.truth.key(key);
         self.watches.iter().filter(move |watch| key.starts_with(&**watch.prefix))
     }
 
     /// Whether it has asked to be told of a key, in any way.
-    pub(super) fn has_asked_for(&self, key: KeyId) -> bool {
-        !self.is_greeted || self.above(key).next().is_some()
+    pub(super) fn is_subscribed_to(&self, key: KeyId) -> bool {
+        !self.is_extended || self.watches_of(key).next().is_some()
     }
 
     /// Whether what is told of a key may come from the pages of a WATCH.
-    pub(super) fn is_paged(&self, key: KeyId) -> bool {
-        self.above(key).any(Watch::is_pending)
+    pub(super) fn may_be_paged(&self, key: KeyId) -> bool {
+        self.watches_of(key).any(Watch::is_pending)
     }
 
     /// Whether it follows a key: it is told every change from somewhere on.
     pub(super) fn follows(&self, key: KeyId) -> bool {
-        !self.is_greeted || self.above(key).any(|watch| !watch.is_pending())
+        !self.is_extended || self.watches_of(key).any(|watch| !watch.is_pending())
     }
 
     /// Whether a MARK says that what it holds of a key is what the store held.
-    pub(super) fn is_promised(&self, key: KeyId) -> bool {
-        self.above(key).any(|watch| watch.is_answered)
-            && self.above(key).all(|watch| !watch.is_pending() || !(watch.is_reset || watch.since > 0))
+    pub(super) fn is_covered_by_mark(&self, key: KeyId) -> bool {
+        self.watches_of(key).any(|watch| watch.is_answered)
+            && self.watches_of(key).all(|watch| !watch.is_pending() || !(watch.is_reset || watch.since > 0))
     }
 
     /// What it was told of a key, if anything.
-    pub(super) fn told(&self, key: KeyId) -> Option<State> {
-        self.told.get(key).copied().flatten()
+    pub(super) fn last_state(&self, key: KeyId) -> Option<State> {
+        self.last_states.get(key).copied().flatten()
     }
 
     /// What it holds of a key that a MARK promises something of.
     pub(super) fn held(&self, key: KeyId) -> Held {
-        if let Some(state) = self.told(key) {
-            return Held::Told(state);
+        if let Some(state) = self.last_state(key) {
+            return Held::State(state);
         }
-        let mut answered = self.above(key).filter(|watch| watch.is_answered);
+        let mut answered = self.watches_of(key).filter(|watch| watch.is_answered);
         let resumed = |watch: &Watch<'_>| if watch.is_reset || watch.since == 0 { None } else { Some(watch.since) };
         match answered.clone().all(|watch| resumed(watch).is_some()) {
-            true => answered.find_map(resumed).map_or(Held::Nothing, Held::AsOf),
-            false => Held::Nothing,
+            true => answered.find_map(resumed).map_or(Held::Absent, Held::AsOf),
+            false => Held::Absent,
         }
     }
 
     /// The keys under the prefixes whose WATCH is answered, each once.
     pub(super) fn watched_keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         let answered = self.watches.iter().filter(|watch| watch.is_answered).enumerate();
-        answered.flat_map(move |(place, watch)| {
-            let earlier = move || self.watches.iter().filter(|watch| watch.is_answered).take(place);
+        answered.flat_map(move |(index, watch)| {
+            let earlier = move || self.watches.iter().filter(|watch| watch.is_answered).take(index);
             let is_first = move |key: &&KeyId| {
                 let key = self.truth.key(**key);
                 !earlier().any(|watch| key.starts_with(&**watch.prefix))
@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Who it is, for people.
-    pub(super) fn who(&self) -> String {
+    pub(super) fn label(&self) -> String {
         format!("connection {} of client {}", self.transcript.connection, self.transcript.client)
     }
 }

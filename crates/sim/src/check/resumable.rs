@@ -1,7 +1,7 @@
 //! Resumable: who was away is told what has changed meanwhile.
 
-use super::reader::{Mark, Reader, Seen};
-use super::truth::{Held, Truth, shown_held};
+use super::reader::{FrameEvent, MarkKind, TranscriptReader};
+use super::truth::{Held, Truth, describe_held};
 use super::{Findings, Promise, Report, cursor};
 use crate::history::History;
 
@@ -12,26 +12,28 @@ use crate::history::History;
 pub fn resumable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Resumable);
     for transcript in &history.transcripts {
-        let mut reader = Reader::new(transcript, truth);
-        while let Some((at, seen)) = reader.next() {
-            let Seen::Mark { revision, of: Mark::Watch { prefix, since, is_reset } } = seen else { continue };
+        let mut reader = TranscriptReader::new(transcript, truth);
+        while let Some((at, event)) = reader.next() {
+            let FrameEvent::Mark { revision, of: MarkKind::Watch { prefix, since, is_reset } } = event else {
+                continue;
+            };
             if since == 0 && !is_reset {
                 continue;
             }
             findings.expect(since <= revision, at, || {
                 format!(
                     "{}: WATCH {prefix:?} since {since}: expected a MARK not before, found {revision}",
-                    reader.who()
+                    reader.label()
                 )
             });
-            for key in truth.under(prefix).iter().copied().filter(|key| reader.is_promised(*key)) {
+            for key in truth.under(prefix).iter().copied().filter(|key| reader.is_covered_by_mark(*key)) {
                 let held = reader.held(key);
-                let fault = truth.fault(transcript.store, key, held, revision);
-                findings.expect(fault.is_none(), at, || {
-                    let (who, found) = (reader.who(), shown_held(held));
+                let mismatch = truth.mismatch(transcript.store, key, held, revision);
+                findings.expect(mismatch.is_none(), at, || {
+                    let (subject, found) = (reader.label(), describe_held(held));
                     let (key, expected) = (truth.key(key), truth.expected(transcript.store, key, revision));
                     let how = if is_reset { "told to forget".into() } else { format!("since {since}") };
-                    format!("{who}: WATCH {prefix:?} {how}, at the MARK of {revision}: {key:?}: expected {expected}, found {found}")
+                    format!("{subject}: WATCH {prefix:?} {how}, at the MARK of {revision}: {key:?}: expected {expected}, found {found}")
                 });
             }
         }
@@ -43,12 +45,12 @@ pub fn resumable(history: &History, truth: &Truth) -> Report {
             format!("the cursor of client {client}: expected store {expected}, or to forget, found store {found}")
         });
         for key in truth.under(&step.prefix) {
-            let held = state.get(key).map_or(Held::Nothing, |state| Held::Told(*state));
-            let fault = truth.fault(step.store, *key, held, step.revision);
-            findings.expect(fault.is_none(), step.at, || {
+            let held = state.get(key).map_or(Held::Absent, |state| Held::State(*state));
+            let mismatch = truth.mismatch(step.store, *key, held, step.revision);
+            findings.expect(mismatch.is_none(), step.at, || {
                 let expected = truth.expected(step.store, *key, step.revision);
                 let (client, since, revision) = (step.client, before.revision, step.revision);
-                let (key, found) = (truth.key(*key), shown_held(held));
+                let (key, found) = (truth.key(*key), describe_held(held));
                 format!("the cursor of client {client}: from {since} to {revision}: {key:?}: expected {expected}, found {found}")
             });
         }

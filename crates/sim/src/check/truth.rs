@@ -8,7 +8,7 @@
 //! begins with what that held of the earlier store's history, which is done here and nowhere else.
 
 use super::{Promise, Violation};
-use crate::history::{Asked, Commit, Frame, History, Key, Moment, Stamp, State, Write};
+use crate::history::{Commit, Frame, History, Invocation, Key, Moment, Stamp, State, Write};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ pub type KeyId = usize;
 
 /// A write that has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownWrite {
     /// What the key has held from then on.
     pub state: State,
     /// It came after this revision.
@@ -32,16 +32,16 @@ pub struct Known {
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyTruth {
     /// What has happened to it: versions grow with revisions.
-    pub(super) writes: Vec<Known>,
+    pub(super) writes: Vec<KnownWrite>,
     /// Deletions of which nobody knows whether they have happened, in the order of their versions.
-    pub(super) maybe_deleted: Vec<Known>,
+    pub(super) possible_deletions: Vec<KnownWrite>,
     /// The versions that were written together with other keys, and by which transaction.
     pub(super) in_transactions: Vec<(u64, usize)>,
 }
 
 /// Writes that were made together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Together {
+pub struct KnownTransaction {
     /// By which store.
     pub store: usize,
     /// The keys, and the version that each was given.
@@ -55,7 +55,7 @@ pub struct Truth {
     pub(super) ids: HashMap<Key, KeyId>,
     pub(super) under: HashMap<Key, Vec<KeyId>>,
     pub(super) stores: Vec<Vec<KeyTruth>>,
-    pub(super) transactions: Vec<Together>,
+    pub(super) transactions: Vec<KnownTransaction>,
     pub(super) contradictions: Vec<Violation>,
     is_exact: bool,
 }
@@ -64,16 +64,16 @@ pub struct Truth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// What it was told last.
-    Told(State),
+    State(State),
     /// What the store held at this revision, which it was told before.
     AsOf(u64),
     /// The key is not there.
-    Nothing,
+    Absent,
 }
 
 /// Why what somebody holds of a key can't be what the store held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Mismatch {
     /// Something came later.
     TooOld,
     /// It came later itself.
@@ -88,8 +88,8 @@ impl Truth {
         let mut truth = Self { is_exact: !history.commits.is_empty(), ..Self::named(history) };
         truth.stores = vec![vec![KeyTruth::default(); truth.keys.len()]; history.stores.len()];
         if truth.is_exact {
-            truth.take_commits(history);
-            truth.refuse_what_nobody_wrote(history);
+            truth.add_commits(history);
+            truth.report_unwritten_states(history);
         } else {
             super::infer::infer(&mut truth, history);
         }
@@ -114,12 +114,12 @@ impl Truth {
         }
         for operation in &history.operations {
             match &operation.asked {
-                Asked::Get { key } | Asked::Write(Write { key, .. }) => drop(keys.insert(key)),
-                Asked::Txn { checks, writes } => {
+                Invocation::Get { key } | Invocation::Write(Write { key, .. }) => drop(keys.insert(key)),
+                Invocation::Txn { checks, writes } => {
                     keys.extend(checks.iter().map(|(key, _)| key).chain(writes.iter().map(|write| &write.key)));
                 }
-                Asked::List { prefix, .. } => drop(prefixes.insert(prefix)),
-                Asked::Barrier => {}
+                Invocation::List { prefix, .. } => drop(prefixes.insert(prefix)),
+                Invocation::Barrier => {}
             }
             if let crate::history::Outcome::Listed { entries } = &operation.outcome {
                 keys.extend(entries.iter().map(|entry| &entry.key));
@@ -143,7 +143,7 @@ impl Truth {
         Self { keys, ids, under, ..Self::default() }
     }
 
-    fn take_commits(&mut self, history: &History) {
+    fn add_commits(&mut self, history: &History) {
         let mut by_store: Vec<Vec<&Commit>> = vec![Vec::new(); history.stores.len()];
         for commit in &history.commits {
             if let Some(commits) = by_store.get_mut(commit.store) {
@@ -155,7 +155,7 @@ impl Truth {
                 self.restore(store, parent, through);
             }
             for commit in commits {
-                self.take_commit(store, commit);
+                self.add_commit(store, commit);
             }
         }
     }
@@ -163,25 +163,25 @@ impl Truth {
     /// A store begins with what an earlier one had written up to a revision.
     pub(super) fn restore(&mut self, store: usize, parent: usize, through: u64) {
         let Some(keys) = self.stores.get(parent) else { return };
-        let kept = |known: &Known| known.through <= through;
+        let kept = |known: &KnownWrite| known.through <= through;
         let keys = keys.iter().map(|key| {
-            let writes: Vec<Known> = key.writes.iter().copied().filter(kept).collect();
+            let writes: Vec<KnownWrite> = key.writes.iter().copied().filter(kept).collect();
             KeyTruth { writes, ..KeyTruth::default() }
         });
         let keys: Vec<KeyTruth> = keys.collect();
-        if let Some(place) = self.stores.get_mut(store) {
-            *place = keys;
+        if let Some(index) = self.stores.get_mut(store) {
+            *index = keys;
         }
         let inherited = self.transactions.iter().filter(|together| together.store == parent);
-        for Together { writes, .. } in inherited.cloned().collect::<Vec<_>>() {
+        for KnownTransaction { writes, .. } in inherited.cloned().collect::<Vec<_>>() {
             let is_kept = |(key, version): &(KeyId, u64)| self.find(store, *key, *version).is_some();
             if writes.iter().all(is_kept) {
-                self.take_together(store, writes);
+                self.add_transaction(store, writes);
             }
         }
     }
 
-    fn take_commit(&mut self, store: usize, commit: &Commit) {
+    fn add_commit(&mut self, store: usize, commit: &Commit) {
         let Commit { revision, at, .. } = *commit;
         let mut together = Vec::new();
         for Write { key, state } in &commit.writes {
@@ -190,53 +190,56 @@ impl Truth {
             let Some(truth) = self.stores.get_mut(store).and_then(|keys| keys.get_mut(id)) else { continue };
             let before = truth.writes.last();
             if before.is_some_and(|before| before.state.version >= state.version || before.through >= revision) {
-                let text = format!("{key:?}: expected versions that grow, found {} at {revision}", shown(state));
+                let text =
+                    format!("{key:?}: expected versions that grow, found {} at {revision}", describe_state(state));
                 self.contradictions.push(Violation { promise: Promise::Ordered, text, at });
                 continue;
             }
-            truth.writes.push(Known { state: *state, after: revision.saturating_sub(1), through: revision, at });
+            truth.writes.push(KnownWrite { state: *state, after: revision.saturating_sub(1), through: revision, at });
         }
-        self.take_together(store, together);
+        self.add_transaction(store, together);
     }
 
     /// These were written together.
-    pub(super) fn take_together(&mut self, store: usize, writes: Vec<(KeyId, u64)>) {
+    pub(super) fn add_transaction(&mut self, store: usize, writes: Vec<(KeyId, u64)>) {
         if writes.len() < 2 {
             return;
         }
         let transaction = self.transactions.len();
         for (key, version) in &writes {
             if let Some(truth) = self.stores.get_mut(store).and_then(|keys| keys.get_mut(*key)) {
-                let place = truth.in_transactions.partition_point(|(before, _)| before < version);
-                truth.in_transactions.insert(place, (*version, transaction));
+                let index = truth.in_transactions.partition_point(|(before, _)| before < version);
+                truth.in_transactions.insert(index, (*version, transaction));
             }
         }
-        self.transactions.push(Together { store, writes });
+        self.transactions.push(KnownTransaction { store, writes });
     }
 
     /// Whatever anybody was told or shown, somebody has written.
-    fn refuse_what_nobody_wrote(&mut self, history: &History) {
+    fn report_unwritten_states(&mut self, history: &History) {
         let mut found = Vec::new();
-        let mut look = |store: usize, write: (&Key, &State), at: Moment, promise: Promise, who: &dyn Fn() -> String| {
-            let (key, state) = write;
-            let known = self.id(key).and_then(|id| self.find(store, id, state.version));
-            if known.is_some_and(|known| known.state == *state) || found.len() >= super::MAX_VIOLATIONS {
-                return;
-            }
-            let expected = known.map_or_else(|| "what somebody has written".into(), |known| shown(&known.state));
-            let text = format!("{}: {key:?}: expected {expected}, found {}", who(), shown(state));
-            found.push(Violation { promise, text, at });
-        };
+        let mut look =
+            |store: usize, write: (&Key, &State), at: Moment, promise: Promise, subject: &dyn Fn() -> String| {
+                let (key, state) = write;
+                let known = self.id(key).and_then(|id| self.find(store, id, state.version));
+                if known.is_some_and(|known| known.state == *state) || found.len() >= super::MAX_VIOLATIONS {
+                    return;
+                }
+                let expected =
+                    known.map_or_else(|| "what somebody has written".into(), |known| describe_state(&known.state));
+                let text = format!("{}: {key:?}: expected {expected}, found {}", subject(), describe_state(state));
+                found.push(Violation { promise, text, at });
+            };
         for sight in &history.sights {
-            let who = || format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision);
+            let subject = || format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision);
             for entry in &sight.keys {
-                look(sight.store, entry, sight.at, Promise::Marked, &who);
+                look(sight.store, entry, sight.at, Promise::Marked, &subject);
             }
         }
         for step in &history.steps {
-            let who = || format!("the cursor of client {} at {}", step.client, step.revision);
+            let subject = || format!("the cursor of client {} at {}", step.client, step.revision);
             for Write { key, state } in &step.changes {
-                look(step.store, (key, state), step.at, Promise::Marked, &who);
+                look(step.store, (key, state), step.at, Promise::Marked, &subject);
             }
         }
         self.contradictions.extend(found);
@@ -278,34 +281,34 @@ impl Truth {
     }
 
     /// The transactions that wrote several keys.
-    pub fn transactions(&self) -> &[Together] {
+    pub fn transactions(&self) -> &[KnownTransaction] {
         &self.transactions
     }
 
     /// The transaction that has given a key a version together with other keys.
     pub(super) fn transaction_of(&self, store: usize, key: KeyId, version: u64) -> Option<usize> {
-        let written = &self.of_key(store, key)?.in_transactions;
-        let place = written.binary_search_by_key(&version, |(version, _)| *version).ok()?;
-        written.get(place).map(|(_, transaction)| *transaction)
+        let written = &self.key_truth(store, key)?.in_transactions;
+        let index = written.binary_search_by_key(&version, |(version, _)| *version).ok()?;
+        written.get(index).map(|(_, transaction)| *transaction)
     }
 
-    pub(super) fn of_key(&self, store: usize, key: KeyId) -> Option<&KeyTruth> {
+    pub(super) fn key_truth(&self, store: usize, key: KeyId) -> Option<&KeyTruth> {
         self.stores.get(store)?.get(key)
     }
 
     /// What has happened to a key, in order.
-    pub fn writes(&self, store: usize, key: KeyId) -> &[Known] {
-        self.of_key(store, key).map_or(&[], |truth| &truth.writes)
+    pub fn writes(&self, store: usize, key: KeyId) -> &[KnownWrite] {
+        self.key_truth(store, key).map_or(&[], |truth| &truth.writes)
     }
 
     /// The write that has given a key a version.
-    pub fn find(&self, store: usize, key: KeyId, version: u64) -> Option<&Known> {
+    pub fn find(&self, store: usize, key: KeyId, version: u64) -> Option<&KnownWrite> {
         let writes = self.writes(store, key);
         writes.get(writes.binary_search_by_key(&version, |known| known.state.version).ok()?)
     }
 
     /// The latest write of a key that is certainly not after a revision.
-    pub fn certain_at(&self, store: usize, key: KeyId, revision: u64) -> Option<&Known> {
+    pub fn certain_at(&self, store: usize, key: KeyId, revision: u64) -> Option<&KnownWrite> {
         let writes = self.writes(store, key);
         writes.get(writes.partition_point(|known| known.through <= revision).checked_sub(1)?)
     }
@@ -313,7 +316,7 @@ impl Truth {
     /// What a key may have held at a revision, oldest first; `None`: it had never been written.
     pub fn possible_at(&self, store: usize, key: KeyId, revision: u64) -> impl Iterator<Item = Option<State>> + '_ {
         let (writes, maybe) =
-            self.of_key(store, key).map_or((&[][..], &[][..]), |truth| (&truth.writes, &truth.maybe_deleted));
+            self.key_truth(store, key).map_or((&[][..], &[][..]), |truth| (&truth.writes, &truth.possible_deletions));
         let certain = writes.partition_point(|known| known.through <= revision);
         let possible = writes.partition_point(|known| known.after < revision);
         let since = certain.saturating_sub(1);
@@ -333,34 +336,34 @@ impl Truth {
 
     /// Whether a key may be deleted, or not there, by a write of at least this version.
     pub fn may_be_deleted_since(&self, store: usize, key: KeyId, version: u64) -> bool {
-        let Some(truth) = self.of_key(store, key) else { return false };
-        let is_later = |known: &Known| known.state.value.is_none() && known.state.version >= version;
-        truth.writes.iter().rev().chain(truth.maybe_deleted.iter().rev()).any(is_later)
+        let Some(truth) = self.key_truth(store, key) else { return false };
+        let is_later = |known: &KnownWrite| known.state.value.is_none() && known.state.version >= version;
+        truth.writes.iter().rev().chain(truth.possible_deletions.iter().rev()).any(is_later)
     }
 
     /// Why a key can't have been like this at a revision.
-    pub fn fault(&self, store: usize, key: KeyId, held: Held, revision: u64) -> Option<Fault> {
+    pub fn mismatch(&self, store: usize, key: KeyId, held: Held, revision: u64) -> Option<Mismatch> {
         match held {
-            Held::Told(state) => {
+            Held::State(state) => {
                 let writes = self.writes(store, key);
-                let place = writes.binary_search_by_key(&state.version, |known| known.state.version);
-                let Some(known) = place.ok().and_then(|place| writes.get(place)) else {
-                    return Some(Fault::NeverWritten);
+                let index = writes.binary_search_by_key(&state.version, |known| known.state.version);
+                let Some(known) = index.ok().and_then(|index| writes.get(index)) else {
+                    return Some(Mismatch::NeverWritten);
                 };
                 if known.state != state {
-                    return Some(Fault::NeverWritten);
+                    return Some(Mismatch::NeverWritten);
                 }
-                let next = place.ok().and_then(|place| writes.get(place + 1));
+                let next = index.ok().and_then(|index| writes.get(index + 1));
                 match next {
-                    Some(next) if next.through <= revision => Some(Fault::TooOld),
-                    _ if known.after >= revision => Some(Fault::TooNew),
+                    Some(next) if next.through <= revision => Some(Mismatch::TooOld),
+                    _ if known.after >= revision => Some(Mismatch::TooNew),
                     _ => None,
                 }
             }
-            Held::AsOf(since) => self.has_changed(store, key, since, revision).then_some(Fault::TooOld),
-            Held::Nothing => {
+            Held::AsOf(since) => self.has_changed(store, key, since, revision).then_some(Mismatch::TooOld),
+            Held::Absent => {
                 let is_absent = |state: Option<State>| state.is_none_or(|state| state.value.is_none());
-                (!self.possible_at(store, key, revision).any(is_absent)).then_some(Fault::TooOld)
+                (!self.possible_at(store, key, revision).any(is_absent)).then_some(Mismatch::TooOld)
             }
         }
     }
@@ -368,9 +371,9 @@ impl Truth {
     /// What a key may have held at a revision, for people.
     pub fn expected(&self, store: usize, key: KeyId, revision: u64) -> String {
         let mut text = String::new();
-        for (place, state) in self.possible_at(store, key, revision).enumerate() {
-            let or = if place == 0 { "" } else { " or " };
-            let state = state.as_ref().map_or_else(|| "nothing".into(), shown);
+        for (index, state) in self.possible_at(store, key, revision).enumerate() {
+            let or = if index == 0 { "" } else { " or " };
+            let state = state.as_ref().map_or_else(|| "nothing".into(), describe_state);
             // Writing to a string does not fail.
             let _ = write!(text, "{or}{state}");
         }
@@ -379,7 +382,7 @@ impl Truth {
 }
 
 /// A state, for people.
-pub(crate) fn shown(State { version, value }: &State) -> String {
+pub(crate) fn describe_state(State { version, value }: &State) -> String {
     match value {
         None => format!("deleted at version {version}"),
         Some(Stamp::TORN) => format!("version {version}, torn"),
@@ -388,10 +391,10 @@ pub(crate) fn shown(State { version, value }: &State) -> String {
 }
 
 /// What somebody holds, for people.
-pub(crate) fn shown_held(held: Held) -> String {
+pub(crate) fn describe_held(held: Held) -> String {
     match held {
-        Held::Told(state) => shown(&state),
+        Held::State(state) => describe_state(&state),
         Held::AsOf(revision) => format!("what it was at {revision}"),
-        Held::Nothing => "nothing".into(),
+        Held::Absent => "nothing".into(),
     }
 }

@@ -3,8 +3,8 @@
 use super::agenda::Time;
 use crate::frame;
 use crate::history::{
-    Asked, Commit, Direction, Frame, History, Key, Moment, Operation, Outcome, Sight, State, Step, Store, Transcript,
-    Write,
+    Commit, Direction, Frame, History, Invocation, Key, Moment, Operation, Outcome, Sight, State, Step, Store,
+    Transcript, Write,
 };
 use bytes::BytesMut;
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ impl Record {
     }
 
     /// Somebody asks something. Answers its place, for [`Record::end`].
-    pub(super) fn ask(&mut self, client: u64, asked: Asked) -> usize {
+    pub(super) fn ask(&mut self, client: u64, asked: Invocation) -> usize {
         let asked_at = self.moment();
         let outcome = Outcome::Unknown;
         let never = Moment { order: u64::MAX, micros: u64::MAX };

@@ -3,7 +3,7 @@
 use super::client::{Client, Kind, Purpose};
 use super::plan::usize_of;
 use super::socket::Context;
-use crate::history::{Asked, Key, Stamp, State, Write};
+use crate::history::{Invocation, Key, Stamp, State, Write};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use syncline_core::Operation;
@@ -74,7 +74,7 @@ fn key(context: &mut Context) -> Key {
 
 fn get(client: &mut Client, key: Key, context: &mut Context) {
     let request = Request::Get { key: bytes(&key) };
-    let place = context.record.ask(client.id(), Asked::Get { key });
+    let place = context.record.ask(client.id(), Invocation::Get { key });
     client.ask(request, Purpose::Operation(place), context);
 }
 
@@ -122,7 +122,7 @@ fn write(client: &mut Client, context: &mut Context) {
         Operation::Delete { key, version } => Request::Delete { key, version },
         Operation::Check { .. } => return,
     };
-    let place = context.record.ask(client.id(), Asked::Write(write));
+    let place = context.record.ask(client.id(), Invocation::Write(write));
     client.ask(request, Purpose::Operation(place), context);
 }
 
@@ -151,7 +151,7 @@ fn transact(client: &mut Client, context: &mut Context) {
     }
     // Of checks alone nobody would be told.
     if !writes.is_empty() && client.has_room() {
-        let place = context.record.ask(client.id(), Asked::Txn { checks, writes });
+        let place = context.record.ask(client.id(), Invocation::Txn { checks, writes });
         client.ask(Request::Txn { operations }, Purpose::Operation(place), context);
     }
 }
@@ -161,19 +161,19 @@ fn list(client: &mut Client, context: &mut Context) {
     let after: Key = if context.random.chance(50) { "".into() } else { key(context) };
     let limit = if context.random.chance(50) { u32::MAX } else { u32::try_from(context.random.below(8)).unwrap_or(0) };
     let request = Request::List { prefix: bytes(&prefix), after: bytes(&after), limit };
-    let place = context.record.ask(client.id(), Asked::List { prefix, after, limit });
+    let place = context.record.ask(client.id(), Invocation::List { prefix, after, limit });
     client.ask(request, Purpose::Operation(place), context);
 }
 
 /// A barrier; and where there is a replica, all of that is read behind it.
 fn barrier(client: &mut Client, context: &mut Context) {
-    let place = context.record.ask(client.id(), Asked::Barrier);
+    let place = context.record.ask(client.id(), Invocation::Barrier);
     let watched = &client.watched;
     let prefix = context.random.pick(watched).cloned().filter(|prefix| client.shown(prefix).is_some());
     let purpose = match prefix {
         None => Purpose::Operation(place),
         Some(prefix) => {
-            let asked = Asked::List { prefix: prefix.clone(), after: "".into(), limit: u32::MAX };
+            let asked = Invocation::List { prefix: prefix.clone(), after: "".into(), limit: u32::MAX };
             let read = context.record.ask(client.id(), asked);
             Purpose::BarrierThenRead { place, read, prefix }
         }

@@ -1,8 +1,8 @@
 //! Histories in which one thing is wrong.
 
-use super::{Build, assert_broken, assert_broken_anyway, good, real};
+use super::{HistoryBuilder, assert_broken, assert_broken_anyway, good, real};
 use crate::check::{Promise, check};
-use crate::history::{Asked, Direction, Frame, Gauge, History, Moment, Outcome, Stamp, State, Write};
+use crate::history::{Direction, Frame, Gauge, History, Invocation, Moment, Outcome, Stamp, State, Write};
 
 /// The places of the frames that a connection has received, of which `is` says so.
 fn received(history: &History, connection: usize, is: impl Fn(&Frame) -> bool) -> Vec<usize> {
@@ -27,8 +27,8 @@ fn move_frame(history: &mut History, connection: usize, from: usize, to: usize) 
 }
 
 /// Connection 0 has not said HELLO, 1 watches `a/`, 2 watches everything; client 3 writes.
-fn watched() -> Build {
-    let mut build = Build::new();
+fn watched() -> HistoryBuilder {
+    let mut build = HistoryBuilder::new();
     build.connect(1);
     build.own_get(0, "a/1");
     for (connection, prefix) in [(1, "a/"), (2, "")] {
@@ -232,7 +232,7 @@ fn reliable_no_answer_and_a_barrier_that_is_passed_too_early() {
 }
 
 /// A connection resumes after a key was deleted and another was written.
-fn resumed(is_known: bool) -> (Build, usize) {
+fn resumed(is_known: bool) -> (HistoryBuilder, usize) {
     let mut build = watched();
     let since = build.head;
     build.delete(3, "a/1");
@@ -247,7 +247,7 @@ fn resumed(is_known: bool) -> (Build, usize) {
 #[test]
 fn resumable_a_deletion_or_a_change_that_is_not_told() {
     for missing in [0, 1] {
-        let (Build { mut history, .. }, connection) = resumed(true);
+        let (HistoryBuilder { mut history, .. }, connection) = resumed(true);
         let change = received(&history, connection, is_change)[missing];
         history.transcripts[connection].frames.remove(change);
         assert_broken_anyway(&history, Promise::Resumable);
@@ -256,7 +256,7 @@ fn resumable_a_deletion_or_a_change_that_is_not_told() {
 
 #[test]
 fn resumable_told_to_forget_and_then_not_everything() {
-    let (Build { mut history, .. }, connection) = resumed(false);
+    let (HistoryBuilder { mut history, .. }, connection) = resumed(false);
     let change = received(&history, connection, is_change)[0];
     history.transcripts[connection].frames.remove(change);
     assert_broken_anyway(&history, Promise::Resumable);
@@ -291,8 +291,8 @@ fn marked_a_mark_one_batch_too_early() {
     assert_broken_anyway(&history, Promise::Marked);
     // And one that tells an earlier revision than that of what it stands behind.
     let mut history = watched().history;
-    for (place, revision) in [(1, 1), (2, 2)] {
-        history.transcripts[1].frames[marks[place]].2 = Frame::Mark { tag: 0, revision };
+    for (index, revision) in [(1, 1), (2, 2)] {
+        history.transcripts[1].frames[marks[index]].2 = Frame::Mark { tag: 0, revision };
     }
     assert_broken_anyway(&history, Promise::Marked);
 }
@@ -411,7 +411,7 @@ fn linearizable_a_write_of_a_version_that_was_given_and_a_refusal_without_a_reas
     let mut history = build.history;
     let stale = history.operations.last_mut().unwrap();
     let next = State { version: refused.state.version + 1, value: Some(Stamp(1234)) };
-    stale.asked = Asked::Write(Write { key: refused.key, state: next });
+    stale.asked = Invocation::Write(Write { key: refused.key, state: next });
     assert_broken_anyway(&history, Promise::Linearizable);
 }
 

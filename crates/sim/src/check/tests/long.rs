@@ -1,6 +1,6 @@
 //! Long histories, in which everything happens at random and nothing goes wrong.
 
-use super::{Build, real};
+use super::{HistoryBuilder, real};
 use crate::check::{Truth, check};
 use crate::history::History;
 use std::time::Instant;
@@ -17,7 +17,7 @@ fn next(state: &mut u64, below: u64) -> u64 {
 fn long(operations: usize, mut chance: u64) -> History {
     let keys: Vec<String> = (0..KEYS).map(|n| format!("{}/{}{n}", ["a", "b", "c"][n % 3], ["x", "y"][n % 2])).collect();
     let prefixes = ["", "a/", "b/", "b/x", "c/"];
-    let mut build = Build::new();
+    let mut build = HistoryBuilder::new();
     let mut connections = Vec::new();
     for n in 0..8 {
         let connection = build.connect(n);
@@ -33,8 +33,8 @@ fn long(operations: usize, mut chance: u64) -> History {
         let key = &keys[usize::try_from(next(&mut chance, KEYS as u64)).unwrap()];
         let other = &keys[usize::try_from(next(&mut chance, KEYS as u64)).unwrap()];
         let client = next(&mut chance, 20);
-        let place = usize::try_from(next(&mut chance, 8)).unwrap();
-        let connection = connections[place];
+        let index = usize::try_from(next(&mut chance, 8)).unwrap();
+        let connection = connections[index];
         let prefix = prefixes[usize::try_from(next(&mut chance, 5)).unwrap()];
         match next(&mut chance, 40) {
             0..8 => drop(build.put(client, key)),
@@ -56,7 +56,7 @@ fn long(operations: usize, mut chance: u64) -> History {
                 build.drain(connection);
                 build.hello(again);
                 build.watch(again, prefix, since, is_known);
-                connections[place] = again;
+                connections[index] = again;
             }
             22..33 => build.sight(client, prefix),
             _ => build.get(client, key),

@@ -5,11 +5,11 @@ pub(crate) mod build;
 mod long;
 
 use super::*;
-use build::Build;
+use build::HistoryBuilder;
 
 /// A run in which everything happens and nothing goes wrong.
-pub(crate) fn good() -> Build {
-    let mut build = Build::new();
+pub(crate) fn good() -> HistoryBuilder {
+    let mut build = HistoryBuilder::new();
     let base = build.connect(1);
     build.own_put(base, "a/1");
     let watcher = build.connect(2);

@@ -2,7 +2,7 @@
 
 use super::{Client, Link, MAX_OPEN, Open, Purpose, REQUEST_TIMEOUT};
 use crate::frame;
-use crate::history::{Asked, Key, Outcome, Sight, Step, Write};
+use crate::history::{Invocation, Key, Outcome, Sight, Step, Write};
 use crate::world::agenda::SECOND;
 use crate::world::socket::Context;
 use crate::world::workload::Known;
@@ -178,7 +178,7 @@ impl Client {
     /// Reads all that there is, from the server.
     pub(in crate::world) fn read_all(&mut self, context: &mut Context) {
         let (prefix, after, limit) = (Bytes::new(), Bytes::new(), u32::MAX);
-        let asked = Asked::List { prefix: "".into(), after: "".into(), limit };
+        let asked = Invocation::List { prefix: "".into(), after: "".into(), limit };
         let place = context.record.ask(self.id(), asked);
         self.ask(Request::List { prefix, after, limit }, Purpose::Operation(place), context);
         self.wake(context);
