@@ -12,6 +12,7 @@
 //! - [`check`]: a function for each [`Promise`](check::Promise), which knows nothing of where a history comes from.
 
 pub mod check;
+mod error;
 mod frame;
 pub mod history;
 pub mod hostile;
@@ -21,12 +22,14 @@ pub mod seeds;
 pub mod show;
 mod summary;
 pub mod torture;
-mod trouble;
 pub mod world;
 
+pub use error::RunError;
 pub use random::Random;
 pub use summary::Summary;
-pub use trouble::Trouble;
+
+/// The name that the torture and the hostile clients still use for a [`RunError`].
+pub type Trouble = RunError;
 
 /// Prints a line. Whoever reads no further has seen enough.
 pub fn say(text: std::fmt::Arguments<'_>) {

@@ -1,9 +1,9 @@
 //! Atomic: of a transaction all is told, or shown, or nothing.
 
-use super::marked::held_by;
-use super::reader::{FrameEvent, TranscriptReader};
+use super::cursor;
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, TranscriptReader};
 use super::truth::{Held, KeyId, Truth};
-use super::{Findings, Promise, Report, cursor};
 use crate::history::{History, Moment, Transcript};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub fn atomic(history: &History, truth: &Truth) -> Report {
     }
     let mut check = AtomicCheck { truth, findings: &mut findings };
     for sight in &history.sights {
-        let held: BTreeMap<KeyId, Held> = held_by(sight, truth).collect();
+        let held: BTreeMap<KeyId, Held> = truth.held_by_replica(sight).collect();
         let shown = held.keys().copied();
         let index = (sight.store, sight.at);
         let subject = || format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision);

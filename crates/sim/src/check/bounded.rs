@@ -1,6 +1,7 @@
 //! Bounded: everything that could grow, and every silence, has a bound that holds.
 
-use super::{Findings, Promise, Report, Truth};
+use super::report::{Findings, Promise, Report};
+use super::truth::Truth;
 use crate::history::History;
 
 /// Of each gauge, the most that there was is at most its bound.

@@ -1,8 +1,8 @@
 //! Durable: what was accepted stays, whatever crashes.
 
-use super::read_your_writes::{accepted, each_read, is_since};
+use super::operations::{accepted, each_read, is_since};
+use super::report::{Findings, Promise, Report};
 use super::truth::{Held, KeyId, Truth, describe_held, describe_state};
-use super::{Findings, Promise, Report};
 use crate::history::{History, Moment, Outcome};
 
 /// - Whatever was answered to be accepted is in the history of the store, where that is known, at the revision that was

@@ -11,9 +11,9 @@
 //!
 //! Where that leaves no revision, two of those who have told it contradict each other, and both are named.
 
-use super::reader::{FrameEvent, MarkKind, TranscriptReader};
+use super::report::{MAX_VIOLATIONS, Promise, Violation};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
 use super::truth::{KeyId, KeyTruth, KnownWrite, Truth, describe_state};
-use super::{MAX_VIOLATIONS, Promise, Violation};
 use crate::history::{Direction, Frame, History, Invocation, Moment, Operation, Outcome, Stamp, State, Write};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -172,7 +172,7 @@ impl RequestedWrites {
             Invocation::Txn { writes, .. } => writes,
             _ => &[],
         };
-        let served = super::linearizable::served_between(history, operation.asked_at, operation.ended_at);
+        let served = super::operations::served_between(history, operation.asked_at, operation.ended_at);
         let stores = operation.store.map_or(served.clone(), |store| store..store + 1);
         for store in stores {
             self.open(truth, store, writes, operation.asked_at);
@@ -240,7 +240,7 @@ impl Inference<'_> {
                     evidence.barriers.push((operation.asked_at, *revision));
                 }
             }
-            for write in super::read_your_writes::accepted(operation) {
+            for write in super::operations::accepted(operation) {
                 if let Some(key) = self.truth.id(&write.key) {
                     self.observe(store, (key, write.state), at, exact, source);
                 }

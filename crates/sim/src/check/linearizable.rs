@@ -1,8 +1,10 @@
 //! Linearizable: each key is as a single copy of it would be.
 
+use super::operations::{absent_keys, served_between};
 use super::register::{MAX_TRIED, Op, OpResult, Register, Unexplained, linearize};
+use super::report::{Findings, Promise, Report};
+use super::truth::Truth;
 use super::truth::{KeyId, describe_state};
-use super::{Findings, Promise, Report, Truth};
 use crate::history::{History, Invocation, Key, Moment, Operation, Outcome, State, Write};
 
 /// The operations on one key of one store, each between question and answer, can be put into an order in which they would
@@ -34,7 +36,7 @@ pub fn linearizable(history: &History, truth: &Truth) -> Report {
                 None => vec![Register::Absent(0)],
             };
             let found = linearize(&initial, &ops);
-            findings.0.compared += ops.len() as u64;
+            findings.compared(ops.len());
             if found == Ok(false) {
                 let at = operations.iter().find_map(|(_, source)| *source).map_or(Moment::default(), |op| op.ended_at);
                 findings.expect(false, at, || {
@@ -157,13 +159,6 @@ impl<'a> OperationsByKey<'a> {
     }
 }
 
-/// The stores that were served at some time between two moments.
-pub(super) fn served_between(history: &History, from: Moment, to: Moment) -> std::ops::Range<usize> {
-    let begun = history.stores.partition_point(|store| store.since <= from);
-    let ended = history.stores.partition_point(|store| store.since <= to);
-    begun.saturating_sub(1)..ended
-}
-
 /// What an operation tells of each key, and whether that is certain.
 fn each_result(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId, OpResult, bool)) {
     let mut tell = |key: &Key, result, is_certain| {
@@ -206,24 +201,6 @@ fn each_result(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId,
         }
         _ => {}
     }
-}
-
-/// The keys that a LIST covers and does not tell of.
-pub(super) fn absent_keys<'a>(
-    truth: &'a Truth,
-    prefix: &str,
-    after: &'a str,
-    limit: u32,
-    entries: &'a [Write],
-) -> impl Iterator<Item = KeyId> + 'a {
-    let is_all = usize::try_from(limit).is_ok_and(|limit| entries.len() < limit);
-    let last = entries.last().map(|entry| &entry.key);
-    truth.under(prefix).iter().copied().filter(move |id| {
-        let key = truth.key(*id);
-        key > after
-            && (is_all || last.is_some_and(|last| key < &**last))
-            && entries.binary_search_by(|entry| (*entry.key).cmp(key)).is_err()
-    })
 }
 
 fn describe_registers(possible: &[Register]) -> String {

@@ -1,9 +1,10 @@
 //! Marked: at a MARK, a reader holds what the store held at its revision.
 
-use super::reader::{FrameEvent, TranscriptReader};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, TranscriptReader};
+use super::truth::Truth;
 use super::truth::{Held, describe_held};
-use super::{Findings, Promise, Report, Truth};
-use crate::history::{History, Moment, Sight, State};
+use crate::history::{History, Moment};
 
 /// What somebody holds at a revision is what the store held then, neither more nor less:
 ///
@@ -28,7 +29,7 @@ pub fn marked(history: &History, truth: &Truth) -> Report {
     }
     for sight in &history.sights {
         let point = ReadPoint { store: sight.store, revision: sight.revision, at: sight.at };
-        for (key, held) in held_by(sight, truth) {
+        for (key, held) in truth.held_by_replica(sight) {
             compare(&mut findings, truth, point, (key, held), || {
                 format!("the replica {:?} of client {}", sight.prefix, sight.client)
             });
@@ -64,15 +65,4 @@ fn compare(
         let (expected, found) = (truth.expected(store, key, revision), describe_held(held));
         format!("{} at revision {revision}: {:?}: expected {expected}, found {found}", subject(), truth.key(key))
     });
-}
-
-/// What a replica shows of each key under its prefix.
-pub(super) fn held_by<'a>(sight: &'a Sight, truth: &'a Truth) -> impl Iterator<Item = (usize, Held)> + 'a {
-    let mut shown = sight.keys.iter().peekable();
-    truth.under(&sight.prefix).iter().map(move |key| {
-        // Both have the order of the keys.
-        while shown.next_if(|(other, _)| ***other < *truth.key(*key)).is_some() {}
-        let state = shown.next_if(|(other, _)| ***other == *truth.key(*key));
-        (*key, state.map_or(Held::Absent, |(_, state): (_, &State)| Held::State(*state)))
-    })
 }

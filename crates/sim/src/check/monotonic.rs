@@ -1,7 +1,8 @@
 //! Monotonic: nobody is shown an older state after a newer one.
 
-use super::reader::{FrameEvent, MarkKind, TranscriptReader};
-use super::{Findings, Promise, Report, Truth};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
+use super::truth::Truth;
 use crate::history::{History, Moment, Transcript};
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Ordered: what a connection is told comes in the order of the commits.
 
-use super::reader::{FrameEvent, MarkKind, PendingRequest, TranscriptReader};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, PendingRequest, TranscriptReader};
 use super::truth::{KeyId, Truth, describe_state};
-use super::{Findings, Promise, Report};
 use crate::history::{Frame, History, Moment, State, Transcript};
 use std::collections::BTreeMap;
 

@@ -1,10 +1,9 @@
 //! ReadYourWrites: who has been answered that a write was accepted finds it.
 
-use super::linearizable::absent_keys;
-use super::marked::held_by;
+use super::operations::{accepted, each_read, is_since};
+use super::report::{Findings, Promise, Report};
 use super::truth::{Held, KeyId, Truth, describe_held};
-use super::{Findings, Promise, Report};
-use crate::history::{History, Invocation, Moment, Operation, Outcome, Write};
+use crate::history::{History, Moment};
 use std::collections::BTreeMap;
 
 /// After a client was answered that a write was accepted, the same store and the same client given,
@@ -16,7 +15,7 @@ pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
     let own = OwnWrites::of(history, truth);
     for sight in &history.sights {
         let Some(own) = own.0.get(&(sight.client, sight.store)) else { continue };
-        for (key, held) in held_by(sight, truth) {
+        for (key, held) in truth.held_by_replica(sight) {
             expect(own, truth, sight.store, (key, held), (sight.at, sight.at), &mut findings, || {
                 format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision)
             });
@@ -33,37 +32,6 @@ pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
         });
     }
     findings.report()
-}
-
-/// What a GET or LIST has found of each key.
-pub(super) fn each_read(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId, Held)) {
-    match (&operation.asked, &operation.outcome) {
-        (Invocation::Get { key }, outcome) => {
-            let Some(key) = truth.id(key) else { return };
-            match outcome {
-                Outcome::Found(state) => then(key, Held::State(*state)),
-                Outcome::NotFound { .. } => then(key, Held::Absent),
-                _ => {}
-            }
-        }
-        (Invocation::List { prefix, after, limit }, Outcome::Listed { entries }) => {
-            for Write { key, state } in entries {
-                if let Some(key) = truth.id(key) {
-                    then(key, Held::State(*state));
-                }
-            }
-            absent_keys(truth, prefix, after, *limit, entries).for_each(|key| then(key, Held::Absent));
-        }
-        _ => {}
-    }
-}
-
-/// Whether what is held of a key may be a version or something later.
-pub(super) fn is_since(truth: &Truth, store: usize, key: KeyId, held: Held, version: u64) -> bool {
-    match held {
-        Held::State(state) => state.version >= version,
-        Held::Absent | Held::AsOf(_) => truth.may_be_deleted_since(store, key, version),
-    }
 }
 
 fn expect(
@@ -114,14 +82,5 @@ impl OwnWrites {
             }
         }
         own
-    }
-}
-
-/// What an operation has written, if it was answered that it was accepted.
-pub(super) fn accepted(operation: &Operation) -> &[Write] {
-    match (&operation.asked, &operation.outcome) {
-        (Invocation::Write(write), Outcome::Written | Outcome::Committed { .. }) => std::slice::from_ref(write),
-        (Invocation::Txn { writes, .. }, Outcome::Written | Outcome::Committed { .. }) => writes,
-        _ => &[],
     }
 }

@@ -1,8 +1,9 @@
 //! Reliable: nothing that was committed is passed over.
 
-use super::reader::{FrameEvent, MarkKind, TranscriptReader};
+use super::cursor;
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
 use super::truth::{Held, Mismatch, Truth, describe_held, describe_state};
-use super::{Findings, Promise, Report, cursor};
 use crate::history::{History, Invocation, Moment, Outcome, Transcript};
 
 /// What was committed is told, or something later of its key:

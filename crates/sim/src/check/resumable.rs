@@ -1,8 +1,9 @@
 //! Resumable: who was away is told what has changed meanwhile.
 
-use super::reader::{FrameEvent, MarkKind, TranscriptReader};
+use super::cursor;
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
 use super::truth::{Held, Truth, describe_held};
-use super::{Findings, Promise, Report, cursor};
 use crate::history::History;
 
 /// - By the MARK of a WATCH that asked for what came after a revision, whoever held what the store held then holds what

@@ -1,8 +1,8 @@
 //! Unique: nothing is told twice.
 
-use super::reader::{FrameEvent, TranscriptReader};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, TranscriptReader};
 use super::truth::{KeyId, Truth, describe_state};
-use super::{Findings, Promise, Report};
 use crate::history::{History, Transcript};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -5,6 +5,7 @@ pub(crate) mod build;
 mod long;
 
 use super::*;
+use crate::history::Moment;
 use build::HistoryBuilder;
 
 /// A run in which everything happens and nothing goes wrong.

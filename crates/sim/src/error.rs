@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A run can't go on, or the server does not do what it must.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum RunError {
     /// The system refuses.
     #[error("can't {what} {path}: {source}")]
     Io {
@@ -54,7 +54,7 @@ pub enum Trouble {
     History(#[from] serde_json::Error),
 }
 
-impl Trouble {
+impl RunError {
     /// What the system says, with what was tried.
     pub fn because(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
