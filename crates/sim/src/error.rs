@@ -1,61 +1,61 @@
-//! What keeps a run of the real server from going on.
+//! Errors that end a run against the real server.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A run can't go on, or the server does not do what it must.
+/// Why a run against the real server cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The system refuses.
-    #[error("can't {what} {path}: {source}")]
+    /// The operating system reported an error.
+    #[error("cannot {what} {path}: {source}")]
     Io {
         /// What was tried.
         what: &'static str,
-        /// With what.
+        /// The file or program involved.
         path: PathBuf,
-        /// What the system says.
+        /// The reported error.
         source: io::Error,
     },
-    /// A command has failed that must not.
-    #[error("`{command}` has failed with {status}: {said}")]
+    /// A command failed that must succeed.
+    #[error("`{command}` failed with {status}: {said}")]
     Command {
-        /// Which.
+        /// The command.
         command: String,
-        /// How it has ended.
+        /// Its exit status.
         status: String,
-        /// What it has said on stderr.
+        /// Its output on stderr.
         said: String,
     },
-    /// The server has ended otherwise than it was told to.
-    #[error("the server has ended by itself: {status}")]
+    /// The server process ended by itself, or with an unexpected status.
+    #[error("the server ended unexpectedly: {status}")]
     Ended {
-        /// How.
+        /// Its exit status.
         status: String,
     },
-    /// Something takes too long.
+    /// The server took too long.
     #[error("the server did not {what} within {within:?}")]
     Slow {
-        /// What.
+        /// What it had to do.
         what: &'static str,
-        /// How long was waited.
+        /// How long the run waited.
         within: Duration,
     },
-    /// Something is not as it was expected.
+    /// Something differs from the expectation.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What.
+        /// What was expected.
         expected: &'static str,
-        /// And what it is.
+        /// What was found.
         found: String,
     },
-    /// A history can't be written or read.
-    #[error("no history: {0}")]
+    /// A history cannot be written or read.
+    #[error("cannot read or write the history: {0}")]
     History(#[from] serde_json::Error),
 }
 
 impl RunError {
-    /// What the system says, with what was tried.
+    /// Returns a function for `map_err` that adds what was tried, and with which file.
     pub fn because(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }

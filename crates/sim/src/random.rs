@@ -1,36 +1,36 @@
-//! Random decisions from a seed: the same seed makes the same ones.
+//! Random decisions from a seed. The same seed makes the same decisions.
 
-/// Random decisions from a seed.
+/// A generator of random decisions.
 #[derive(Clone, Debug)]
 pub struct Random(fastrand::Rng);
 
 impl Random {
-    /// The decisions of this seed.
+    /// Returns the generator of a seed.
     pub fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// Decisions of their own, so that one more here changes none there.
+    /// Returns an independent generator, so that additional decisions of one do not change those of the other.
     pub fn fork(&mut self) -> Self {
         Self(self.0.fork())
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn number(&mut self) -> u64 {
         self.0.u64(..)
     }
 
-    /// A number below `bound`; 0 where that is 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.0.u64(..bound) }
     }
 
-    /// A number from `least` to `most`.
+    /// Returns a number from `min` to `max`.
     pub fn between(&mut self, min: u64, max: u64) -> u64 {
         min + self.below(max.saturating_sub(min).saturating_add(1))
     }
 
-    /// A number from `least` to `most`, of each order of magnitude equally often.
+    /// Returns a number from `min` to `max`. Each order of magnitude is equally likely.
     pub fn spread(&mut self, min: u64, max: u64) -> u64 {
         let (min, max) = (min.max(1), max.max(1));
         let magnitude = self.between(u64::from(min.ilog2()), u64::from(max.ilog2()));
@@ -38,17 +38,17 @@ impl Random {
         self.between(lowest, lowest.saturating_mul(2) - 1).clamp(min, max)
     }
 
-    /// Yes, so many times of a hundred.
+    /// Returns `true` with a probability of `percent` in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these; none where there is none.
+    /// Returns one of the elements, or `None` if there are none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         of.get(self.0.usize(..of.len().max(1)))
     }
 
-    /// A place, as often as its weight says.
+    /// Returns an index, with a probability proportional to its weight.
     pub fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());
         for (index, weight) in weights.iter().enumerate() {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_decides_the_same() {
+    fn the_same_seed_makes_the_same_decisions() {
         let decide = |seed| {
             let mut random = Random::new(seed);
             (0..100).map(|_| random.below(1000)).collect::<Vec<_>>()

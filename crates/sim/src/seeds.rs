@@ -1,4 +1,4 @@
-//! Many seeds, one after the other, until a promise is broken.
+//! Runs many seeds until a promise is broken.
 
 use crate::Summary;
 use crate::check::{Violation, check};
@@ -8,43 +8,43 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Which seeds are run, and how.
+/// The seeds to run, and how to run them.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds {
-    /// The first one.
+    /// The first seed.
     pub first: u64,
-    /// How many, from the first on.
+    /// The number of seeds.
     pub count: u64,
-    /// How many steps each takes, before nothing goes wrong any more and it settles.
+    /// The number of steps of each seed. After them faults end, and the run settles.
     pub steps: u64,
-    /// How many are run at once.
+    /// The number of seeds that run at the same time.
     pub jobs: usize,
-    /// What is to be otherwise than they say.
+    /// What differs from the plan of each seed.
     pub variation: Variation,
 }
 
-/// A seed that has broken a promise.
+/// A seed whose run broke a promise.
 #[derive(Debug)]
 pub struct FailedSeed {
-    /// Which seed.
+    /// The seed.
     pub seed: u64,
-    /// What was seen.
+    /// The history of its run.
     pub history: History,
-    /// What was broken.
+    /// The violations.
     pub violations: Vec<Violation>,
 }
 
-/// A seed that nobody has chosen: the clock's.
+/// Returns a seed made from the current time.
 pub fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Far enough from the last one that runs of many seeds don't meet.
+    // Far enough from the next second's seed that runs of many seeds do not overlap.
     now.as_secs() * 1_000_000
 }
 
-/// Runs these seeds, and checks every promise over what was seen of each.
+/// Runs the seeds, and checks every promise over each history.
 ///
 /// # Errors
-/// The first seed that was found to break one; no more are begun then.
+/// The first seed that was found to break a promise. No further seeds are started after it.
 pub fn run_all(seeds: Seeds) -> Result<Summary, Box<FailedSeed>> {
     let next = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! A history for people: what led to a violation, a line for each thing that happened.
+//! Prints a history for people: the events that led to a violation, one per line.
 //!
 //! ```text
 //!      2.000310  client 3            asked   PUT "a/1" version 4 (#19)
@@ -14,36 +14,36 @@ use crate::history::{
 use std::collections::BTreeSet;
 use std::io;
 
-/// The longest line, in characters: what is longer is clipped.
+/// The maximum length of a line in characters. Longer lines are clipped.
 const COLUMNS: usize = 160;
 
-/// How many lines stand before a violation, and how many behind it.
+/// The number of lines to print before and after a violation.
 const BEFORE: usize = 60;
 const AFTER: usize = 15;
 
-/// What of a history is shown: nothing given, everything.
+/// Selects a part of a history. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// What is about one of these keys.
+    /// Only events about one of these keys. Empty: all keys.
     pub keys: BTreeSet<String>,
-    /// What this client has done and seen.
+    /// Only operations and observations of this client.
     pub client: Option<u64>,
-    /// What went over this connection.
+    /// Only frames of this connection.
     pub connection: Option<u64>,
 }
 
-/// Shows what led to a violation: what happened to the keys that it names, what went over its connection, what its client
-/// has seen, and the faults meanwhile.
+/// Prints the events that led to a violation: those of the keys that it names, the frames of its connection, the
+/// observations of its client, and the faults meanwhile.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn show(history: &History, violation: &Violation, out: &mut dyn io::Write) -> io::Result<()> {
     let filter = filter_for(history, violation);
     let lines = lines(history, &filter);
     let index = lines.partition_point(|line| line.at.order <= violation.at.order);
     let (from, to) = (index.saturating_sub(BEFORE), lines.len().min(index.saturating_add(AFTER)));
     if from > 0 {
-        writeln!(out, "… {from} lines before")?;
+        writeln!(out, "… {from} earlier lines")?;
     }
     for line in lines.get(from..index).unwrap_or_default() {
         line.write(out)?;
@@ -57,25 +57,25 @@ pub fn show(history: &History, violation: &Violation, out: &mut dyn io::Write) -
         line.write(out)?;
     }
     if to < lines.len() {
-        writeln!(out, "… {} lines behind", lines.len() - to)?;
+        writeln!(out, "… {} later lines", lines.len() - to)?;
     }
     Ok(())
 }
 
-/// Shows what a filter leaves of a history, at most the last `max_lines` of it.
+/// Prints the selected events of a history, at most the last `max_lines`.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn show_all(history: &History, filter: &Filter, max_lines: usize, out: &mut dyn io::Write) -> io::Result<()> {
     let lines = lines(history, filter);
     let from = lines.len().saturating_sub(max_lines);
     if from > 0 {
-        writeln!(out, "… {from} lines before")?;
+        writeln!(out, "… {from} earlier lines")?;
     }
     lines.get(from..).unwrap_or_default().iter().try_for_each(|line| line.write(out))
 }
 
-/// What a violation is about: the keys that it names, and whose frame, sight, step or operation it was found at.
+/// Returns a filter for the keys that a violation names, and for the client and connection where it was found.
 fn filter_for(history: &History, violation: &Violation) -> Filter {
     let mut keys = BTreeSet::new();
     let mut note = |key: &str| {
@@ -116,7 +116,7 @@ impl Line {
     }
 }
 
-/// What a filter leaves, in the order of time.
+/// Returns the lines of all selected events, in order of time.
 fn lines(history: &History, filter: &Filter) -> Vec<Line> {
     let mut lines = Vec::new();
     for (at, text) in &history.notes {
@@ -145,7 +145,7 @@ impl Filter {
         self.keys.is_empty() || self.keys.contains(key)
     }
 
-    /// Whether only what is about a client or connection is shown.
+    /// Returns whether the filter selects a client or a connection but no keys.
     fn shows_one_source(&self) -> bool {
         self.keys.is_empty() && (self.client.is_some() || self.connection.is_some())
     }
@@ -165,7 +165,7 @@ fn of_commit(commit: &Commit, filter: &Filter) -> Option<Line> {
 
 fn of_operation(operation: &Operation, filter: &Filter, lines: &mut Vec<Line>) {
     let Operation { client, asked_at, asked, ended_at, outcome, store } = operation;
-    // What others have done to a key is of interest too.
+    // A key's history includes the operations of all clients.
     let is_wanted = if filter.keys.is_empty() {
         filter.connection.is_none() && filter.has_client(*client)
     } else {
@@ -177,7 +177,7 @@ fn of_operation(operation: &Operation, filter: &Filter, lines: &mut Vec<Line>) {
     }
     let (subject, asked) = (format!("client {client}"), describe_invocation(asked));
     lines.push(Line { at: *asked_at, subject: subject.clone(), text: format!("asked   {asked}") });
-    let store = store.map_or_else(|| "some store".into(), |store| format!("store {store}"));
+    let store = store.map_or_else(|| "an unknown store".into(), |store| format!("store {store}"));
     let text = format!("ended   {asked}: {} ({store})", describe_outcome(outcome, filter));
     lines.push(Line { at: *ended_at, subject, text });
 }
@@ -192,7 +192,7 @@ fn of_transcript(transcript: &Transcript, filter: &Filter, lines: &mut Vec<Line>
     }
     let subject = format!("connection {} of {}", transcript.connection, transcript.client);
     for (at, direction, frame) in &transcript.frames {
-        // What is about no key is about all of its connection.
+        // Frames without a key, such as MARKs, concern all keys of their connection.
         let mut keys = frame_keys(frame).peekable();
         let is_about = match keys.peek() {
             Some(_) => keys.any(|key| filter.has_key(key)),
@@ -221,9 +221,9 @@ fn of_sight(sight: &Sight, filter: &Filter) -> Option<Line> {
     }
     let keys = sight.keys.iter().filter(|(key, _)| filter.has_key(key));
     let keys: Vec<String> = keys.map(|(key, state)| format!("{key:?} {}", describe_state(state))).collect();
-    let keys = if keys.is_empty() { "nothing of it".into() } else { keys.join(", ") };
+    let keys = if keys.is_empty() { "none of these keys".into() } else { keys.join(", ") };
     let age = if sight.is_current { "" } else { ", not current" };
-    let text = format!("sees    {:?} at {} of store {}{age}: {keys}", sight.prefix, sight.revision, sight.store);
+    let text = format!("shows   {:?} at {} of store {}{age}: {keys}", sight.prefix, sight.revision, sight.store);
     Some(Line { at: sight.at, subject: format!("client {}", sight.client), text })
 }
 
@@ -235,7 +235,7 @@ fn of_step(step: &Step, filter: &Filter) -> Option<Line> {
     }
     let changes = step.changes.iter().filter(|write| filter.has_key(&write.key)).map(describe_write);
     let changes = changes.collect::<Vec<_>>().join(", ");
-    let reset = if step.is_reset { ", forget" } else { "" };
+    let reset = if step.is_reset { ", reset" } else { "" };
     let text = format!("step    {:?} to {} of store {}{reset}: {changes}", step.prefix, step.revision, step.store);
     Some(Line { at: step.at, subject: format!("cursor of {}", step.client), text })
 }
@@ -294,8 +294,8 @@ fn describe_outcome(outcome: &Outcome, filter: &Filter) -> String {
         Outcome::Committed { revision } => format!("accepted as {revision}"),
         Outcome::Stale { key } => format!("stale: {key:?}"),
         Outcome::Listed { entries } => {
-            let told = entries.iter().filter(|entry| filter.has_key(&entry.key)).map(describe_write);
-            format!("{} keys: {}", entries.len(), told.collect::<Vec<_>>().join(", "))
+            let listed = entries.iter().filter(|entry| filter.has_key(&entry.key)).map(describe_write);
+            format!("{} keys: {}", entries.len(), listed.collect::<Vec<_>>().join(", "))
         }
         Outcome::Passed { revision } => format!("passed at {revision}"),
         Outcome::Refused => "refused".into(),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_stands_among_what_is_about_its_key_and_connection() {
+    fn a_violation_is_shown_among_events_of_its_keys_and_connection() {
         let history = good().history;
         let (at, ..) = history.transcripts[1].frames[9];
         let text = shown_as_text(&violation(at.order, "\"a/1\": expected version 2, found nothing"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_leaves_what_it_names() {
+    fn a_filter_selects_what_it_names() {
         let shown = |filter: &Filter| {
             let mut out = Vec::new();
             show_all(&good().history, filter, 1000, &mut out).unwrap();

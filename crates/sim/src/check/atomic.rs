@@ -1,4 +1,4 @@
-//! Atomic: of a transaction all is told, or shown, or nothing.
+//! Atomic: a reader sees all writes of a transaction, or none.
 
 use super::cursor;
 use super::report::{Findings, Promise, Report};
@@ -7,11 +7,14 @@ use super::truth::{Held, KeyId, Truth};
 use crate::history::{History, Moment, Transcript};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// By the versions of its keys alone, whatever the revision is said to be:
+/// The checker compares only the versions of the keys, so it does not depend on the revision that a reader claims to
+/// be at:
 ///
-/// - what a replica shows, what whoever applies the steps of a cursor holds, and what the reader of a connection holds at
-///   a MARK, shows all writes of a transaction to keys under the prefix, or none: each at its version or at a later one;
-/// - those writes of a transaction that a connection is told as they are committed stand between the same two MARKs.
+/// - The state of a replica, the state after each step of a cursor, and the state of a connection at each MARK
+///   contain all writes of a transaction to keys under the prefix, or none of them. A write counts as contained if
+///   its key is at the write's version or at a later one.
+/// - If a connection receives the writes of a transaction as they are committed, it receives them between the same
+///   two MARKs.
 pub fn atomic(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Atomic);
     if truth.transactions().is_empty() {
@@ -40,7 +43,7 @@ pub fn atomic(history: &History, truth: &Truth) -> Report {
     findings.report()
 }
 
-/// How many transactions of a key are looked at, from what it shows backwards: what is torn is the latest.
+/// How many of the latest transactions of a key are compared. A torn transaction is among the latest.
 const MAX_TRANSACTIONS: usize = 4;
 
 struct AtomicCheck<'a, 'f> {
@@ -49,7 +52,8 @@ struct AtomicCheck<'a, 'f> {
 }
 
 impl AtomicCheck<'_, '_> {
-    /// Of the transactions that some of these keys show, all is shown. `held`: nothing where it is not known.
+    /// Expects that every transaction that wrote one of `keys` is visible as a whole. `held` returns the state of a
+    /// key, or `None` if it is unknown.
     fn all_or_nothing(
         &mut self,
         (store, at): (usize, Moment),
@@ -83,7 +87,7 @@ impl AtomicCheck<'_, '_> {
         }
     }
 
-    /// Whether a version of a key, or a later one, is shown; nothing where that can't be told.
+    /// Returns whether a held state contains a version of a key, or a later one; `None` if that cannot be decided.
     fn shows(&self, store: usize, key: KeyId, held: Held, version: u64) -> Option<bool> {
         match held {
             Held::State(state) => Some(state.version >= version),
@@ -91,7 +95,7 @@ impl AtomicCheck<'_, '_> {
                 let known = self.truth.find(store, key, version)?;
                 (known.through <= since || known.after >= since).then_some(known.through <= since)
             }
-            // By which deletion it went, nothing tells.
+            // The key may have been deleted before or after this version.
             Held::Absent => (!self.truth.may_be_deleted_since(store, key, version)).then_some(false),
         }
     }
@@ -103,7 +107,7 @@ fn check_connection(transcript: &Transcript, check: &mut AtomicCheck<'_, '_>) {
     let mut reader = TranscriptReader::new(transcript, truth);
     let mut changed: BTreeSet<KeyId> = BTreeSet::new();
     let mut marks = 0_u64;
-    // Between which MARKs each transaction is told.
+    // For each transaction, the number of MARKs before its first write.
     let mut told: BTreeMap<usize, u64> = BTreeMap::new();
     while let Some((at, event)) = reader.next() {
         match event {
@@ -117,7 +121,7 @@ fn check_connection(transcript: &Transcript, check: &mut AtomicCheck<'_, '_>) {
                 check.findings.expect(first == marks, at, || {
                     let (key, version) = (truth.key(key), state.version);
                     format!(
-                        "{}: expected all of a transaction between two MARKs, found {key:?} version {version} behind {} MARKs",
+                        "{}: expected all of a transaction between two MARKs, found {key:?} version {version} after {} of them",
                         reader.label(),
                         marks - first
                     )

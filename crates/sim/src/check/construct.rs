@@ -1,4 +1,4 @@
-//! Makes the [`Truth`] of a history.
+//! Constructs the [`Truth`] of a history: from its commits, or by inference if it has none.
 
 use super::infer::infer;
 use super::report::{MAX_VIOLATIONS, Promise, Violation};
@@ -7,7 +7,7 @@ use crate::history::{Commit, Frame, History, Invocation, Key, Moment, Outcome, S
 use std::collections::{BTreeSet, HashSet};
 
 impl Truth {
-    /// What a history tells.
+    /// Returns what a history shows about its stores.
     pub fn of(history: &History) -> Self {
         let mut truth = Self { is_exact: !history.commits.is_empty(), ..Self::named(history) };
         truth.stores = vec![vec![KeyTruth::default(); truth.keys.len()]; history.stores.len()];
@@ -20,7 +20,7 @@ impl Truth {
         truth
     }
 
-    /// The names of a history, and nothing of what has happened.
+    /// Returns a truth that knows the keys and prefixes of a history, but no writes.
     fn named(history: &History) -> Self {
         let (mut keys, mut prefixes) = (HashSet::new(), HashSet::new());
         for write in history.commits.iter().flat_map(|commit| &commit.writes) {
@@ -103,7 +103,7 @@ impl Truth {
         self.add_transaction(store, together);
     }
 
-    /// Whatever anybody was told or shown, somebody has written.
+    /// Reports every state in a replica or cursor that no client wrote.
     fn report_unwritten_states(&mut self, history: &History) {
         let mut found = Vec::new();
         let mut look =
@@ -113,8 +113,8 @@ impl Truth {
                 if known.is_some_and(|known| known.state == *state) || found.len() >= MAX_VIOLATIONS {
                     return;
                 }
-                let expected =
-                    known.map_or_else(|| "what somebody has written".into(), |known| describe_state(&known.state));
+                let expected = known
+                    .map_or_else(|| "a state that a client has written".into(), |known| describe_state(&known.state));
                 let text = format!("{}: {key:?}: expected {expected}, found {}", subject(), describe_state(state));
                 found.push(Violation { promise, text, at });
             };

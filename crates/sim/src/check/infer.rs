@@ -1,15 +1,16 @@
-//! What a real run's stores held at each revision, concluded from what was seen of it.
+//! Infers what the stores of a real run held at each revision.
 //!
-//! Whatever anybody was told, shown or answered has happened. Between which revisions it is follows from:
+//! Every write that was received, shown, or answered has happened. Its range of revisions follows from:
 //!
-//! - the answer to a TXN, which tells its revision;
-//! - MARKs: what is told on a connection is not after the next MARK, and what is told as it commits is after the one
-//!   before; replicas and cursors likewise show nothing later than their revision;
-//! - time: a write is after every revision that anybody knew before it was asked; and not after the revision of
-//!   a barrier that was asked when somebody had already seen the write;
-//! - the versions of a key, which grow with the revisions, and transactions, whose writes share one.
+//! - The response to a TXN, which contains its revision.
+//! - MARKs. A change that arrives on a connection is not after the next MARK. If it arrives as it is committed, it is
+//!   after the previous MARK. Replicas and cursors show nothing later than their revision.
+//! - Time. A write is after every revision that any client knew before the write was requested. It is not after the
+//!   revision of a barrier that was invoked after any client had seen the write.
+//! - The order of versions: the revisions of a key's writes grow with their versions, and the writes of a transaction
+//!   share one revision.
 //!
-//! Where that leaves no revision, two of those who have told it contradict each other, and both are named.
+//! If the range is empty, two observations contradict each other. The violation names both.
 
 use super::report::{MAX_VIOLATIONS, Promise, Violation};
 use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
@@ -18,24 +19,25 @@ use crate::history::{Direction, Frame, History, Invocation, Moment, Operation, O
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// Who says so.
+/// Where a bound comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Default,
-    /// A client has asked or was answered.
+    /// An operation of a client.
     Client(u64),
-    /// A connection was told.
+    /// A frame on a connection.
     Connection(u64),
     Replica(u64),
     Cursor(u64),
-    /// Somebody knew of a later revision when it was asked, or asked a barrier when it was seen.
+    /// Some client knew a later revision when the write was requested, or some client invoked a barrier after the
+    /// write was seen.
     Time(Moment),
-    /// The versions of the key, or of those that were written with it.
+    /// Another version of the key, or another write of the same transaction.
     Neighbours,
     Backup,
 }
 
-/// An end of what is possible.
+/// One end of a range of revisions.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     revision: u64,
@@ -53,24 +55,24 @@ struct ObservedWrite {
     is_inherited: bool,
 }
 
-/// What was asked for: a key, a version, and the value.
+/// What identifies a requested write: a key, a version, and the value.
 type WriteId = (KeyId, u64, Option<Stamp>);
 
 #[derive(Default)]
 struct RequestedWrites {
     at: HashMap<WriteId, Moment>,
-    /// What was asked for together, and which store is known to have accepted it.
+    /// The writes of each transaction, and the store that is known to have accepted it.
     together: HashMap<Vec<WriteId>, Option<usize>>,
-    /// Deletions of which nobody was told what became of them.
+    /// Deletions whose outcome is unknown.
     open_deletions: Vec<(usize, KeyId, State, Moment)>,
 }
 
 #[derive(Default)]
 struct StoreEvidence {
     keys: Vec<BTreeMap<u64, ObservedWrite>>,
-    /// Somebody knew of a revision.
+    /// Revisions that were known at a moment.
     heads: Vec<(Moment, u64)>,
-    /// A barrier that was asked was passed with a revision.
+    /// For each moment of a barrier's invocation, the revision at which it was passed.
     barriers: Vec<(Moment, u64)>,
 }
 
@@ -81,7 +83,7 @@ struct Inference<'a> {
     contradictions: Vec<Violation>,
 }
 
-/// Fills what is known of a history whose commits are not.
+/// Fills in the writes of a history without commits.
 pub(super) fn infer(truth: &mut Truth, history: &History) {
     let mut inference = Inference {
         truth,
@@ -187,7 +189,7 @@ impl RequestedWrites {
 }
 
 impl Inference<'_> {
-    /// Somebody has seen a write: not after a revision, and after another.
+    /// Notes that a write was seen, and the bounds that follow: it is after one revision, and not after another.
     fn observe(
         &mut self,
         store: usize,
@@ -201,13 +203,10 @@ impl Inference<'_> {
         let known = by_version.get(&state.version).map(|observed| observed.state);
         let asked = self.requested.at.get(&id).copied();
         if known.is_some_and(|known| known != state) || asked.is_none() {
-            let as_before = |known| format!("{}, as was seen before", describe_state(known));
-            let expected = known.as_ref().map_or_else(|| "what somebody has asked for".into(), as_before);
-            let text = format!(
-                "{source} has seen of {:?} {}: expected {expected}",
-                self.truth.key(key),
-                describe_state(&state)
-            );
+            let as_before = |known| format!("{}, as seen before", describe_state(known));
+            let expected = known.as_ref().map_or_else(|| "a state that a client has requested".into(), as_before);
+            let text =
+                format!("{source} shows {:?} {}: expected {expected}", self.truth.key(key), describe_state(&state));
             if self.contradictions.len() < MAX_VIOLATIONS {
                 self.contradictions.push(Violation { promise: source.promise(), text, at });
             }
@@ -268,7 +267,7 @@ impl Inference<'_> {
         for transcript in &history.transcripts {
             let (store, source) = (transcript.store, Source::Connection(transcript.connection));
             let mut reader = TranscriptReader::new(transcript, self.truth);
-            // What was told behind the last MARK, and whether by a LIST.
+            // The changes since the last MARK, including the keys of LISTs.
             let mut received: Vec<(KeyId, State)> = Vec::new();
             let mut own: Vec<(KeyId, State)> = Vec::new();
             let mut marked = None;
@@ -352,8 +351,7 @@ impl Inference<'_> {
     }
 }
 
-/// How often what follows from neighbours is followed. Each time it goes through all versions of a key, so that more are
-/// needed only for chains of transactions.
+/// The maximum number of rounds over all versions. Only chains of transactions need more than a few.
 const MAX_ROUNDS: usize = 8;
 
 impl StoreEvidence {
@@ -361,8 +359,8 @@ impl StoreEvidence {
         Self { keys: vec![BTreeMap::new(); keys], ..Self::default() }
     }
 
-    /// A store begins with what an earlier one had written up to a revision: as far as that is known, and whatever else of
-    /// it is seen here.
+    /// Adds the writes that a store has inherited from an earlier one up to the backup's revision: those that are
+    /// certainly in the backup, and those that may be and were seen in this store.
     fn inherit(&mut self, truth: &mut Truth, store: usize, (parent, through, since): (usize, u64, Moment)) {
         for (key, by_version) in self.keys.iter_mut().enumerate() {
             let mut maybe = Vec::new();
@@ -372,7 +370,7 @@ impl StoreEvidence {
                     by_version.get(&known.state.version).is_some_and(|observed| observed.state == known.state);
                 let is_possible = known.after < through;
                 if is_possible && !is_certain && is_seen && known.state.value.is_none() {
-                    // The same deletion may have been asked for once more.
+                    // The deletion may have happened once more in this store, so no bounds follow.
                     by_version.entry(known.state.version).and_modify(|observed| observed.is_inherited = true);
                 } else if is_possible && (is_certain || is_seen) {
                     let new = || ObservedWrite::new(known.state, known.at, known.at);
@@ -390,7 +388,8 @@ impl StoreEvidence {
                     .into_iter()
                     .flat_map(|key_truth| key_truth.possible_deletions.iter().copied()),
             );
-            // What was asked for before may be in the backup, though nobody has seen it in the earlier store.
+            // A write that was requested before the restore may be in the backup, even if no client saw it in the
+            // earlier store.
             for observed in
                 by_version.values_mut().filter(|observed| !observed.is_inherited && observed.asked_at > since)
             {
@@ -400,8 +399,8 @@ impl StoreEvidence {
         }
     }
 
-    /// Of a transaction everything has happened where anything has. A deletion alone does not show that: others may have
-    /// asked for the same.
+    /// If one write of a transaction has happened, all of them have. A deletion does not prove that, because another
+    /// client may have requested the same one.
     fn complete_transactions(&mut self, store: usize, requested: &RequestedWrites) -> Vec<Vec<(KeyId, u64)>> {
         let mut all = Vec::new();
         for (ids, accepted_by) in &requested.together {
@@ -423,7 +422,7 @@ impl StoreEvidence {
         all
     }
 
-    /// The latest revision that anybody knew of before a moment.
+    /// Returns the latest revision that any client knew before a moment.
     fn head_before(&self, at: Moment) -> u64 {
         let before = self.heads.partition_point(|(known_at, _)| *known_at < at);
         before.checked_sub(1).and_then(|last| self.heads.get(last)).map_or(0, |(_, revision)| *revision)
@@ -493,20 +492,20 @@ impl StoreEvidence {
         }
     }
 
-    /// What is known now is known to everybody.
+    /// Moves the result into `truth`, and reports empty ranges.
     fn publish(&self, truth: &mut Truth, store: usize, contradictions: &mut Vec<Violation>) {
         for (key, by_version) in self.keys.iter().enumerate() {
             for observed in by_version.values() {
                 let ObservedWrite { state, after, through, .. } = observed;
                 if through.revision <= after.revision && contradictions.len() < MAX_VIOLATIONS {
                     let text = format!(
-                        "{:?}, {}: {} says not after revision {}, {} says after {}: expected what both allow, found nothing",
+                        "{:?}, {}: not after revision {} according to {}, but after {} according to {}: expected a revision that both allow, found none",
                         truth.key(key),
                         describe_state(state),
-                        through.source,
                         through.revision,
-                        after.source,
-                        after.revision
+                        through.source,
+                        after.revision,
+                        after.source
                     );
                     let first = if through.source == Source::Neighbours { after.source } else { through.source };
                     contradictions.push(Violation { promise: first.promise(), text, at: observed.seen_at });
@@ -531,7 +530,7 @@ impl ObservedWrite {
         Self { state, asked_at, seen_at, after, through, is_inherited: false }
     }
 
-    /// It is after a revision. Answers whether that is news.
+    /// Notes that the write is after a revision. Returns whether that narrows the range.
     const fn raise(&mut self, revision: u64, source: Source) -> bool {
         let is_news = revision > self.after.revision && self.is_possible();
         if is_news {
@@ -540,7 +539,7 @@ impl ObservedWrite {
         is_news
     }
 
-    /// It is not after a revision. Answers whether that is news.
+    /// Notes that the write is not after a revision. Returns whether that narrows the range.
     const fn lower(&mut self, revision: u64, source: Source) -> bool {
         let is_news = revision < self.through.revision && self.is_possible();
         if is_news {
@@ -549,14 +548,14 @@ impl ObservedWrite {
         is_news
     }
 
-    /// From a contradiction nothing follows.
+    /// An empty range stays as it is: nothing follows from a contradiction.
     const fn is_possible(&self) -> bool {
         self.after.revision < self.through.revision
     }
 }
 
 impl Source {
-    /// What is broken where it is wrong.
+    /// Returns the promise that is broken if this source is wrong.
     const fn promise(self) -> Promise {
         match self {
             Self::Connection(_) | Self::Replica(_) | Self::Cursor(_) => Promise::Marked,
@@ -569,13 +568,13 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default => f.write_str("nobody"),
+            Self::Default => f.write_str("the default"),
             Self::Client(client) => write!(f, "client {client}"),
             Self::Connection(connection) => write!(f, "connection {connection}"),
             Self::Replica(client) => write!(f, "a replica of client {client}"),
             Self::Cursor(client) => write!(f, "the cursor of client {client}"),
-            Self::Time(at) => write!(f, "what was known at {} µs", at.micros),
-            Self::Neighbours => f.write_str("what came before or with it"),
+            Self::Time(at) => write!(f, "the revisions known at {} µs", at.micros),
+            Self::Neighbours => f.write_str("its neighbours"),
             Self::Backup => f.write_str("the backup"),
         }
     }

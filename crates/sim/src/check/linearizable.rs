@@ -1,4 +1,4 @@
-//! Linearizable: each key is as a single copy of it would be.
+//! Linearizable: each key behaves like a single copy.
 
 use super::operations::{absent_keys, served_between};
 use super::register::{MAX_TRIED, Op, OpResult, Register, Unexplained, linearize};
@@ -7,20 +7,21 @@ use super::truth::Truth;
 use super::truth::{KeyId, describe_state};
 use crate::history::{History, Invocation, Key, Moment, Operation, Outcome, State, Write};
 
-/// The operations on one key of one store, each between question and answer, can be put into an order in which they would
-/// have been answered as they were by a single copy of the key. So no read is older than what was known before it, no
-/// version is given twice, and no write is refused without a reason.
+/// For each key of each store, the operations can be ordered so that a single copy of the key would have given the
+/// same responses, and each operation takes its place in that order between its invocation and its response. It
+/// follows that no read is older than what was known before it, no version is given twice, and no write is refused
+/// without a reason.
 ///
-/// - A GET is a read, and so is what a LIST tells of each key that it covers, and a CHECK of a TXN; of a TXN as a whole
-///   nothing is said here.
-/// - What is of an unknown outcome takes effect at any time after it was asked, or never. What nobody has asked, as far as
-///   the operations tell, but has happened, is taken for such a write.
-/// - What was answered as refused or stale has written nothing: where the commits are known, each deletion is by somebody
-///   who was answered otherwise, or not at all.
-/// - A LIST tells no more keys than were asked for.
-/// - A deleted key may be forgotten at any time; then a write of any version fits.
-/// - Of an operation of which is not known which store has answered it, a write may have taken effect in each that was
-///   served meanwhile, and a value was read in the one that had it.
+/// - A GET reads one key. A LIST reads every key that it covers, and a CHECK of a TXN reads its key. A TXN is not
+///   checked as a whole here; see Atomic.
+/// - A write with an unknown outcome takes effect at any time after its invocation, or never. A write that happened
+///   without a known invocation counts as such a write.
+/// - A write that was answered as refused or stale has no effect. If the commits are known, every committed deletion
+///   must belong to a client that was not refused.
+/// - A LIST returns at most as many keys as it asked for.
+/// - A deleted key may be forgotten at any time. After that, a write of any version is accepted.
+/// - If it is unknown which store answered an operation, a write may have taken effect in any store that was served
+///   meanwhile, and a value was read from the only store that had it.
 pub fn linearizable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Linearizable);
     let mut by_key = OperationsByKey::of(history, truth);
@@ -41,7 +42,7 @@ pub fn linearizable(history: &History, truth: &Truth) -> Report {
                 let at = operations.iter().find_map(|(_, source)| *source).map_or(Moment::default(), |op| op.ended_at);
                 findings.expect(false, at, || {
                     let (key, count) = (truth.key(key), ops.len());
-                    format!("{key:?} in store {store}: expected an order of its {count} operations, found none among the first {MAX_TRIED} beginnings")
+                    format!("{key:?} in store {store}: expected an order of its {count} operations, found none among the first {MAX_TRIED} configurations")
                 });
             }
             if let Err(Unexplained { operation, possible }) = found
@@ -50,7 +51,7 @@ pub fn linearizable(history: &History, truth: &Truth) -> Report {
                 findings.expect(false, source.ended_at, || {
                     let (client, key, possible) = (source.client, truth.key(key), describe_registers(&possible));
                     let found = describe_result(op.result);
-                    format!("{key:?} in store {store}, client {client}: expected {possible}, or what is written meanwhile, found {found}")
+                    format!("{key:?} in store {store}, client {client}: expected {possible}, or a concurrent write, found {found}")
                 });
             }
         }
@@ -79,23 +80,23 @@ fn check_refused_writes(history: &History, truth: &Truth, findings: &mut Finding
             (Invocation::Txn { writes, .. }, Outcome::Stale { .. } | Outcome::Refused) => writes,
             _ => continue,
         };
-        // A deletion has no number: it may be somebody else's.
+        // A deletion has no stamp, so it may belong to another client.
         for write in writes.iter().filter(|write| write.state.value.is_some()) {
             let Some(key) = truth.id(&write.key) else { continue };
             let is_there =
                 |store| truth.find(store, key, write.state.version).is_some_and(|known| known.state == write.state);
             findings.expect(!(0..truth.stores()).any(is_there), operation.ended_at, || {
                 let (client, key, found) = (operation.client, &write.key, describe_state(&write.state));
-                format!("{key:?}, client {client}: expected nothing of a write that was refused, found {found}")
+                format!("{key:?}, client {client}: expected no effect of a refused write, found {found}")
             });
         }
     }
 }
 
-/// What was done to each key of each store, and by which operation.
+/// For each store and key, the operations on that key.
 struct OperationsByKey<'a>(Vec<Vec<KeyOperations<'a>>>);
 
-/// What was done to a key.
+/// The operations on one key, with their sources. A write whose invocation is unknown has no source.
 type KeyOperations<'a> = Vec<(Op, Option<&'a Operation>)>;
 
 impl<'a> OperationsByKey<'a> {
@@ -143,11 +144,12 @@ impl<'a> OperationsByKey<'a> {
                 let asked: std::collections::BTreeSet<_> = asked.collect();
                 for known in truth.writes(store, key).iter().filter(|known| known.through > inherited) {
                     if !asked.contains(&(known.state.version, known.state.value)) {
-                        // Whoever was refused is among those who did not. A value is told apart from others all the same.
+                        // A committed deletion without a possible source belongs to a refused client. Refused values
+                        // are found by their stamps in `check_refused_writes`.
                         findings.expect(!truth.is_exact() || known.state.value.is_some(), known.at, || {
                             let (key, found) = (truth.key(key), describe_state(&known.state));
                             format!(
-                                "{key:?} in store {store}: expected somebody subject may have written it, found {found}"
+                                "{key:?} in store {store}: expected a client that may have written it, found {found}"
                             )
                         });
                         operations
@@ -159,7 +161,8 @@ impl<'a> OperationsByKey<'a> {
     }
 }
 
-/// What an operation tells of each key, and whether that is certain.
+/// Calls `then` with the result of an operation for each of its keys, and whether the operation certainly took
+/// effect.
 fn each_result(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId, OpResult, bool)) {
     let mut tell = |key: &Key, result, is_certain| {
         if let Some(key) = truth.id(key) {
@@ -176,7 +179,7 @@ fn each_result(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId,
         }
         (Invocation::Write(Write { key, state }), Outcome::Unknown) => tell(key, OpResult::Wrote(*state), false),
         (Invocation::Write(Write { key, state }), Outcome::Stale { .. }) => {
-            tell(key, OpResult::Stale(state.version), true)
+            tell(key, OpResult::Stale(state.version), true);
         }
         (Invocation::Txn { checks, writes }, Outcome::Written | Outcome::Committed { .. }) => {
             checks.iter().for_each(|(key, version)| tell(key, OpResult::Checked(*version), true));

@@ -1,4 +1,4 @@
-//! Marked: at a MARK, a reader holds what the store held at its revision.
+//! Marked: at a MARK, a reader holds exactly what the store held at its revision.
 
 use super::report::{Findings, Promise, Report};
 use super::transcript::{FrameEvent, TranscriptReader};
@@ -6,12 +6,12 @@ use super::truth::Truth;
 use super::truth::{Held, describe_held};
 use crate::history::{History, Moment};
 
-/// What somebody holds at a revision is what the store held then, neither more nor less:
+/// The state of a reader at a revision is the state of the store at that revision, with no key more and none less:
 ///
-/// - whoever reads a connection, at each MARK that promises it (not that of a TXN or LIST): the keys under the prefixes
-///   whose WATCH is answered;
-/// - each replica, whenever it is looked at;
-/// - whoever applies the steps of a cursor, after each of them.
+/// - For the reader of a connection: at each MARK except those that answer a TXN or a LIST, for the keys under the
+///   prefixes whose WATCH is answered.
+/// - For a replica: whenever it is observed.
+/// - For a cursor: after each step.
 pub fn marked(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Marked);
     for transcript in &history.transcripts {
@@ -45,7 +45,7 @@ pub fn marked(history: &History, truth: &Truth) -> Report {
     findings.report()
 }
 
-/// When, and as of when.
+/// The store and revision of a read, and its moment.
 #[derive(Clone, Copy)]
 struct ReadPoint {
     store: usize,

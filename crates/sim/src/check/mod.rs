@@ -1,4 +1,7 @@
-//! The promises, and a checker for each.
+//! The promises of Syncline, and a checker for each.
+//!
+//! A checker is a function from a [`History`] and its [`Truth`] to a [`Report`]. Its doc comment is the definition of
+//! the promise.
 
 mod atomic;
 mod bounded;

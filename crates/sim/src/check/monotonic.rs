@@ -1,4 +1,4 @@
-//! Monotonic: nobody is shown an older state after a newer one.
+//! Monotonic: no reader sees an older state after a newer one.
 
 use super::report::{Findings, Promise, Report};
 use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
@@ -6,11 +6,11 @@ use super::truth::Truth;
 use crate::history::{History, Moment, Transcript};
 use std::collections::BTreeMap;
 
-/// - A client's replica of a prefix never goes back to an earlier revision of its store, nor to an earlier store. (Replicas
-///   of different prefixes may show different stores, until both are current again.)
-/// - A cursor never goes back, and each of its steps that tells something leads to a later revision.
-/// - On a connection the revisions of MARKs never go back, those aside that say to forget, and those of TXNs. No GET tells
-///   an older version of a key than was told before.
+/// - A client's replica of a prefix never goes back to an earlier revision of its store, nor to an earlier store.
+///   Replicas of different prefixes may show different stores until both are current again.
+/// - A cursor never goes back. Each step with changes leads to a later revision.
+/// - On a connection, the revisions of MARKs never go back, except for MARKs that reset a WATCH and MARKs that answer
+///   a TXN. No GET returns an older version of a key than the connection has received before.
 pub fn monotonic(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Monotonic);
     check_replicas(history, &mut findings);

@@ -1,9 +1,9 @@
-//! What single operations of a history say.
+//! What a single operation of a history shows: the writes that were accepted, and the states that were read.
 
 use super::truth::{Held, KeyId, Truth};
 use crate::history::{History, Invocation, Moment, Operation, Outcome, Write};
 
-/// What an operation has written, if it was answered that it was accepted.
+/// Returns the writes of an operation that was answered as accepted.
 pub(super) fn accepted(operation: &Operation) -> &[Write] {
     match (&operation.asked, &operation.outcome) {
         (Invocation::Write(write), Outcome::Written | Outcome::Committed { .. }) => std::slice::from_ref(write),
@@ -12,7 +12,7 @@ pub(super) fn accepted(operation: &Operation) -> &[Write] {
     }
 }
 
-/// What a GET or LIST has found of each key.
+/// Calls `then` with every state that a GET or LIST found.
 pub(super) fn each_read(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId, Held)) {
     match (&operation.asked, &operation.outcome) {
         (Invocation::Get { key }, outcome) => {
@@ -35,7 +35,7 @@ pub(super) fn each_read(operation: &Operation, truth: &Truth, mut then: impl FnM
     }
 }
 
-/// Whether what is held of a key may be a version or something later.
+/// Returns whether a held state may be that of `version`, or a later one.
 pub(super) fn is_since(truth: &Truth, store: usize, key: KeyId, held: Held, version: u64) -> bool {
     match held {
         Held::State(state) => state.version >= version,
@@ -43,14 +43,14 @@ pub(super) fn is_since(truth: &Truth, store: usize, key: KeyId, held: Held, vers
     }
 }
 
-/// The stores that were served at some time between two moments.
+/// Returns the stores that were served at some time between two moments.
 pub(super) fn served_between(history: &History, from: Moment, to: Moment) -> std::ops::Range<usize> {
     let begun = history.stores.partition_point(|store| store.since <= from);
     let ended = history.stores.partition_point(|store| store.since <= to);
     begun.saturating_sub(1)..ended
 }
 
-/// The keys that a LIST covers and does not tell of.
+/// Returns the keys that a LIST covers but does not contain.
 pub(super) fn absent_keys<'a>(
     truth: &'a Truth,
     prefix: &str,

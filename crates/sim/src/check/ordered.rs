@@ -1,4 +1,4 @@
-//! Ordered: what a connection is told comes in the order of the commits.
+//! Ordered: a connection receives changes in the order of the commits.
 
 use super::report::{Findings, Promise, Report};
 use super::transcript::{FrameEvent, MarkKind, PendingRequest, TranscriptReader};
@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 
 /// On each connection:
 ///
-/// - broadcasts and the answers to own writes that were accepted come in the order of their revisions, those of one
-///   transaction in any. What may come from the pages of a WATCH that is being answered is left aside;
-/// - what is told before a MARK is not after its revision; what is told behind it, on a connection that watches, is;
-/// - the answer to a GET comes after the broadcast of what it tells, and `stale put` after the broadcast of what made the
-///   write stale, where the client knew the version before it when it asked;
-/// - answers come in the order of the requests, but for those to WATCHes and LISTs, which run beside;
-/// - a LIST goes by key;
-/// - who has said HELLO is told of nothing but what it watches;
-/// - every frame with a tag answers something that was asked, and every state that is told, somebody has written.
+/// - Broadcasts and responses to accepted writes arrive in the order of their revisions. The writes of one
+///   transaction may arrive in any order. Changes that may come from the pages of an unanswered WATCH are exempt.
+/// - A change that arrives before a MARK is not after the MARK's revision. On a connection that watches, a change
+///   that arrives after a MARK is after its revision.
+/// - The response to a GET arrives after the broadcast of its value. `stale put` arrives after the broadcast of the
+///   write that made it stale, if the client knew the preceding version when it sent the write.
+/// - Responses arrive in the order of the requests, except for those to WATCH and LIST, which run concurrently.
+/// - The keys of a LIST arrive in order.
+/// - After HELLO, a connection receives only changes under its watched prefixes.
+/// - Every frame with a tag answers a request, and every received state was written by a client.
 pub fn ordered(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Ordered);
     for transcript in &history.transcripts {
@@ -28,19 +29,19 @@ pub fn ordered(history: &History, truth: &Truth) -> Report {
 struct OrderCheck<'a> {
     truth: &'a Truth,
     store: usize,
-    /// The latest of what was told is not before this revision.
+    /// A lower bound of the highest revision received so far.
     delivered: u64,
-    /// What that was.
+    /// The change with that revision.
     latest: Option<(KeyId, State)>,
     /// The revision of the last MARK, on a connection that watches.
     marked: u64,
-    /// By key: the version that the client was told of.
+    /// By key: the latest version that the client has received.
     known: Vec<u64>,
-    /// By key: versions up to this one are not broadcast any more, for an answer has told of them.
+    /// By key: the latest version in a response. Broadcasts of it and of earlier versions must not follow.
     answered: Vec<u64>,
-    /// By the tag of a write: whether the client knew the version before it.
+    /// By the tag of a write: whether the client knew the version before it when it sent the write.
     informed: BTreeMap<u16, bool>,
-    /// By the tag of a LIST: the key that it told last.
+    /// By the tag of a LIST: the last key that arrived.
     listed: BTreeMap<u16, KeyId>,
 }
 
@@ -69,7 +70,7 @@ impl<'a> OrderCheck<'a> {
             {
                 findings.expect(last < sequence, at, || {
                     let subject = reader.label();
-                    format!("{subject}: expected answers in the order of the requests, found request {sequence} answered after {last}")
+                    format!("{subject}: expected responses in the order of the requests, found that to request {sequence} after that to {last}")
                 });
                 last = sequence;
             }
@@ -80,7 +81,7 @@ impl<'a> OrderCheck<'a> {
                     self.informed.insert(*tag, is_informed);
                 }
                 FrameEvent::Change { key, state, is_own } => {
-                    self.check_change(&reader, at, (key, state, is_own), findings)
+                    self.check_change(&reader, at, (key, state, is_own), findings);
                 }
                 FrameEvent::GetResult { key, state: Some(state) } => {
                     self.expect_written(&reader, at, (key, state), findings);
@@ -104,7 +105,7 @@ impl<'a> OrderCheck<'a> {
                 }
                 FrameEvent::Mark { revision, of } => self.check_mark(&reader, at, (revision, of), findings),
                 FrameEvent::Unsolicited(frame) => findings.expect(false, at, || {
-                    format!("{}: expected an answer to what was asked, found {frame:?}", reader.label())
+                    format!("{}: expected a response to a request, found {frame:?}", reader.label())
                 }),
                 _ => {}
             }
@@ -124,7 +125,7 @@ impl<'a> OrderCheck<'a> {
         self.expect_written(reader, at, (key, state), findings);
         findings.expect(is_own || reader.is_subscribed_to(key), at, || {
             let (subject, key, found) = (reader.label(), self.truth.key(key), describe_state(&state));
-            format!("{subject}: expected only what it watches, found {key:?}, {found}")
+            format!("{subject}: expected only keys that it watches, found {key:?}, {found}")
         });
         let Some(known) = self.truth.find(self.store, key, state.version) else { return };
         let name = || (reader.label(), self.truth.key(key), describe_state(&state));
@@ -133,12 +134,12 @@ impl<'a> OrderCheck<'a> {
             findings.expect(through >= self.delivered, at, || {
                 let (subject, key, found) = name();
                 let (delivered, latest) = (self.delivered, self.latest());
-                format!("{subject}: {latest} was delivered, of revision {delivered}: expected nothing before it, found {key:?}, {found}, of {through}")
+                format!("{subject}: after {latest}, of revision {delivered}: expected no earlier change, found {key:?}, {found}, of {through}")
             });
             findings.expect(marked == 0 || through > marked, at, || {
                 let (subject, key, found) = name();
                 format!(
-                    "{subject}: behind the MARK of {marked}: expected what came later, found {key:?}, {found}, of {through}"
+                    "{subject}: after the MARK of {marked}: expected later changes, found {key:?}, {found}, of {through}"
                 )
             });
         }
@@ -146,7 +147,7 @@ impl<'a> OrderCheck<'a> {
             let answered = self.answered.get(key).copied().unwrap_or_default();
             findings.expect(answered < state.version, at, || {
                 let (subject, key, found) = name();
-                format!("{subject}: {key:?}: an answer has delivered of version {answered}: expected later ones, found {found}")
+                format!("{subject}: {key:?}: after a response with version {answered}: expected a later broadcast, found {found}")
             });
         }
         raise(&mut self.known, key, state.version);
@@ -172,7 +173,7 @@ impl<'a> OrderCheck<'a> {
         }
         findings.expect(self.delivered <= revision, at, || {
             let (subject, delivered, latest) = (reader.label(), self.delivered, self.latest());
-            format!("{subject}: {latest} was delivered: expected a MARK of {delivered} or later, found {revision}")
+            format!("{subject}: after {latest}: expected a MARK of {delivered} or later, found {revision}")
         });
         if reader.watches.iter().any(|watch| watch.is_answered) {
             self.marked = revision.max(self.marked);
@@ -189,7 +190,7 @@ impl<'a> OrderCheck<'a> {
         let known = self.truth.find(self.store, key, state.version);
         findings.expect(known.is_some_and(|known| known.state == state), at, || {
             let expected =
-                known.map_or_else(|| "what somebody has written".into(), |known| describe_state(&known.state));
+                known.map_or_else(|| "a state that a client has written".into(), |known| describe_state(&known.state));
             let (subject, key, found) = (reader.label(), self.truth.key(key), describe_state(&state));
             format!("{subject}: {key:?}: expected {expected}, found {found}")
         });

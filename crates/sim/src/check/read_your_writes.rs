@@ -1,4 +1,4 @@
-//! ReadYourWrites: who has been answered that a write was accepted finds it.
+//! ReadYourWrites: a client finds its accepted writes in all later reads.
 
 use super::operations::{accepted, each_read, is_since};
 use super::report::{Findings, Promise, Report};
@@ -6,10 +6,11 @@ use super::truth::{Held, KeyId, Truth, describe_held};
 use crate::history::{History, Moment};
 use std::collections::BTreeMap;
 
-/// After a client was answered that a write was accepted, the same store and the same client given,
+/// After a client has received the response that its write was accepted, the following holds for the same client and
+/// the same store:
 ///
-/// - its replicas show it, or something later of the key, whether they are up to date or not;
-/// - what it asks from then on, by GET or LIST, finds it, or something later.
+/// - The client's replicas contain the write or a later one of the key, whether they are current or not.
+/// - Every GET or LIST that the client starts finds the write or a later one of the key.
 pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::ReadYourWrites);
     let own = OwnWrites::of(history, truth);
@@ -27,7 +28,7 @@ pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
         let moments = (operation.asked_at, operation.ended_at);
         each_read(operation, truth, |key, held| {
             expect(own, truth, store, (key, held), moments, &mut findings, || {
-                format!("what client {} has asked", operation.client)
+                format!("a read of client {}", operation.client)
             });
         });
     }
@@ -49,16 +50,16 @@ fn expect(
     findings.expect(is_since(truth, store, key, held, *version), at, || {
         let (key, found, since) = (truth.key(key), describe_held(held), answered_at.micros);
         format!(
-            "{}: {key:?}: expected its own version {version} (answered at {since} µs) or a later one, found {found}",
+            "{}: {key:?}: expected its own version {version} (accepted at {since} µs) or a later one, found {found}",
             subject()
         )
     });
 }
 
-/// The versions of each key that a client was answered to have written: at each moment, the highest by then.
+/// By key: for each moment of a response, the highest version whose acceptance the client knows.
 type WritesByKey = BTreeMap<KeyId, Vec<(Moment, u64)>>;
 
-/// By client and store, what it has written.
+/// By client and store, the client's accepted writes.
 struct OwnWrites(BTreeMap<(u64, usize), WritesByKey>);
 
 impl OwnWrites {

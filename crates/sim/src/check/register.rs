@@ -1,12 +1,12 @@
-//! Whether what was asked and answered of one key could have been asked one after the other of a single copy of it.
+//! Decides whether the operations on one key can be explained by a single copy of it.
 //!
-//! Just-in-time linearization (Lowe, *Testing for linearizability*, after Wing and Gong): the operations are walked
-//! through in the order of time. Kept are all configurations that are possible: what the key holds, and which open
-//! operations have taken effect. An operation must have taken effect when it is answered; only then others are
-//! tried before it. Equal configurations are kept once.
+//! The algorithm is just-in-time linearization (Lowe, *Testing for linearizability*, after Wing and Gong). It visits
+//! invocations and responses in the order of time, and keeps all possible configurations: what the key holds, and
+//! which open operations have taken effect. An operation must have taken effect when its response arrives; only then
+//! the search tries other operations before it. Equal configurations are kept once.
 //!
-//! What makes that fast here: an operation that changes nothing takes effect as soon as it can; a write fits one state of
-//! the key alone, by its version.
+//! Two facts make the search fast. An operation that changes nothing can take effect as soon as it is possible. A
+//! write fits a single state of the key, because of its version.
 //!
 //! # The model of a key
 //! ```text
@@ -16,31 +16,31 @@
 //! ```
 //!
 //! # Two passes
-//! Of a key that was forgotten, versions go on where they were: whoever writes takes a higher one. With that, a write of
-//! an unknown outcome is over as soon as its version is passed. The first pass believes it; where it finds nothing,
-//! the second does without.
+//! The clients of a run write versions above all earlier ones, even to a key that was forgotten. If versions grow, a
+//! write with an unknown outcome cannot take effect after a higher version. The first pass assumes that. If it finds
+//! no order, the second pass searches again without the assumption.
 
 use crate::history::State;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What an operation has found or done.
+/// The result of an operation on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpResult {
-    /// The key was given this state; or may have been, where that is not known.
+    /// The key was given this state. If the outcome is unknown, it may have been.
     Wrote(State),
-    /// A write of this version did not fit.
+    /// A write of this version was refused.
     Stale(u64),
-    /// The key was not at this version (0: it was there).
+    /// A check failed: the key was not at this version (0: the key existed).
     StaleCheck(u64),
-    /// The key was at this version (0: it was not there).
+    /// A check passed: the key was at this version (0: the key did not exist).
     Checked(u64),
-    /// It held this value.
+    /// The key held this value.
     Found(State),
-    /// It was deleted at this version.
+    /// The key was deleted at this version.
     Deleted(u64),
-    /// Nothing is known of it.
+    /// The key is unknown.
     Absent,
-    /// It has no value.
+    /// The key has no value.
     NoValue,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum OpResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Op {
     pub(super) invoked: u64,
-    /// None: it is open to the end, and may never take effect.
+    /// `None`: the operation is open to the end, and may never take effect.
     pub(super) completed: Option<u64>,
     pub(super) result: OpResult,
 }
@@ -56,18 +56,18 @@ pub(super) struct Op {
 /// What a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Register {
-    /// Nothing; versions up to this one were passed.
+    /// No state. All writes had at most this version.
     Absent(u64),
-    /// A value, or a deletion: version and stamp.
+    /// A version with the stamp of its value, or with `None` for a deletion.
     Holds(u64, Option<u64>),
 }
 
-/// No order of the operations explains what this one has found.
+/// An operation whose result no order explains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unexplained {
-    /// Its place among the operations.
+    /// Its index among the operations.
     pub(super) operation: usize,
-    /// What the key may have held when it was asked, or came to hold until it was answered.
+    /// What the key may have held between its invocation and its response.
     pub(super) possible: Vec<Register>,
 }
 
@@ -76,7 +76,7 @@ impl Register {
         state.map_or(Self::Absent(0), |State { version, value }| Self::Holds(version, value.map(|stamp| stamp.0)))
     }
 
-    /// Whether a write of this version is accepted.
+    /// Returns whether a write of this version is accepted.
     const fn accepts(self, version: u64) -> bool {
         match self {
             Self::Absent(_) => version > 0,
@@ -91,7 +91,7 @@ impl Register {
         }
     }
 
-    /// Whether an operation that changes nothing finds what it has found.
+    /// Returns whether an operation that changes nothing has this result.
     fn explains(self, result: OpResult) -> bool {
         match result {
             OpResult::Wrote(_) => false,
@@ -106,14 +106,14 @@ impl Register {
     }
 }
 
-/// How many configurations are tried for one key: beyond that, it is not decided.
+/// The maximum number of configurations for one key. Beyond it, the search gives up.
 pub(super) const MAX_TRIED: usize = 1_000_000;
 
-/// Looks for an order that explains everything, for a key that held one of these states at first. Answers whether that was
-/// found; if not, there were too many to try.
+/// Looks for an order that explains all operations on a key that initially held one of these states. Returns whether
+/// it found one; `false` means that it gave up.
 ///
 /// # Errors
-/// [`Unexplained`], the first operation that none explains.
+/// [`Unexplained`]: the first operation that no order explains.
 pub(super) fn linearize(initial: &[Register], operations: &[Op]) -> Result<bool, Unexplained> {
     let unexplained = match Search::new(operations, true).run(initial) {
         Ok(()) => return Ok(true),
@@ -122,12 +122,12 @@ pub(super) fn linearize(initial: &[Register], operations: &[Op]) -> Result<bool,
     };
     match Search::new(operations, false).run(initial) {
         Ok(()) => Ok(true),
-        // What can't be decided without is decided with what histories promise of versions.
+        // If the second pass gives up, the result of the first one counts: histories promise that versions grow.
         Err(other) => Err(other.unwrap_or(unexplained)),
     }
 }
 
-/// What is possible at one moment.
+/// A possible state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Configuration {
     register: Register,
@@ -149,10 +149,10 @@ impl Configuration {
 
 struct Search<'a> {
     operations: &'a [Op],
-    /// Whether versions grow although the key is forgotten in between.
+    /// Whether the search assumes that versions grow even if the key is forgotten in between.
     versions_grow: bool,
     open_reads: Vec<usize>,
-    /// By their versions.
+    /// By version.
     open_writes: BTreeMap<u64, Vec<(usize, State)>>,
     tried: usize,
 }
@@ -163,7 +163,7 @@ impl<'a> Search<'a> {
     }
 
     /// # Errors
-    /// The first operation that is not explained; nothing where that took too long to find out.
+    /// The first unexplained operation, or `None` if the search gave up.
     fn run(mut self, initial: &[Register]) -> Result<(), Option<Unexplained>> {
         let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(self.operations.len() * 2);
         for (index, operation) in self.operations.iter().enumerate() {
@@ -217,7 +217,7 @@ impl<'a> Search<'a> {
         invoked.collect()
     }
 
-    /// What is possible when an operation has taken effect, which is open no more.
+    /// Returns the configurations that remain after an operation has completed.
     fn complete(
         &mut self,
         index: usize,
@@ -257,7 +257,7 @@ impl<'a> Search<'a> {
         Ok(after)
     }
 
-    /// What is written beyond this version can't help to explain an operation.
+    /// Returns the highest version whose write can help to explain a result.
     const fn highest_useful(&self, result: OpResult) -> u64 {
         match result {
             OpResult::Wrote(State { version, .. }) | OpResult::Found(State { version, .. }) if self.versions_grow => {
@@ -269,7 +269,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What may come next: one open write, or the deletion is forgotten.
+    /// Adds the configurations that may follow: one open write takes effect, or the deletion is forgotten.
     fn push_next(&self, from: &Configuration, highest: u64, open: &mut Vec<Configuration>) {
         let (lowest, highest) = match from.register {
             Register::Absent(passed) => (passed.saturating_add(1), highest),
@@ -293,7 +293,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whatever finds what it has found takes effect now.
+    /// Adds a configuration, after every open read that it explains has taken effect.
     fn push_settled(&self, mut configuration: Configuration, open: &mut Vec<Configuration>) {
         let register = configuration.register;
         for index in &self.open_reads {
@@ -305,7 +305,8 @@ impl<'a> Search<'a> {
             let passed = match register {
                 Register::Absent(version) | Register::Holds(version, _) => version,
             };
-            // An open end that is passed can't take effect again: whether it has is of no use any more.
+            // A write without a response that was passed by a higher version has no further effect. Whether it took
+            // effect makes no difference any more.
             let is_useful = |index: &usize| {
                 let operation = self.operations.get(*index);
                 operation.is_some_and(|operation| match operation.result {
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn one_after_the_other_is_explained() {
+    fn sequential_operations_are_explained() {
         let operations = [
             op(1, 2, OpResult::Absent),
             op(3, 4, OpResult::Wrote(value(1, 10))),
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_overtaken_is_found_no_more() {
+    fn a_superseded_value_is_not_found_again() {
         let operations = [
             op(1, 2, OpResult::Wrote(value(1, 10))),
             op(3, 4, OpResult::Wrote(value(2, 11))),
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_in_flight_is_found_or_not_but_not_found_and_then_not() {
+    fn a_write_in_flight_may_be_found_but_does_not_vanish_again() {
         let write = op(1, 20, OpResult::Wrote(value(1, 10)));
         let (found, not) = (OpResult::Found(value(1, 10)), OpResult::Absent);
         for (first, second, expected) in
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_of_an_unknown_outcome_may_take_effect_long_after_or_never() {
+    fn a_write_with_unknown_outcome_may_take_effect_late_or_never() {
         let unknown = open(1, OpResult::Wrote(value(2, 11)));
         let first = op(2, 3, OpResult::Wrote(value(1, 10)));
         let not_yet = op(4, 5, OpResult::Found(value(1, 10)));
@@ -393,7 +394,7 @@ mod tests {
         assert_eq!(linearize(NEW, &[unknown, first, not_yet]), Ok(true));
         assert_eq!(linearize(NEW, &[unknown, first, not_yet, found]), Ok(true));
         assert!(linearize(NEW, &[unknown, first, found, op(8, 9, OpResult::Found(value(1, 10)))]).is_err());
-        // Nor before it was asked.
+        // It cannot take effect before its invocation.
         assert!(linearize(NEW, &[first, op(4, 5, OpResult::Found(value(2, 11))), open(6, unknown.result)]).is_err());
     }
 
@@ -402,13 +403,13 @@ mod tests {
         let one = op(1, 10, OpResult::Wrote(value(1, 10)));
         assert_eq!(linearize(NEW, &[one, op(2, 9, OpResult::Stale(1))]), Ok(true));
         assert!(linearize(NEW, &[one, op(2, 9, OpResult::Wrote(value(1, 11)))]).is_err());
-        // And a refusal needs a reason.
+        // A refusal needs a reason.
         assert!(linearize(NEW, &[op(2, 9, OpResult::Stale(1))]).is_err());
     }
 
     #[test]
     fn a_hundred_thousand_operations_over_30_keys_are_checked_at_once() {
-        // 20 clients; every seventh write is of an unknown outcome, every other of those takes effect.
+        // 20 clients. Every seventh write has an unknown outcome, and every other one of those takes effect.
         for key in 0..30_u64 {
             let (mut operations, mut version) = (Vec::new(), 0);
             let mut last = OpResult::Absent;
@@ -428,7 +429,8 @@ mod tests {
                         }
                     }
                 } else {
-                    // What it holds at the end of it at the latest; an unknown write may not have taken effect yet.
+                    // The read returns what the key holds at its end at the latest, because an unknown write may not
+                    // have taken effect yet.
                     operations.push(op(invoked, completed, last));
                 }
             }
@@ -436,7 +438,7 @@ mod tests {
         }
     }
 
-    /// Every order, one after the other.
+    /// Tries every order.
     fn brute_force(register: Register, operations: &[Op], done: u32) -> bool {
         let is_open = |index: &usize| done & (1 << index) == 0;
         let left: Vec<usize> = (0..operations.len()).filter(is_open).collect();
@@ -485,7 +487,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
         #[test]
         fn finds_what_a_search_of_all_orders_finds(operations in prop::collection::vec(operation(), 1..8)) {
-            // Moments that differ: answers come after what was asked at the same.
+            // Makes all moments different. Responses come after the invocations of the same moment.
             let operations: Vec<Op> = operations.iter().enumerate().map(|(index, op)| {
                 let index = index as u64;
                 Op { invoked: op.invoked * 100 + index, completed: op.completed.map(|at| at * 100 + 50 + index), ..*op }

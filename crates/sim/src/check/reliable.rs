@@ -1,4 +1,4 @@
-//! Reliable: nothing that was committed is passed over.
+//! Reliable: no commit is skipped.
 
 use super::cursor;
 use super::report::{Findings, Promise, Report};
@@ -6,14 +6,15 @@ use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
 use super::truth::{Held, Mismatch, Truth, describe_held, describe_state};
 use crate::history::{History, Invocation, Moment, Outcome, Transcript};
 
-/// What was committed is told, or something later of its key:
+/// A reader receives every committed change, or a later change of the same key:
 ///
-/// - on a connection, at each MARK that promises it, everything up to its revision, of the prefixes whose WATCH is
-///   answered;
-/// - at the end of a connection that has not said HELLO and on which nothing is on the way any more, the latest of each
-///   key that has changed since it came; and on every such connection every request is answered;
-/// - at each step of a cursor, everything up to its revision;
-/// - who has passed a barrier is told of a revision that is not before any write that was answered before it was asked.
+/// - On a connection, at each MARK except those that answer a TXN or a LIST: every change up to the MARK's revision,
+///   under the prefixes whose WATCH is answered.
+/// - On a connection that never sent HELLO and was drained at the end: the latest change of each key since the
+///   connection began. On every drained connection, every request is answered.
+/// - At each step of a cursor: every change up to the step's revision.
+/// - The revision at which a barrier is passed includes every write that was answered before the barrier's
+///   invocation.
 pub fn reliable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Reliable);
     let answered = AnsweredWrites::of(history, truth);
@@ -37,7 +38,7 @@ pub fn reliable(history: &History, truth: &Truth) -> Report {
                 findings.expect(mismatch != Some(Mismatch::TooOld), at, || {
                     let expected = truth.expected(transcript.store, key, revision);
                     let (subject, key, found) = (reader.label(), truth.key(key), describe_held(held));
-                    format!("{subject} at the MARK of {revision}: {key:?}: expected to be received {expected}, found {found}")
+                    format!("{subject} at the MARK of {revision}: {key:?}: expected {expected}, found {found}")
                 });
             }
         }
@@ -68,7 +69,7 @@ pub fn reliable(history: &History, truth: &Truth) -> Report {
     findings.report()
 }
 
-/// At the end of a connection on which nothing is on the way any more.
+/// Checks a drained connection at its end.
 fn check_end(
     reader: &TranscriptReader<'_>,
     transcript: &Transcript,
@@ -79,7 +80,7 @@ fn check_end(
     let at = transcript.frames.last().map_or_else(Moment::default, |(at, ..)| *at);
     for (tag, request) in reader.requests.iter().filter(|(tag, _)| **tag > 0) {
         findings.expect(false, at, || {
-            format!("{}: expected an answer to request {tag}, found none: {:?}", reader.label(), request.frame)
+            format!("{}: expected a response to request {tag}, found none: {:?}", reader.label(), request.frame)
         });
     }
     let Some(first_received) = first_received.filter(|_| !reader.is_extended) else { return };
@@ -100,7 +101,7 @@ fn check_end(
     }
 }
 
-/// After which revision the writes are, at the least, that were answered by some time.
+/// By store: for each moment of a response, a revision that the answered writes are certainly after.
 struct AnsweredWrites(Vec<Vec<(Moment, u64)>>);
 
 impl AnsweredWrites {
@@ -131,7 +132,8 @@ impl AnsweredWrites {
         Self(by_store)
     }
 
-    /// A barrier that was asked at a time, and passed with a revision.
+    /// Expects that the revision at which a barrier was passed includes all writes that were answered before its
+    /// invocation.
     fn expect_before(
         &self,
         store: usize,
@@ -145,7 +147,7 @@ impl AnsweredWrites {
         let after = before.checked_sub(1).and_then(|last| answered.get(last)).map_or(0, |(_, after)| *after);
         findings.expect(after < revision.max(1), at, || {
             format!(
-                "{}: a barrier: a write after {after} was answered before: expected a later revision, found {revision}",
+                "{}: a barrier after a write, which is after revision {after}: expected a later revision, found {revision}",
                 subject()
             )
         });

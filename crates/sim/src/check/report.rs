@@ -1,38 +1,39 @@
-//! What checkers report.
+//! The promises by name, and the reports of their checkers.
 
 use crate::history::Moment;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What Syncline promises.
+/// A promise of Syncline. The function that checks it has the exact definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Promise {
-    /// What a connection is told, its own writes included, comes in the order of the commits.
+    /// A connection receives changes, including its own writes, in the order of the commits.
     Ordered,
-    /// Nothing is told twice.
+    /// No change is sent twice.
     Unique,
-    /// Of a transaction all is told, or shown, or nothing.
+    /// A reader sees all writes of a transaction, or none.
     Atomic,
-    /// Nothing that was committed is passed over: it is told, or something later of its key.
+    /// No commit is skipped: a reader receives each change, or a later change of the same key.
     Reliable,
-    /// Who was away is told what has changed meanwhile, or to forget and then everything.
+    /// A reader that resumes receives everything that has changed since its revision, or a reset and then everything.
     Resumable,
-    /// At a MARK, a reader holds what the store held at its revision.
+    /// At a MARK, a reader holds exactly what the store held at its revision.
     Marked,
-    /// Everything that could grow, and every silence, has a bound that holds.
+    /// Every quantity that could grow, and every silence, stays within its bound.
     Bounded,
-    /// Who has been answered that a write was accepted finds it.
+    /// A client finds its accepted writes in all later reads.
     ReadYourWrites,
-    /// Nobody is shown an older state after a newer one.
+    /// No reader sees an older state after a newer one.
     Monotonic,
-    /// Each key is as a single copy of it would be: an operation takes effect at one instant between question and answer.
+    /// Each key behaves like a single copy: an operation takes effect at one instant between its invocation and its
+    /// response.
     Linearizable,
-    /// What was accepted stays, whatever crashes.
+    /// An accepted write is never lost, even after crashes.
     Durable,
 }
 
 impl Promise {
-    /// All of them.
+    /// All promises.
     pub const ALL: [Self; 11] = [
         Self::Ordered,
         Self::Unique,
@@ -48,25 +49,25 @@ impl Promise {
     ];
 }
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
+    /// The promise.
     pub promise: Promise,
     /// What was expected, and what was found.
     pub text: String,
-    /// Where in the history to look.
+    /// The moment in the history at which it was found.
     pub at: Moment,
 }
 
-/// What a checker has found.
+/// The result of a checker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which promise it has checked.
+    /// The promise that was checked.
     pub promise: Promise,
-    /// How many things it has compared: a checker that had nothing to compare has shown nothing.
+    /// The number of comparisons. A checker without any has shown nothing.
     pub compared: u64,
-    /// What was broken; the first ones, if there are many.
+    /// The first violations.
     pub violations: Vec<Violation>,
 }
 
@@ -76,10 +77,10 @@ impl fmt::Display for Promise {
     }
 }
 
-/// How many broken promises a report tells of: what comes after the first ones follows from them.
+/// The maximum number of violations in a report. Later violations usually follow from the first ones.
 pub(super) const MAX_VIOLATIONS: usize = 20;
 
-/// A report in the making.
+/// Collects the report of a checker.
 pub(super) struct Findings(Report);
 
 impl Findings {
@@ -87,7 +88,8 @@ impl Findings {
         Self(Report { promise, compared: 0, violations: Vec::new() })
     }
 
-    /// One thing was compared. Where it is not as it must be, `text` says what was expected and what was found.
+    /// Counts one comparison. If it does not hold, adds a violation; `text` returns what was expected and what was
+    /// found.
     pub(super) fn expect(&mut self, holds: bool, at: Moment, text: impl FnOnce() -> String) {
         self.0.compared += 1;
         if !holds && self.0.violations.len() < MAX_VIOLATIONS {
@@ -95,7 +97,7 @@ impl Findings {
         }
     }
 
-    /// So many things were compared, and found as they must be.
+    /// Counts comparisons that held.
     pub(super) const fn compared(&mut self, count: usize) {
         self.0.compared += count as u64;
     }

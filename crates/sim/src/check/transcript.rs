@@ -1,50 +1,51 @@
-//! What the reader of a connection knows, frame by frame: what is told, and of what a MARK promises that it is all.
+//! Interprets the frames of a connection one by one: what the reader of the connection holds, and for which keys a
+//! MARK asserts that this is the state of the store.
 //!
-//! # The rules
-//! - A change is a frame with tag 0, or the answer to an own write that was accepted. The answers to writes that were asked
-//!   before a WATCH are no part of what that tells.
-//! - What is told under the prefix of a WATCH that is not answered may come from its pages: states that are older than what
-//!   is told around them.
-//! - A WATCH is answered by its MARK. Of revision 0, and where it asked for what came after a later one, the first of
-//!   them says to forget.
-//! - A MARK promises nothing of keys under a WATCH that resumes, or was told to forget, until that one's own has come. The
-//!   MARK of a TXN or LIST says something of that TXN or LIST and no more.
-//! - Before HELLO is answered, everything is told; a deletion as an empty value.
+//! # Rules
+//! - A change is a frame with tag 0, or the response to an accepted own write. The response to a write that was sent
+//!   before a WATCH is not part of what the WATCH delivers.
+//! - A change under the prefix of an unanswered WATCH may come from the pages of that WATCH, and may then be older
+//!   than the changes around it.
+//! - The last page of a WATCH is followed by its MARK. If the WATCH asks for the changes since a revision above 0, a
+//!   first MARK of revision 0 is a reset.
+//! - While a WATCH that resumes or was reset is unanswered, MARKs assert nothing about the keys under its prefix. The
+//!   MARK that answers a TXN or LIST asserts something about that request only.
+//! - Before HELLO is answered, a connection receives all changes, and a deletion arrives as an empty value.
 
 use super::truth::{Held, KeyId, Truth};
 use crate::history::{Direction, Frame, Key, Moment, Stamp, State, Transcript, Write};
 use std::collections::BTreeMap;
 
-/// What a frame means to the reader of its connection.
+/// The meaning of a frame for the reader of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FrameEvent<'a> {
-    /// A request was sent.
+    /// The client sent a request.
     Sent(&'a Frame),
-    /// HELLO was answered: from here on, only what is asked for is told.
+    /// HELLO was answered: from here on, the connection receives only what it asks for.
     HelloAnswered,
     /// A key has changed.
     Change {
         key: KeyId,
         state: State,
-        /// Whether the connection has asked for it itself.
+        /// Whether this is the response to an own write.
         is_own: bool,
     },
-    /// A GET is answered; `None`: the key is not there.
+    /// The response to a GET; `None` if the key does not exist.
     GetResult {
         key: KeyId,
         state: Option<State>,
     },
-    /// A key is listed by the LIST of this tag.
+    /// A key in the response to the LIST of this tag.
     Listed {
         tag: u16,
         key: KeyId,
         state: State,
     },
-    /// A write is refused.
+    /// A write was refused as stale.
     Stale {
         asked: PendingRequest<'a>,
     },
-    /// All under this prefix is to be forgotten.
+    /// The reader must discard its state under this prefix.
     Reset {
         prefix: &'a Key,
     },
@@ -52,25 +53,25 @@ pub(super) enum FrameEvent<'a> {
         revision: u64,
         of: MarkKind<'a>,
     },
-    /// Nothing that was asked is answered by it.
+    /// A frame with a tag that answers no request.
     Unsolicited(&'a Frame),
-    /// Nothing that the checkers want to know.
+    /// A frame that the checkers do not need.
     Other,
 }
 
 /// What a MARK belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkKind<'a> {
-    /// The changes before it.
+    /// The preceding changes.
     Changes,
-    /// A barrier that was asked then.
+    /// A barrier that was sent at this moment.
     Barrier {
         asked_at: Moment,
     },
-    /// A WATCH: all that it asked for was told.
+    /// A WATCH: all its pages have arrived.
     Watch {
         prefix: &'a Key,
-        /// After which revision; 0 where it was told everything.
+        /// The revision that the pages start after; 0 if they contain everything.
         since: u64,
         is_reset: bool,
     },
@@ -79,22 +80,22 @@ pub(super) enum MarkKind<'a> {
 }
 
 impl MarkKind<'_> {
-    /// Whether it says that the reader holds what the store held.
+    /// Returns whether the MARK asserts that the reader holds the state of the store.
     pub(super) const fn covers_state(self) -> bool {
         matches!(self, Self::Changes | Self::Barrier { .. } | Self::Watch { .. })
     }
 }
 
-/// A request that is not answered.
+/// An unanswered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingRequest<'a> {
     pub(super) frame: &'a Frame,
     pub(super) asked_at: Moment,
-    /// Counts the requests of the connection.
+    /// The number of the request on its connection.
     pub(super) sequence: u64,
 }
 
-/// A WATCH.
+/// A WATCH of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch<'a> {
     pub(super) prefix: &'a Key,
@@ -106,13 +107,13 @@ pub(super) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Whether its pages may still come.
+    /// Returns whether pages of it may still arrive.
     pub(super) const fn is_pending(&self) -> bool {
         !self.is_answered
     }
 }
 
-/// The reader of one connection.
+/// Reads the transcript of one connection.
 #[derive(Debug)]
 pub(super) struct TranscriptReader<'a> {
     pub(super) transcript: &'a Transcript,
@@ -122,9 +123,9 @@ pub(super) struct TranscriptReader<'a> {
     pub(super) is_extended: bool,
     pub(super) requests: BTreeMap<u16, PendingRequest<'a>>,
     pub(super) watches: Vec<Watch<'a>>,
-    /// What it was told, by the numbers of the keys.
+    /// By key: the last state that the connection has received.
     last_states: Vec<Option<State>>,
-    /// The request that was answered last.
+    /// The request that the last frame has answered.
     answered: Option<PendingRequest<'a>>,
 }
 
@@ -143,7 +144,7 @@ impl<'a> TranscriptReader<'a> {
         }
     }
 
-    /// The next frame, and what it means. What it changes is known to the reader by then.
+    /// Returns the next frame and its meaning. The reader's state already includes the frame.
     pub(super) fn next(&mut self) -> Option<(Moment, FrameEvent<'a>)> {
         let (at, direction, frame) = self.transcript.frames.get(self.index)?;
         self.index += 1;
@@ -156,12 +157,12 @@ impl<'a> TranscriptReader<'a> {
         ))
     }
 
-    /// The last frame.
+    /// Returns the last frame.
     pub(super) fn last(&self) -> Option<&'a (Moment, Direction, Frame)> {
         self.transcript.frames.get(self.index.checked_sub(1)?)
     }
 
-    /// The request that the last frame has answered.
+    /// Returns the request that the last frame has answered.
     pub(super) const fn answered(&self) -> Option<PendingRequest<'a>> {
         self.answered
     }
@@ -197,7 +198,7 @@ impl<'a> TranscriptReader<'a> {
         event
     }
 
-    /// What an answer means, and whether it is the last one to its request.
+    /// Returns the meaning of a response, and whether it is the last one to its request.
     fn answer(&mut self, request: PendingRequest<'a>, frame: &'a Frame) -> (FrameEvent<'a>, bool) {
         match (request.frame, frame) {
             (Frame::Hello { .. }, Frame::Hello { .. }) => {
@@ -216,7 +217,7 @@ impl<'a> TranscriptReader<'a> {
             }
             (Frame::Watch { tag, .. }, Frame::Error { .. }) => {
                 self.watches.retain(|watch| watch.tag != *tag || !watch.is_pending());
-                // What nobody tells of any more is not known any more.
+                // The state of a key that no WATCH covers any more is unknown.
                 for id in 0..self.last_states.len() {
                     if self.watches_of(id).next().is_none()
                         && let Some(last) = self.last_states.get_mut(id)
@@ -266,14 +267,14 @@ impl<'a> TranscriptReader<'a> {
         }
         watch.is_answered = true;
         let (since, is_reset) = (if watch.is_reset { 0 } else { watch.since }, watch.is_reset);
-        // What the newer of two of the same prefix tells is all of it.
+        // If a prefix is watched twice, the newer WATCH delivers everything under it.
         let newest = watch.sequence;
         self.watches.retain(|watch| watch.prefix != prefix || !watch.is_answered || watch.sequence >= newest);
         (FrameEvent::Mark { revision, of: MarkKind::Watch { prefix, since, is_reset } }, true)
     }
 
     fn named(&self, key: &Key, event: impl FnOnce(KeyId) -> FrameEvent<'a>) -> FrameEvent<'a> {
-        // Every key of a history has a number.
+        // Every key of a history has an id, so `Other` never occurs here.
         self.truth.id(key).map_or(FrameEvent::Other, event)
     }
 
@@ -295,33 +296,33 @@ impl<'a> TranscriptReader<'a> {
         self.watches.iter().filter(move |watch| key.starts_with(&**watch.prefix))
     }
 
-    /// Whether it has asked to be told of a key, in any way.
+    /// Returns whether the connection asked for the changes of a key, answered or not.
     pub(super) fn is_subscribed_to(&self, key: KeyId) -> bool {
         !self.is_extended || self.watches_of(key).next().is_some()
     }
 
-    /// Whether what is told of a key may come from the pages of a WATCH.
+    /// Returns whether a change of a key may come from the pages of a WATCH.
     pub(super) fn may_be_paged(&self, key: KeyId) -> bool {
         self.watches_of(key).any(Watch::is_pending)
     }
 
-    /// Whether it follows a key: it is told every change from somewhere on.
+    /// Returns whether the connection receives every change of a key from some revision on.
     pub(super) fn follows(&self, key: KeyId) -> bool {
         !self.is_extended || self.watches_of(key).any(|watch| !watch.is_pending())
     }
 
-    /// Whether a MARK says that what it holds of a key is what the store held.
+    /// Returns whether a MARK asserts that the held state of a key is that of the store.
     pub(super) fn is_covered_by_mark(&self, key: KeyId) -> bool {
         self.watches_of(key).any(|watch| watch.is_answered)
             && self.watches_of(key).all(|watch| !watch.is_pending() || !(watch.is_reset || watch.since > 0))
     }
 
-    /// What it was told of a key, if anything.
+    /// Returns the last received state of a key.
     pub(super) fn last_state(&self, key: KeyId) -> Option<State> {
         self.last_states.get(key).copied().flatten()
     }
 
-    /// What it holds of a key that a MARK promises something of.
+    /// Returns what the reader holds of a key that MARKs cover.
     pub(super) fn held(&self, key: KeyId) -> Held {
         if let Some(state) = self.last_state(key) {
             return Held::State(state);
@@ -334,7 +335,7 @@ impl<'a> TranscriptReader<'a> {
         }
     }
 
-    /// The keys under the prefixes whose WATCH is answered, each once.
+    /// Returns the keys under the prefixes whose WATCH is answered, each once.
     pub(super) fn watched_keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         let answered = self.watches.iter().filter(|watch| watch.is_answered).enumerate();
         answered.flat_map(move |(index, watch)| {
@@ -347,7 +348,7 @@ impl<'a> TranscriptReader<'a> {
         })
     }
 
-    /// Who it is, for people.
+    /// Returns a name of the connection for messages.
     pub(super) fn label(&self) -> String {
         format!("connection {} of client {}", self.transcript.connection, self.transcript.client)
     }

@@ -1,48 +1,51 @@
-//! What each store held at each revision, as far as that is known.
+//! What each store held at each revision, as far as it is known.
 //!
-//! Of every write it says between which revisions it is: after one, and not after another. Of a simulated run, whose
-//! commits are known, that leaves one revision. Of a real run it is concluded (`infer.rs`), and the questions here have
-//! answers that allow for what is not known: a checker asks whether what was seen *may* be, or whether something is *certain*.
+//! Each write has a range of revisions: it came after one revision, and not after another. In a simulated run the
+//! commits are known, so the range contains one revision. In a real run the ranges are inferred (`infer.rs`), and the
+//! methods here allow for the uncertainty: a checker asks whether an observation is *possible*, or whether something
+//! is *certain*.
 //!
-//! A key is named by its number, a store by its place in [`History::stores`]. A store that was restored from a backup
-//! begins with what that held of the earlier store's history, which is done here and nowhere else.
+//! A key is identified by its [`KeyId`], a store by its index in `History::stores`. A store that was restored from a
+//! backup begins with the history of the earlier store up to the backup; only this file and `infer.rs` deal with
+//! that.
 
 use super::report::Violation;
 use crate::history::{Key, Moment, Sight, Stamp, State};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The number of a key: they have the order of the keys.
+/// The number of a key. Ids have the same order as the keys.
 pub type KeyId = usize;
 
 /// A write that has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownWrite {
-    /// What the key has held from then on.
+    /// The state of the key after it.
     pub state: State,
-    /// It came after this revision.
+    /// The write's revision is greater than this one.
     pub after: u64,
-    /// It came at this revision, or before.
+    /// The write's revision is at most this one.
     pub through: u64,
-    /// It was visible by then, or not asked for before; which of both, [`Truth::is_exact`] says.
+    /// If the truth is exact ([`Truth::is_exact`]): when the write was visible. Otherwise: when it was first
+    /// requested.
     pub at: Moment,
 }
 
-/// What is known of a key in a store.
+/// What is known about a key of a store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyTruth {
-    /// What has happened to it: versions grow with revisions.
+    /// The writes of the key. Their versions and revisions grow.
     pub(super) writes: Vec<KnownWrite>,
-    /// Deletions of which nobody knows whether they have happened, in the order of their versions.
+    /// Deletions that may have happened, in the order of their versions.
     pub(super) possible_deletions: Vec<KnownWrite>,
-    /// The versions that were written together with other keys, and by which transaction.
+    /// The versions that were written together with other keys, and the index of each transaction.
     pub(super) in_transactions: Vec<(u64, usize)>,
 }
 
-/// Writes that were made together.
+/// A transaction that wrote several keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTransaction {
-    /// By which store.
+    /// The index of the store.
     pub store: usize,
     /// The keys, and the version that each was given.
     pub writes: Vec<(KeyId, u64)>,
@@ -60,30 +63,30 @@ pub struct Truth {
     pub(super) is_exact: bool,
 }
 
-/// What somebody holds of a key.
+/// What a reader holds of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// What it was told last.
+    /// The state that it received last.
     State(State),
-    /// What the store held at this revision, which it was told before.
+    /// The state that the store held at this revision, which the reader received earlier.
     AsOf(u64),
-    /// The key is not there.
+    /// The key does not exist.
     Absent,
 }
 
-/// Why what somebody holds of a key can't be what the store held.
+/// Why a held state cannot be that of the store at a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Something came later.
+    /// The key was written again before the revision.
     TooOld,
-    /// It came later itself.
+    /// The state was written after the revision.
     TooNew,
-    /// It was never written.
+    /// The state was never written.
     NeverWritten,
 }
 
 impl Truth {
-    /// A store begins with what an earlier one had written up to a revision.
+    /// Starts a store with the writes of an earlier one up to a revision.
     pub(super) fn restore(&mut self, store: usize, parent: usize, through: u64) {
         let Some(keys) = self.stores.get(parent) else { return };
         let kept = |known: &KnownWrite| known.through <= through;
@@ -104,7 +107,7 @@ impl Truth {
         }
     }
 
-    /// These were written together.
+    /// Adds a transaction, unless it wrote a single key.
     pub(super) fn add_transaction(&mut self, store: usize, writes: Vec<(KeyId, u64)>) {
         if writes.len() < 2 {
             return;
@@ -119,47 +122,47 @@ impl Truth {
         self.transactions.push(KnownTransaction { store, writes });
     }
 
-    /// Whether the commits are known, and every write has one revision.
+    /// Returns whether the commits are known, so that the revision of every write is exact.
     pub const fn is_exact(&self) -> bool {
         self.is_exact
     }
 
-    /// What can't be true together, or can't be at all.
+    /// Returns the observations that contradict each other, or that are impossible.
     pub fn contradictions(&self) -> &[Violation] {
         &self.contradictions
     }
 
-    /// How many stores there are.
+    /// Returns the number of stores.
     pub const fn stores(&self) -> usize {
         self.stores.len()
     }
 
-    /// All keys, in their order: the number of each is its place.
+    /// Returns all keys in order. The index of a key is its id.
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The number of a key of this history.
+    /// Returns the id of a key of this history.
     pub fn id(&self, key: &str) -> Option<KeyId> {
         self.ids.get(key).copied()
     }
 
-    /// A key by its number.
+    /// Returns the key of an id.
     pub fn key(&self, id: KeyId) -> &str {
         self.keys.get(id).map_or("", |key| key)
     }
 
-    /// The keys under a prefix that something in the history is about, in their order.
+    /// Returns the keys under a prefix, in order. The prefix must occur in the history.
     pub fn under(&self, prefix: &str) -> &[KeyId] {
         self.under.get(prefix).map_or(&[], Vec::as_slice)
     }
 
-    /// The transactions that wrote several keys.
+    /// Returns the transactions that wrote several keys.
     pub fn transactions(&self) -> &[KnownTransaction] {
         &self.transactions
     }
 
-    /// The transaction that has given a key a version together with other keys.
+    /// Returns the transaction that gave a key a version together with other keys.
     pub(super) fn transaction_of(&self, store: usize, key: KeyId, version: u64) -> Option<usize> {
         let written = &self.key_truth(store, key)?.in_transactions;
         let index = written.binary_search_by_key(&version, |(version, _)| *version).ok()?;
@@ -170,24 +173,25 @@ impl Truth {
         self.stores.get(store)?.get(key)
     }
 
-    /// What has happened to a key, in order.
+    /// Returns the writes of a key, in order.
     pub fn writes(&self, store: usize, key: KeyId) -> &[KnownWrite] {
         self.key_truth(store, key).map_or(&[], |truth| &truth.writes)
     }
 
-    /// The write that has given a key a version.
+    /// Returns the write that gave a key a version.
     pub fn find(&self, store: usize, key: KeyId, version: u64) -> Option<&KnownWrite> {
         let writes = self.writes(store, key);
         writes.get(writes.binary_search_by_key(&version, |known| known.state.version).ok()?)
     }
 
-    /// The latest write of a key that is certainly not after a revision.
+    /// Returns the latest write of a key that is certainly not after a revision.
     pub fn certain_at(&self, store: usize, key: KeyId, revision: u64) -> Option<&KnownWrite> {
         let writes = self.writes(store, key);
         writes.get(writes.partition_point(|known| known.through <= revision).checked_sub(1)?)
     }
 
-    /// What a key may have held at a revision, oldest first; `None`: it had never been written.
+    /// Returns the possible states of a key at a revision, oldest first. `None` means that the key had not been
+    /// written.
     pub fn possible_at(&self, store: usize, key: KeyId, revision: u64) -> impl Iterator<Item = Option<State>> + '_ {
         let (writes, maybe) =
             self.key_truth(store, key).map_or((&[][..], &[][..]), |truth| (&truth.writes, &truth.possible_deletions));
@@ -201,21 +205,21 @@ impl Truth {
         never.into_iter().chain(told.iter().chain(deleted).map(|known| Some(known.state)))
     }
 
-    /// Whether a key has certainly changed after a revision and up to another.
+    /// Returns whether a key has certainly changed after one revision and not after another.
     pub fn has_changed(&self, store: usize, key: KeyId, since: u64, through: u64) -> bool {
         let writes = self.writes(store, key);
         let from = writes.partition_point(|known| known.after < since);
         writes.get(from).is_some_and(|known| known.through <= through)
     }
 
-    /// Whether a key may be deleted, or not there, by a write of at least this version.
+    /// Returns whether a key may have been deleted by a write of at least this version.
     pub fn may_be_deleted_since(&self, store: usize, key: KeyId, version: u64) -> bool {
         let Some(truth) = self.key_truth(store, key) else { return false };
         let is_later = |known: &KnownWrite| known.state.value.is_none() && known.state.version >= version;
         truth.writes.iter().rev().chain(truth.possible_deletions.iter().rev()).any(is_later)
     }
 
-    /// Why a key can't have been like this at a revision.
+    /// Returns why a reader cannot hold this state of a key at a revision, or `None` if it can.
     pub fn mismatch(&self, store: usize, key: KeyId, held: Held, revision: u64) -> Option<Mismatch> {
         match held {
             Held::State(state) => {
@@ -242,31 +246,31 @@ impl Truth {
         }
     }
 
-    /// What a replica shows of each key under its prefix.
+    /// Returns what a replica shows of each key under its prefix.
     pub(super) fn held_by_replica<'a>(&'a self, sight: &'a Sight) -> impl Iterator<Item = (KeyId, Held)> + 'a {
         let mut shown = sight.keys.iter().peekable();
         self.under(&sight.prefix).iter().map(move |key| {
-            // Both have the order of the keys.
+            // Both sequences are in the order of the keys.
             while shown.next_if(|(other, _)| ***other < *self.key(*key)).is_some() {}
             let state = shown.next_if(|(other, _)| ***other == *self.key(*key));
             (*key, state.map_or(Held::Absent, |(_, state)| Held::State(*state)))
         })
     }
 
-    /// What a key may have held at a revision, for people.
+    /// Returns a description of the possible states of a key at a revision.
     pub fn expected(&self, store: usize, key: KeyId, revision: u64) -> String {
         let mut text = String::new();
         for (index, state) in self.possible_at(store, key, revision).enumerate() {
             let or = if index == 0 { "" } else { " or " };
             let state = state.as_ref().map_or_else(|| "nothing".into(), describe_state);
-            // Writing to a string does not fail.
+            // Writing to a string never fails.
             let _ = write!(text, "{or}{state}");
         }
         text
     }
 }
 
-/// A state, for people.
+/// Returns a description of a state.
 pub(crate) fn describe_state(State { version, value }: &State) -> String {
     match value {
         None => format!("deleted at version {version}"),
@@ -275,11 +279,11 @@ pub(crate) fn describe_state(State { version, value }: &State) -> String {
     }
 }
 
-/// What somebody holds, for people.
+/// Returns a description of a held state.
 pub(crate) fn describe_held(held: Held) -> String {
     match held {
         Held::State(state) => describe_state(&state),
-        Held::AsOf(revision) => format!("what it was at {revision}"),
+        Held::AsOf(revision) => format!("its state at revision {revision}"),
         Held::Absent => "nothing".into(),
     }
 }

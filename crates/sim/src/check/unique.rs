@@ -1,4 +1,4 @@
-//! Unique: nothing is told twice.
+//! Unique: no change is sent twice.
 
 use super::report::{Findings, Promise, Report};
 use super::transcript::{FrameEvent, TranscriptReader};
@@ -6,9 +6,10 @@ use super::truth::{KeyId, Truth, describe_state};
 use crate::history::{History, Transcript};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// - On a connection each write is told once, as a broadcast or as the answer to whoever asked for it. Only a WATCH that is
-///   being answered may tell again what was told before it, also once; and after a MARK that says to forget, everything.
-/// - A cursor tells each write in one step, once, unless it says to forget what it has told.
+/// - A connection receives each write once: as a broadcast, or as the response to its own request. The pages of an
+///   unanswered WATCH may repeat once what was sent before. After a MARK that resets a WATCH, everything may be sent
+///   again.
+/// - A cursor returns each write in one step, once, unless a later step is a reset.
 pub fn unique(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Unique);
     for transcript in &history.transcripts {
@@ -18,8 +19,8 @@ pub fn unique(history: &History, truth: &Truth) -> Report {
     findings.report()
 }
 
-/// How often a write was told on a connection, and by whom it may have been: the WATCHes that were being answered then, and
-/// whatever else tells of changes.
+/// How often a connection received a write, and where it may have come from: the WATCHes that were unanswered then,
+/// and the stream of changes.
 #[derive(Default)]
 struct Deliveries {
     times: usize,
@@ -41,7 +42,7 @@ fn check_connection(transcript: &Transcript, truth: &Truth, findings: &mut Findi
                 deliveries.times += 1;
                 deliveries.watches.extend(&pending);
                 deliveries.is_followed |= is_own || reader.follows(key) || pending.is_empty();
-                // Nothing says for which of several WATCHes a page is: each may have told it once.
+                // The frames do not say which WATCH a page belongs to, so each of them may have sent the write once.
                 let is_from_a_watch = !pending.is_empty()
                     && deliveries.times <= deliveries.watches.len() + usize::from(deliveries.is_followed);
                 findings.expect(deliveries.times == 1 || is_from_a_watch, at, || {
@@ -59,7 +60,7 @@ fn check_connection(transcript: &Transcript, truth: &Truth, findings: &mut Findi
 }
 
 fn check_cursors(history: &History, truth: &Truth, findings: &mut Findings) {
-    // By client: the prefix of its cursor, and what was told of each store.
+    // By client: the prefix of its cursor, and the writes that its steps contained.
     let mut delivered: BTreeMap<u64, (&str, HashSet<_>)> = BTreeMap::new();
     for step in &history.steps {
         let (prefix, delivered) = delivered.entry(step.client).or_insert_with(|| (&step.prefix, HashSet::new()));

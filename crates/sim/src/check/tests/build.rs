@@ -1,4 +1,4 @@
-//! Makes histories by hand: a model of a store that does at once what it is asked, and tells everybody.
+//! Builds histories by hand, with the model of a store that executes requests at once and notifies all connections.
 
 use crate::history::{
     Commit, Direction, Frame, History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store,
@@ -14,7 +14,7 @@ struct ModelConnection {
     next_tag: u16,
 }
 
-/// A history in the making.
+/// A history under construction.
 pub(crate) struct HistoryBuilder {
     pub(crate) history: History,
     order: u64,
@@ -22,9 +22,9 @@ pub(crate) struct HistoryBuilder {
     pub(super) head: u64,
     keys: BTreeMap<Key, State>,
     connections: Vec<ModelConnection>,
-    /// By client: the prefix of its cursor, what has changed under it, and whether it has told anything.
+    /// By client: the prefix of its cursor, and the changes since its last step.
     cursors: BTreeMap<u64, (String, Vec<Write>)>,
-    /// What each key held at each revision.
+    /// By revision: what each key held.
     past: Vec<BTreeMap<Key, State>>,
 }
 
@@ -78,7 +78,7 @@ impl HistoryBuilder {
         self.frame(connection, Direction::Received, frame);
     }
 
-    /// Accepts a transaction, and tells everybody but the connection that has asked.
+    /// Commits a transaction, and sends it to all connections except its origin.
     fn commit(&mut self, writes: &[Write], origin: Option<usize>) -> u64 {
         self.head += 1;
         for write in writes {
@@ -131,7 +131,7 @@ impl HistoryBuilder {
         self.write(client, key, true)
     }
 
-    /// One that is accepted, though its client is not told.
+    /// A write that is accepted, although its client receives no response.
     pub(super) fn put_unanswered(&mut self, client: u64, key: &str) {
         let asked_at = self.now();
         let write = self.next(key, false);
@@ -188,7 +188,7 @@ impl HistoryBuilder {
         self.history.sights.push(Sight { client, at, prefix, store, revision, is_current: true, keys });
     }
 
-    /// What a cursor has to tell; at first, all.
+    /// The next step of a cursor; the first one contains everything.
     pub(super) fn step(&mut self, client: u64, prefix: &str, is_reset: bool) {
         let (at, store) = (self.now(), self.store());
         let is_first = !self.cursors.contains_key(&client);
@@ -225,12 +225,12 @@ impl HistoryBuilder {
         self.received(connection, Frame::Hello { tag, server });
     }
 
-    /// Nothing is on the way on it any more, and nothing more will be.
+    /// Marks a connection as drained: nothing is in flight on it, and nothing more is sent.
     pub(super) fn drain(&mut self, connection: usize) {
         self.history.transcripts[connection].is_drained = true;
     }
 
-    /// `is_known`: whether the server can tell what has changed since.
+    /// `is_known`: whether the server still knows the changes since the revision.
     pub(super) fn watch(&mut self, connection: usize, prefix: &str, since: u64, is_known: bool) {
         let tag = self.tag(connection);
         self.sent(connection, Frame::Watch { tag, prefix: prefix.into(), since });
@@ -306,7 +306,7 @@ impl HistoryBuilder {
         self.received(connection, Frame::Mark { tag, revision: self.head });
     }
 
-    /// Another store begins with what this one held at a revision. All connections are gone.
+    /// Restores the state at a revision as another store. All connections are lost.
     pub(super) fn restore(&mut self, revision: u64) {
         let parent = self.store();
         let since = self.now();
@@ -315,7 +315,7 @@ impl HistoryBuilder {
         self.head = revision;
         self.past.truncate(usize::try_from(revision).unwrap() + 1);
         self.keys = self.past.last().unwrap().clone();
-        // Everybody is cut off.
+        // The old connections receive nothing from the new store.
         for connection in &mut self.connections {
             connection.is_extended = true;
             connection.prefixes.clear();
