@@ -3,6 +3,8 @@
 //!
 //! The engine holds exactly what was synced: a batch reaches it when its sync ends. A crash before that keeps an
 //! arbitrary prefix of the batch.
+//!
+//! The reasons of refusals are sent to clients, so their lengths affect the timing: a reworded one changes the runs of all seeds.
 
 use super::agenda::{Agenda, Event, Time};
 use super::plan::Plan;
@@ -177,7 +179,7 @@ impl Engine {
         let mut decided = self.store.commit(asked.map(|(transaction, _)| transaction.clone()).collect()).into_iter();
         let mut outcomes = Vec::with_capacity(transactions.len());
         for (transaction, repeats) in transactions.into_iter().zip(repeats) {
-            let refused = || Outcome::Unavailable { reason: "the key had this version before".into() };
+            let refused = || Outcome::Unavailable { reason: "the version was given to the key before".into() };
             let outcome = if repeats { refused() } else { decided.next().unwrap_or_else(refused) };
             if let Outcome::Accepted { revision } = outcome {
                 record.commit(commit_of(&transaction, revision));
