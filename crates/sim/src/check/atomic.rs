@@ -24,9 +24,9 @@ pub fn atomic(history: &History, truth: &Truth) -> Report {
     for sight in &history.sights {
         let held: BTreeMap<KeyId, Held> = truth.held_by_replica(sight).collect();
         let shown = held.keys().copied();
-        let index = (sight.store, sight.at);
+        let store_and_moment = (sight.store, sight.at);
         let subject = || format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision);
-        check.all_or_nothing(index, shown, |key| held.get(&key).copied(), subject);
+        check.all_or_nothing(store_and_moment, shown, |key| held.get(&key).copied(), subject);
     }
     cursor::walk(history, truth, |_, step, state| {
         let held = |key: KeyId| match state.get(&key) {

@@ -4,7 +4,8 @@
 //! The engine holds exactly what was synced: a batch reaches it when its sync ends. A crash before that keeps an
 //! arbitrary prefix of the batch.
 //!
-//! The reasons of refusals are sent to clients, so their lengths affect the timing: a reworded one changes the runs of all seeds.
+//! The reasons of refusals are sent to clients, so their lengths affect the timing: a reworded one
+//! changes the runs of all seeds.
 
 use super::agenda::{Agenda, Event, Time};
 use super::plan::Plan;
