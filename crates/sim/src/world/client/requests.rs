@@ -1,28 +1,27 @@
-//! What a client asks for and is answered, what it learns of that, and what its readers see.
+//! The requests of a client: sending them, learning from the responses, and recording what its readers see.
 
-use super::{Client, Link, MAX_OPEN, Open, Purpose, REQUEST_TIMEOUT};
+use super::{Client, KnownVersion, Link, MAX_OPEN, Open, Purpose, REQUEST_TIMEOUT};
 use crate::frame;
-use crate::history::{Asked, Key, Outcome, Sight, Step, Write};
+use crate::history::{Invocation, Key, Outcome, Sight, Step, Write};
 use crate::world::agenda::SECOND;
-use crate::world::socket::Context;
-use crate::world::workload::Known;
+use crate::world::context::Context;
 use bytes::Bytes;
 use syncline_core::Operation;
 use syncline_core::client::{Request, Response, Shown};
 use syncline_wire::Version;
 
 impl Client {
-    /// Shows readers what the replicas are, where that is something else.
-    pub(super) fn show(&mut self, context: &mut Context) {
+    /// Records the contents of the replicas, if they may have changed.
+    pub(super) fn publish(&mut self, context: &mut Context) {
         if std::mem::take(&mut self.is_stale)
-            && let Link::Talking { connection, .. } = &self.link
+            && let Link::Connected { connection, .. } = &self.link
         {
             let shown = connection.replicas().shown();
-            self.look(&shown, context);
+            self.record_views(&shown, context);
         }
     }
 
-    pub(super) fn look(&mut self, shown: &Shown, context: &mut Context) {
+    pub(super) fn record_views(&mut self, shown: &Shown, context: &mut Context) {
         for prefix in &self.watched {
             let Some(view) = shown.view(prefix.as_bytes()) else { continue };
             let before = self.shown.get(prefix);
@@ -34,7 +33,7 @@ impl Client {
             if !is_same {
                 let sight = context.record.sight(self.place as u64, prefix, view);
                 for (key, state) in &sight.keys {
-                    self.known.insert(key.clone(), Known::At(state.version));
+                    self.known.insert(key.clone(), KnownVersion::At(state.version));
                 }
                 self.shown_first.entry(prefix.clone()).or_insert_with(|| sight.clone());
                 self.shown.insert(prefix.clone(), sight);
@@ -42,13 +41,13 @@ impl Client {
         }
     }
 
-    /// Tells whoever has asked what the answer is.
-    pub(super) fn tell(&mut self, token: u64, answer: Response, context: &mut Context) {
-        // Who has waited too long does not want to know any more.
+    /// Handles the response to a request.
+    pub(super) fn complete(&mut self, token: u64, response: Response, context: &mut Context) {
+        // The request has timed out, so its caller no longer waits.
         let Some(open) = self.open.remove(&token) else { return };
         let store = open.sent_on.and_then(|socket| context.record.store_of_connection(socket));
-        self.learn(&open.request, &answer);
-        let outcome = outcome(&open.request, answer);
+        self.update_known(&open.request, &response);
+        let outcome = outcome(&open.request, response);
         match &open.purpose {
             Purpose::Watch if outcome == Outcome::Refused => self.unwatch(&open.request),
             Purpose::Watch => {}
@@ -57,16 +56,17 @@ impl Client {
                 context.record.count("answers", 1);
                 context.record.end(*place, store, outcome);
                 if is_done {
-                    self.look_again(&open.request, context);
+                    self.record_views_again(&open.request, context);
                 }
             }
             Purpose::BarrierThenRead { place, read, prefix } => {
                 let is_passed = matches!(outcome, Outcome::Passed { .. });
                 context.record.end(*place, store, outcome);
-                // All that is shown is current when a barrier is passed: so it counts, whatever it says of itself.
+                // When a barrier is passed, all visible contents include it, even those of a replica that reports
+                // itself as not current.
                 let sight = self.shown.get(prefix).filter(|_| is_passed);
                 let entries = sight.map(|sight| {
-                    // As LIST has it: strictly after the empty key.
+                    // Like a LIST, which starts strictly after the empty key.
                     let entries = sight.keys.iter().filter(|(key, _)| !key.is_empty());
                     entries.map(|(key, state)| Write { key: key.clone(), state: *state }).collect()
                 });
@@ -77,8 +77,8 @@ impl Client {
         }
     }
 
-    /// Who was answered looks for what was written.
-    fn look_again(&mut self, request: &Request, context: &mut Context) {
+    /// Records the contents again after a response, so that the checkers see that they include the write.
+    fn record_views_again(&mut self, request: &Request, context: &mut Context) {
         let wrote = keys_of_write(request);
         for prefix in &self.watched {
             if wrote.iter().any(|key| key.starts_with(prefix.as_bytes()))
@@ -89,12 +89,12 @@ impl Client {
         }
     }
 
-    fn learn(&mut self, request: &Request, answer: &Response) {
-        let now = |version: &Version| Known::At(version.get());
-        match (request, answer) {
+    fn update_known(&mut self, request: &Request, response: &Response) {
+        let now = |version: &Version| KnownVersion::At(version.get());
+        match (request, response) {
             (Request::Get { key }, Response::Value(found)) => self.known.insert(frame::key(key), now(&found.version)),
             (Request::Get { key }, Response::NotFound { deleted_at }) => {
-                self.known.insert(frame::key(key), deleted_at.as_ref().map_or(Known::Absent, now))
+                self.known.insert(frame::key(key), deleted_at.as_ref().map_or(KnownVersion::Absent, now))
             }
             (Request::Put { key, version, .. } | Request::Delete { key, version }, Response::Written) => {
                 self.known.insert(frame::key(key), now(version))
@@ -102,9 +102,9 @@ impl Client {
             (Request::Put { key, .. } | Request::Delete { key, .. }, Response::Stale) => {
                 self.known.remove(&frame::key(key))
             }
-            (Request::Txn { operations }, answer) => {
+            (Request::Txn { operations }, response) => {
                 for operation in operations {
-                    match (operation, answer) {
+                    match (operation, response) {
                         (Operation::Check { .. }, Response::Committed { .. }) => None,
                         (
                             Operation::Put { key, version, .. } | Operation::Delete { key, version },
@@ -119,7 +119,7 @@ impl Client {
         };
     }
 
-    pub(super) fn stepped(&mut self, step: &syncline_core::client::Step, context: &mut Context) {
+    pub(super) fn record_step(&mut self, step: &syncline_core::client::Step, context: &mut Context) {
         let changes =
             step.changes.iter().map(|change| frame::write(&change.key, change.value.as_ref(), change.version));
         context.record.count("steps of cursors", 1);
@@ -136,13 +136,13 @@ impl Client {
         });
     }
 
-    pub(super) fn forget(&mut self, request: &Request) {
+    pub(super) fn forget_keys(&mut self, request: &Request) {
         for key in keys_of_write(request) {
             self.known.remove(&frame::key(key));
         }
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up requests that have timed out.
     pub(super) fn expire(&mut self, context: &mut Context) {
         let now = context.now();
         let late: Vec<_> = self.open.iter().filter(|(_, open)| open.deadline <= now).map(|(token, _)| *token).collect();
@@ -153,20 +153,20 @@ impl Client {
             if open.sent_on.is_none() {
                 self.unwatch(&open.request);
             }
-            self.forget(&open.request);
+            self.forget_keys(&open.request);
             let outcome = if was_sent { Outcome::Unknown } else { Outcome::Refused };
-            end(&open.purpose, None, outcome, context);
+            open.purpose.finish(None, outcome, context);
         }
     }
 
-    /// There will be no replica of a prefix.
+    /// Forgets a prefix that gets no replica.
     fn unwatch(&mut self, request: &Request) {
         if let Request::Watch { prefix } = request {
             self.watched.retain(|watched| watched.as_bytes() != &prefix[..] || self.shown.contains_key(watched));
         }
     }
 
-    /// Asks something, now or when there is a connection.
+    /// Queues a request. It is sent as soon as there is a connection.
     pub(in crate::world) fn ask(&mut self, request: Request, purpose: Purpose, context: &Context) {
         self.tokens += 1;
         let patience = if matches!(purpose, Purpose::Watch) { 300 * SECOND } else { REQUEST_TIMEOUT };
@@ -175,27 +175,27 @@ impl Client {
         self.queue.push_back(self.tokens);
     }
 
-    /// Reads all that there is, from the server.
+    /// Reads all keys from the server.
     pub(in crate::world) fn read_all(&mut self, context: &mut Context) {
         let (prefix, after, limit) = (Bytes::new(), Bytes::new(), u32::MAX);
-        let asked = Asked::List { prefix: "".into(), after: "".into(), limit };
+        let asked = Invocation::List { prefix: "".into(), after: "".into(), limit };
         let place = context.record.ask(self.id(), asked);
         self.ask(Request::List { prefix, after, limit }, Purpose::Operation(place), context);
         self.wake(context);
     }
 
-    /// Whether it may ask for so many things more.
+    /// Returns whether the client may have another open request.
     pub(in crate::world) fn has_room(&self) -> bool {
         self.open.len() < MAX_OPEN
     }
 
-    /// What readers see of a prefix.
+    /// Returns the contents of a prefix that readers saw last.
     pub(in crate::world) fn shown(&self, prefix: &Key) -> Option<&Sight> {
         self.shown.get(prefix)
     }
 }
 
-/// The keys of a write; of a transaction, also those that it checks.
+/// Returns the keys of a write. For a transaction this includes the keys that it checks.
 fn keys_of_write(request: &Request) -> Vec<&Bytes> {
     match request {
         Request::Put { key, .. } | Request::Delete { key, .. } => vec![key],
@@ -204,22 +204,24 @@ fn keys_of_write(request: &Request) -> Vec<&Bytes> {
     }
 }
 
-pub(super) fn end(purpose: &Purpose, store: Option<usize>, outcome: Outcome, context: &mut Context) {
-    match purpose {
-        Purpose::Watch => {}
-        Purpose::Operation(place) => context.record.end(*place, store, outcome),
-        Purpose::BarrierThenRead { place, read, .. } => {
-            context.record.end(*place, store, outcome.clone());
-            context.record.end(*read, store, outcome);
+impl Purpose {
+    pub(super) fn finish(&self, store: Option<usize>, outcome: Outcome, context: &mut Context) {
+        match self {
+            Self::Watch => {}
+            Self::Operation(place) => context.record.end(*place, store, outcome),
+            Self::BarrierThenRead { place, read, .. } => {
+                context.record.end(*place, store, outcome.clone());
+                context.record.end(*read, store, outcome);
+            }
         }
     }
 }
 
-/// An answer, as histories have it.
-fn outcome(request: &Request, answer: Response) -> Outcome {
+/// Returns the outcome of a response, as histories record it.
+fn outcome(request: &Request, response: Response) -> Outcome {
     let state =
         |key: &[u8], found: &syncline_core::client::Versioned| frame::write(key, Some(&found.value), found.version);
-    match answer {
+    match response {
         Response::Value(found) => Outcome::Found(state(b"", &found).state),
         Response::NotFound { deleted_at } => Outcome::NotFound { deleted_at: deleted_at.map(Version::get) },
         Response::Written => Outcome::Written,
@@ -233,7 +235,7 @@ fn outcome(request: &Request, answer: Response) -> Outcome {
         Response::Listed { entries } => {
             Outcome::Listed { entries: entries.iter().map(|(key, found)| state(key, found)).collect() }
         }
-        // Of a WATCH nothing is to be known but that.
+        // The outcome of a WATCH is not recorded.
         Response::Watched => Outcome::Listed { entries: Vec::new() },
         Response::Status { .. }
         | Response::TooLarge { .. }
