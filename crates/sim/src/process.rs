@@ -13,21 +13,21 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long a start may take: it reads the log again.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an orderly end may take: connections get 5 s to take what they are owed.
-const END: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How much of what servers say is kept in a file.
-const MAX_LOG: usize = 8 * 1024 * 1024;
+const MAX_LOG_SIZE: usize = 8 * 1024 * 1024;
 
 /// How a server is started.
 #[derive(Clone, Debug)]
-pub(crate) struct Launch {
+pub(crate) struct Launcher {
     /// The binary.
     pub(crate) binary: PathBuf,
     /// What comes before it, to start it somewhere else.
-    pub(crate) within: Vec<String>,
+    pub(crate) wrapper: Vec<String>,
     /// The address that it listens on.
     pub(crate) host: String,
     /// Where what it says goes.
@@ -36,18 +36,18 @@ pub(crate) struct Launch {
 
 /// A server process. Killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     child: Child,
     /// Where it listens; nothing where it has ended before it did.
     pub(crate) address: Option<String>,
     pub(crate) pid: u32,
-    said: JoinHandle<()>,
+    log_task: JoinHandle<()>,
 }
 
-impl Launch {
+impl Launcher {
     /// A command of the binary, without anything that the environment may say.
     pub(crate) fn command(&self) -> Command {
-        let mut words = self.within.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words);
         for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA"] {
@@ -85,8 +85,8 @@ impl Launch {
         &self,
         data: &Path,
         flags: &[&str],
-        find: impl Fn(String) + Send + 'static,
-    ) -> Result<Server, Trouble> {
+        on_finding: impl Fn(String) + Send + 'static,
+    ) -> Result<ServerProcess, Trouble> {
         let mut command = self.command();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &format!("{}:0", self.host)]);
         command.args(["--durability", "fsync"]).args(flags);
@@ -97,39 +97,40 @@ impl Launch {
         let mut log = log.map_err(Trouble::because("open", &self.log))?;
         // A log that can't be written is no reason to stop.
         let _ = writeln!(log, "--- server {pid}");
-        let said = child.stderr.take().map(|stderr| tokio::spawn(keep(stderr, log, find)));
-        let said = said.unwrap_or_else(|| tokio::spawn(async {}));
-        Ok(Server { child, address: None, pid, said })
+        let log_task = child.stderr.take().map(|stderr| tokio::spawn(copy_log(stderr, log, on_finding)));
+        let log_task = log_task.unwrap_or_else(|| tokio::spawn(async {}));
+        Ok(ServerProcess { child, address: None, pid, log_task })
     }
 }
 
 /// Keeps what a server says, within bounds, and looks for what it must not say.
-async fn keep(from: impl AsyncRead + Unpin, mut log: File, find: impl Fn(String)) {
+async fn copy_log(from: impl AsyncRead + Unpin, mut log: File, on_finding: impl Fn(String)) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let kept = log.metadata().map_or(0, |metadata| metadata.len());
-        if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG) {
+        if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG_SIZE) {
             let _ = writeln!(log, "{line}");
         }
         if line.contains("panicked") || line.contains("has died") {
-            find(format!("the server says: {line}"));
+            on_finding(format!("the server says: {line}"));
         }
     }
 }
 
-impl Server {
+impl ServerProcess {
     /// Waits until it listens. Where it ends instead, how.
-    pub(crate) async fn listens(&mut self) -> Result<String, Trouble> {
+    pub(crate) async fn wait_until_listening(&mut self) -> Result<String, Trouble> {
         let Some(stdout) = self.child.stdout.take() else { return Err(Trouble::Ended { status: "unknown".into() }) };
         let mut lines = BufReader::new(stdout).lines();
-        let first =
-            timeout(START, lines.next_line()).await.map_err(|_| Trouble::Slow { what: "start", within: START })?;
+        let first = timeout(START_TIMEOUT, lines.next_line())
+            .await
+            .map_err(|_| Trouble::Slow { what: "start", within: START_TIMEOUT })?;
         match first.ok().flatten().as_deref().and_then(|line| line.strip_prefix("listening on ")) {
             Some(address) => {
                 self.address = Some(address.to_owned());
                 Ok(address.to_owned())
             }
-            None => Err(Trouble::Ended { status: self.ended().await?.to_string() }),
+            None => Err(Trouble::Ended { status: self.wait().await?.to_string() }),
         }
     }
 
@@ -145,28 +146,30 @@ impl Server {
     }
 
     /// How it has ended, if it has.
-    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Kills it, whatever it does.
     pub(crate) async fn kill(mut self) -> Result<(), Trouble> {
         self.signal("KILL").await?;
-        self.ended().await.map(drop)
+        self.wait().await.map(drop)
     }
 
     /// Ends it in order, which must work.
     pub(crate) async fn terminate(mut self) -> Result<(), Trouble> {
         self.signal("TERM").await?;
-        let status = self.ended().await?;
+        let status = self.wait().await?;
         if status.success() { Ok(()) } else { Err(Trouble::Ended { status: status.to_string() }) }
     }
 
-    async fn ended(&mut self) -> Result<ExitStatus, Trouble> {
-        let waited = timeout(END, self.child.wait()).await.map_err(|_| Trouble::Slow { what: "end", within: END })?;
+    async fn wait(&mut self) -> Result<ExitStatus, Trouble> {
+        let waited = timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .map_err(|_| Trouble::Slow { what: "end", within: STOP_TIMEOUT })?;
         let status = waited.map_err(Trouble::because("wait for", Path::new("the server")))?;
         // What it has said last is read before anybody looks for it.
-        let _ = timeout(END, &mut self.said).await;
+        let _ = timeout(STOP_TIMEOUT, &mut self.log_task).await;
         Ok(status)
     }
 
@@ -179,7 +182,7 @@ impl Server {
     }
 
     /// How many files it has open; nothing where the system does not say.
-    pub(crate) fn files(&self) -> Option<u64> {
+    pub(crate) fn open_files(&self) -> Option<u64> {
         let files = std::fs::read_dir(self.directory().join("fd")).ok()?.count();
         u64::try_from(files).ok()
     }

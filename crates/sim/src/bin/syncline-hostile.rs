@@ -5,7 +5,7 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use syncline_sim::hostile::{ATTACKS, Attack, FILES, Mode, Options, Report, Scale, json, run, table};
+use syncline_sim::hostile::{ATTACKS, Attack, FILES, Options, Report, Scale, SecurityMode, json, run, table};
 use syncline_sim::say;
 
 /// Attacks the real server, each way on a server of its own, with a well-behaved client beside it; prints what held.
@@ -59,7 +59,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
-        ATTACKS.iter().for_each(|attack| say(format_args!("{}: {}", attack.name, attack.does)));
+        ATTACKS.iter().for_each(|attack| say(format_args!("{}: {}", attack.name, attack.description)));
         return ExitCode::SUCCESS;
     }
     attack(&arguments).unwrap_or_else(|problem| {
@@ -99,7 +99,7 @@ fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut reports, mut failed) = (Vec::new(), 0);
     for attack in attacks {
-        eprintln!("{}: {}", attack.name, attack.does);
+        eprintln!("{}: {}", attack.name, attack.description);
         let report = match runtime.block_on(run(&options, attack)) {
             Ok(report) => report,
             Err(fault) => {
@@ -135,7 +135,7 @@ fn is_bad(report: &Report, max_factor: Option<f64>) -> bool {
 
 /// The attacks that are asked for; all that can be, where none is.
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Attack>, Problem> {
-    let possible = || ATTACKS.iter().filter(|attack| mode(arguments) >= attack.needs);
+    let possible = || ATTACKS.iter().filter(|attack| mode(arguments) >= attack.requires);
     if arguments.attack.is_empty() {
         return Ok(possible().collect());
     }
@@ -144,10 +144,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Attack>, Problem> {
     arguments.attack.iter().map(find).collect()
 }
 
-fn mode(arguments: &Arguments) -> Mode {
+fn mode(arguments: &Arguments) -> SecurityMode {
     match (arguments.users, arguments.tls) {
-        (true, _) => Mode::Users,
-        (false, true) => Mode::Tls,
-        (false, false) => Mode::Plain,
+        (true, _) => SecurityMode::Users,
+        (false, true) => SecurityMode::Tls,
+        (false, false) => SecurityMode::Plain,
     }
 }

@@ -136,7 +136,7 @@ async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
         keep: arguments.keep,
     };
     let run = run(&options, |line| say(format_args!("{line}"))).await?;
-    say(format_args!("\n{}\n{:.0?}", table(&run), started.elapsed()));
+    say(format_args!("\n{}\n{:.0?}", table(&run.summary), started.elapsed()));
     let Some(failure) = run.failure else { return Ok(ExitCode::SUCCESS) };
     let directory = failure.directory.display();
     eprintln!("\nFAILED\n{}", failure.text);

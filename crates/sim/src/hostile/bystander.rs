@@ -3,8 +3,8 @@
 //! It has a thread and a connection of its own, so that what keeps it waiting is the server, or the processors that all
 //! share.
 
-use super::Fault;
-use super::link::{Link, PATIENCE, Target};
+use super::connection::{Connection, RESPONSE_TIMEOUT, Target};
+use super::error::AttackError;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use tokio::time::{sleep, timeout};
 const KEY: &str = "bystander";
 
 /// The longest latency that is told; longer ones count as this.
-const LONGEST: u64 = 60_000_000_000;
+const MAX_LATENCY: u64 = 60_000_000_000;
 
 /// How often it is looked whether a window may end.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a bystander has seen for a while.
 #[derive(Clone, Debug)]
@@ -33,9 +33,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new() -> Result<Self, Fault> {
-        let histogram =
-            || Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| Fault::wrong("a histogram", error));
+    fn new() -> Result<Self, AttackError> {
+        let histogram = || {
+            Histogram::new_with_bounds(1, MAX_LATENCY, 3).map_err(|error| AttackError::unexpected("a histogram", error))
+        };
         Ok(Self { puts: histogram()?, gets: histogram()? })
     }
 }
@@ -57,12 +58,12 @@ pub(super) struct Bystander {
 
 impl Bystander {
     /// Starts one that writes and reads until it is dropped.
-    pub(super) fn start(target: &Target) -> Result<Self, Fault> {
+    pub(super) fn start(target: &Target) -> Result<Self, AttackError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (shared, target) = (Arc::new(Shared::default()), target.uncounted());
         let own = shared.clone();
         let thread = thread::Builder::new().name("bystander".into()).spawn(move || {
-            if let Err(fault) = runtime.block_on(live(&target, &own)) {
+            if let Err(fault) = runtime.block_on(write_and_read(&target, &own)) {
                 *own.fault.lock() = Some(fault.to_string());
             }
         })?;
@@ -70,21 +71,21 @@ impl Bystander {
     }
 
     /// What it sees for so long, and until `done`, and until it was served at least once.
-    pub(super) async fn watch(
+    pub(super) async fn observe(
         &self,
         time: Duration,
         done: impl Fn() -> bool,
         mut look: impl FnMut(),
-    ) -> Result<Window, Fault> {
+    ) -> Result<Window, AttackError> {
         *self.shared.window.lock() = Some(Window::new()?);
         let begun = Instant::now();
         loop {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             look();
             let is_served = self.shared.window.lock().as_ref().is_some_and(|window| !window.gets.is_empty());
             if self.fault().is_some() || (begun.elapsed() >= time && done() && is_served) {
                 let window = self.shared.window.lock().take();
-                return window.ok_or_else(|| Fault::wrong("a window", "none"));
+                return window.ok_or_else(|| AttackError::unexpected("a window", "none"));
             }
         }
     }
@@ -110,14 +111,14 @@ impl Drop for Bystander {
     }
 }
 
-async fn live(target: &Target, shared: &Shared) -> Result<(), Fault> {
-    let mut link = target.greet().await?;
+async fn write_and_read(target: &Target, shared: &Shared) -> Result<(), AttackError> {
+    let mut connection = target.connect_with_hello().await?;
     let mut version = 0;
     while !shared.over.load(Ordering::Relaxed) {
         version += 1;
         let put = |tag| Message::put(tag, KEY, format!("{version:064}"), Version::new(version));
-        let written = ask(&mut link, &put(Tag::new(1)), &put(Tag::new(1))).await?;
-        let read = ask(&mut link, &Message::get(Tag::new(2), KEY), &put(Tag::new(2))).await?;
+        let written = ask(&mut connection, &put(Tag::new(1)), &put(Tag::new(1))).await?;
+        let read = ask(&mut connection, &Message::get(Tag::new(2), KEY), &put(Tag::new(2))).await?;
         shared.served.fetch_add(1, Ordering::Relaxed);
         if let Some(window) = shared.window.lock().as_mut() {
             window.puts.saturating_record(written);
@@ -128,12 +129,14 @@ async fn live(target: &Target, shared: &Shared) -> Result<(), Fault> {
 }
 
 /// Asks, expects exactly this answer, and answers how many nanoseconds that took.
-async fn ask(link: &mut Link, request: &Message, expected: &Message) -> Result<u64, Fault> {
+async fn ask(connection: &mut Connection, request: &Message, expected: &Message) -> Result<u64, AttackError> {
     let begun = Instant::now();
-    let found = timeout(PATIENCE, link.ask(request)).await;
-    let found = found.map_err(|_| Fault::wrong("to be served", format_args!("no answer within {PATIENCE:?}")))??;
+    let found = timeout(RESPONSE_TIMEOUT, connection.request(request)).await;
+    let found = found.map_err(|_| {
+        AttackError::unexpected("to be served", format_args!("no answer within {RESPONSE_TIMEOUT:?}"))
+    })??;
     if found != *expected {
-        return Err(Fault::wrong(format_args!("{}", expected.redacted()), found.redacted()));
+        return Err(AttackError::unexpected(format_args!("{}", expected.redacted()), found.redacted()));
     }
     Ok(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }

@@ -6,14 +6,15 @@
 //!                 memory before                  at most                             memory after
 //! ```
 
-use super::attacks::Attack;
+use super::attack::Attack;
 use super::bystander::{Bystander, Window};
-use super::field::{Bound, Field};
-use super::guard::Guard;
-use super::link::{HOST, PATIENCE, Target};
-use super::{Fault, Options};
+use super::connection::{HOST, RESPONSE_TIMEOUT, Target, Traffic};
+use super::context::{AttackContext, Bound};
+use super::error::AttackError;
+use super::options::Options;
+use super::security::Security;
 use crate::Trouble;
-use crate::process::{Launch, Server};
+use crate::process::{Launcher, ServerProcess};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,13 +23,13 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::{sleep, timeout};
 
 /// The threads that attack: on two processors, one is the server's.
-const THREADS: usize = 1;
+const ATTACKER_THREADS: usize = 1;
 
 /// How long an attack may take to do what it is about; more is a server that stands still.
-const LASTS: Duration = Duration::from_secs(120);
+const ATTACK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The memory is looked at so many times for each time that the open files are, which takes longer.
-const FILES_EVERY: u32 = 20;
+const FILES_INTERVAL: u32 = 20;
 
 /// What every server is started with: little room for the recent log, so that it is full before anything is measured.
 const FLAGS: [&str; 2] = ["--recent-log", "1MiB"];
@@ -42,9 +43,9 @@ pub struct Report {
     /// Its name.
     pub attack: &'static str,
     /// What it does.
-    pub does: &'static str,
-    /// Connections, frames and bytes that it has sent.
-    pub sent: (u64, u64, u64),
+    pub description: &'static str,
+    /// What the attack has sent.
+    pub traffic: Traffic,
     /// What held it.
     pub bound: Bound,
     /// The memory of the server before, at most, and after.
@@ -100,20 +101,21 @@ fn median(nanos: impl Iterator<Item = u64>) -> f64 {
 struct Attackers(Option<Runtime>);
 
 impl Attackers {
-    fn new() -> Result<Self, Fault> {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    fn new() -> Result<Self, AttackError> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(ATTACKER_THREADS).enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
     /// Has them do something, and waits for it.
-    async fn have<F>(&self, work: F, lasts: Duration) -> Result<(), Fault>
+    async fn run<F>(&self, work: F, lasts: Duration) -> Result<(), AttackError>
     where
-        F: Future<Output = Result<(), Fault>> + Send + 'static,
+        F: Future<Output = Result<(), AttackError>> + Send + 'static,
     {
         let Some(runtime) = &self.0 else { return Ok(()) };
         let done = timeout(lasts, runtime.spawn(work)).await;
-        let done = done.map_err(|_| Fault::wrong("an attack that ends", format_args!("none within {lasts:?}")))?;
-        done.map_err(|error| Fault::wrong("an attack that ends", error))?
+        let done =
+            done.map_err(|_| AttackError::unexpected("an attack that ends", format_args!("none within {lasts:?}")))?;
+        done.map_err(|error| AttackError::unexpected("an attack that ends", error))?
     }
 }
 
@@ -128,26 +130,26 @@ impl Drop for Attackers {
 /// Attacks a server of its own.
 ///
 /// # Errors
-/// [`Fault`] where there can be no attack at all.
-pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, Fault> {
+/// [`AttackError`] where there can be no attack at all.
+pub async fn run(options: &Options, attack: &Attack) -> Result<Report, AttackError> {
     let directory = TempDir::new()?;
     let findings = Arc::new(Mutex::new(Vec::new()));
-    let launch = Launch {
+    let launcher = Launcher {
         binary: options.server.clone(),
-        within: Vec::new(),
+        wrapper: Vec::new(),
         host: HOST.to_string(),
         log: directory.path().join("server.log"),
     };
-    let guard = Guard::make(options.mode, &launch, directory.path()).await?;
+    let security = Security::set_up(options.mode, &launcher, directory.path()).await?;
     let mut flags = FLAGS.to_vec();
     flags.extend(attack.flags);
-    flags.extend(guard.flags.iter().map(String::as_str));
+    flags.extend(security.flags.iter().map(String::as_str));
     let heard = findings.clone();
-    let mut server = launch.spawn(&directory.path().join("data"), &flags, move |said| heard.lock().push(said))?;
-    let address = server.listens().await?;
+    let mut server = launcher.spawn(&directory.path().join("data"), &flags, move |said| heard.lock().push(said))?;
+    let address = server.wait_until_listening().await?;
     let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
-    let target = guard.target(address)?;
-    let mut report = attacked(options, attack, &target, &mut server, &findings).await?;
+    let target = security.target(address)?;
+    let mut report = run_rounds(options, attack, &target, &mut server, &findings).await?;
     // In order: what it has been through must not have left it in a state that it can't end from.
     if let Err(trouble) = server.terminate().await {
         findings.lock().push(trouble.to_string());
@@ -158,42 +160,42 @@ pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, F
 }
 
 /// The rounds.
-async fn attacked(
+async fn run_rounds(
     options: &Options,
     attack: &Attack,
     target: &Target,
-    server: &mut Server,
+    server: &mut ServerProcess,
     findings: &Mutex<Vec<String>>,
-) -> Result<Report, Fault> {
+) -> Result<Report, AttackError> {
     let find = |what: String| findings.lock().push(what);
     let attackers = Attackers::new()?;
-    let files = server.files().unwrap_or_default();
+    let files = server.open_files().unwrap_or_default();
     let bystander = Bystander::start(target)?;
-    attackers.have((attack.prepare)(Field::new(target.uncounted(), options.scale)), LASTS).await?;
-    let warm = bystander.watch(options.time, || true, || {}).await?;
+    attackers.run((attack.prepare)(AttackContext::new(target.uncounted(), options.scale)), ATTACK_TIMEOUT).await?;
+    let warm = bystander.observe(options.time, || true, || {}).await?;
     drop(warm);
-    let quiet = server.files().unwrap_or_default();
+    let quiet = server.open_files().unwrap_or_default();
     let before = server.memory().unwrap_or_default();
-    let mut peak = Peak { memory: before, files: 0, looks: 0 };
+    let mut peak = PeakUsage { memory: before, files: 0, looks: 0 };
     let (mut alone, mut beside, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        alone.push(bystander.watch(options.time, || true, || {}).await?);
-        let field = Field::new(target.clone(), options.scale);
+        alone.push(bystander.observe(options.time, || true, || {}).await?);
+        let context = AttackContext::new(target.clone(), options.scale);
         let (attacked, window) =
-            strike(&attackers, attack, &field, &bystander, options.time, || peak.look(server, files)).await;
+            run_round(&attackers, attack, &context, &bystander, options.time, || peak.sample(server, files)).await;
         beside.push(window?);
-        notes = field.notes();
+        notes = context.notes();
         if let Err(fault) = attacked {
             find(format!("{}: {fault}", attack.name));
         }
         // The next window is only alone when nobody is left.
-        if !goes_back(server, quiet).await {
+        if !wait_for_open_files(server, quiet).await {
             find(format!(
-                "connections: expected none within {PATIENCE:?} after the attack, found {:?}",
-                server.files()
+                "connections: expected none within {RESPONSE_TIMEOUT:?} after the attack, found {:?}",
+                server.open_files()
             ));
         }
-        if bystander.fault().is_some() || server.has_ended().is_some() {
+        if bystander.fault().is_some() || server.exit_status().is_some() {
             break;
         }
     }
@@ -202,8 +204,12 @@ async fn attacked(
     }
     let (bound, after) = ((attack.bound)(options.scale), server.memory().unwrap_or_default());
     let grown = peak.memory.saturating_sub(before);
-    if grown > bound.limit() {
-        find(format!("{}: expected the server to grow by at most {} bytes, found {grown}", bound.name, bound.limit()));
+    if grown > bound.max_growth() {
+        find(format!(
+            "{}: expected the server to grow by at most {} bytes, found {grown}",
+            bound.name,
+            bound.max_growth()
+        ));
     }
     if let Some(most) = bound.files
         && peak.files > most
@@ -212,8 +218,8 @@ async fn attacked(
     }
     Ok(Report {
         attack: attack.name,
-        does: attack.does,
-        sent: target.sent.told(),
+        description: attack.description,
+        traffic: target.traffic.totals(),
         bound,
         memory: [before, peak.memory, after],
         files: peak.files,
@@ -225,52 +231,52 @@ async fn attacked(
 }
 
 /// One attack, and what the bystander sees beside it: until it was all there once, and for so long.
-async fn strike(
+async fn run_round(
     attackers: &Attackers,
     attack: &Attack,
-    field: &Arc<Field>,
+    context: &Arc<AttackContext>,
     bystander: &Bystander,
     time: Duration,
     look: impl FnMut(),
-) -> (Result<(), Fault>, Result<Window, Fault>) {
+) -> (Result<(), AttackError>, Result<Window, AttackError>) {
     let attacking = async {
-        let ended = attackers.have((attack.play)(field.clone()), LASTS + PATIENCE).await;
+        let ended = attackers.run((attack.run)(context.clone()), ATTACK_TIMEOUT + RESPONSE_TIMEOUT).await;
         // Whoever has failed will never say so.
-        field.enough();
+        context.report_complete();
         ended
     };
     let watching = async {
         let begun = Instant::now();
-        let done = || field.is_enough() || begun.elapsed() > LASTS;
-        let window = bystander.watch(time, done, look).await;
-        field.end();
+        let done = || context.is_complete() || begun.elapsed() > ATTACK_TIMEOUT;
+        let window = bystander.observe(time, done, look).await;
+        context.stop();
         window
     };
     tokio::join!(attacking, watching)
 }
 
 /// The most that was seen of the server.
-struct Peak {
+struct PeakUsage {
     memory: u64,
     files: u64,
     looks: u32,
 }
 
-impl Peak {
+impl PeakUsage {
     /// Looks at it. It had so many files open before any connection.
-    fn look(&mut self, server: &Server, files: u64) {
+    fn sample(&mut self, server: &ServerProcess, files: u64) {
         self.looks = self.looks.wrapping_add(1);
         self.memory = self.memory.max(server.memory().unwrap_or_default());
-        if self.looks.is_multiple_of(FILES_EVERY) {
-            self.files = self.files.max(server.files().unwrap_or_default().saturating_sub(files));
+        if self.looks.is_multiple_of(FILES_INTERVAL) {
+            self.files = self.files.max(server.open_files().unwrap_or_default().saturating_sub(files));
         }
     }
 }
 
 /// Waits until the server has no more files open than so many; answers whether it has not.
-async fn goes_back(server: &Server, files: u64) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while server.files().is_some_and(|found| found > files + OWN_FILES) {
+async fn wait_for_open_files(server: &ServerProcess, files: u64) -> bool {
+    let until = Instant::now() + RESPONSE_TIMEOUT;
+    while server.open_files().is_some_and(|found| found > files + STORE_FILES) {
         if Instant::now() > until {
             return false;
         }
@@ -280,4 +286,4 @@ async fn goes_back(server: &Server, files: u64) -> bool {
 }
 
 /// Files that the store may have open for a while.
-const OWN_FILES: u64 = 4;
+const STORE_FILES: u64 = 4;

@@ -22,7 +22,7 @@ const FILLER: &str = "filler";
 
 /// What a disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DiskKind {
     /// A directory of the disk that there is.
     Directory,
     /// A small tmpfs.
@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Ext4,
 }
 
-impl Kind {
+impl DiskKind {
     /// Each in its turn.
     pub(super) const fn of_round(number: u64) -> Self {
         match number % 3 {
@@ -53,14 +53,14 @@ pub(super) struct Disk {
 impl Disk {
     /// Mounts a disk at a directory. Where the machine does not allow that, the answer is why, and a disk that can't be
     /// filled.
-    pub(super) async fn new(kind: Kind, at: &Path) -> Result<(Self, Option<String>), Trouble> {
+    pub(super) async fn new(kind: DiskKind, at: &Path) -> Result<(Self, Option<String>), Trouble> {
         fs::create_dir_all(at).map_err(Trouble::because("make", at))?;
         let plain = |why| (Self { root: at.to_owned(), holder: None }, why);
         let mount = match kind {
-            Kind::Directory => return Ok(plain(None)),
-            Kind::Tmpfs => format!("mount -t tmpfs -o size={SIZE} none \"$1\""),
+            DiskKind::Directory => return Ok(plain(None)),
+            DiskKind::Tmpfs => format!("mount -t tmpfs -o size={SIZE} none \"$1\""),
             // The image has no name once it is mounted; its loop device ends with the mount.
-            Kind::Ext4 => format!(
+            DiskKind::Ext4 => format!(
                 "image=$(mktemp); trap 'rm -f \"$image\"' EXIT; truncate -s {SIZE} \"$image\"; mkfs.ext4 -q -m 0 \"$image\"; \
                  mount -o loop \"$image\" \"$1\"; rm \"$image\"; trap - EXIT"
             ),

@@ -14,20 +14,20 @@
 //! A run has rounds, each with a new data directory: load and faults, then everything heals, is waited for, and is checked.
 //! What is decided at random follows from the seed, but time is real: the same seed makes a similar run, not the same.
 
-mod base;
+mod base_client;
 mod client;
+mod conditions;
+mod context;
 mod cursor;
 mod disk;
 mod keep;
-mod load;
 mod nemesis;
-mod net;
+mod netns;
 mod proxy;
 mod recorder;
 mod round;
 mod summary;
-mod tape;
-mod weather;
+mod transcript;
 
 pub use keep::{HISTORY, load as load_history};
 pub use round::{Failure, Options, Run, run};

@@ -29,11 +29,11 @@ pub(super) struct Recorder {
     stamps: AtomicU64,
     connections: AtomicU64,
     clients: AtomicU64,
-    book: Mutex<Book>,
+    records: Mutex<Records>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct Records {
     order: u64,
     history: History,
     /// Of each store, when it was known to be served no more.
@@ -50,59 +50,59 @@ impl Recorder {
             stamps: AtomicU64::new(1),
             connections: AtomicU64::new(1),
             clients: AtomicU64::new(1),
-            book: Mutex::default(),
+            records: Mutex::default(),
         })
     }
 
     /// The next moment, at which nothing else is put down: what is looked at in there was so just then.
-    fn at<R>(&self, put_down: impl FnOnce(&mut Book, Moment) -> R) -> R {
-        let mut book = self.book.lock();
-        book.order += 1;
+    fn with_moment<R>(&self, record: impl FnOnce(&mut Records, Moment) -> R) -> R {
+        let mut records = self.records.lock();
+        records.order += 1;
         let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let at = Moment { order: book.order, micros };
-        put_down(&mut book, at)
+        let at = Moment { order: records.order, micros };
+        record(&mut records, at)
     }
 
     pub(super) fn now(&self) -> Moment {
-        self.at(|_, at| at)
+        self.with_moment(|_, at| at)
     }
 
     /// A number for a value, which no other has.
-    pub(super) fn stamp(&self) -> Stamp {
+    pub(super) fn next_stamp(&self) -> Stamp {
         Stamp(self.stamps.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A number for a connection, which no other has.
-    pub(super) fn connection(&self) -> u64 {
+    pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A number for a client, which no other has.
-    pub(super) fn client(&self) -> u64 {
+    pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The version to write a key with that was found at `current`; of one of which nothing is known, one that nobody has
     /// tried yet. Others are told to stay above it.
     pub(super) fn next_version(&self, key: &str, current: Option<u64>) -> u64 {
-        let mut book = self.book.lock();
-        let highest = book.versions.entry(key.into()).or_default();
+        let mut records = self.records.lock();
+        let highest = records.versions.entry(key.into()).or_default();
         let next = current.unwrap_or(*highest) + 1;
         *highest = (*highest).max(next);
         next
     }
 
     /// Somebody asks something. What comes of it is put down when that is known.
-    pub(super) fn ask(self: &Arc<Self>, client: u64, asked: Asked) -> Question {
-        Question { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
+    pub(super) fn begin(self: &Arc<Self>, client: u64, asked: Asked) -> PendingOperation {
+        PendingOperation { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
     }
 
     /// What a replica shows now.
-    pub(super) fn see(&self, client: u64, prefix: &str, look: impl FnOnce() -> Snapshot) -> Option<Sight> {
-        self.at(|book, at| {
+    pub(super) fn record_replica(&self, client: u64, prefix: &str, look: impl FnOnce() -> Snapshot) -> Option<Sight> {
+        self.with_moment(|records, at| {
             let snapshot = look();
             let Position { store, revision } = snapshot.position()?;
-            let store = book.store(store?)?;
+            let store = records.store(store?)?;
             let state = |(key, now): (&bytes::Bytes, &syncline_client::Versioned)| {
                 let write = frame::write(key, Some(&now.value), now.version);
                 (write.key, write.state)
@@ -110,94 +110,94 @@ impl Recorder {
             let keys = snapshot.iter().map(state).collect();
             let (revision, is_current) = (revision.get(), snapshot.is_current());
             let sight = Sight { client, at, prefix: prefix.into(), store, revision, is_current, keys };
-            book.history.sights.push(sight.clone());
+            records.history.sights.push(sight.clone());
             Some(sight)
         })
     }
 
     /// What a cursor has told.
-    pub(super) fn step(&self, client: u64, prefix: &str, step: &syncline_client::Step) {
-        self.at(|book, at| {
-            let Some(store) = step.at.store.and_then(|id| book.store(id)) else { return };
+    pub(super) fn record_step(&self, client: u64, prefix: &str, step: &syncline_client::Step) {
+        self.with_moment(|records, at| {
+            let Some(store) = step.at.store.and_then(|id| records.store(id)) else { return };
             let changes = step.changes.iter();
             let changes =
                 changes.map(|change| frame::write(&change.key, change.value.as_ref(), change.version)).collect();
             let (revision, is_reset) = (step.at.revision.get(), step.is_reset);
-            book.history.steps.push(Step { client, at, prefix: prefix.into(), store, revision, is_reset, changes });
+            records.history.steps.push(Step { client, at, prefix: prefix.into(), store, revision, is_reset, changes });
         });
     }
 
     /// What went over a connection that is over.
-    pub(super) fn transcript(&self, mut transcript: Transcript) {
+    pub(super) fn add_transcript(&self, mut transcript: Transcript) {
         // Each way puts down its own, a little late.
         transcript.frames.sort_by_key(|(at, ..)| at.order);
-        self.at(|book, _| book.history.transcripts.push(transcript));
+        self.with_moment(|records, _| records.history.transcripts.push(transcript));
     }
 
     /// A server of this store is about to be started. The store may be one that is known.
-    pub(super) fn serve(&self, id: &str, since: Moment, restored: Option<(usize, u64)>) -> usize {
-        self.at(|book, _| {
-            if let Some(known) = book.history.stores.iter().position(|store| store.id == id) {
+    pub(super) fn register_store(&self, id: &str, since: Moment, restored: Option<(usize, u64)>) -> usize {
+        self.with_moment(|records, _| {
+            if let Some(known) = records.history.stores.iter().position(|store| store.id == id) {
                 return known;
             }
-            book.history.stores.push(Store { id: id.to_owned(), restored, since });
-            book.ended.push(None);
-            book.history.stores.len() - 1
+            records.history.stores.push(Store { id: id.to_owned(), restored, since });
+            records.ended.push(None);
+            records.history.stores.len() - 1
         })
     }
 
     /// The store is served no more, and never will be again.
-    pub(super) fn end(&self, store: usize) {
-        self.at(|book, at| book.ended.get_mut(store).map(|ended| *ended = Some(at)));
+    pub(super) fn retire_store(&self, store: usize) {
+        self.with_moment(|records, at| records.ended.get_mut(store).map(|ended| *ended = Some(at)));
     }
 
     /// Something has happened so many times.
     pub(super) fn count(&self, name: &str, times: u64) {
-        self.book.lock().history.count(name, times);
+        self.records.lock().history.count(name, times);
     }
 
     /// How much there is of something that has a bound.
     pub(super) fn gauge(&self, name: &str, found: u64, bound: u64) {
-        self.at(|book, at| book.history.gauge(name, at, found, bound));
+        self.with_moment(|records, at| records.history.gauge(name, at, found, bound));
     }
 
     /// Something that is worth knowing for people.
     pub(super) fn note(&self, text: impl Into<String>) {
-        self.at(|book, at| {
-            if book.history.notes.len() < MAX_NOTES {
-                book.history.notes.push((at, text.into()));
+        self.with_moment(|records, at| {
+            if records.history.notes.len() < MAX_NOTES {
+                records.history.notes.push((at, text.into()));
             }
         });
     }
 
     /// Something that must not be, beside the promises.
-    pub(super) fn find(&self, text: impl Into<String>) {
+    pub(super) fn add_finding(&self, text: impl Into<String>) {
         let text = text.into();
         self.note(format!("FOUND {text}"));
-        let mut book = self.book.lock();
-        if book.findings.len() < MAX_FINDINGS {
-            book.findings.push(text);
+        let mut records = self.records.lock();
+        if records.findings.len() < MAX_FINDINGS {
+            records.findings.push(text);
         }
     }
 
     pub(super) fn findings(&self) -> Vec<String> {
-        self.book.lock().findings.clone()
+        self.records.lock().findings.clone()
     }
 
     /// How often something has happened.
-    pub(super) fn times(&self, name: &str) -> u64 {
-        self.book.lock().history.counts.get(name).copied().unwrap_or(0)
+    pub(super) fn count_of(&self, name: &str) -> u64 {
+        self.records.lock().history.counts.get(name).copied().unwrap_or(0)
     }
 
     /// Takes all that was put down, and checks it.
     pub(super) fn check(&self) -> (History, Vec<Report>) {
-        let history = std::mem::take(&mut self.book.lock().history);
+        let history = std::mem::take(&mut self.records.lock().history);
         let reports = check::check(&history);
         (history, reports)
     }
 }
 
-impl Book {
+impl Records {
     /// The place of a store; one that nobody has served is a finding.
     fn store(&mut self, id: StoreId) -> Option<usize> {
         let id = id.to_string();
@@ -222,34 +222,34 @@ impl Book {
 
 /// Something that was asked. Where nobody says what came of it, that is not known.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct PendingOperation {
     recorder: Arc<Recorder>,
     client: u64,
     asked_at: Moment,
     asked: Option<Asked>,
 }
 
-impl Question {
+impl PendingOperation {
     /// This came of it.
-    pub(super) fn ends(mut self, outcome: Outcome) {
-        self.put_down(outcome);
+    pub(super) fn finish(mut self, outcome: Outcome) {
+        self.record(outcome);
     }
 
-    fn put_down(&mut self, outcome: Outcome) {
+    fn record(&mut self, outcome: Outcome) {
         let Some(asked) = self.asked.take() else { return };
-        self.recorder.at(|book, ended_at| {
-            book.history.count(name(&asked), 1);
-            book.history.count(result(&asked, &outcome), 1);
-            let store = book.served(self.asked_at, ended_at);
+        self.recorder.with_moment(|records, ended_at| {
+            records.history.count(name(&asked), 1);
+            records.history.count(result(&asked, &outcome), 1);
+            let store = records.served(self.asked_at, ended_at);
             let (client, asked_at) = (self.client, self.asked_at);
-            book.history.operations.push(Operation { client, store, asked_at, asked, ended_at, outcome });
+            records.history.operations.push(Operation { client, store, asked_at, asked, ended_at, outcome });
         });
     }
 }
 
-impl Drop for Question {
+impl Drop for PendingOperation {
     fn drop(&mut self) {
-        self.put_down(Outcome::Unknown);
+        self.record(Outcome::Unknown);
     }
 }
 
@@ -284,17 +284,17 @@ mod tests {
     #[test]
     fn an_operation_is_of_a_store_only_where_no_other_was_served_meanwhile() {
         let recorder = Recorder::new();
-        let ask = || recorder.ask(1, Asked::Barrier);
-        assert_eq!(recorder.serve("a", recorder.now(), None), 0);
+        let ask = || recorder.begin(1, Asked::Barrier);
+        assert_eq!(recorder.register_store("a", recorder.now(), None), 0);
         let (before, across) = (ask(), ask());
-        before.ends(Outcome::Refused);
-        recorder.end(0);
+        before.finish(Outcome::Refused);
+        recorder.retire_store(0);
         let (between, waits) = (ask(), ask());
-        between.ends(Outcome::Refused);
-        assert_eq!(recorder.serve("b", recorder.now(), Some((0, 3))), 1);
-        across.ends(Outcome::Refused);
-        waits.ends(Outcome::Refused);
-        ask().ends(Outcome::Refused);
+        between.finish(Outcome::Refused);
+        assert_eq!(recorder.register_store("b", recorder.now(), Some((0, 3))), 1);
+        across.finish(Outcome::Refused);
+        waits.finish(Outcome::Refused);
+        ask().finish(Outcome::Refused);
         // It was asked when the first was gone, and answered when the second was not there yet.
         let stores = [Some(0), None, None, Some(1), Some(1)];
         let (history, _) = recorder.check();
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn what_nobody_has_answered_is_unknown() {
         let recorder = Recorder::new();
-        drop(recorder.ask(1, Asked::Barrier));
+        drop(recorder.begin(1, Asked::Barrier));
         let (history, _) = recorder.check();
         assert_eq!(history.operations[0].outcome, Outcome::Unknown);
     }

@@ -1,6 +1,5 @@
 //! What people are told of a round, and of a run.
 
-use super::round::Run;
 use crate::Summary;
 use crate::check::Report;
 use crate::history::{Direction, Frame, Gauge, History, Key, Moment, Transcript};
@@ -13,7 +12,7 @@ use std::time::Duration;
 const SHOWN: usize = 5;
 
 /// What is noted when there are no more faults.
-pub(super) const CALM: &str = "the storm is over";
+pub(super) const FAULTS_STOPPED: &str = "the storm is over";
 
 /// How long a watched connection may be silent then, in microseconds: the time is that of a machine that does other things
 /// too, so this is no promise of the heartbeat.
@@ -23,7 +22,7 @@ const MAX_SILENCE: u64 = 20_000_000;
 pub(super) fn count(history: &mut History) {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut frames = 0;
-    let calm = history.notes.iter().find(|(_, note)| note == CALM).map(|(at, _)| *at);
+    let calm = history.notes.iter().find(|(_, note)| note == FAULTS_STOPPED).map(|(at, _)| *at);
     let mut silences = Vec::new();
     for transcript in &history.transcripts {
         // What a connection was told last of each key, by broadcasts.
@@ -133,8 +132,8 @@ pub(super) fn failure(history: &History, findings: &[String], reports: &[Report]
 }
 
 /// A run as a table.
-pub fn table(run: &Run) -> String {
-    let Summary { runs, micros, counts, compared, gauges, .. } = &run.summary;
+pub fn table(summary: &Summary) -> String {
+    let Summary { runs, micros, counts, compared, gauges, .. } = summary;
     let mut table = format!("| in {runs} rounds, {} minutes | times |\n|---|---:|\n", micros / 60_000_000);
     for (name, times) in counts {
         let _ = writeln!(table, "| {name} | {times} |");

@@ -1,9 +1,11 @@
 //! What is done to TLS itself.
 
-use super::{Attack, PLAIN, expect_error, tag};
+use super::common::{expect_error, tag};
 use crate::Random;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::{Fault, Mode};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
+use crate::hostile::options::SecurityMode;
 use std::sync::Arc;
 use std::time::Duration;
 use syncline_wire::Message;
@@ -12,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How many connections attack at a time.
-const LANES: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// What TLS may hold of a handshake that is not finished.
 const HANDSHAKE: usize = 64 * 1024;
@@ -22,25 +24,25 @@ const ENDS: Duration = Duration::from_secs(20);
 
 pub(super) const NO_TLS: Attack = Attack {
     name: "no-tls",
-    does: "connections send anything but TLS, and things that begin like it, to a server that speaks TLS",
-    needs: Mode::Tls,
+    description: "connections send anything but TLS, and things that begin like it, to a server that speaks TLS",
+    requires: SecurityMode::Tls,
     bound: |_| Bound::new("a handshake, for those that are open and those that are told why", "64 KiB", 512, HANDSHAKE),
-    play: |field| Box::pin(no_tls(field)),
-    ..PLAIN
+    run: |context| Box::pin(no_tls(context)),
+    ..DEFAULTS
 };
 
-async fn no_tls(field: Arc<Field>) -> Result<(), Fault> {
-    let each = field.scale.of(500, 20);
-    field
-        .side_by_side(LANES, move |field, lane| async move {
-            let mut random = Random::new(u64::try_from(lane).unwrap_or(0));
-            for number in field.laps(each) {
+async fn no_tls(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let each = context.scale.of(500, 20);
+    context
+        .run_concurrently(CONCURRENCY, move |context, worker| async move {
+            let mut random = Random::new(u64::try_from(worker).unwrap_or(0));
+            for number in context.repeat(each) {
                 let mut bytes: Vec<u8> =
                     (0..random.below(600)).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
                 if number % 2 == 0 {
                     bytes.splice(0..0, beginning(number));
                 }
-                let mut tcp = field.target.tcp().await?;
+                let mut tcp = context.target.connect_tcp().await?;
                 let _ = tcp.write_all(&bytes).await;
                 let _ = tcp.shutdown().await;
                 ends(&mut tcp).await?;
@@ -62,11 +64,11 @@ fn beginning(number: usize) -> Vec<u8> {
 }
 
 /// Waits until the server has ended the connection.
-async fn ends(tcp: &mut TcpStream) -> Result<(), Fault> {
+async fn ends(tcp: &mut TcpStream) -> Result<(), AttackError> {
     let mut told = Vec::new();
     let end = timeout(ENDS, tcp.read_to_end(&mut told)).await;
     // Reset or closed: either is an end.
-    end.map(drop).map_err(|_| Fault::wrong("the end of a connection", format_args!("none within {ENDS:?}")))
+    end.map(drop).map_err(|_| AttackError::unexpected("the end of a connection", format_args!("none within {ENDS:?}")))
 }
 
 const fn half(scale: Scale) -> usize {
@@ -75,8 +77,8 @@ const fn half(scale: Scale) -> usize {
 
 pub(super) const HALF: Attack = Attack {
     name: "half-handshakes",
-    does: "thousands of connections begin a handshake, and never go on; the server ends them",
-    needs: Mode::Tls,
+    description: "thousands of connections begin a handshake, and never go on; the server ends them",
+    requires: SecurityMode::Tls,
     flags: &["--authorize-within", "2s"],
     bound: |scale| {
         Bound::new(
@@ -86,14 +88,14 @@ pub(super) const HALF: Attack = Attack {
             HANDSHAKE,
         )
     },
-    play: |field| Box::pin(half_handshakes(field)),
-    ..PLAIN
+    run: |context| Box::pin(half_handshakes(context)),
+    ..DEFAULTS
 };
 
-async fn half_handshakes(field: Arc<Field>) -> Result<(), Fault> {
+async fn half_handshakes(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let mut held = Vec::new();
-    for number in 0..half(field.scale) {
-        let mut tcp = field.target.tcp().await?;
+    for number in 0..half(context.scale) {
+        let mut tcp = context.target.connect_tcp().await?;
         // Of a record of 16 KiB: its header, or all but its end.
         let length = if number % 2 == 0 { 3 } else { 16_000 };
         // A ClientHello, of 16,380 bytes.
@@ -103,11 +105,11 @@ async fn half_handshakes(field: Arc<Field>) -> Result<(), Fault> {
         let _ = tcp.write_all(&record).await;
         held.push(tcp);
     }
-    field.enough();
+    context.report_complete();
     for tcp in &mut held {
         ends(tcp).await?;
     }
-    field.until_over().await;
+    context.stopped().await;
     Ok(())
 }
 
@@ -116,28 +118,30 @@ const CHANGES: usize = 8;
 
 pub(super) const RENEGOTIATION: Attack = Attack {
     name: "key-updates",
-    does: "connections change the keys of TLS 1.3 over and over (there is no renegotiation in it, nor in rustls' TLS 1.2)",
-    needs: Mode::Tls,
-    bound: |scale| Bound::new("a connection", "1 MiB and what is being written", updating(scale), super::UNSENT),
-    play: |field| Box::pin(key_updates(field)),
-    ..PLAIN
+    description: "connections change the keys of TLS 1.3 over and over (there is no renegotiation in it, nor in rustls' TLS 1.2)",
+    requires: SecurityMode::Tls,
+    bound: |scale| {
+        Bound::new("a connection", "1 MiB and what is being written", updating(scale), super::common::UNSENT)
+    },
+    run: |context| Box::pin(key_updates(context)),
+    ..DEFAULTS
 };
 
 const fn updating(scale: Scale) -> usize {
     scale.of(16, 4)
 }
 
-async fn key_updates(field: Arc<Field>) -> Result<(), Fault> {
-    let least = field.scale.of(500, 50);
-    field
-        .side_by_side(updating(field.scale), move |field, _| async move {
-            let mut link = field.target.greet().await?;
-            for number in field.laps(least) {
+async fn key_updates(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let least = context.scale.of(500, 50);
+    context
+        .run_concurrently(updating(context.scale), move |context, _| async move {
+            let mut connection = context.target.connect_with_hello().await?;
+            for number in context.repeat(least) {
                 for _ in 0..CHANGES {
-                    link.update_keys()?;
+                    connection.update_keys()?;
                 }
                 let absent = Message::get(tag(number), "absent");
-                expect_error(&link.ask(&absent).await?, tag(number), "\"absent\": not found")?;
+                expect_error(&connection.request(&absent).await?, tag(number), "\"absent\": not found")?;
             }
             Ok(())
         })

@@ -8,22 +8,22 @@ use std::sync::OnceLock;
 
 /// Keys that have something in common, or nothing.
 #[derive(Debug)]
-pub(super) struct Set {
+pub(super) struct KeySet {
     /// What.
     pub(super) name: &'static str,
     pub(super) keys: Vec<String>,
 }
 
 /// As many keys of each, made once.
-pub(super) fn sets(each: usize) -> &'static [Set] {
-    static SETS: OnceLock<Vec<Set>> = OnceLock::new();
+pub(super) fn key_sets(each: usize) -> &'static [KeySet] {
+    static SETS: OnceLock<Vec<KeySet>> = OnceLock::new();
     SETS.get_or_init(|| {
         let colliding = |name, letter, hash: fn(&[u8]) -> u64| {
             let keys = (0_u64..).map(|number| format!("{letter}{number:015x}"));
-            Set { name, keys: keys.filter(|key| is_of_one_place(hash(key.as_bytes()))).take(each).collect() }
+            KeySet { name, keys: keys.filter(|key| falls_into_first_slot(hash(key.as_bytes()))).take(each).collect() }
         };
         vec![
-            Set {
+            KeySet {
                 name: "that have nothing in common",
                 keys: (0..each).map(|number| format!("r{number:015x}")).collect(),
             },
@@ -35,7 +35,7 @@ pub(super) fn sets(each: usize) -> &'static [Set] {
 
 /// Whether a table whose places are the low bits of a hash puts it into the first sixteenth of every table of the index, and
 /// into the first of its 1,024 tables (`store/src/index/slots.rs`).
-const fn is_of_one_place(hash: u64) -> bool {
+const fn falls_into_first_slot(hash: u64) -> bool {
     hash & 0xf == 0 && (hash >> 32) & 0x3ff == 0
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn keys_collide_under_their_own_hash_and_under_no_other() {
-        let sets = sets(128);
+        let sets = key_sets(128);
         let places = |set: usize, hash: fn(&[u8]) -> u64| {
             let place = |key: &String| (hash(key.as_bytes()) & 0xf, (hash(key.as_bytes()) >> 32) & 0x3ff);
             sets[set].keys.iter().map(place).collect::<BTreeSet<_>>().len()

@@ -1,9 +1,10 @@
 //! WATCH and LIST, of very much and of very many.
 
-use super::{Attack, OUTPUT_ROOM, PAGE, PLAIN, fill, tag};
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::all_encoded;
+use super::common::{OUTPUT_ROOM, PAGE, fill, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::encode_all;
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use syncline_wire::{Message, Revision};
 
@@ -27,38 +28,44 @@ const fn watchers(scale: Scale) -> usize {
 
 pub(super) const PREFIXES: Attack = Attack {
     name: "prefixes",
-    does: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
+    description: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
     bound: |scale| {
         let name = "256 prefixes of max-key, twice, and unsent requests, per connection";
-        Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::UNSENT)
+        Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::common::UNSENT)
     },
-    play: |field| Box::pin(prefixes(field)),
-    ..PLAIN
+    run: |context| Box::pin(prefixes(context)),
+    ..DEFAULTS
 };
 
-async fn prefixes(field: Arc<Field>) -> Result<(), Fault> {
-    field
-        .side_by_side(watchers(field.scale), |field, lane| async move {
-            let (mut link, mut accepted) = (field.target.greet().await?, 0);
+async fn prefixes(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    context
+        .run_concurrently(watchers(context.scale), |context, worker| async move {
+            let (mut connection, mut accepted) = (context.target.connect_with_hello().await?, 0);
             for first in (0..ASKED).step_by(AT_ONCE) {
                 let batch = first..first + AT_ONCE;
                 let ask = |number| {
-                    Message::watch(tag(number), format!("{lane:08}/{number:0rest$}", rest = PREFIX - 9), Revision::ZERO)
+                    Message::watch(
+                        tag(number),
+                        format!("{worker:08}/{number:0rest$}", rest = PREFIX - 9),
+                        Revision::ZERO,
+                    )
                 };
-                link.send(&all_encoded(batch.clone().map(ask)), AT_ONCE).await?;
+                connection.send(&encode_all(batch.clone().map(ask)), AT_ONCE).await?;
                 for _ in batch {
-                    match link.answer().await? {
+                    match connection.response().await? {
                         Message::Mark(_) => accepted += 1,
                         Message::Error(refused) if refused.text.starts_with(b"too large: ") => {}
-                        other => return Err(Fault::wrong("a MARK, or that it is too large", other.redacted())),
+                        other => {
+                            return Err(AttackError::unexpected("a MARK, or that it is too large", other.redacted()));
+                        }
                     }
                 }
             }
             if accepted != WATCHES {
-                return Err(Fault::wrong(format_args!("{WATCHES} prefixes accepted"), accepted));
+                return Err(AttackError::unexpected(format_args!("{WATCHES} prefixes accepted"), accepted));
             }
-            field.enough();
-            field.until_over().await;
+            context.report_complete();
+            context.stopped().await;
             Ok(())
         })
         .await
@@ -74,34 +81,34 @@ const fn keys(scale: Scale) -> usize {
 
 pub(super) const EVERYTHING: Attack = Attack {
     name: "everything",
-    does: "connections watch and list all keys of a large store, many times at once, and read none",
+    description: "connections watch and list all keys of a large store, many times at once, and read none",
     bound: |scale| {
         let name = "what is being written, and two pages, per connection";
         Bound::new(name, "128 KiB + 2 × 64 KiB", greedy(scale), OUTPUT_ROOM + 2 * PAGE)
     },
-    prepare: |field| {
+    prepare: |context| {
         Box::pin(async move {
-            let mut link = field.target.greet().await?;
-            fill(&mut link, keys(field.scale), |number| format!("all/{number:08}"), &[b'v'; VALUE]).await
+            let mut connection = context.target.connect_with_hello().await?;
+            fill(&mut connection, keys(context.scale), |number| format!("all/{number:08}"), &[b'v'; VALUE]).await
         })
     },
-    play: |field| Box::pin(everything(field)),
-    ..PLAIN
+    run: |context| Box::pin(everything(context)),
+    ..DEFAULTS
 };
 
-async fn everything(field: Arc<Field>) -> Result<(), Fault> {
-    let mut links = Vec::new();
+async fn everything(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let mut connections = Vec::new();
     let watch = Message::watch(tag(0), "", Revision::ZERO);
     let lists = (1..=LISTS).map(|number| Message::list(tag(number), "", "", u32::MAX));
-    let bytes = all_encoded([watch].into_iter().chain(lists));
-    for _ in 0..greedy(field.scale) {
-        let mut link = field.target.connect_with_little_room().await?;
-        link.greet().await?;
-        link.send(&bytes, LISTS + 1).await?;
-        links.push(link);
+    let bytes = encode_all([watch].into_iter().chain(lists));
+    for _ in 0..greedy(context.scale) {
+        let mut connection = context.target.connect_with_small_buffer().await?;
+        connection.hello().await?;
+        connection.send(&bytes, LISTS + 1).await?;
+        connections.push(connection);
     }
-    field.enough();
-    field.until_over().await;
-    drop(links);
+    context.report_complete();
+    context.stopped().await;
+    drop(connections);
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Those whom nobody knows, before a server that has users. Each comes from one of a few addresses.
 
-use super::{Attack, IDLE, PLAIN, expect_error, tag};
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::{Link, Target};
-use crate::hostile::{Fault, Mode};
+use super::common::{IDLE, expect_error, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::{Connection, Target};
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
+use crate::hostile::options::SecurityMode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,14 +14,14 @@ use tokio::time::sleep;
 
 /// How many addresses attack, and on how many connections each: fewer than the quarter of all places that it gets.
 const ADDRESSES: u8 = 3;
-const EACH: usize = 64;
+const PER_ATTACKING_ADDRESS: usize = 64;
 
 /// The places for strangers by default (`--max-unauthenticated`), and those of one address.
-const STRANGERS: usize = 1024;
-const OF_ADDRESS: usize = STRANGERS / 4;
+const UNAUTHENTICATED: usize = 1024;
+const PER_ADDRESS: usize = UNAUTHENTICATED / 4;
 
 /// What a stranger may hold: what everybody does, 4 KiB of requests, 2 KiB of answers, and what TLS holds of a handshake.
-const STRANGER: usize = IDLE + 6 * 1024 + 16 * 1024;
+const UNAUTHENTICATED_MEMORY: usize = IDLE + 6 * 1024 + 16 * 1024;
 
 /// A password is verified by at most half of the processors at a time, in 19 MiB each, which are kept for the next
 /// (`docs/access.md`).
@@ -34,78 +36,87 @@ fn at_once() -> usize {
 
 pub(super) const GUESSES: Attack = Attack {
     name: "guesses",
-    does: "hundreds of connections from three addresses guess passwords; who knows one comes in meanwhile, from another address and from one of those",
-    needs: Mode::Users,
+    description: "hundreds of connections from three addresses guess passwords; who knows one comes in meanwhile, from another address and from one of those",
+    requires: SecurityMode::Users,
     bound: |_| {
         let name = "max-unauthenticated; a verification for every second processor";
-        Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * EACH, STRANGER).and(at_once() * VERIFICATION)
+        Bound::new(name, "1,024; 19 MiB each", usize::from(ADDRESSES) * PER_ATTACKING_ADDRESS, UNAUTHENTICATED_MEMORY)
+            .plus(at_once() * VERIFICATION)
     },
-    play: |field| Box::pin(guesses(field)),
-    ..PLAIN
+    run: |context| Box::pin(guesses(context)),
+    ..DEFAULTS
 };
 
-async fn guesses(field: Arc<Field>) -> Result<(), Fault> {
+async fn guesses(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let (told, busy) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counts = (told.clone(), busy.clone());
-    let least = field.scale.of(20, 3);
-    let guessing = field.side_by_side(usize::from(ADDRESSES) * EACH, move |field, number| {
+    let least = context.scale.of(20, 3);
+    let guessing = context.run_concurrently(usize::from(ADDRESSES) * PER_ATTACKING_ADDRESS, move |context, number| {
         let (told, busy) = counts.clone();
         async move {
-            let target = stranger(&field, number);
+            let target = unauthenticated_target(&context, number);
             let work = async {
                 let mut guess = 0;
                 loop {
                     // It may be turned away before it is asked for a password.
-                    let Ok(mut link) = target.connect().await else { continue };
-                    while let Some(answer) = try_guess(&mut link, number, &mut guess).await? {
+                    let Ok(mut connection) = target.connect().await else { continue };
+                    while let Some(answer) = try_guess(&mut connection, number, &mut guess).await? {
                         let of = if is_bad_password(&answer) { &told } else { &busy };
                         of.fetch_add(1, Ordering::Relaxed);
                     }
                     sleep(PAUSE).await;
                 }
             };
-            field.while_on::<(), Fault>(work).await
+            context.run_until_stopped::<(), AttackError>(work).await
         }
     });
     let coming = async {
         let mut came = [0; 2];
-        while !field.is_over() {
+        while !context.is_stopped() {
             // Of another address, and of one that guesses.
-            let ways = [field.target.clone(), field.target.clone().from(1)];
+            let ways = [context.target.clone(), context.target.clone().from_address(1)];
             for (target, came) in ways.iter().zip(&mut came) {
-                let mut link = target.greet().await?;
-                expect_error(&link.ask(&Message::get(tag(1), "absent")).await?, tag(1), "\"absent\": not found")?;
+                let mut connection = target.connect_with_hello().await?;
+                expect_error(
+                    &connection.request(&Message::get(tag(1), "absent")).await?,
+                    tag(1),
+                    "\"absent\": not found",
+                )?;
                 *came += 1;
             }
             if came.iter().all(|came| *came >= least) {
-                field.enough();
+                context.report_complete();
             }
             sleep(PAUSE).await;
         }
         let [other, same] = came;
-        field.note(format!(
+        context.note(format!(
             "who knows a password came in {other} times from another address, {same} times from one that guesses"
         ));
         Ok(())
     };
     tokio::try_join!(guessing, coming)?;
     let (told, busy) = (told.load(Ordering::Relaxed), busy.load(Ordering::Relaxed));
-    field.note(format!("{told} guesses were told to be wrong, {busy} were refused unseen"));
+    context.note(format!("{told} guesses were told to be wrong, {busy} were refused unseen"));
     Ok(())
 }
 
 /// The target of a stranger from one of the addresses.
-fn stranger(field: &Field, number: usize) -> Target {
+fn unauthenticated_target(context: &AttackContext, number: usize) -> Target {
     let address = number % usize::from(ADDRESSES) + 1;
-    field.target.stranger(u8::try_from(address).unwrap_or(1))
+    context.target.unauthenticated(u8::try_from(address).unwrap_or(1))
 }
 
 /// Shows a password that is wrong; answers what is told of it, or nothing where the connection has ended.
-async fn try_guess(link: &mut Link, number: usize, guess: &mut usize) -> Result<Option<Message>, Fault> {
+async fn try_guess(
+    connection: &mut Connection,
+    number: usize,
+    guess: &mut usize,
+) -> Result<Option<Message>, AttackError> {
     *guess += 1;
-    match link.ask(&Message::auth(tag(1), format!("inside:{number}-{guess}"))).await {
+    match connection.request(&Message::auth(tag(1), format!("inside:{number}-{guess}"))).await {
         Ok(told @ Message::Error(_)) => Ok(Some(told)),
-        Ok(other) => Err(Fault::wrong("a refusal of a wrong password", other.redacted())),
+        Ok(other) => Err(AttackError::unexpected("a refusal of a wrong password", other.redacted())),
         // Ended, or still held back.
         Err(_) => Ok(None),
     }
@@ -121,54 +132,54 @@ const fn crowd(scale: Scale) -> usize {
 
 pub(super) const CROWD: Attack = Attack {
     name: "crowd",
-    does: "more connections than there are places for strangers of three addresses say nothing, and come again when they are ended; who knows a password comes in meanwhile",
-    needs: Mode::Users,
+    description: "more connections than there are places for strangers of three addresses say nothing, and come again when they are ended; who knows a password comes in meanwhile",
+    requires: SecurityMode::Users,
     flags: &["--authorize-within", "2s"],
     bound: |_| {
         let name = "max-unauthenticated, of which a quarter for each address";
-        let all = usize::from(ADDRESSES) * OF_ADDRESS;
+        let all = usize::from(ADDRESSES) * PER_ADDRESS;
         // Those who are told that there is no place, and the user who comes in.
-        Bound::new(name, "1,024", all, STRANGER).and(VERIFICATION).files(all + 64 + 16)
+        Bound::new(name, "1,024", all, UNAUTHENTICATED_MEMORY).plus(VERIFICATION).files(all + 64 + 16)
     },
-    play: |field| Box::pin(silent(field)),
-    ..PLAIN
+    run: |context| Box::pin(silent(context)),
+    ..DEFAULTS
 };
 
-async fn silent(field: Arc<Field>) -> Result<(), Fault> {
+async fn silent(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let let_in = Arc::new(AtomicUsize::new(0));
     let count = let_in.clone();
     let coming = async {
-        let (mut came, least) = (0, field.scale.of(40, 5));
-        while !field.is_over() {
-            let mut link = field.target.greet().await?;
-            expect_error(&link.ask(&Message::get(tag(1), "absent")).await?, tag(1), "\"absent\": not found")?;
+        let (mut came, least) = (0, context.scale.of(40, 5));
+        while !context.is_stopped() {
+            let mut connection = context.target.connect_with_hello().await?;
+            expect_error(&connection.request(&Message::get(tag(1), "absent")).await?, tag(1), "\"absent\": not found")?;
             came += 1;
             if came == least {
-                field.enough();
+                context.report_complete();
             }
             sleep(PAUSE).await;
         }
-        field.note(format!("who knows a password came in {came} times"));
+        context.note(format!("who knows a password came in {came} times"));
         Ok(())
     };
-    let crowding = field.side_by_side(usize::from(ADDRESSES) * crowd(field.scale), move |field, number| {
+    let crowding = context.run_concurrently(usize::from(ADDRESSES) * crowd(context.scale), move |context, number| {
         let let_in = count.clone();
         async move {
-            let target = stranger(&field, number);
+            let target = unauthenticated_target(&context, number);
             let work = async {
                 loop {
-                    if let Ok(mut link) = target.connect().await {
+                    if let Ok(mut connection) = target.connect().await {
                         let_in.fetch_add(1, Ordering::Relaxed);
                         // Until the server ends it.
-                        link.drain(usize::MAX).await;
+                        connection.drain(usize::MAX).await;
                     }
                     sleep(PAUSE).await;
                 }
             };
-            field.while_on::<(), Fault>(work).await
+            context.run_until_stopped::<(), AttackError>(work).await
         }
     });
     tokio::try_join!(coming, crowding)?;
-    field.note(format!("{} strangers shook hands", let_in.load(Ordering::Relaxed)));
+    context.note(format!("{} strangers shook hands", let_in.load(Ordering::Relaxed)));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Reports for people and tools.
 
+use super::connection::Traffic;
 use super::round::{Latencies, Report};
 use serde_json::{Value, json as object};
 use std::fmt::Write;
@@ -23,7 +24,7 @@ pub fn table(reports: &[Report]) -> String {
 
 /// One report as a row of the table.
 pub fn row(report: &Report) -> String {
-    let (connections, frames, bytes) = report.sent;
+    let Traffic { connections, frames, bytes } = report.traffic;
     let [before, most, after] = report.memory.map(mib);
     let [alone, beside] = report.bystander.map(latencies);
     let mut row = format!(
@@ -47,14 +48,14 @@ pub fn row(report: &Report) -> String {
 
 /// One report as a JSON object.
 pub fn json(report: &Report) -> Value {
-    let (connections, frames, bytes) = report.sent;
+    let Traffic { connections, frames, bytes } = report.traffic;
     let [before, most, after] = report.memory;
     let [alone, beside] = report.bystander.map(|latencies| {
         let ([put_p50, put_p99], [get_p50, get_p99]) = (latencies.put, latencies.get);
         object!({ "put_p50_us": put_p50, "put_p99_us": put_p99, "get_p50_us": get_p50, "get_p99_us": get_p99 })
     });
     object!({
-        "attack": report.attack, "does": report.does,
+        "attack": report.attack, "does": report.description,
         "connections": connections, "frames": frames, "bytes": bytes,
         "bound": report.bound.name, "value": report.bound.value, "bound_bytes": report.bound.memory,
         "memory_before": before, "memory_most": most, "memory_after": after, "open_files": report.files,

@@ -1,7 +1,7 @@
 //! What an attack has to work with, and what it is told.
 
-use super::Fault;
-use super::link::{Link, Target, number};
+use super::connection::{Connection, Target, as_u64};
+use super::error::AttackError;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ impl Scale {
 }
 
 /// What an attack has to work with.
-pub(super) struct Field {
+pub(super) struct AttackContext {
     pub(super) target: Target,
     pub(super) scale: Scale,
     over: watch::Sender<bool>,
@@ -36,53 +36,53 @@ pub(super) struct Field {
     notes: parking_lot::Mutex<Vec<String>>,
 }
 
-impl Field {
+impl AttackContext {
     pub(super) fn new(target: Target, scale: Scale) -> Arc<Self> {
         let (over, enough) = (watch::Sender::new(false), AtomicBool::new(false));
         Arc::new(Self { target, scale, over, enough, notes: parking_lot::Mutex::default() })
     }
 
     /// All that the attack is about has been there once: it may end from now on.
-    pub(super) fn enough(&self) {
+    pub(super) fn report_complete(&self) {
         self.enough.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_enough(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.enough.load(Ordering::Relaxed)
     }
 
     /// Numbers what is done over and over: so many times at the least, and then on until the attack is to end.
-    pub(super) fn laps(&self, least: usize) -> impl Iterator<Item = usize> + Send {
+    pub(super) fn repeat(&self, least: usize) -> impl Iterator<Item = usize> + Send {
         (0..).take_while(move |done| {
             if *done == least {
-                self.enough();
+                self.report_complete();
             }
-            *done < least || !self.is_over()
+            *done < least || !self.is_stopped()
         })
     }
 
     /// The attack is to end.
-    pub(super) fn end(&self) {
+    pub(super) fn stop(&self) {
         self.over.send_replace(true);
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         *self.over.borrow()
     }
 
-    /// Waits for [`Field::end`].
-    pub(super) async fn until_over(&self) {
+    /// Waits for [`AttackContext::end`].
+    pub(super) async fn stopped(&self) {
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// Does something until the attack is to end; what fails before that has failed.
-    pub(super) async fn while_on<T, E: Into<Fault>>(
+    pub(super) async fn run_until_stopped<T, E: Into<AttackError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), AttackError> {
         tokio::select! {
             done = work => done.map(drop).map_err(Into::into),
-            () = self.until_over() => Ok(()),
+            () = self.stopped() => Ok(()),
         }
     }
 
@@ -96,29 +96,29 @@ impl Field {
     }
 
     /// So many connections that have said HELLO.
-    pub(super) async fn greeted(&self, connections: usize) -> Result<Vec<Link>, Fault> {
-        let mut links = Vec::with_capacity(connections);
-        for _ in 0..connections {
-            links.push(self.target.greet().await?);
+    pub(super) async fn connect_many(&self, count: usize) -> Result<Vec<Connection>, AttackError> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(self.target.connect_with_hello().await?);
         }
-        Ok(links)
+        Ok(connections)
     }
 
     /// Does something so many times side by side, and waits until all have done it.
-    pub(super) async fn side_by_side<F>(
+    pub(super) async fn run_concurrently<F>(
         self: &Arc<Self>,
         times: usize,
         work: impl Fn(Arc<Self>, usize) -> F,
-    ) -> Result<(), Fault>
+    ) -> Result<(), AttackError>
     where
-        F: Future<Output = Result<(), Fault>> + Send + 'static,
+        F: Future<Output = Result<(), AttackError>> + Send + 'static,
     {
         let mut all = JoinSet::new();
         for number in 0..times {
             all.spawn(work(self.clone(), number));
         }
         while let Some(ended) = all.join_next().await {
-            ended.map_err(|error| Fault::wrong("an attacker that goes on", error))??;
+            ended.map_err(|error| AttackError::unexpected("an attacker that goes on", error))??;
         }
         Ok(())
     }
@@ -140,29 +140,29 @@ pub struct Bound {
 impl Bound {
     /// So many things of so many bytes each.
     pub(super) fn new(name: &str, value: impl std::fmt::Display, times: usize, bytes: usize) -> Self {
-        let memory = number(times).saturating_mul(number(bytes));
+        let memory = as_u64(times).saturating_mul(as_u64(bytes));
         Self { name: name.into(), value: value.to_string(), memory, files: None }
     }
 
     /// And these bytes.
-    pub(super) fn and(mut self, bytes: usize) -> Self {
-        self.memory += number(bytes);
+    pub(super) fn plus(mut self, bytes: usize) -> Self {
+        self.memory += as_u64(bytes);
         self
     }
 
     /// And no more files.
     pub(super) fn files(mut self, files: usize) -> Self {
-        self.files = Some(number(files));
+        self.files = Some(as_u64(files));
         self
     }
 
     /// What a server may grow to that holds to this: half as much again, for rooms of buffers are rounded up, and what an
     /// allocator has freed is not at once the system's; and as much as a server grows under harmless load.
-    pub(super) fn limit(&self) -> u64 {
-        self.memory + self.memory / 2 + SLACK
+    pub(super) fn max_growth(&self) -> u64 {
+        self.memory + self.memory / 2 + NORMAL_GROWTH
     }
 }
 
 /// As much as a server grows under harmless load: threads that get an arena of their own, the recent log, the files of the
 /// store.
-const SLACK: u64 = 8 * 1024 * 1024;
+const NORMAL_GROWTH: u64 = 8 * 1024 * 1024;

@@ -1,9 +1,10 @@
 //! What stands before a server that is attacked: TLS, and users.
 
-use super::link::Target;
-use super::{Fault, Mode};
+use super::connection::Target;
+use super::error::AttackError;
+use super::options::SecurityMode;
 use crate::Trouble;
-use crate::process::Launch;
+use crate::process::Launcher;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -19,36 +20,36 @@ const PASSWORD: &str = "only for this run";
 
 /// What a server is started with, and how one comes in.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct Security {
     pub(super) flags: Vec<String>,
     ca: Option<Pem>,
     password: Option<Password>,
 }
 
-impl Guard {
+impl Security {
     /// Makes what is needed, by the commands that operators have.
-    pub(super) async fn make(mode: Mode, launch: &Launch, directory: &Path) -> Result<Self, Fault> {
-        let mut guard = Self { flags: Vec::new(), ca: None, password: None };
-        if mode >= Mode::Tls {
+    pub(super) async fn set_up(mode: SecurityMode, launcher: &Launcher, directory: &Path) -> Result<Self, AttackError> {
+        let mut security = Self { flags: Vec::new(), ca: None, password: None };
+        if mode >= SecurityMode::Tls {
             let certs = directory.join("certs");
             let args = ["cert", "--host", "localhost", "--dir"].map(OsStr::new);
-            launch.run(&[&args[..], &[certs.as_os_str()]].concat()).await?;
-            guard.flag("--tls-cert", &certs.join("server.pem"));
-            guard.flag("--tls-key", &certs.join("server-key.pem"));
-            guard.ca = Some(Pem::file(certs.join("ca.pem")));
+            launcher.run(&[&args[..], &[certs.as_os_str()]].concat()).await?;
+            security.flag("--tls-cert", &certs.join("server.pem"));
+            security.flag("--tls-key", &certs.join("server-key.pem"));
+            security.ca = Some(Pem::file(certs.join("ca.pem")));
         }
-        if mode >= Mode::Users {
-            let hash = launch.run_with(&[OsStr::new("passwd")], format!("{PASSWORD}\n").as_bytes()).await?;
+        if mode >= SecurityMode::Users {
+            let hash = launcher.run_with(&[OsStr::new("passwd")], format!("{PASSWORD}\n").as_bytes()).await?;
             let users = directory.join("users.toml");
             write_secret(&users, &format!("[[user]]\nname = \"{USER}\"\nhash = \"{hash}\"\nadmin = true\n"))?;
-            guard.flag("--users", &users);
-            guard.password = Some(Password::new(format!("{USER}:{PASSWORD}")));
+            security.flag("--users", &users);
+            security.password = Some(Password::new(format!("{USER}:{PASSWORD}")));
         }
-        Ok(guard)
+        Ok(security)
     }
 
     /// The way to the server, for those who may come in.
-    pub(super) fn target(&self, address: SocketAddr) -> Result<Target, Fault> {
+    pub(super) fn target(&self, address: SocketAddr) -> Result<Target, AttackError> {
         Target::new(address, self.ca.as_ref(), self.password.clone())
     }
 

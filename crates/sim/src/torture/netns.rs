@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// The network namespace of a server. Removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Net {
+pub(super) struct NetNamespace {
     name: String,
     /// This end of the cable.
     outside: String,
@@ -21,7 +21,7 @@ pub(super) struct Net {
 /// The other end of the cable.
 const INSIDE: &str = "server";
 
-impl Net {
+impl NetNamespace {
     /// Makes one. Where the machine does not allow that, why.
     pub(super) fn new() -> Result<Self, Trouble> {
         let id = std::process::id();
@@ -37,22 +37,22 @@ impl Net {
         run("ip", &["link", "set", outside, "up"])?;
         run("ip", &["-n", name, "addr", "add", &format!("{}/30", net.host), "dev", INSIDE])?;
         run("ip", &["-n", name, "link", "set", "lo", "up"])?;
-        net.plug(true)?;
+        net.set_link(true)?;
         Ok(net)
     }
 
     /// What comes before a command that is to run there.
-    pub(super) fn within(&self) -> Vec<String> {
+    pub(super) fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.name].map(str::to_owned).into()
     }
 
     /// Pulls the cable, or plugs it in. At the far end, so that this one keeps its routes.
-    pub(super) fn plug(&self, is_in: bool) -> Result<(), Trouble> {
+    pub(super) fn set_link(&self, is_in: bool) -> Result<(), Trouble> {
         run("ip", &["-n", &self.name, "link", "set", INSIDE, if is_in { "up" } else { "down" }])
     }
 
     /// Loses packets, delays them and lets them overtake each other; or no more.
-    pub(super) fn disturb(&self, is_bad: bool) -> Result<(), Trouble> {
+    pub(super) fn set_packet_loss(&self, is_bad: bool) -> Result<(), Trouble> {
         if !is_bad {
             return run("tc", &["qdisc", "del", "dev", &self.outside, "root"]);
         }
@@ -61,7 +61,7 @@ impl Net {
     }
 }
 
-impl Drop for Net {
+impl Drop for NetNamespace {
     fn drop(&mut self) {
         // What is left of one that was not made as a whole can't be removed as a whole.
         let _ = run("ip", &["link", "del", &self.outside]);

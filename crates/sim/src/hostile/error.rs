@@ -6,13 +6,13 @@ use std::io;
 
 /// What goes wrong while a server is attacked.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum AttackError {
     /// A socket does not do what it should.
     #[error("a connection has failed: {0}")]
     Io(#[from] io::Error),
     /// Something is not as it was expected.
     #[error("expected {expected}, found {found}")]
-    Wrong {
+    Unexpected {
         /// What.
         expected: String,
         /// And what it is.
@@ -23,8 +23,8 @@ pub enum Fault {
     Trouble(#[from] Trouble),
 }
 
-impl Fault {
-    pub(super) fn wrong(expected: impl Display, found: impl Display) -> Self {
-        Self::Wrong { expected: expected.to_string(), found: found.to_string() }
+impl AttackError {
+    pub(super) fn unexpected(expected: impl Display, found: impl Display) -> Self {
+        Self::Unexpected { expected: expected.to_string(), found: found.to_string() }
     }
 }

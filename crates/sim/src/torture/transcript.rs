@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use syncline_wire::{Decoded, decode};
 
 /// How far back the last write of a round is looked for.
-const NEWEST: usize = 1000;
+const LAST_WRITE_WINDOW: usize = 1000;
 
 /// The transcript of a connection, made of the bytes that go by.
 #[derive(Debug)]
-pub(super) struct Tape(Mutex<State>);
+pub(super) struct TranscriptBuilder(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -28,7 +28,7 @@ struct State {
     watches: BTreeMap<u16, bool>,
 }
 
-impl Tape {
+impl TranscriptBuilder {
     pub(super) fn new(connection: u64, client: u64, store: usize, opened: Moment) -> Self {
         let transcript = Transcript { connection, client, store, frames: Vec::new(), is_drained: false };
         let (sent, received) = (BytesMut::new(), BytesMut::new());
@@ -42,7 +42,7 @@ impl Tape {
         let state = &mut *self.0.lock();
         state.sent.extend_from_slice(bytes);
         let before = state.transcript.frames.len();
-        let found = take_in(&mut state.sent, at, Direction::Sent, &mut state.transcript.frames);
+        let found = decode_frames(&mut state.sent, at, Direction::Sent, &mut state.transcript.frames);
         for (.., frame) in state.transcript.frames.iter().skip(before) {
             if let Frame::Watch { tag, since, .. } = frame {
                 state.watches.insert(*tag, *since == 0);
@@ -56,7 +56,7 @@ impl Tape {
         let state = &mut *self.0.lock();
         state.received.extend_from_slice(bytes);
         let before = state.transcript.frames.len();
-        let found = take_in(&mut state.received, at, Direction::Received, &mut state.transcript.frames);
+        let found = decode_frames(&mut state.received, at, Direction::Received, &mut state.transcript.frames);
         for (.., frame) in state.transcript.frames.iter().skip(before) {
             if let Frame::Mark { tag, revision } = frame {
                 state.marked = state.marked.max(*revision);
@@ -70,19 +70,19 @@ impl Tape {
     }
 
     /// Whether the client has been handed a part of a frame.
-    pub(super) fn is_torn(&self) -> bool {
+    pub(super) fn has_partial_frame(&self) -> bool {
         !self.0.lock().received.is_empty()
     }
 
     /// Whether everything up to the last write, which has this revision and was accepted then, was told. Then it says so.
-    pub(super) fn is_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
+    pub(super) fn check_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
         let state = &mut *self.0.lock();
         let has_last = |(_, direction, frame): &(Moment, Direction, Frame)| {
             let write = if let Frame::Write { write, .. } = frame { Some(write) } else { None };
             *direction == Direction::Received && write == Some(last)
         };
         let is_told = state.marked >= revision
-            || state.transcript.frames.iter().rev().take(NEWEST).any(has_last)
+            || state.transcript.frames.iter().rev().take(LAST_WRITE_WINDOW).any(has_last)
             // Whoever has not said HELLO is told only of what comes later.
             || (state.opened > accepted && state.transcript.frames.is_empty());
         let is_drained = is_told && state.watches.is_empty();
@@ -91,7 +91,7 @@ impl Tape {
     }
 
     /// What it was told so far, for people.
-    pub(super) fn left(&self) -> String {
+    pub(super) fn progress(&self) -> String {
         let state = self.0.lock();
         let frames = state.transcript.frames.len();
         format!("{frames} frames, the last MARK at {}, {} WATCHes not answered", state.marked, state.watches.len())
@@ -111,12 +111,12 @@ impl State {
             && !std::mem::replace(&mut self.is_broken, true)
         {
             let connection = self.transcript.connection;
-            recorder.find(format!("connection {connection}: expected frames, found {found}"));
+            recorder.add_finding(format!("connection {connection}: expected frames, found {found}"));
         }
     }
 }
 
-fn take_in(
+fn decode_frames(
     buffer: &mut BytesMut,
     at: Moment,
     direction: Direction,
@@ -152,29 +152,33 @@ mod tests {
     #[test]
     fn a_frame_is_received_when_its_last_byte_is() {
         let recorder = Recorder::new();
-        let tape = Tape::new(1, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let bytes = frame(&Message::mark(Tag::BROADCAST, Revision::new(9)));
         let (front, rest) = bytes.split_at(4);
-        tape.received(recorder.now(), front, &recorder);
-        assert!(tape.is_torn() && !tape.is_drained(9, &last(), recorder.now()));
+        transcript.received(recorder.now(), front, &recorder);
+        assert!(transcript.has_partial_frame() && !transcript.check_drained(9, &last(), recorder.now()));
         let at = recorder.now();
-        tape.received(at, rest, &recorder);
-        assert!(!tape.is_torn() && tape.is_drained(9, &last(), recorder.now()));
-        assert!(!tape.is_drained(10, &last(), recorder.now()));
-        assert_eq!(tape.take().frames, [(at, Direction::Received, Frame::Mark { tag: 0, revision: 9 })]);
+        transcript.received(at, rest, &recorder);
+        assert!(!transcript.has_partial_frame() && transcript.check_drained(9, &last(), recorder.now()));
+        assert!(!transcript.check_drained(10, &last(), recorder.now()));
+        assert_eq!(transcript.take().frames, [(at, Direction::Received, Frame::Mark { tag: 0, revision: 9 })]);
         assert_eq!(recorder.findings(), Vec::<String>::new());
     }
 
     #[test]
     fn who_waits_for_a_watch_was_not_told_everything() {
         let recorder = Recorder::new();
-        let tape = Tape::new(1, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
         let mark = |tag, revision| {
-            tape.received(recorder.now(), &frame(&Message::mark(Tag::new(tag), Revision::new(revision))), &recorder);
-            tape.is_drained(9, &last(), accepted)
+            transcript.received(
+                recorder.now(),
+                &frame(&Message::mark(Tag::new(tag), Revision::new(revision))),
+                &recorder,
+            );
+            transcript.check_drained(9, &last(), accepted)
         };
-        tape.sent(&frame(&Message::watch(Tag::new(1), "", Revision::new(3))), &recorder);
+        transcript.sent(&frame(&Message::watch(Tag::new(1), "", Revision::new(3))), &recorder);
         assert!(!mark(0, 9), "the WATCH is not answered");
         assert!(!mark(1, 0), "it only says to forget");
         assert!(mark(1, 9));
@@ -183,23 +187,23 @@ mod tests {
     #[test]
     fn who_never_said_hello_is_drained_by_the_last_write_or_comes_later() {
         let recorder = Recorder::new();
-        let early = Tape::new(1, 1, 0, recorder.now());
+        let early = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
-        let late = Tape::new(2, 2, 0, recorder.now());
-        assert!(late.is_drained(9, &last(), accepted) && !early.is_drained(9, &last(), accepted));
+        let late = TranscriptBuilder::new(2, 2, 0, recorder.now());
+        assert!(late.check_drained(9, &last(), accepted) && !early.check_drained(9, &last(), accepted));
         let write = |version| Message::put(Tag::BROADCAST, "last", Stamp(7).value(20), Version::new(version));
         early.received(recorder.now(), &frame(&write(2)), &recorder);
-        assert!(!early.is_drained(9, &last(), accepted), "it is another version");
+        assert!(!early.check_drained(9, &last(), accepted), "it is another version");
         early.received(recorder.now(), &frame(&write(1)), &recorder);
-        assert!(early.is_drained(9, &last(), accepted));
+        assert!(early.check_drained(9, &last(), accepted));
     }
 
     #[test]
     fn what_is_no_frame_is_found_once() {
         let recorder = Recorder::new();
-        let tape = Tape::new(3, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(3, 1, 0, recorder.now());
         for _ in 0..2 {
-            tape.received(recorder.now(), &[255, 0, 0], &recorder);
+            transcript.received(recorder.now(), &[255, 0, 0], &recorder);
         }
         let findings = recorder.findings();
         assert!(findings.len() == 1 && findings[0].starts_with("connection 3: expected frames"), "{findings:?}");

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 pub(super) const PREFIXES: [&str; 6] = ["", "a/", "a", "a/b/", "b/", "hot/"];
 
 /// The key that is written last: who is told of it was told everything.
-pub(super) const LAST: &str = "last";
+pub(super) const LAST_KEY: &str = "last";
 
 /// How many keys are under each prefix that has some.
 const KEYS: u64 = 7;
@@ -27,14 +27,14 @@ pub(super) enum Phase {
     /// They ask for nothing new.
     Quiet,
     /// The last write was accepted: they wait until they have seen it.
-    Settle(Arc<Truth>),
+    Settle(Arc<FinalState>),
     /// They end.
-    Over,
+    Done,
 }
 
 /// What a store holds in the end.
 #[derive(Clone, Debug)]
-pub(super) struct Truth {
+pub(super) struct FinalState {
     /// When the last write was.
     pub(super) revision: u64,
     pub(super) keys: BTreeMap<Key, State>,
@@ -42,44 +42,44 @@ pub(super) struct Truth {
 
 /// What all clients of a round have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Load {
+pub(super) struct ClientContext {
     pub(super) recorder: Arc<Recorder>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) phase: watch::Receiver<Phase>,
 }
 
 /// Held by who may still write.
-pub(super) type Writing = mpsc::Sender<()>;
+pub(super) type WaitToken = mpsc::Sender<()>;
 
-impl Load {
-    pub(super) fn is_on(&self) -> bool {
+impl ClientContext {
+    pub(super) fn is_loading(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Load)
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Over)
+    pub(super) fn is_done(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Done)
     }
 
     /// Waits until clients are to ask for nothing new.
-    pub(super) async fn quiet(&mut self) {
+    pub(super) async fn wait_until_quiet(&mut self) {
         // Who has gone waits for nothing.
         let _ = self.phase.wait_for(|phase| !matches!(phase, Phase::Load)).await;
     }
 
     /// Waits until the last write was accepted; nothing where there will be none.
-    pub(super) async fn settled(&mut self) -> Option<Arc<Truth>> {
-        let reached = self.phase.wait_for(|phase| matches!(phase, Phase::Settle(_) | Phase::Over)).await.ok()?;
-        if let Phase::Settle(truth) = &*reached { Some(truth.clone()) } else { None }
+    pub(super) async fn wait_for_final_state(&mut self) -> Option<Arc<FinalState>> {
+        let reached = self.phase.wait_for(|phase| matches!(phase, Phase::Settle(_) | Phase::Done)).await.ok()?;
+        if let Phase::Settle(final_state) = &*reached { Some(final_state.clone()) } else { None }
     }
 
     /// Waits until clients are to end.
-    pub(super) async fn over(&mut self) {
-        let _ = self.phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
+    pub(super) async fn wait_until_done(&mut self) {
+        let _ = self.phase.wait_for(|phase| matches!(phase, Phase::Done)).await;
     }
 }
 
 /// A key to use: some are wanted by many.
-pub(super) fn key(random: &mut Random) -> String {
+pub(super) fn random_key(random: &mut Random) -> String {
     if random.chance(25) {
         return format!("hot/{}", random.below(3));
     }
@@ -88,7 +88,7 @@ pub(super) fn key(random: &mut Random) -> String {
 }
 
 /// The length of a value: mostly short.
-pub(super) fn length(random: &mut Random) -> usize {
+pub(super) fn random_length(random: &mut Random) -> usize {
     let least = Stamp::LENGTH as u64;
     let length = match random.below(100) {
         0..60 => random.between(least, 40),
@@ -99,12 +99,12 @@ pub(super) fn length(random: &mut Random) -> usize {
 }
 
 /// How long a client waits before it asks for something else.
-pub(super) fn pause(random: &mut Random) -> Duration {
+pub(super) fn random_pause(random: &mut Random) -> Duration {
     Duration::from_millis(random.spread(1, 60))
 }
 
 /// So short that connections that are half open hold up nobody for long.
-pub(super) fn options() -> Options {
+pub(super) fn client_options() -> Options {
     Options {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
