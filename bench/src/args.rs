@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Reads of random keys
     Get {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 50)]
         connections: usize,
         /// Requests in flight on each
@@ -34,14 +34,14 @@ pub(crate) enum Command {
     /// Compare-and-swap, one in flight for each writer
     Put {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 64)]
         writers: usize,
     },
-    /// One connection writes, the others are sent it
+    /// Existing connection writes, the others are sent it
     Fanout {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 100)]
         watchers: usize,
         /// Writes in flight
@@ -54,17 +54,17 @@ pub(crate) enum Command {
     /// Memory of connections that do nothing; needs --pid
     Idle {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 1000)]
         connections: usize,
         /// They are sent what changes
         #[arg(long)]
         watching: bool,
     },
-    /// One writes, beside a watcher that does not read, until it does
+    /// Existing writes, beside a watcher that does not read, until it does
     Stall {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 200_000)]
         puts: usize,
         #[arg(long, value_name = "N", default_value_t = 64)]
@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// Watchers come back all at once, each so many changes behind
     Reconnect {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         watchers: usize,
         #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -83,7 +83,7 @@ pub(crate) enum Command {
 
 /// A server that runs already.
 #[derive(clap::Args)]
-pub(crate) struct One {
+pub(crate) struct Existing {
     /// What it is: syncline, syncline-base, syncline-tls, redis, redis-pubsub, nats, nats-core, etcd
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: String,

@@ -1,6 +1,6 @@
 //! Watchers come back all at once, each with the revision that it was told last, while a bystander reads.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
 use crate::run::{Figures, Target, figures};
 use std::thread;
@@ -12,28 +12,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How long the bystander reads before the others come, and how often it is looked how large the server is.
-const ALONE: Duration = Duration::from_millis(500);
-const LOOKING: Duration = Duration::from_millis(20);
+const BASELINE_TIME: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The bystander reads once in this time, whether it was answered or not, for a closed loop would ask nothing while it waits.
-const PAUSE: Duration = Duration::from_millis(1);
+const READ_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long all of them may take.
-const COMING: Duration = Duration::from_secs(60);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(
     target: &Target<'_>,
     peer: &AnyPeer,
     watchers: usize,
     behind: usize,
-) -> Result<Figures, Failure> {
+) -> Result<Figures, BenchError> {
     let mut link = peer.open().await?;
-    let since = told(&mut link).await?;
-    workload::write_all(peer, &target.keys, behind - 1, 64, COMING).await?;
+    let since = current_revision(&mut link).await?;
+    workload::write_all(peer, &target.keys, behind - 1, 64, RECONNECT_TIMEOUT).await?;
     let before = target.usage()?.resident;
 
-    let alone = read_beside(peer, target, ALONE).await?;
-    let bystander = Bystander::begin(peer, target, COMING).await;
+    let alone = read_beside(peer, target, BASELINE_TIME).await?;
+    let bystander = Bystander::begin(peer, target, RECONNECT_TIMEOUT).await;
     let started = Instant::now();
     let threads = thread::available_parallelism()?.get();
     let (leave, left) = watch::channel(());
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     drop(arrive);
     let mut most = before;
     let mut here = 0;
-    let mut looking = tokio::time::interval(LOOKING);
+    let mut looking = tokio::time::interval(POLL_INTERVAL);
     while here < watchers {
         tokio::select! {
             changes = arriving.recv() => match changes.transpose()? {
@@ -58,8 +58,8 @@ pub(crate) async fn run(
             },
             _ = looking.tick() => most = most.max(target.usage()?.resident),
         }
-        if started.elapsed() > COMING {
-            return Err(Failure::Late("the last watcher", COMING));
+        if started.elapsed() > RECONNECT_TIMEOUT {
+            return Err(BenchError::Timeout("the last watcher", RECONNECT_TIMEOUT));
         }
     }
     let took = started.elapsed();
@@ -89,7 +89,7 @@ fn come(
     watchers: usize,
     arrive: &mpsc::UnboundedSender<Result<u64, Error>>,
     mut left: watch::Receiver<()>,
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut coming = JoinSet::new();
@@ -117,7 +117,7 @@ fn come(
 }
 
 /// The revision that a connection has got to.
-async fn told(link: &mut Link) -> Result<u64, Error> {
+async fn current_revision(link: &mut Link) -> Result<u64, Error> {
     match link.ask(&Request::Barrier).await? {
         (Answer::Told { revision }, _) => Ok(revision),
         (other, _) => Err(Error::unexpected("a revision", other.redacted())),
@@ -127,7 +127,7 @@ async fn told(link: &mut Link) -> Result<u64, Error> {
 /// One that reads, in a thread of its own: what the watchers' side of the load generator does is not to be measured.
 struct Bystander {
     end: oneshot::Sender<()>,
-    thread: tokio::task::JoinHandle<Result<Measured, Failure>>,
+    thread: tokio::task::JoinHandle<Result<Measured, BenchError>>,
 }
 
 impl Bystander {
@@ -138,21 +138,22 @@ impl Bystander {
         let (peer, keys) = (peer.clone(), target.keys.clone());
         let thread = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { Ok(workload::get_until(&peer, &keys, PAUSE, most, connected, ended).await?) })
+            runtime
+                .block_on(async { Ok(workload::get_until(&peer, &keys, READ_INTERVAL, most, connected, ended).await?) })
         });
         // Where it can't connect, `end` will say so.
         let _ = is_connected.await;
         Self { end, thread }
     }
 
-    async fn end(self) -> Result<Measured, Failure> {
+    async fn end(self) -> Result<Measured, BenchError> {
         let _ = self.end.send(());
         self.thread.await.map_err(|error| Error::Broken(error.to_string()))?
     }
 }
 
 /// Reads for a time, and nothing else happens.
-async fn read_beside(peer: &AnyPeer, target: &Target<'_>, time: Duration) -> Result<Measured, Failure> {
+async fn read_beside(peer: &AnyPeer, target: &Target<'_>, time: Duration) -> Result<Measured, BenchError> {
     let bystander = Bystander::begin(peer, target, time).await;
     bystander.thread.await.map_err(|error| Error::Broken(error.to_string()))?
 }

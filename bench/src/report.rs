@@ -1,12 +1,10 @@
 //! The comparison, for people: a part of docs/performance.md, and its plots.
 
-use crate::contender::Contender::{
-    self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls,
-};
-use crate::failure::Failure;
-use crate::results::{Done, Results};
-use crate::rows::{GONE_WITHOUT, Goal, ROWS, RUNS, Row, Run};
-use crate::server::{Kind, Setting, stated};
+use crate::error::BenchError;
+use crate::results::{Results, RunResults};
+use crate::rows::{Goal, NOT_MEASURED, ROWS, RUNS, Row, Run};
+use crate::server::{Profile, ServerKind, settings_of};
+use crate::system::System::{self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls};
 use std::cmp::Ordering;
 use std::fmt::{Display, Write};
 use std::fs;
@@ -20,14 +18,14 @@ const BEGIN: &str = "<!-- comparison: written by ./bench/compare -->";
 const END: &str = "<!-- comparison: end -->";
 
 /// Processors that other programs took: no machine is quite idle.
-const WORTH_A_WORD: f64 = 0.2;
+const MIN_REPORTED_SHARE: f64 = 0.2;
 
 /// Settings that are not those of most rows, and which rows have them.
-const OTHER_SETTINGS: &[(Setting, &str)] = &[
-    (Setting::Memory, "not durable"),
-    (Setting::Tls, "TLS"),
-    (Setting::Stalled, "a watcher stalls"),
-    (Setting::Filled, "1 million keys"),
+const OTHER_PROFILES: &[(Profile, &str)] = &[
+    (Profile::Memory, "not durable"),
+    (Profile::Tls, "TLS"),
+    (Profile::Stalled, "a watcher stalls"),
+    (Profile::Filled, "1 million keys"),
 ];
 
 /// The plots: a name, a title, and the runs whose names begin like this.
@@ -39,42 +37,42 @@ const PLOTS: &[(&str, &str, &[&str])] = &[
     ("memory", "Memory, and starting with a million keys: less is better", &["idle", "start"]),
 ];
 
-/// The figures of one contender in one row.
+/// The figures of one system in one row.
 struct Cell {
-    contender: Contender,
+    system: System,
     summary: Summary,
     /// Processors that were busy: the server's, the load generator's.
     busy: Option<(f64, f64)>,
     skipped: f64,
 }
 
-/// What a row has of each contender, in the order of the row's run.
+/// What a row has of each system, in the order of the row's run.
 fn cells(row: &Row, results: &Results) -> Vec<Cell> {
     let Some(done) = results.runs.get(row.run) else { return Vec::new() };
-    let summary_of = |contender: Contender, name: &str| {
-        let samples = done.samples.iter().filter(|sample| sample.contender == contender.id());
+    let summary_of = |system: System, name: &str| {
+        let samples = done.samples.iter().filter(|sample| sample.system == system.id());
         let figures: Vec<f64> = samples.filter_map(|sample| Some(sample.figures.get(name)?.0)).collect();
         Summary::of(&figures)
     };
-    let cell = |contender| {
-        let summary = summary_of(contender, row.figure)?;
-        let of = |name| summary_of(contender, name).map(|summary| summary.median);
+    let cell = |system| {
+        let summary = summary_of(system, row.figure)?;
+        let of = |name| summary_of(system, name).map(|summary| summary.median);
         let busy = of("server_processors").zip(of("load_processors"));
-        Some(Cell { contender, summary, busy, skipped: of("skipped").unwrap_or(0.0) })
+        Some(Cell { system, summary, busy, skipped: of("skipped").unwrap_or(0.0) })
     };
-    Contender::ALL.into_iter().filter_map(cell).collect()
+    System::ALL.into_iter().filter_map(cell).collect()
 }
 
-fn median(cells: &[Cell], contender: Contender) -> Option<f64> {
-    cells.iter().find(|cell| cell.contender == contender).map(|cell| cell.summary.median)
+fn median(cells: &[Cell], system: System) -> Option<f64> {
+    cells.iter().find(|cell| cell.system == system).map(|cell| cell.summary.median)
 }
 
 /// The best of what Redis does.
 fn best_of_redis(cells: &[Cell], better: Better) -> Option<f64> {
-    better.best([Redis, RedisPubSub].into_iter().filter_map(|contender| median(cells, contender)))
+    better.best([Redis, RedisPubSub].into_iter().filter_map(|system| median(cells, system)))
 }
 
-/// What a contender was to reach: for people, and whether it has. `None`: with what it is compared was not measured.
+/// What a system was to reach: for people, and whether it has. `None`: with what it is compared was not measured.
 fn judged(row: &Row, cells: &[Cell], found: f64, goal: Goal) -> Option<(String, String, bool)> {
     let (of, bound, text) = match goal {
         Goal::Redis(times) => {
@@ -95,11 +93,11 @@ fn standing(results: &Results) -> String {
     let mut lines = Vec::new();
     for row in ROWS {
         let cells = cells(row, results);
-        for &(contender, goal) in row.goals {
-            let Some(found) = median(&cells, contender) else { continue };
+        for &(system, goal) in row.goals {
+            let Some(found) = median(&cells, system) else { continue };
             let Some((ratio, text, is_met)) = judged(row, &cells, found, goal) else { continue };
             let redis = best_of_redis(&cells, row.better).map_or(String::new(), |redis| row.unit.show(redis));
-            let who = if contender == Syncline { String::new() } else { format!(" ({})", contender.label()) };
+            let who = if system == Syncline { String::new() } else { format!(" ({})", system.label()) };
             let verdict = if is_met { "met" } else { "**missed**" };
             lines.push(vec![
                 format!("{}{who}", row.title),
@@ -129,7 +127,7 @@ fn everything(results: &Results) -> String {
             let skipped = if cell.skipped > 0.0 { " (some overtaken)" } else { "" };
             lines.push(vec![
                 if place == 0 { row.title.to_owned() } else { String::new() },
-                format!("{}{skipped}", cell.contender.label()),
+                format!("{}{skipped}", cell.system.label()),
                 if is_contest && Some(median) == best { format!("**{shown}**") } else { shown },
                 format!("{} – {}", row.unit.show(least), row.unit.show(most)),
                 ratio(redis).unwrap_or_default(),
@@ -157,17 +155,17 @@ fn part(results: &Results) -> String {
         );
     }
     text.push('\n');
-    for kind in Kind::ALL {
+    for kind in ServerKind::ALL {
         let version = results.versions.get(kind.name()).map_or("not measured", String::as_str);
-        let _ = writeln!(text, "- {} {version}: {}", kind.label(), stated(kind, Setting::Durable));
+        let _ = writeln!(text, "- {} {version}: {}", kind.label(), settings_of(kind, Profile::Durable));
     }
     text.push_str("\nSettings of some rows, where they are others:\n\n");
-    for (setting, rows) in OTHER_SETTINGS {
-        for kind in Kind::ALL {
+    for (profile, rows) in OTHER_PROFILES {
+        for kind in ServerKind::ALL {
             let takes_part =
-                |run: &Run| run.contenders.iter().any(|who| who.kind() == kind && who.setting(run.setting) == *setting);
-            if RUNS.iter().any(takes_part) && stated(kind, *setting) != stated(kind, Setting::Durable) {
-                let _ = writeln!(text, "- {rows}: {} {}", kind.label(), stated(kind, *setting));
+                |run: &Run| run.systems.iter().any(|who| who.kind() == kind && who.profile(run.profile) == *profile);
+            if RUNS.iter().any(takes_part) && settings_of(kind, *profile) != settings_of(kind, Profile::Durable) {
+                let _ = writeln!(text, "- {rows}: {} {}", kind.label(), settings_of(kind, *profile));
             }
         }
     }
@@ -183,15 +181,15 @@ fn part(results: &Results) -> String {
         }
     }
     text.push_str("\nNot in the table:\n\n");
-    for reason in GONE_WITHOUT {
+    for reason in NOT_MEASURED {
         let _ = writeln!(text, "- {reason}");
     }
     text
 }
 
 /// How often each did a run.
-fn rounds(done: &Done) -> usize {
-    done.samples.iter().filter(|sample| sample.contender == Syncline.id()).count()
+fn rounds(done: &RunResults) -> usize {
+    done.samples.iter().filter(|sample| sample.system == Syncline.id()).count()
 }
 
 /// The least and the most of several, or the one that they all are.
@@ -213,12 +211,12 @@ fn plural(number: &str, noun: &str) -> String {
 fn others(results: &Results) -> Option<f64> {
     let samples = results.runs.values().flat_map(|done| &done.samples);
     let shares: Vec<_> = samples.filter_map(|sample| Some(sample.figures.get("other_processors")?.0)).collect();
-    Summary::of(&shares).map(|summary| summary.median).filter(|share| *share >= WORTH_A_WORD)
+    Summary::of(&shares).map(|summary| summary.median).filter(|share| *share >= MIN_REPORTED_SHARE)
 }
 
-/// The colour of a contender: one for each server.
-fn color(contender: Contender) -> &'static str {
-    match contender {
+/// The colour of a system: one for each server.
+fn color(system: System) -> &'static str {
+    match system {
         Syncline => "#1b6ca8",
         SynclineBase => "#5a9bcb",
         SynclineTls => "#94bfe0",
@@ -234,10 +232,10 @@ fn plot(title: &str, runs: &[&str], results: &Results) -> Option<String> {
     let wanted = ROWS.iter().filter(|row| runs.iter().any(|run| row.run.starts_with(run)));
     let group = |row: &Row| {
         let bar = |cell: &Cell| Bar {
-            label: cell.contender.label().to_owned(),
+            label: cell.system.label().to_owned(),
             value: cell.summary.median,
             shown: row.unit.show(cell.summary.median),
-            color: color(cell.contender),
+            color: color(cell.system),
         };
         Group { title: row.title.to_owned(), bars: cells(row, results).iter().map(bar).collect() }
     };
@@ -251,11 +249,12 @@ pub(crate) fn shown(results: &Results) -> String {
 }
 
 /// Writes the part of docs/performance.md, and the plots.
-pub(crate) fn write(results: &Results, root: &Path) -> Result<(), Failure> {
+pub(crate) fn write(results: &Results, root: &Path) -> Result<(), BenchError> {
     let file = root.join("docs/performance.md");
-    let text = fs::read_to_string(&file).map_err(|error| Failure::from(error).of(file.display().to_string()))?;
+    let text =
+        fs::read_to_string(&file).map_err(|error| BenchError::from(error).context(file.display().to_string()))?;
     let whole = replace_between(&text, BEGIN, END, &part(results));
-    fs::write(&file, whole.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?)?;
+    fs::write(&file, whole.map_err(|error| BenchError::Usage(format!("{}: {error}", file.display())))?)?;
     let plots = root.join("docs/performance");
     fs::create_dir_all(&plots)?;
     for (name, title, runs) in PLOTS {
@@ -269,8 +268,8 @@ pub(crate) fn write(results: &Results, root: &Path) -> Result<(), Failure> {
 /// The names of all runs, with who does them.
 pub(crate) fn listed() -> String {
     let line = |run: &Run| {
-        let contenders: Vec<_> = run.contenders.iter().map(|contender| contender.id()).collect();
-        format!("{:16} {}\n", run.id, contenders.join(" "))
+        let systems: Vec<_> = run.systems.iter().map(|system| system.id()).collect();
+        format!("{:16} {}\n", run.id, systems.join(" "))
     };
     RUNS.iter().map(line).collect()
 }

@@ -1,6 +1,6 @@
 //! What was measured, as it is kept between comparisons, so that some rows can be measured anew.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::run::Sample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ pub(crate) struct Results {
     /// By the names of the servers.
     pub(crate) versions: BTreeMap<String, String>,
     /// By the names of the runs.
-    pub(crate) runs: BTreeMap<String, Done>,
+    pub(crate) runs: BTreeMap<String, RunResults>,
 }
 
 /// A run that was done.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Done {
+pub(crate) struct RunResults {
     pub(crate) date: String,
     pub(crate) seconds: f64,
     pub(crate) keys: usize,
@@ -29,16 +29,16 @@ pub(crate) struct Done {
 }
 
 impl Results {
-    pub(crate) fn read(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(file: &Path) -> Result<Self, BenchError> {
         if !file.is_file() {
             return Ok(Self::default());
         }
         serde_json::from_str(&fs::read_to_string(file)?)
-            .map_err(|error| Failure::Usage(format!("{}: {error}; remove it to begin anew", file.display())))
+            .map_err(|error| BenchError::Usage(format!("{}: {error}; remove it to begin anew", file.display())))
     }
 
-    pub(crate) fn write(&self, file: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string(self).map_err(|error| Failure::Usage(error.to_string()))?;
+    pub(crate) fn write(&self, file: &Path) -> Result<(), BenchError> {
+        let text = serde_json::to_string(self).map_err(|error| BenchError::Usage(error.to_string()))?;
         Ok(fs::write(file, text)?)
     }
 

@@ -1,10 +1,8 @@
 //! What is measured, for whom, and what Syncline is to reach: the rows of the table.
 
-use crate::contender::Contender::{
-    self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls,
-};
 use crate::run::Workload;
-use crate::server::Setting;
+use crate::server::Profile;
+use crate::system::System::{self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls};
 use syncline_load::stats::Better::{self, Less, More};
 use syncline_load::table::Unit;
 
@@ -12,9 +10,9 @@ use syncline_load::table::Unit;
 pub(crate) struct Run {
     /// Its name on the command line and in files.
     pub(crate) id: &'static str,
-    pub(crate) setting: Setting,
+    pub(crate) profile: Profile,
     pub(crate) work: Workload,
-    pub(crate) contenders: &'static [Contender],
+    pub(crate) systems: &'static [System],
 }
 
 /// A figure of a run that stands in the table.
@@ -28,7 +26,7 @@ pub(crate) struct Row {
     pub(crate) unit: Unit,
     pub(crate) better: Better,
     /// What Syncline is to reach, in which way of using it.
-    pub(crate) goals: &'static [(Contender, Goal)],
+    pub(crate) goals: &'static [(System, Goal)],
 }
 
 /// What Syncline is to reach.
@@ -42,30 +40,30 @@ pub(crate) enum Goal {
     Figure(f64),
 }
 
-const EVERYBODY: &[Contender] = &[Syncline, Redis, Nats, Etcd];
-const FOLLOWED: &[Contender] = &[Syncline, SynclineBase, Redis, RedisPubSub, Nats, NatsCore, Etcd];
+const ALL_SERVERS: &[System] = &[Syncline, Redis, Nats, Etcd];
+const FANOUT_SYSTEMS: &[System] = &[Syncline, SynclineBase, Redis, RedisPubSub, Nats, NatsCore, Etcd];
 
 const fn get(id: &'static str, connections: usize, depth: u16) -> Run {
-    Run { id, setting: Setting::Durable, work: Workload::Get { connections, depth }, contenders: EVERYBODY }
+    Run { id, profile: Profile::Durable, work: Workload::Get { connections, depth }, systems: ALL_SERVERS }
 }
 
-const fn put(id: &'static str, writers: usize, contenders: &'static [Contender]) -> Run {
-    Run { id, setting: Setting::Durable, work: Workload::Put { writers }, contenders }
+const fn put(id: &'static str, writers: usize, systems: &'static [System]) -> Run {
+    Run { id, profile: Profile::Durable, work: Workload::Put { writers }, systems }
 }
 
-const fn fanout(id: &'static str, watchers: usize, rate: Option<u32>, contenders: &'static [Contender]) -> Run {
-    Run { id, setting: Setting::Durable, work: Workload::Fanout { watchers, depth: 64, rate }, contenders }
+const fn fanout(id: &'static str, watchers: usize, rate: Option<u32>, systems: &'static [System]) -> Run {
+    Run { id, profile: Profile::Durable, work: Workload::Fanout { watchers, depth: 64, rate }, systems }
 }
 
 /// Where nobody makes anything durable: a message that Redis only publishes is not even stored.
 const fn fanout_memory(id: &'static str, watchers: usize) -> Run {
     let work = Workload::Fanout { watchers, depth: 64, rate: None };
-    Run { id, setting: Setting::Memory, work, contenders: &[Syncline, SynclineBase, Redis, RedisPubSub] }
+    Run { id, profile: Profile::Memory, work, systems: &[Syncline, SynclineBase, Redis, RedisPubSub] }
 }
 
 const fn idle(id: &'static str, watching: bool) -> Run {
     let work = Workload::Idle { connections: 2000, watching };
-    Run { id, setting: Setting::Fresh, work, contenders: &[Syncline, SynclineTls, Redis, Nats, Etcd] }
+    Run { id, profile: Profile::Fresh, work, systems: &[Syncline, SynclineTls, Redis, Nats, Etcd] }
 }
 
 /// All that is measured.
@@ -74,20 +72,20 @@ pub(crate) const RUNS: &[Run] = &[
     get("get-50x1", 50, 1),
     get("get-1x64", 1, 64),
     get("get-1x512", 1, 512),
-    put("put-1", 1, EVERYBODY),
+    put("put-1", 1, ALL_SERVERS),
     put("put-64", 64, &[Syncline, SynclineBase, Redis, Nats, Etcd]),
-    put("put-256", 256, EVERYBODY),
+    put("put-256", 256, ALL_SERVERS),
     Run {
         id: "put-64-memory",
-        setting: Setting::Memory,
+        profile: Profile::Memory,
         work: Workload::Put { writers: 64 },
-        contenders: &[Syncline, Redis],
+        systems: &[Syncline, Redis],
     },
-    fanout("paced-100", 100, Some(100), FOLLOWED),
-    fanout("paced-1000", 1000, Some(100), FOLLOWED),
-    fanout("unpaced-10", 10, None, FOLLOWED),
-    fanout("unpaced-100", 100, None, FOLLOWED),
-    fanout("unpaced-1000", 1000, None, FOLLOWED),
+    fanout("paced-100", 100, Some(100), FANOUT_SYSTEMS),
+    fanout("paced-1000", 1000, Some(100), FANOUT_SYSTEMS),
+    fanout("unpaced-10", 10, None, FANOUT_SYSTEMS),
+    fanout("unpaced-100", 100, None, FANOUT_SYSTEMS),
+    fanout("unpaced-1000", 1000, None, FANOUT_SYSTEMS),
     fanout_memory("unpaced-10-memory", 10),
     fanout_memory("unpaced-100-memory", 100),
     fanout_memory("unpaced-1000-memory", 1000),
@@ -95,32 +93,32 @@ pub(crate) const RUNS: &[Run] = &[
     idle("idle-watching", true),
     Run {
         id: "tls-get-50x1",
-        setting: Setting::Durable,
+        profile: Profile::Durable,
         work: Workload::Get { connections: 50, depth: 1 },
-        contenders: &[Syncline, SynclineTls],
+        systems: &[Syncline, SynclineTls],
     },
     Run {
         id: "tls-put-64",
-        setting: Setting::Durable,
+        profile: Profile::Durable,
         work: Workload::Put { writers: 64 },
-        contenders: &[Syncline, SynclineTls],
+        systems: &[Syncline, SynclineTls],
     },
     Run {
         id: "stall",
-        setting: Setting::Stalled,
+        profile: Profile::Stalled,
         work: Workload::Stall { puts: 200_000, depth: 64 },
-        contenders: &[Syncline, Redis, Nats, NatsCore, Etcd],
+        systems: &[Syncline, Redis, Nats, NatsCore, Etcd],
     },
-    Run { id: "start", setting: Setting::Filled, work: Workload::Start, contenders: EVERYBODY },
+    Run { id: "start", profile: Profile::Filled, work: Workload::Start, systems: ALL_SERVERS },
     Run {
         id: "reconnect",
-        setting: Setting::Filled,
+        profile: Profile::Filled,
         work: Workload::Reconnect { watchers: 10_000, behind: 1000 },
-        contenders: &[Syncline],
+        systems: &[Syncline],
     },
 ];
 
-const fn more(run: &'static str, title: &'static str, goals: &'static [(Contender, Goal)]) -> Row {
+const fn more(run: &'static str, title: &'static str, goals: &'static [(System, Goal)]) -> Row {
     Row { run, figure: "per_second", title, unit: Unit::PerSecond, better: More, goals }
 }
 
@@ -129,7 +127,7 @@ const fn less(
     figure: &'static str,
     title: &'static str,
     unit: Unit,
-    goals: &'static [(Contender, Goal)],
+    goals: &'static [(System, Goal)],
 ) -> Row {
     Row { run, figure, title, unit, better: Less, goals }
 }
@@ -218,8 +216,8 @@ pub(crate) const ROWS: &[Row] = &[
     more("tls-put-64", "durable compare-and-swap, 64 writers, plain and TLS", &[(SynclineTls, Goal::Plain(0.6))]),
 ];
 
-const BELOW_REDIS: &[(Contender, Goal)] = &[(Syncline, Goal::Redis(0.8)), (SynclineBase, Goal::Redis(0.8))];
-const IDLE: &[(Contender, Goal)] = &[(Syncline, Goal::Figure(6000.0)), (SynclineTls, Goal::Figure(24_000.0))];
+const BELOW_REDIS: &[(System, Goal)] = &[(Syncline, Goal::Redis(0.8)), (SynclineBase, Goal::Redis(0.8))];
+const IDLE: &[(System, Goal)] = &[(Syncline, Goal::Figure(6000.0)), (SynclineTls, Goal::Figure(24_000.0))];
 
 /// What counts as the same p99: runs differ by as much.
 const UNCHANGED: f64 = 1.1;
@@ -228,7 +226,7 @@ const UNCHANGED: f64 = 1.1;
 const RECENT_LOG: f64 = 67_108_864.0;
 
 /// What somebody does not do, and why.
-pub(crate) const GONE_WITHOUT: &[&str] = &[
+pub(crate) const NOT_MEASURED: &[&str] = &[
     "Compare-and-swap that is not durable, of NATS and etcd: a bucket in memory is another engine, and etcd always syncs.",
     "A stalled watcher of Redis: its subscribers can't catch up; what they were not sent is lost, which is *never*.",
     "Watchers that come back, of the others: Redis and core NATS remember nothing for them. etcd and NATS KV could do it; \

@@ -1,9 +1,9 @@
 //! One run: a workload on a server, and what came of it.
 
-use crate::contender::Contender;
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
-use crate::server::Place;
+use crate::server::ServerInfo;
+use crate::system::System;
 use crate::{reconnect, stall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Keys, Link, Measured, Peer};
 
 /// How long deliveries may still come when no more is written.
-const LATE: Duration = Duration::from_secs(60);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long connections that do nothing are given until the memory of their server is looked at.
-const SETTLING: Duration = Duration::from_millis(500);
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// What is done, on a server that runs and whose keys are known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// Whether others are sent what is written.
-    pub(crate) fn is_followed(self) -> bool {
+    pub(crate) fn has_watchers(self) -> bool {
         matches!(self, Self::Fanout { .. } | Self::Idle { watching: true, .. } | Self::Stall { .. })
     }
 }
@@ -70,29 +70,30 @@ pub(crate) struct Sample {
     /// What was done, as in `rows.rs`.
     pub(crate) run: String,
     /// Who has done it.
-    pub(crate) contender: String,
+    #[serde(rename = "contender")]
+    pub(crate) system: String,
     pub(crate) figures: Figures,
 }
 
 /// A server with its keys.
 pub(crate) struct Target<'a> {
-    pub(crate) contender: Contender,
-    pub(crate) place: &'a Place,
+    pub(crate) system: System,
+    pub(crate) info: &'a ServerInfo,
     pub(crate) keys: Keys,
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn new(contender: Contender, place: &'a Place, keys: &Keys) -> Self {
+    pub(crate) fn new(system: System, info: &'a ServerInfo, keys: &Keys) -> Self {
         // What is only published is not kept, so its versions are not those of the keys.
-        let keys = if contender.keeps() == contender { keys.clone() } else { keys.elsewhere() };
-        Self { contender, place, keys }
+        let keys = if system.storing() == system { keys.clone() } else { keys.elsewhere() };
+        Self { system, info, keys }
     }
 }
 
 impl Target<'_> {
     /// Does a workload for a time, and measures.
-    pub(crate) async fn run(&self, work: Workload, time: Duration) -> Result<Figures, Failure> {
-        let peer = self.contender.peer(self.place, work.is_followed())?;
+    pub(crate) async fn run(&self, work: Workload, time: Duration) -> Result<Figures, BenchError> {
+        let peer = self.system.peer(self.info, work.has_watchers())?;
         match work {
             Workload::Get { connections, depth } => {
                 let load = Load { connections, depth, time };
@@ -103,14 +104,14 @@ impl Target<'_> {
                 self.beside(workload::put(&peer, &self.keys, load)).await
             }
             Workload::Fanout { watchers, depth, rate } => {
-                let fanout = Fanout { watchers, depth, rate, time, late: LATE };
+                let fanout = Fanout { watchers, depth, rate, time, late: DELIVERY_TIMEOUT };
                 self.beside(workload::fanout(&peer, &self.keys, fanout)).await
             }
             Workload::Idle { connections, watching } => self.idle(&peer, connections, watching).await,
             Workload::Stall { puts, depth } => stall::run(self, &peer, puts, depth).await,
             Workload::Reconnect { watchers, behind } => reconnect::run(self, &peer, watchers, behind).await,
             // Done by whoever can start servers.
-            Workload::Start => Err(Failure::Usage("only `compare` starts servers".into())),
+            Workload::Start => Err(BenchError::Usage("only `compare` starts servers".into())),
         }
     }
 
@@ -118,7 +119,7 @@ impl Target<'_> {
     async fn beside(
         &self,
         work: impl Future<Output = Result<(Measured, Duration), syncline_load::Error>>,
-    ) -> Result<Figures, Failure> {
+    ) -> Result<Figures, BenchError> {
         let me = std::process::id();
         let (all, server, load) = (busy()?, self.usage()?, usage(me)?);
         let begun = Instant::now();
@@ -146,18 +147,18 @@ impl Target<'_> {
     }
 
     /// What the server's process has taken; nothing, where that is not known.
-    pub(crate) fn usage(&self) -> Result<Usage, Failure> {
-        self.place.pid.map_or(Ok(Usage::default()), |pid| Ok(usage(pid)?))
+    pub(crate) fn usage(&self) -> Result<Usage, BenchError> {
+        self.info.pid.map_or(Ok(Usage::default()), |pid| Ok(usage(pid)?))
     }
 
     /// What a server keeps for each connection that does nothing.
-    async fn idle(&self, peer: &AnyPeer, connections: usize, watching: bool) -> Result<Figures, Failure> {
+    async fn idle(&self, peer: &AnyPeer, connections: usize, watching: bool) -> Result<Figures, BenchError> {
         let before = self.usage()?.resident;
         let mut links: Vec<Link> = Vec::new();
         for _ in 0..connections {
             links.push(if watching { workload::follow(peer).await? } else { peer.open().await? });
         }
-        tokio::time::sleep(SETTLING).await;
+        tokio::time::sleep(SETTLE_TIME).await;
         let after = self.usage()?.resident;
         let grown = after.saturating_sub(before) as f64;
         Ok(figures([("bytes_each", grown / connections as f64), ("server_bytes", after as f64)]))

@@ -1,7 +1,7 @@
 //! One writes, beside a watcher that does not read: what that costs the writer and the server, and what the watcher knows
 //! when it reads again.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
 use crate::run::{Figures, Target, figures};
 use std::collections::HashMap;
@@ -11,20 +11,20 @@ use syncline_load::{Error, Event, Keys, Link};
 use tokio::time::timeout;
 
 /// How long is written at the most, with and without the watcher: a slow server gets less written.
-const WRITING: Duration = Duration::from_secs(20);
+const MAX_WRITE_TIME: Duration = Duration::from_secs(20);
 
 /// How long the watcher is given to hold the latest of every key.
-const WAKING: Duration = Duration::from_secs(60);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth: u16) -> Result<Figures, Failure> {
+pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth: u16) -> Result<Figures, BenchError> {
     let keys = &target.keys;
-    let (without, _) = write_all(peer, keys, puts, depth, WRITING).await?;
+    let (without, _) = write_all(peer, keys, puts, depth, MAX_WRITE_TIME).await?;
     let before = target.usage()?.resident;
     let mut watcher = follow(peer).await?;
-    let (beside, writes) = write_all(peer, keys, puts, depth, WRITING).await?;
+    let (beside, writes) = write_all(peer, keys, puts, depth, MAX_WRITE_TIME).await?;
     let after = target.usage()?.resident;
     let woke = Instant::now();
-    let (is_current, changes) = match timeout(WAKING, wake(&mut watcher, keys, writes)).await {
+    let (is_current, changes) = match timeout(CATCH_UP_TIMEOUT, wake(&mut watcher, keys, writes)).await {
         Ok(Ok(told)) => told,
         // It was ended by the server, or it is not done yet.
         Ok(Err(_)) | Err(_) => (false, 0),

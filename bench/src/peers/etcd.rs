@@ -60,7 +60,7 @@ const FIRST_WINDOW: i64 = 65_535;
 
 /// What a stream is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Pending {
     Range(Slot),
     Txn(Slot),
     Watch(Slot),
@@ -68,7 +68,7 @@ enum Asked {
 
 /// An answer that has not ended.
 struct Open {
-    asked: Asked,
+    pending: Pending,
     /// What has come of a message that is not whole.
     part: BytesMut,
     /// Bytes since the window of a watch was told again.
@@ -125,10 +125,10 @@ impl Etcd {
     }
 
     /// A call: headers and one message. The stream of a watch stays open.
-    fn call(&mut self, path: &str, asked: Asked, message: &[u8], output: &mut BytesMut) {
+    fn call(&mut self, path: &str, pending: Pending, message: &[u8], output: &mut BytesMut) {
         let stream = self.next_stream;
         self.next_stream += 2;
-        self.open.insert(stream, Open { asked, part: BytesMut::new(), used: 0 });
+        self.open.insert(stream, Open { pending, part: BytesMut::new(), used: 0 });
         let mut headers = BytesMut::with_capacity(160);
         headers.put_u8(0x83); // :method POST
         headers.put_u8(0x86); // :scheme http
@@ -140,7 +140,7 @@ impl Etcd {
         let mut frames = BytesMut::with_capacity(2 * FRAME_HEADER + headers.len() + length);
         frame(&mut frames, headers.len(), HEADERS, END_HEADERS, stream);
         frames.put_slice(&headers);
-        let flags = if matches!(asked, Asked::Watch(_)) { 0 } else { END_STREAM };
+        let flags = if matches!(pending, Pending::Watch(_)) { 0 } else { END_STREAM };
         frame(&mut frames, length, DATA, flags, stream);
         frames.put_u8(0);
         frames.put_u32(u32::try_from(message.len()).unwrap_or(0));
@@ -170,7 +170,7 @@ impl Etcd {
             self.used = 0;
         }
         let Some(open) = self.open.get_mut(&stream) else { return Ok(()) };
-        let is_watch = matches!(open.asked, Asked::Watch(_));
+        let is_watch = matches!(open.pending, Pending::Watch(_));
         if is_watch {
             open.used += length;
             if open.used > RENEWED {
@@ -178,7 +178,7 @@ impl Etcd {
                 open.used = 0;
             }
         }
-        let asked = open.asked;
+        let pending = open.pending;
         let mut rest = payload;
         if !open.part.is_empty() {
             open.part.put_slice(&rest);
@@ -191,7 +191,7 @@ impl Etcd {
                 break;
             }
             rest.advance(MESSAGE_HEADER);
-            message(asked, &rest.split_to(length), &mut self.events)?;
+            message(pending, &rest.split_to(length), &mut self.events)?;
             if !is_watch {
                 self.open.remove(&stream);
                 return Ok(());
@@ -205,10 +205,10 @@ impl Etcd {
 }
 
 /// A message of an answer.
-fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
+fn message(pending: Pending, message: &Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
     let mut fields = Fields(message);
-    match asked {
-        Asked::Range(slot) => {
+    match pending {
+        Pending::Range(slot) => {
             let mut answer = Answer::Missing;
             while let Some(field) = fields.next()? {
                 if field.number == 2 {
@@ -218,7 +218,7 @@ fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Resul
             }
             events.push_back(Event::Answer(slot, answer));
         }
-        Asked::Txn(slot) => {
+        Pending::Txn(slot) => {
             let (mut version, mut succeeded) = (0, false);
             while let Some(field) = fields.next()? {
                 match field.number {
@@ -230,7 +230,7 @@ fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Resul
             let answer = if succeeded { Answer::Written { version } } else { Answer::Stale };
             events.push_back(Event::Answer(slot, answer));
         }
-        Asked::Watch(slot) => {
+        Pending::Watch(slot) => {
             let mut at = 0;
             while let Some(field) = fields.next()? {
                 match field.number {
@@ -296,7 +296,7 @@ impl Protocol for Etcd {
         match request {
             Request::Get { key } => {
                 bytes_field(&mut message, 1, key);
-                self.call(RANGE, Asked::Range(slot), &message, output);
+                self.call(RANGE, Pending::Range(slot), &message, output);
             }
             Request::Put { key, value, replaces } => {
                 let mut compare = BytesMut::with_capacity(64);
@@ -310,7 +310,7 @@ impl Protocol for Etcd {
                 bytes_field(&mut operation, 2, &put);
                 bytes_field(&mut message, 1, &compare);
                 bytes_field(&mut message, 2, &operation);
-                self.call(TXN, Asked::Txn(slot), &message, output);
+                self.call(TXN, Pending::Txn(slot), &message, output);
             }
             Request::Follow { since: None } => {
                 let mut create = BytesMut::with_capacity(64);
@@ -319,7 +319,7 @@ impl Protocol for Etcd {
                 let end = PREFIX.replace('/', "0");
                 bytes_field(&mut create, 2, end.as_bytes());
                 bytes_field(&mut message, 1, &create);
-                self.call(WATCH, Asked::Watch(slot), &message, output);
+                self.call(WATCH, Pending::Watch(slot), &message, output);
             }
             Request::Follow { since: Some(_) } | Request::Barrier => {
                 return Err(Error::unexpected("a request of this load generator to etcd", "another one"));

@@ -33,7 +33,7 @@ impl Peer for NatsPeer {
     async fn open(&self) -> Result<Link, Error> {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let inbox = format!("_INBOX.{}-{number}.", std::process::id());
-        Link::open(self.address, Nats { mode: self.mode, inbox, asked: VecDeque::new() }).await
+        Link::open(self.address, Nats { mode: self.mode, inbox, pending: VecDeque::new() }).await
     }
 
     fn counts(&self) -> bool {
@@ -63,7 +63,7 @@ const BUCKET: &str = r#"{"name":"KV_bench","subjects":["$KV.bench.>"],"max_msgs_
 const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// What the next PONG answers.
-enum Asked {
+enum Pending {
     Greeting,
     Written(Slot, u64),
     Follow(Slot),
@@ -73,7 +73,7 @@ enum Asked {
 struct Nats {
     mode: Mode,
     inbox: String,
-    asked: VecDeque<Asked>,
+    pending: VecDeque<Pending>,
 }
 
 impl Nats {
@@ -97,9 +97,9 @@ impl Nats {
         output.put_slice(b"\r\n");
     }
 
-    fn ping(&mut self, asked: Asked, output: &mut BytesMut) {
+    fn ping(&mut self, pending: Pending, output: &mut BytesMut) {
         output.put_slice(b"PING\r\n");
-        self.asked.push_back(asked);
+        self.pending.push_back(pending);
     }
 
     /// A message on the subscription to answers.
@@ -133,11 +133,11 @@ impl Nats {
     }
 
     fn pong(&mut self) -> Result<Event, Error> {
-        Ok(match self.asked.pop_front() {
-            Some(Asked::Greeting) if self.mode == Mode::NewBucket => Event::Nothing,
-            Some(Asked::Greeting) => Event::Ready,
-            Some(Asked::Written(slot, version)) => Event::Answer(slot, Answer::Written { version }),
-            Some(Asked::Follow(slot)) => Event::Answer(slot, Answer::Told { revision: 0 }),
+        Ok(match self.pending.pop_front() {
+            Some(Pending::Greeting) if self.mode == Mode::NewBucket => Event::Nothing,
+            Some(Pending::Greeting) => Event::Ready,
+            Some(Pending::Written(slot, version)) => Event::Answer(slot, Answer::Written { version }),
+            Some(Pending::Follow(slot)) => Event::Answer(slot, Answer::Told { revision: 0 }),
             None => return Err(Error::Protocol("a PONG to nothing".into())),
         })
     }
@@ -146,7 +146,7 @@ impl Nats {
 impl Protocol for Nats {
     fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
         output.put_slice(format!("{CONNECT}\r\nSUB {}* 1\r\n", self.inbox).as_bytes());
-        self.ping(Asked::Greeting, output);
+        self.ping(Pending::Greeting, output);
         if self.mode == Mode::NewBucket {
             self.request(MAKING, &[b"$JS.API.STREAM.CREATE.KV_bench"], BUCKET.as_bytes(), output);
         }
@@ -159,11 +159,11 @@ impl Protocol for Nats {
                 output.put_slice(format!("PUB {SUBJECT} {}\r\n", value.len()).as_bytes());
                 output.put_slice(value);
                 output.put_slice(b"\r\n");
-                self.ping(Asked::Written(slot, replaces + 1), output);
+                self.ping(Pending::Written(slot, replaces + 1), output);
             }
             Request::Follow { since: None } if self.mode == Mode::Core => {
                 output.put_slice(format!("SUB {SUBJECT} 2\r\n").as_bytes());
-                self.ping(Asked::Follow(slot), output);
+                self.ping(Pending::Follow(slot), output);
             }
             Request::Get { key } => {
                 self.request(slot.0, &[b"$JS.API.DIRECT.GET.KV_bench.$KV.bench.", key], b"", output);
@@ -245,7 +245,7 @@ impl Nats {
         }
         let whole = input.get(start..start + headers).unwrap_or_default();
         if is_change && whole.starts_with(b"NATS/1.0 100") {
-            // Flow control is asked for by the subject to reply to, or, in a heartbeat, by a header.
+            // Flow control is pending for by the subject to reply to, or, in a heartbeat, by a header.
             let stalled = find(whole, b"Nats-Consumer-Stalled: ").and_then(|at| whole.get(at..));
             let stalled = stalled.and_then(|text| text.split(|byte| *byte == b'\r').next());
             if let Some(reply) = stalled.or_else(|| words.next()) {
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     fn connection(mode: Mode) -> Nats {
-        Nats { mode, inbox: "_INBOX.1.".into(), asked: VecDeque::new() }
+        Nats { mode, inbox: "_INBOX.1.".into(), pending: VecDeque::new() }
     }
 
     fn events(nats: &mut Nats, input: &[u8]) -> (Vec<Event>, BytesMut) {

@@ -28,7 +28,7 @@ pub(crate) struct RedisPeer {
 
 impl Peer for RedisPeer {
     async fn open(&self) -> Result<Link, Error> {
-        Link::open(self.address, Redis { mode: self.mode, sha: Bytes::new(), asked: VecDeque::new() }).await
+        Link::open(self.address, Redis { mode: self.mode, sha: Bytes::new(), pending: VecDeque::new() }).await
     }
 
     fn counts(&self) -> bool {
@@ -54,8 +54,8 @@ return 1";
 /// The longest bulk that is taken.
 const MAX_BULK: usize = 1024 * 1024;
 
-/// What was asked, of which the answer has not come.
-enum Asked {
+/// What was pending, of which the answer has not come.
+enum Pending {
     Script,
     Get(Slot),
     Put(Slot, u64),
@@ -67,7 +67,7 @@ struct Redis {
     mode: Mode,
     /// The name of the script.
     sha: Bytes,
-    asked: VecDeque<Asked>,
+    pending: VecDeque<Pending>,
 }
 
 /// Appends a command.
@@ -110,7 +110,7 @@ impl Protocol for Redis {
     fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
         let script = if self.mode == Mode::SwapAndPublish { SWAP_AND_PUBLISH } else { SWAP };
         command(output, [b"SCRIPT", b"LOAD", script.as_bytes()]);
-        self.asked.push_back(Asked::Script);
+        self.pending.push_back(Pending::Script);
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl Protocol for Redis {
         match request {
             Request::Get { key } => {
                 command(output, [b"GET", key]);
-                self.asked.push_back(Asked::Get(slot));
+                self.pending.push_back(Pending::Get(slot));
             }
             Request::Put { key, value, replaces } => {
                 let version = replaces + 1;
@@ -132,11 +132,11 @@ impl Protocol for Redis {
                     let old = old.get(..length).unwrap_or_default();
                     command(output, [b"EVALSHA", &self.sha, b"1", key, old, &kept]);
                 }
-                self.asked.push_back(Asked::Put(slot, version));
+                self.pending.push_back(Pending::Put(slot, version));
             }
             Request::Follow { since: None } => {
                 command(output, [b"SUBSCRIBE", CHANNEL]);
-                self.asked.push_back(Asked::Follow(slot));
+                self.pending.push_back(Pending::Follow(slot));
             }
             Request::Follow { since: Some(_) } | Request::Barrier => {
                 return Err(Error::unexpected("a request that Redis has", "one to go on from a revision"));
@@ -180,23 +180,23 @@ enum Reply {
 
 impl Redis {
     fn answer(&mut self, reply: Reply) -> Result<Event, Error> {
-        let asked = self.asked.pop_front().ok_or_else(|| Error::Protocol("an answer to nothing".into()))?;
-        Ok(match (asked, reply) {
-            (Asked::Script, Reply::Bulk(sha)) => {
+        let pending = self.pending.pop_front().ok_or_else(|| Error::Protocol("an answer to nothing".into()))?;
+        Ok(match (pending, reply) {
+            (Pending::Script, Reply::Bulk(sha)) => {
                 self.sha = sha;
                 Event::Ready
             }
-            (Asked::Get(slot), Reply::Nil) => Event::Answer(slot, Answer::Missing),
-            (Asked::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
+            (Pending::Get(slot), Reply::Nil) => Event::Answer(slot, Answer::Missing),
+            (Pending::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
                 let version = value.get_u64_le();
                 Event::Answer(slot, Answer::Found { value, version })
             }
             // How many were sent it, which the watchers count themselves.
-            (Asked::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
+            (Pending::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
                 Event::Answer(slot, Answer::Written { version })
             }
-            (Asked::Put(slot, version), Reply::Number(1)) => Event::Answer(slot, Answer::Written { version }),
-            (Asked::Put(slot, _), Reply::Number(0)) => Event::Answer(slot, Answer::Stale),
+            (Pending::Put(slot, version), Reply::Number(1)) => Event::Answer(slot, Answer::Written { version }),
+            (Pending::Put(slot, _), Reply::Number(0)) => Event::Answer(slot, Answer::Stale),
             _ => return Err(Error::Protocol("another kind of answer than there is to the request".into())),
         })
     }
@@ -215,9 +215,9 @@ impl Redis {
         let number = decimal(number).ok_or_else(|| Error::Protocol("expected a number".into()))?;
         if input.get(at) == Some(&b':') {
             input.advance(start);
-            return match self.asked.pop_front() {
-                Some(Asked::Follow(slot)) => Ok(Some(Event::Answer(slot, Answer::Told { revision: 0 }))),
-                _ => Err(Error::Protocol("a subscription that was not asked for".into())),
+            return match self.pending.pop_front() {
+                Some(Pending::Follow(slot)) => Ok(Some(Event::Answer(slot, Answer::Told { revision: 0 }))),
+                _ => Err(Error::Protocol("a subscription that was not pending for".into())),
             };
         }
         let length = bounded(number)?;
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn connection(mode: Mode) -> Redis {
-        Redis { mode, sha: "abc".into(), asked: VecDeque::new() }
+        Redis { mode, sha: "abc".into(), pending: VecDeque::new() }
     }
 
     fn events(redis: &mut Redis, input: &[u8]) -> Vec<Event> {

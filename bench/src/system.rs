@@ -1,18 +1,18 @@
 //! Who takes part: a server, and the way in which it is used.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
 use crate::peers::etcd::EtcdPeer;
 use crate::peers::nats::{self, NatsPeer};
 use crate::peers::redis::{Mode, RedisPeer};
-use crate::server::{Kind, Place, Setting};
+use crate::server::{Profile, ServerInfo, ServerKind};
 use std::sync::Arc;
 use syncline_client::{Dialer, Endpoints, Options, Pem, Tls};
 use syncline_load::{Error, SynclinePeer};
 
 /// A server, and the way in which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Contender {
+pub(crate) enum System {
     /// Over connections that said HELLO.
     Syncline,
     /// Over connections as old programs make them.
@@ -30,7 +30,7 @@ pub(crate) enum Contender {
     Etcd,
 }
 
-impl Contender {
+impl System {
     pub(crate) const ALL: [Self; 8] = [
         Self::Syncline,
         Self::SynclineBase,
@@ -71,26 +71,26 @@ impl Contender {
     }
 
     pub(crate) fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|contender| contender.id() == id)
+        Self::ALL.into_iter().find(|system| system.id() == id)
     }
 
-    pub(crate) fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> ServerKind {
         match self {
-            Self::Syncline | Self::SynclineBase | Self::SynclineTls => Kind::Syncline,
-            Self::Redis | Self::RedisPubSub => Kind::Redis,
-            Self::Nats | Self::NatsCore => Kind::Nats,
-            Self::Etcd => Kind::Etcd,
+            Self::Syncline | Self::SynclineBase | Self::SynclineTls => ServerKind::Syncline,
+            Self::Redis | Self::RedisPubSub => ServerKind::Redis,
+            Self::Nats | Self::NatsCore => ServerKind::Nats,
+            Self::Etcd => ServerKind::Etcd,
         }
     }
 
-    /// The setting that its server needs where others have this one.
-    pub(crate) fn setting(self, setting: Setting) -> Setting {
-        if self == Self::SynclineTls { Setting::Tls } else { setting }
+    /// The profile that its server needs where others have this one.
+    pub(crate) fn profile(self, profile: Profile) -> Profile {
+        if self == Self::SynclineTls { Profile::Tls } else { profile }
     }
 
-    /// How it is connected to. `followed`: others are to be sent what is written.
-    pub(crate) fn peer(self, place: &Place, followed: bool) -> Result<AnyPeer, Failure> {
-        let address = place.address;
+    /// How it is connected to. `has_watchers`: others are to be sent what is written.
+    pub(crate) fn peer(self, info: &ServerInfo, has_watchers: bool) -> Result<AnyPeer, BenchError> {
+        let address = info.address;
         let redis = |mode| AnyPeer::Redis(RedisPeer { address, mode });
         Ok(match self {
             Self::Syncline | Self::SynclineBase => {
@@ -98,12 +98,12 @@ impl Contender {
                 AnyPeer::Syncline(SynclinePeer { dialer, base: self == Self::SynclineBase })
             }
             Self::SynclineTls => {
-                let ca = place.ca.as_ref().map(Pem::file);
+                let ca = info.ca.as_ref().map(Pem::file);
                 let options = Options { tls: Tls { ca, identity: None }, ..Options::default() };
                 let dialer = dialer(&format!("synclines://localhost:{}", address.port()), &options)?;
                 AnyPeer::Syncline(SynclinePeer { dialer, base: false })
             }
-            Self::Redis if followed => redis(Mode::SwapAndPublish),
+            Self::Redis if has_watchers => redis(Mode::SwapAndPublish),
             Self::Redis => redis(Mode::Swap),
             Self::RedisPubSub => redis(Mode::Publish),
             Self::Nats => AnyPeer::Nats(NatsPeer { address, mode: nats::Mode::Bucket }),
@@ -113,7 +113,7 @@ impl Contender {
     }
 
     /// The same server, used so that it keeps what is written.
-    pub(crate) fn keeps(self) -> Self {
+    pub(crate) fn storing(self) -> Self {
         match self {
             Self::RedisPubSub => Self::Redis,
             Self::NatsCore => Self::Nats,
@@ -122,14 +122,14 @@ impl Contender {
     }
 
     /// How it is connected to at first: what has to be there is made then.
-    pub(crate) fn first_peer(self, place: &Place) -> Result<AnyPeer, Failure> {
+    pub(crate) fn first_peer(self, info: &ServerInfo) -> Result<AnyPeer, BenchError> {
         match self.kind() {
-            Kind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: place.address, mode: nats::Mode::NewBucket })),
-            Kind::Syncline | Kind::Redis | Kind::Etcd => self.peer(place, false),
+            ServerKind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: info.address, mode: nats::Mode::NewBucket })),
+            ServerKind::Syncline | ServerKind::Redis | ServerKind::Etcd => self.peer(info, false),
         }
     }
 }
 
-fn dialer(endpoint: &str, options: &Options) -> Result<Arc<Dialer>, Failure> {
+fn dialer(endpoint: &str, options: &Options) -> Result<Arc<Dialer>, BenchError> {
     Ok(Arc::new(Dialer::new(&Endpoints::from(endpoint), options).map_err(Error::from)?))
 }
