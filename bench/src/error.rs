@@ -1,9 +1,10 @@
-//! Why a comparison has failed.
+//! Errors of the comparison.
 
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
+/// Why a comparison has failed.
 #[derive(Debug, Error)]
 pub(crate) enum BenchError {
     #[error(transparent)]
@@ -12,9 +13,9 @@ pub(crate) enum BenchError {
     Io(#[from] io::Error),
     #[error("expected {expected}, found nothing; {hint}")]
     ProgramMissing { expected: String, hint: &'static str },
-    #[error("{0} has ended by itself")]
+    #[error("{0} has exited unexpectedly")]
     Exited(&'static str),
-    #[error("{0} did not come within {1:?}")]
+    #[error("expected {0} within {1:?}, found nothing")]
     Timeout(&'static str, Duration),
     #[error("{context}: {source}")]
     Context { context: String, source: Box<BenchError> },
@@ -25,7 +26,7 @@ pub(crate) enum BenchError {
 }
 
 impl BenchError {
-    /// The same, with what it happened to.
+    /// Adds what the error happened to.
     pub(crate) fn context(self, context: impl Into<String>) -> Self {
         Self::Context { context: context.into(), source: Box::new(self) }
     }

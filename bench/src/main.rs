@@ -7,21 +7,24 @@ mod compare;
 mod error;
 mod million;
 mod peers;
+mod plan;
 mod reconnect;
 mod report;
 mod results;
 mod rows;
 mod run;
+mod sample;
 mod server;
 mod stall;
 mod system;
+mod target;
 
 use args::{Args, Command, Compare, Existing};
 use clap::Parser;
-use compare::Plan;
 use error::BenchError;
+use plan::Plan;
 use results::{Results, RunResults};
-use run::{Figures, Sample, Target, Workload};
+use sample::{Figures, Sample};
 use server::{Data, Paths, ServerInfo, ServerKind};
 use std::collections::BTreeMap;
 use std::path::absolute;
@@ -30,6 +33,7 @@ use std::time::Duration;
 use syncline_load::table::figure;
 use syncline_load::{Keys, workload};
 use system::System;
+use target::{Target, Workload};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often, and for how long, everything is done.
@@ -103,7 +107,7 @@ async fn measure(server: &Existing, work: Workload) -> Result<(), BenchError> {
     workload::learn(&peer, &keys).await?;
     workload::fill(&peer, &keys).await?;
     let target = Target::new(system, &info, &keys);
-    let figures = target.run(work, duration(server.seconds)?).await?;
+    let figures = run::execute(&target, work, duration(server.seconds)?).await?;
     if server.json {
         println!("{}", serde_json::to_string(&figures).unwrap_or_default());
     } else {
@@ -156,7 +160,7 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
         }
         samples.push(sample.clone());
     };
-    let done = unless_interrupted(plan.compare(&mut report_sample)).await;
+    let done = unless_interrupted(compare::compare(&plan, &mut report_sample)).await;
     if done.is_err() {
         // The last run is not whole; those before it are.
         let last = samples.last().map(|sample| sample.run.clone());

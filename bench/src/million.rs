@@ -1,11 +1,12 @@
 //! Stores with a million keys: what a key takes, how long it is from the start of a process to its first answer, and what
 //! watchers of such a store that come back cost.
 
-use crate::compare::{Plan, PreparedServer, alternate, directory, fill, wait_until_ready};
 use crate::error::BenchError;
-use crate::run::{Sample, Workload, figures};
+use crate::plan::{Plan, PreparedServer, alternate, directory, fill, wait_until_ready};
+use crate::sample::{Figures, Sample, figures};
 use crate::server::{Profile, Server};
 use crate::system::System;
+use crate::target::Workload;
 use std::time::Duration;
 use syncline_load::Keys;
 use syncline_load::process::usage;
@@ -77,7 +78,7 @@ impl Store {
     }
 
     /// Starts the server once more, and ends it.
-    async fn start_again(&self, plan: &Plan) -> Result<crate::run::Figures, BenchError> {
+    async fn start_again(&self, plan: &Plan) -> Result<Figures, BenchError> {
         let mut server = Self::start(plan, self.system).await?;
         let took = wait_until_ready(&mut server, self.system).await?;
         tokio::time::sleep(SETTLE_TIME).await;

@@ -2,7 +2,8 @@
 
 use crate::error::BenchError;
 use crate::peers::AnyPeer;
-use crate::run::{Figures, Target, figures};
+use crate::sample::{Figures, figures};
+use crate::target::Target;
 use std::thread;
 use std::time::{Duration, Instant};
 use syncline_load::process::usage;

@@ -1,7 +1,7 @@
 //! What was measured, as it is kept between comparisons, so that some rows can be measured anew.
 
 use crate::error::BenchError;
-use crate::run::Sample;
+use crate::sample::Sample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

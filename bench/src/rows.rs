@@ -1,8 +1,8 @@
 //! What is measured, for whom, and what Syncline is to reach: the rows of the table.
 
-use crate::run::Workload;
 use crate::server::Profile;
 use crate::system::System::{self, Etcd, Nats, NatsCore, Redis, RedisPubSub, Syncline, SynclineBase, SynclineTls};
+use crate::target::Workload;
 use syncline_load::stats::Better::{self, Less, More};
 use syncline_load::table::Unit;
 

@@ -3,7 +3,8 @@
 
 use crate::error::BenchError;
 use crate::peers::AnyPeer;
-use crate::run::{Figures, Target, figures};
+use crate::sample::{Figures, figures};
+use crate::target::Target;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use syncline_load::workload::{follow, write_all};
