@@ -78,7 +78,7 @@ async fn run(args: Args) -> Result<(), BenchError> {
     match args.command {
         Command::Compare(args) => compare(args, threads).await,
         Command::Runs => {
-            print!("{}", report::listed());
+            print!("{}", report::run_names());
             Ok(())
         }
         Command::Get { server, connections, depth } => measure(&server, Workload::Get { connections, depth }).await,
@@ -178,7 +178,7 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
         done.samples.push(sample);
     }
     if !args.json {
-        println!("\n{}", report::shown(&results));
+        println!("\n{}", report::tables(&results));
         if args.quick {
             println!(
                 "This was quick: {} and {} keys, {seconds} s each; for orientation only.",
