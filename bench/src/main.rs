@@ -1,6 +1,6 @@
-//! `syncline-bench`: the same work on Syncline, Redis, etcd and NATS, on one machine, in turns.
+//! `syncline-bench`: compares Syncline, Redis, etcd and NATS under the same work on one machine.
 //!
-//! `./bench/compare` builds this, installs the others, and calls it.
+//! `bench/compare` builds this program, installs the other servers, and runs it.
 
 mod args;
 mod compare;
@@ -36,7 +36,7 @@ use system::System;
 use target::{Target, Workload};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often, and for how long, everything is done.
+/// The default number of rounds and the default measuring time of each run.
 const ROUNDS: usize = 5;
 const SECONDS: f64 = 2.0;
 const QUICK_ROUNDS: usize = 1;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<(), BenchError> {
-    // Ten thousand connections are ten thousand files.
+    // Each connection is an open file, and there are ten thousand.
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut builder = match args.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -63,7 +63,7 @@ fn start(args: Args) -> Result<(), BenchError> {
     builder.enable_all().worker_threads(threads).build()?.block_on(run(args))
 }
 
-/// Does something until it is done, or this process is asked to end: what it has started is ended then.
+/// Runs work until it is done or this process is asked to exit. Dropping the work kills the servers that it has started.
 async fn unless_interrupted(work: impl Future<Output = Result<(), BenchError>>) -> Result<(), BenchError> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
@@ -96,7 +96,7 @@ async fn run(args: Args) -> Result<(), BenchError> {
     }
 }
 
-/// Existing workload on a server that runs already.
+/// Measures one workload on a server that is already running.
 async fn measure(server: &Existing, work: Workload) -> Result<(), BenchError> {
     let system = System::from_id(&server.peer).ok_or_else(|| BenchError::Usage(format!("no peer {}", server.peer)))?;
     let info = ServerInfo { address: server.addr, ca: server.tls_ca.clone(), pid: server.pid };
@@ -136,7 +136,7 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
     let seconds = args.seconds.unwrap_or(if args.quick { QUICK_SECONDS } else { SECONDS });
     let data = Data::new(&absolute(&args.data)?)?;
     let plan = Plan {
-        // Servers run in their own directories.
+        // Servers run in directories of their own, so the paths must be absolute.
         paths: Paths { syncline: absolute(&args.syncline)?, peers: absolute(&args.installed)?, data: data.path() },
         rounds: args.rounds.unwrap_or(if args.quick { QUICK_ROUNDS } else { ROUNDS }),
         time: duration(seconds)?,
@@ -160,33 +160,33 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
         }
         samples.push(sample.clone());
     };
-    let done = unless_interrupted(compare::compare(&plan, &mut report_sample)).await;
-    if done.is_err() {
-        // The last run is not whole; those before it are.
+    let outcome = unless_interrupted(compare::compare(&plan, &mut report_sample)).await;
+    if outcome.is_err() {
+        // The last run is incomplete.
         let last = samples.last().map(|sample| sample.run.clone());
         samples.retain(|sample| Some(&sample.run) != last.as_ref());
     }
     let mut results = Results { machine: results::machine(), versions, runs: BTreeMap::new() };
     for sample in samples {
-        let done = results.runs.entry(sample.run.clone()).or_insert_with(|| RunResults {
+        let run = results.runs.entry(sample.run.clone()).or_insert_with(|| RunResults {
             date: results::today(),
             seconds,
             keys: plan.keys,
             threads,
             samples: Vec::new(),
         });
-        done.samples.push(sample);
+        run.samples.push(sample);
     }
     if !args.json {
         println!("\n{}", report::tables(&results));
         if args.quick {
             println!(
-                "This was quick: {} and {} keys, {seconds} s each; for orientation only.",
+                "Quick comparison with {} and {} keys, {seconds} s per run. Its figures are rough.",
                 plan.keys, plan.many_keys
             );
         }
     }
-    // A quick comparison is for whoever looks at it.
+    // The samples of a quick comparison are too few to keep.
     if !args.quick {
         let mut all = Results::read(&known)?;
         all.add(results);
@@ -195,5 +195,5 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
             report::write(&all, root)?;
         }
     }
-    done
+    outcome
 }

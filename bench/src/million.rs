@@ -1,5 +1,5 @@
-//! Stores with a million keys: what a key takes, how long it is from the start of a process to its first answer, and what
-//! watchers of such a store that come back cost.
+//! Stores with a million keys: the memory of a key, the time from the start of a process to its first response, and the
+//! cost of watchers that reconnect.
 
 use crate::error::BenchError;
 use crate::plan::{Plan, PreparedServer, alternate, directory, fill, wait_until_ready};
@@ -11,9 +11,10 @@ use std::time::Duration;
 use syncline_load::Keys;
 use syncline_load::process::usage;
 
-/// How long a server is given to settle until its memory is looked at.
+/// The pause before the memory of a server is measured.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
+/// Does all planned runs on full stores.
 pub(crate) async fn compare(plan: &Plan, report: &mut impl FnMut(&Sample)) -> Result<(), BenchError> {
     for run in plan.runs(Profile::Filled) {
         let systems = plan.systems(run);
@@ -26,7 +27,7 @@ pub(crate) async fn compare(plan: &Plan, report: &mut impl FnMut(&Sample)) -> Re
                 report(&Sample {
                     run: run.id.into(),
                     system: store.system.id().into(),
-                    figures: store.start_again(plan).await?,
+                    figures: store.measure_start(plan).await?,
                 });
             }
         } else {
@@ -45,12 +46,12 @@ pub(crate) async fn compare(plan: &Plan, report: &mut impl FnMut(&Sample)) -> Re
     Ok(())
 }
 
-/// What a server has left on disk.
+/// A full store on disk, without a running server.
 struct Store {
     system: System,
     directory: std::path::PathBuf,
     keys: Keys,
-    /// What its process took before there were keys, and with all of them just written.
+    /// The memory of the server's process before it had keys, and just after all keys were written.
     empty: u64,
     written: u64,
 }
@@ -77,8 +78,8 @@ impl Store {
         Ok(PreparedServer { server, keys: self.keys.clone() })
     }
 
-    /// Starts the server once more, and ends it.
-    async fn start_again(&self, plan: &Plan) -> Result<Figures, BenchError> {
+    /// Measures one start of the server on this store.
+    async fn measure_start(&self, plan: &Plan) -> Result<Figures, BenchError> {
         let mut server = Self::start(plan, self.system).await?;
         let took = wait_until_ready(&mut server, self.system).await?;
         tokio::time::sleep(SETTLE_TIME).await;

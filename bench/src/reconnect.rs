@@ -1,4 +1,4 @@
-//! Watchers come back all at once, each with the revision that it was told last, while a bystander reads.
+//! All watchers reconnect at once, each with the last revision that it received, while a bystander reads.
 
 use crate::error::BenchError;
 use crate::peers::AnyPeer;
@@ -12,16 +12,17 @@ use syncline_load::{Answer, Error, Link, Measured, Peer, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-/// How long the bystander reads before the others come, and how often it is looked how large the server is.
+/// How long the bystander reads before the watchers connect, and the interval at which the server's memory is measured.
 const BASELINE_TIME: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The bystander reads once in this time, whether it was answered or not, for a closed loop would ask nothing while it waits.
+/// The interval of the bystander's reads. It does not wait for responses: a closed loop would not read while the server is slow.
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long all of them may take.
+/// The longest time until all watchers are current.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Measures the time until all watchers are current, and the bystander's latency meanwhile.
 pub(crate) async fn run(
     target: &Target<'_>,
     peer: &AnyPeer,
@@ -33,7 +34,7 @@ pub(crate) async fn run(
     workload::write_all(peer, &target.keys, behind - 1, 64, RECONNECT_TIMEOUT).await?;
     let before = target.usage()?.resident;
 
-    let alone = read_beside(peer, target, BASELINE_TIME).await?;
+    let alone = read_alone(peer, target, BASELINE_TIME).await?;
     let bystander = Bystander::begin(peer, target, RECONNECT_TIMEOUT).await;
     let started = Instant::now();
     let threads = thread::available_parallelism()?.get();
@@ -43,7 +44,7 @@ pub(crate) async fn run(
     for number in 0..threads {
         let some = watchers / threads + usize::from(number < watchers % threads);
         let (peer, arrive, left) = (peer.clone(), arrive.clone(), left.clone());
-        crowd.spawn_blocking(move || come(&peer, since, some, &arrive, left));
+        crowd.spawn_blocking(move || connect_watchers(&peer, since, some, &arrive, left));
     }
     drop(arrive);
     let mut most = before;
@@ -54,7 +55,7 @@ pub(crate) async fn run(
             changes = arriving.recv() => match changes.transpose()? {
                 Some(changes) if changes == behind as u64 => here += 1,
                 Some(changes) => return Err(Error::unexpected(format!("{behind} changes"), changes.to_string()).into()),
-                // One of the threads has failed, and says why.
+                // A thread has failed. Joining it returns the error.
                 None => break,
             },
             _ = looking.tick() => most = most.max(target.usage()?.resident),
@@ -82,9 +83,9 @@ pub(crate) async fn run(
     ]))
 }
 
-/// So many watchers come, each a connection that stays until all leave. In a thread of its own: together they take more of the
-/// machine than the server does, and one thread would be waited for.
-fn come(
+/// Connects watchers, and keeps their connections open until `left` is closed. It blocks a thread of its own: all watchers
+/// together need more processor time than the server, so one thread would be the bottleneck.
+fn connect_watchers(
     peer: &AnyPeer,
     since: u64,
     watchers: usize,
@@ -93,31 +94,31 @@ fn come(
 ) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut coming = JoinSet::new();
+        let mut connecting = JoinSet::new();
         for _ in 0..watchers {
             let peer = peer.clone();
-            coming.spawn(async move {
+            connecting.spawn(async move {
                 let mut link = peer.open().await?;
                 let (_, changes) = link.ask(&Request::Follow { since: Some(since) }).await?;
                 Ok((link, changes))
             });
         }
         let mut here = Vec::with_capacity(watchers);
-        while let Some(came) = coming.join_next().await {
-            let came = came.map_err(|error| Error::Broken(error.to_string()))?;
-            // Nobody listens any more where another has failed.
-            let _ = arrive.send(came.map(|(link, changes)| {
+        while let Some(connected) = connecting.join_next().await {
+            let connected = connected.map_err(|error| Error::Broken(error.to_string()))?;
+            // The receiver is gone if another thread has failed.
+            let _ = arrive.send(connected.map(|(link, changes)| {
                 here.push(link);
                 changes
             }));
         }
-        // It is never sent anything.
+        // Nothing is ever sent: this returns when the sender is dropped.
         let _ = left.changed().await;
         Ok(())
     })
 }
 
-/// The revision that a connection has got to.
+/// Returns the revision that a connection has reached.
 async fn current_revision(link: &mut Link) -> Result<u64, Error> {
     match link.ask(&Request::Barrier).await? {
         (Answer::Told { revision }, _) => Ok(revision),
@@ -125,14 +126,14 @@ async fn current_revision(link: &mut Link) -> Result<u64, Error> {
     }
 }
 
-/// One that reads, in a thread of its own: what the watchers' side of the load generator does is not to be measured.
+/// A client that reads in a thread of its own, so that the load generator's work for the watchers is not measured.
 struct Bystander {
     end: oneshot::Sender<()>,
     thread: tokio::task::JoinHandle<Result<Measured, BenchError>>,
 }
 
 impl Bystander {
-    /// One that is connected already: otherwise it would be measured as one of those who come.
+    /// Starts a bystander, and returns when it is connected. Its connection must not compete with those of the watchers.
     async fn begin(peer: &AnyPeer, target: &Target<'_>, most: Duration) -> Self {
         let (end, ended) = oneshot::channel();
         let (connected, is_connected) = oneshot::channel();
@@ -142,7 +143,7 @@ impl Bystander {
             runtime
                 .block_on(async { Ok(workload::get_until(&peer, &keys, READ_INTERVAL, most, connected, ended).await?) })
         });
-        // Where it can't connect, `end` will say so.
+        // If it cannot connect, `end` returns the error.
         let _ = is_connected.await;
         Self { end, thread }
     }
@@ -153,8 +154,8 @@ impl Bystander {
     }
 }
 
-/// Reads for a time, and nothing else happens.
-async fn read_beside(peer: &AnyPeer, target: &Target<'_>, time: Duration) -> Result<Measured, BenchError> {
+/// Measures reads for a time without any watchers.
+async fn read_alone(peer: &AnyPeer, target: &Target<'_>, time: Duration) -> Result<Measured, BenchError> {
     let bystander = Bystander::begin(peer, target, time).await;
     bystander.thread.await.map_err(|error| Error::Broken(error.to_string()))?
 }

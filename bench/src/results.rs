@@ -1,4 +1,4 @@
-//! What was measured, as it is kept between comparisons, so that some rows can be measured anew.
+//! The stored results of comparisons. A comparison of some runs keeps the stored samples of all others.
 
 use crate::error::BenchError;
 use crate::sample::Sample;
@@ -8,17 +8,17 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// All that was measured on a machine.
+/// The results of all runs.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: String,
-    /// By the names of the servers.
+    /// The versions of the servers by name.
     pub(crate) versions: BTreeMap<String, String>,
-    /// By the names of the runs.
+    /// The results by run id.
     pub(crate) runs: BTreeMap<String, RunResults>,
 }
 
-/// A run that was done.
+/// The results of one run.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RunResults {
     pub(crate) date: String,
@@ -34,7 +34,7 @@ impl Results {
             return Ok(Self::default());
         }
         serde_json::from_str(&fs::read_to_string(file)?)
-            .map_err(|error| BenchError::Usage(format!("{}: {error}; remove it to begin anew", file.display())))
+            .map_err(|error| BenchError::Usage(format!("{}: {error}; remove the file to start again", file.display())))
     }
 
     pub(crate) fn write(&self, file: &Path) -> Result<(), BenchError> {
@@ -42,7 +42,7 @@ impl Results {
         Ok(fs::write(file, text)?)
     }
 
-    /// The runs of `newer` take the place of those of the same name.
+    /// Adds results. They replace those of the same runs.
     pub(crate) fn add(&mut self, newer: Self) {
         self.machine = newer.machine;
         self.versions.extend(newer.versions);
@@ -50,13 +50,13 @@ impl Results {
     }
 }
 
-/// Today, as in 2026-11-23.
+/// Returns today's date, such as 2026-11-23.
 pub(crate) fn today() -> String {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     now.split('T').next().unwrap_or_default().to_owned()
 }
 
-/// Which machine this is.
+/// Returns a description of this machine.
 pub(crate) fn machine() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let memory = read("/proc/meminfo");

