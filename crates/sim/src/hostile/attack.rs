@@ -1,4 +1,4 @@
-//! What an attack consists of.
+//! The parts of an attack.
 
 use super::context::{AttackContext, Bound, Scale};
 use super::error::AttackError;
@@ -6,29 +6,30 @@ use super::options::SecurityMode;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What is done, by whoever attacks.
+/// The work of an attack, or of its preparation.
 type AttackFn = fn(Arc<AttackContext>) -> Pin<Box<dyn Future<Output = Result<(), AttackError>> + Send>>;
 
-/// A way to attack a server.
+/// A kind of attack on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Attack {
-    /// What it is called.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it does, in a sentence.
+    /// What the attack does, in one sentence.
     pub description: &'static str,
-    /// What the server must be for it.
+    /// The security mode that the attack requires.
     pub requires: SecurityMode,
-    /// What the server is started with.
+    /// Additional flags of the server.
     pub(super) flags: &'static [&'static str],
-    /// What holds it.
+    /// What limits the attack.
     pub(super) bound: fn(Scale) -> Bound,
-    /// What is there before anything is measured.
+    /// Prepares the store before anything is measured.
     pub(super) prepare: AttackFn,
-    /// Says that it is [enough](AttackContext::enough) when all of it has been there once, and ends when it [is told](AttackContext::end).
+    /// Runs the attack. It [reports](AttackContext::report_complete) when it has reached its full extent once, and ends after
+    /// [`AttackContext::stop`].
     pub(super) run: AttackFn,
 }
 
-/// What most of them have in common: any server will do, as it is by default, and nothing has to be there before.
+/// The defaults of attacks: any server with default settings, and no preparation.
 pub(super) const DEFAULTS: Attack = Attack {
     name: "",
     description: "",
@@ -36,6 +37,6 @@ pub(super) const DEFAULTS: Attack = Attack {
     flags: &[],
     bound: |_| Bound::new("", "", 0, 0),
     prepare: |_| Box::pin(async { Ok(()) }),
-    // So that one that has none of its own is found.
+    // An attack without work of its own fails.
     run: |_| Box::pin(async { Err(AttackError::unexpected("an attack", "none")) }),
 };

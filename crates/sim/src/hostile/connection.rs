@@ -1,4 +1,4 @@
-//! A connection in raw frames, over TCP or TLS, and where it leads.
+//! Connections that send and receive raw frames over TCP or TLS, and the target that they connect to.
 
 use super::error::AttackError;
 use bytes::BytesMut;
@@ -20,20 +20,20 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// How long is waited for what must come: only a broken server makes anybody wait so long.
+/// The longest time to wait for a response. A working server is much faster.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much is read at once, at the least.
+/// The minimum capacity of a read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// What the kernel may keep for somebody who does not read.
+/// The receive buffer in the kernel for connections that do not read.
 const SMALL_BUFFER: u32 = 16 * 1024;
 
-/// How often a connection is tried while the system is out of local ports, and the pause between: it has new ones soon.
-const TRIES: usize = 200;
-const PAUSE: Duration = Duration::from_millis(20);
+/// How often a connection is retried while the system is out of local ports, and the pause between retries.
+const MAX_RETRIES: usize = 200;
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What was sent, all connections together.
+/// Counts what all connections to a target send.
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounters {
     connections: AtomicU64,
@@ -60,33 +60,33 @@ impl TrafficCounters {
     }
 }
 
-/// Where connections lead, and over what.
+/// A server, and how to connect to it.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
-    /// `None`: plain TCP.
+    /// The TLS settings, or `None` for plain TCP.
     tls: Option<TlsConnector>,
-    /// What is shown first.
+    /// The credentials, or `None` for unauthenticated connections.
     password: Option<Password>,
-    /// The address that connections come from.
+    /// The local address of connections.
     from: IpAddr,
-    /// What goes there is counted here.
+    /// The counters of what is sent.
     pub(super) traffic: Arc<TrafficCounters>,
 }
 
 impl Target {
-    /// Leads to a server that speaks no TLS, or has a certificate of this CA; where it wants a password, with that.
+    /// Makes a target. The server uses TLS if `ca` is set, and requires authentication if `password` is set.
     pub(super) fn new(address: SocketAddr, ca: Option<&Pem>, password: Option<Password>) -> Result<Self, AttackError> {
         let tls = ca.map(connector).transpose()?;
         Ok(Self { address, tls, password, from: HOST, traffic: Arc::default() })
     }
 
-    /// The same server, for somebody who knows no password and comes from another address of this host.
+    /// Returns the same server for unauthenticated connections from another local address.
     pub(super) fn unauthenticated(&self, number: u8) -> Self {
         Self { password: None, ..self.clone() }.from_address(number)
     }
 
-    /// The same, from another address of this host.
+    /// Returns the same target with another local address.
     pub(super) fn from_address(self, number: u8) -> Self {
         Self { from: Ipv4Addr::new(127, 0, 1, number).into(), ..self }
     }
@@ -95,28 +95,29 @@ impl Target {
         self.tls.is_some()
     }
 
-    /// The same server, for somebody whose traffic is none of the attack's.
+    /// Returns the same target with counters of its own, for traffic that does not belong to the attack.
     pub(super) fn uncounted(&self) -> Self {
         Self { traffic: Arc::default(), ..self.clone() }
     }
 
+    /// Opens a connection, and authenticates it if the target has a password.
     pub(super) async fn connect(&self) -> io::Result<Connection> {
         self.open(|_| Ok(())).await
     }
 
-    /// A connection whose kernel holds little that it has not read.
+    /// Opens a connection with a small receive buffer in the kernel.
     pub(super) async fn connect_with_small_buffer(&self) -> io::Result<Connection> {
         self.open(|socket| socket.set_recv_buffer_size(SMALL_BUFFER)).await
     }
 
-    /// A connection that has said HELLO, and was answered.
+    /// Opens an extended connection: sends HELLO, and waits for the response.
     pub(super) async fn connect_with_hello(&self) -> Result<Connection, AttackError> {
         let mut connection = self.connect().await?;
         connection.hello().await?;
         Ok(connection)
     }
 
-    /// A connection of TCP, without TLS, whatever the server speaks.
+    /// Opens a TCP connection without TLS, even if the server expects TLS.
     pub(super) async fn connect_tcp(&self) -> io::Result<TcpStream> {
         self.dial(|_| Ok(())).await
     }
@@ -126,8 +127,8 @@ impl Target {
         let stream = match &self.tls {
             None => Stream::Plain(tcp),
             Some(tls) => {
-                let shaken = timeout(RESPONSE_TIMEOUT, tls.connect(ServerName::from(self.address.ip()), tcp)).await;
-                Stream::Tls(Box::new(shaken.map_err(|_| io::Error::from(ErrorKind::TimedOut))??))
+                let connected = timeout(RESPONSE_TIMEOUT, tls.connect(ServerName::from(self.address.ip()), tcp)).await;
+                Stream::Tls(Box::new(connected.map_err(|_| io::Error::from(ErrorKind::TimedOut))??))
             }
         };
         let mut connection = Connection { stream, input: BytesMut::new(), traffic: self.traffic.clone() };
@@ -138,7 +139,7 @@ impl Target {
     }
 
     async fn dial(&self, prepare: impl Fn(&TcpSocket) -> io::Result<()>) -> io::Result<TcpStream> {
-        let mut tries = 0;
+        let mut retries = 0;
         let tcp = loop {
             let socket = TcpSocket::new_v4()?;
             prepare(&socket)?;
@@ -147,9 +148,9 @@ impl Target {
             }
             let dialed = timeout(RESPONSE_TIMEOUT, socket.connect(self.address)).await;
             match dialed.map_err(|_| io::Error::from(ErrorKind::TimedOut))? {
-                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && tries < TRIES => {
-                    tries += 1;
-                    sleep(PAUSE).await;
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && retries < MAX_RETRIES => {
+                    retries += 1;
+                    sleep(RETRY_PAUSE).await;
                 }
                 dialed => break dialed?,
             }
@@ -160,9 +161,9 @@ impl Target {
     }
 }
 
-/// Trusts one CA, and shakes hands in full each time.
+/// Makes a connector that trusts one CA, and never resumes TLS sessions.
 fn connector(ca: &Pem) -> Result<TlsConnector, AttackError> {
-    let wrong = |error: &dyn std::fmt::Display| AttackError::unexpected("certificates to speak TLS with", error);
+    let wrong = |error: &dyn std::fmt::Display| AttackError::unexpected("certificates for TLS", error);
     let roots = ca.roots().map_err(|error| wrong(&error))?;
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let mut config = builder.map_err(|error| wrong(&error))?.with_root_certificates(roots).with_no_client_auth();
@@ -170,10 +171,10 @@ fn connector(ca: &Pem) -> Result<TlsConnector, AttackError> {
     Ok(Arc::new(config).into())
 }
 
-/// The address that servers listen on.
+/// The address on which servers listen.
 pub(super) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What carries the bytes.
+/// The transport of a connection.
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
@@ -212,7 +213,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// One connection.
+/// A connection that sends and receives raw frames.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
@@ -221,7 +222,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Sends what holds so many frames.
+    /// Sends bytes, and counts them as `frames` frames.
     pub(super) async fn send(&mut self, bytes: &[u8], frames: usize) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
@@ -230,14 +231,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends one after the other, until nothing more is taken and this is dropped: then the last one is there in part.
+    /// Sends a batch over and over. It blocks when the server stops reading. If this is dropped, the last batch may have been
+    /// sent in part.
     pub(super) async fn send_repeatedly(&mut self, batch: &[u8], frames: usize) -> io::Result<()> {
         loop {
             self.send(batch, frames).await?;
         }
     }
 
-    /// The next message, or the end.
+    /// Receives the next message, or `None` at the end of the connection.
     pub(super) async fn receive(&mut self) -> Result<Option<Message>, AttackError> {
         loop {
             match decode(&mut self.input) {
@@ -250,9 +252,9 @@ impl Connection {
             }
             self.input.reserve(READ_SIZE);
             let read = timeout(RESPONSE_TIMEOUT, self.stream.read_buf(&mut self.input)).await;
-            if read
-                .map_err(|_| AttackError::unexpected("an answer", format_args!("none within {RESPONSE_TIMEOUT:?}")))??
-                == 0
+            if read.map_err(|_| {
+                AttackError::unexpected("a response", format_args!("none within {RESPONSE_TIMEOUT:?}"))
+            })?? == 0
             {
                 return match self.input.len() {
                     0 => Ok(None),
@@ -264,53 +266,53 @@ impl Connection {
         }
     }
 
-    /// The next answer; what comes unasked before it is passed over.
+    /// Receives the next response. Skips broadcasts before it, except errors.
     pub(super) async fn response(&mut self) -> Result<Message, AttackError> {
         loop {
             match self.receive().await? {
                 Some(message) if message.tag() == Tag::BROADCAST && !matches!(message, Message::Error(_)) => {}
                 Some(message) => return Ok(message),
-                None => return Err(AttackError::unexpected("an answer", "the end of the connection")),
+                None => return Err(AttackError::unexpected("a response", "the end of the connection")),
             }
         }
     }
 
-    /// Sends a message, and answers what comes for it.
+    /// Sends a request, and receives the next response.
     pub(super) async fn request(&mut self, request: &Message) -> Result<Message, AttackError> {
         self.send(&encode(request), 1).await?;
         self.response().await
     }
 
-    /// Shows a password, which is right.
+    /// Authenticates with a valid password.
     async fn authorize(&mut self, password: &Password) -> io::Result<()> {
         let request = Message::Auth(Auth { tag: HELLO_TAG, password: password.clone() });
         match self.request(&request).await {
             Ok(Message::Auth(auth)) if auth.password.expose().is_empty() => Ok(()),
             Ok(other) => Err(io::Error::new(ErrorKind::PermissionDenied, other.redacted().to_string())),
             Err(AttackError::Io(error)) => Err(error),
-            Err(fault) => Err(io::Error::new(ErrorKind::ConnectionAborted, fault)),
+            Err(error) => Err(io::Error::new(ErrorKind::ConnectionAborted, error)),
         }
     }
 
-    /// Says HELLO.
+    /// Sends HELLO, and checks the response.
     pub(super) async fn hello(&mut self) -> Result<(), AttackError> {
         match self.request(&Message::hello(HELLO_TAG, "")).await? {
             Message::Hello(hello) if hello.tag == HELLO_TAG => Ok(()),
-            other => Err(AttackError::unexpected("the answer to HELLO", other.redacted())),
+            other => Err(AttackError::unexpected("the response to HELLO", other.redacted())),
         }
     }
 
-    /// Reads exactly one byte, and keeps it for later.
+    /// Reads exactly one byte into the input buffer.
     pub(super) async fn read_byte(&mut self) -> io::Result<()> {
         let byte = self.stream.read_u8().await?;
         self.input.extend_from_slice(&[byte]);
         Ok(())
     }
 
-    /// Reads all that comes, for so many bytes at the most, and answers whether the server has ended the connection.
-    pub(super) async fn drain(&mut self, most: usize) -> bool {
+    /// Reads and discards at most about `limit` bytes. Returns whether the server has closed the connection.
+    pub(super) async fn drain(&mut self, limit: usize) -> bool {
         let mut received = 0;
-        while received < most {
+        while received < limit {
             self.input.clear();
             self.input.reserve(READ_SIZE);
             match timeout(RESPONSE_TIMEOUT, self.stream.read_buf(&mut self.input)).await {
@@ -322,12 +324,12 @@ impl Connection {
         false
     }
 
-    /// Ends this side of the connection, where it has not ended yet.
+    /// Closes the sending side of the connection. Errors are ignored: it may be closed already.
     pub(super) async fn half_close(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Has TLS change its keys with what is sent next, and ask the server to do so too.
+    /// Makes TLS update its keys with the next data, and request the same from the server.
     pub(super) fn update_keys(&mut self) -> io::Result<()> {
         match &mut self.stream {
             Stream::Plain(_) => Ok(()),
@@ -335,7 +337,7 @@ impl Connection {
         }
     }
 
-    /// Breaks the connection off: the server finds it reset.
+    /// Resets the connection.
     pub(super) fn reset(self) -> io::Result<()> {
         let tcp = match &self.stream {
             Stream::Plain(tcp) => tcp,
@@ -345,10 +347,10 @@ impl Connection {
     }
 }
 
-/// The tag that HELLO goes out with.
+/// The tag of HELLO and AUTH.
 const HELLO_TAG: Tag = Tag::new(64_995);
 
-/// A message in bytes; nothing where it can't be encoded, which those here can.
+/// Encodes a message. All messages of this module can be encoded; otherwise the result would be empty.
 pub(super) fn encode(message: &Message) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(HEADER_LENGTH);
     let is_encoded = message.encode(&mut bytes);
@@ -356,7 +358,7 @@ pub(super) fn encode(message: &Message) -> BytesMut {
     bytes
 }
 
-/// Messages in bytes.
+/// Encodes messages one after the other.
 pub(super) fn encode_all(messages: impl IntoIterator<Item = Message>) -> BytesMut {
     let mut bytes = BytesMut::new();
     for message in messages {
@@ -365,7 +367,7 @@ pub(super) fn encode_all(messages: impl IntoIterator<Item = Message>) -> BytesMu
     bytes
 }
 
-/// A count.
+/// Converts a count.
 pub(super) fn as_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }

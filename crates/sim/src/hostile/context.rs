@@ -1,4 +1,4 @@
-//! What an attack has to work with, and what it is told.
+//! The context of an attack: its target, its progress, and when it must stop.
 
 use super::connection::{Connection, Target, as_u64};
 use super::error::AttackError;
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How much is done.
+/// How much an attack does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// All of it, for a table.
+    /// All of it, as measured for `docs/hostile.md`.
     Full,
-    /// Enough to see that the bounds hold, in the time that a test has.
+    /// Enough to check the bounds in the time of a test.
     Short,
 }
 
 impl Scale {
-    /// The one of two numbers.
+    /// Returns the number for this scale.
     pub(super) const fn of(self, full: usize, short: usize) -> usize {
         match self {
             Self::Full => full,
@@ -27,31 +27,31 @@ impl Scale {
     }
 }
 
-/// What an attack has to work with.
+/// The context of one attack, which all its connections share.
 pub(super) struct AttackContext {
     pub(super) target: Target,
     pub(super) scale: Scale,
-    over: watch::Sender<bool>,
-    enough: AtomicBool,
+    stop: watch::Sender<bool>,
+    complete: AtomicBool,
     notes: parking_lot::Mutex<Vec<String>>,
 }
 
 impl AttackContext {
     pub(super) fn new(target: Target, scale: Scale) -> Arc<Self> {
-        let (over, enough) = (watch::Sender::new(false), AtomicBool::new(false));
-        Arc::new(Self { target, scale, over, enough, notes: parking_lot::Mutex::default() })
+        let (stop, complete) = (watch::Sender::new(false), AtomicBool::new(false));
+        Arc::new(Self { target, scale, stop, complete, notes: parking_lot::Mutex::default() })
     }
 
-    /// All that the attack is about has been there once: it may end from now on.
+    /// Reports that the attack has reached its full extent once. It may be stopped from now on.
     pub(super) fn report_complete(&self) {
-        self.enough.store(true, Ordering::Relaxed);
+        self.complete.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.enough.load(Ordering::Relaxed)
+        self.complete.load(Ordering::Relaxed)
     }
 
-    /// Numbers what is done over and over: so many times at the least, and then on until the attack is to end.
+    /// Returns the numbers of repetitions: at least `least` of them, and then more until the attack must stop.
     pub(super) fn repeat(&self, least: usize) -> impl Iterator<Item = usize> + Send {
         (0..).take_while(move |done| {
             if *done == least {
@@ -61,21 +61,21 @@ impl AttackContext {
         })
     }
 
-    /// The attack is to end.
+    /// Tells the attack to stop.
     pub(super) fn stop(&self) {
-        self.over.send_replace(true);
+        self.stop.send_replace(true);
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        *self.over.borrow()
+        *self.stop.borrow()
     }
 
-    /// Waits for [`AttackContext::end`].
+    /// Waits for [`AttackContext::stop`].
     pub(super) async fn stopped(&self) {
-        let _ = self.over.subscribe().wait_for(|over| *over).await;
+        let _ = self.stop.subscribe().wait_for(|is_stopped| *is_stopped).await;
     }
 
-    /// Does something until the attack is to end; what fails before that has failed.
+    /// Runs work until the attack must stop. Errors before that are returned.
     pub(super) async fn run_until_stopped<T, E: Into<AttackError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -86,16 +86,16 @@ impl AttackContext {
         }
     }
 
-    /// Says something for the table.
-    pub(super) fn note(&self, said: String) {
-        self.notes.lock().push(said);
+    /// Adds a note to the report.
+    pub(super) fn note(&self, text: String) {
+        self.notes.lock().push(text);
     }
 
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(super) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock())
     }
 
-    /// So many connections that have said HELLO.
+    /// Opens `count` extended connections.
     pub(super) async fn connect_many(&self, count: usize) -> Result<Vec<Connection>, AttackError> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
@@ -104,7 +104,7 @@ impl AttackContext {
         Ok(connections)
     }
 
-    /// Does something so many times side by side, and waits until all have done it.
+    /// Runs work `times` times concurrently, and waits until all of it is done.
     pub(super) async fn run_concurrently<F>(
         self: &Arc<Self>,
         times: usize,
@@ -118,51 +118,50 @@ impl AttackContext {
             all.spawn(work(self.clone(), number));
         }
         while let Some(ended) = all.join_next().await {
-            ended.map_err(|error| AttackError::unexpected("an attacker that goes on", error))??;
+            ended.map_err(|error| AttackError::unexpected("an attacker that does not panic", error))??;
         }
         Ok(())
     }
 }
 
-/// What holds an attack, and the memory that it may take.
+/// What limits an attack, and the memory that follows from the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The constant or the setting.
+    /// The name of the setting or constant.
     pub name: String,
-    /// What it is.
+    /// Its value.
     pub value: String,
-    /// The memory that follows from it, in bytes, beyond what the server has before.
+    /// The memory that follows from it, in bytes, in addition to the memory before the attack.
     pub memory: u64,
-    /// The most files that the server may have open beyond those that it has before any connection.
+    /// The maximum of open files, in addition to those before any connection.
     pub files: Option<u64>,
 }
 
 impl Bound {
-    /// So many things of so many bytes each.
+    /// Makes a bound of `times` things of `bytes` each.
     pub(super) fn new(name: &str, value: impl std::fmt::Display, times: usize, bytes: usize) -> Self {
         let memory = as_u64(times).saturating_mul(as_u64(bytes));
         Self { name: name.into(), value: value.to_string(), memory, files: None }
     }
 
-    /// And these bytes.
+    /// Adds bytes to the bound.
     pub(super) fn plus(mut self, bytes: usize) -> Self {
         self.memory += as_u64(bytes);
         self
     }
 
-    /// And no more files.
+    /// Sets the maximum of open files.
     pub(super) fn files(mut self, files: usize) -> Self {
         self.files = Some(as_u64(files));
         self
     }
 
-    /// What a server may grow to that holds to this: half as much again, for rooms of buffers are rounded up, and what an
-    /// allocator has freed is not at once the system's; and as much as a server grows under harmless load.
+    /// Returns by how much a server that respects the bound may grow. Half is added, because buffer capacities are rounded
+    /// up and an allocator does not return freed memory at once. The growth under normal load is added as well.
     pub(super) fn max_growth(&self) -> u64 {
         self.memory + self.memory / 2 + NORMAL_GROWTH
     }
 }
 
-/// As much as a server grows under harmless load: threads that get an arena of their own, the recent log, the files of the
-/// store.
+/// By how much a server grows under normal load: the allocator's arenas per thread, the recent log, the store's files.
 const NORMAL_GROWTH: u64 = 8 * 1024 * 1024;

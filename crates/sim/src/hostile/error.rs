@@ -1,24 +1,24 @@
-//! What goes wrong while a server is attacked.
+//! The errors of attacks.
 
 use crate::Trouble;
 use std::fmt::Display;
 use std::io;
 
-/// What goes wrong while a server is attacked.
+/// An attack or its bystander cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum AttackError {
-    /// A socket does not do what it should.
+    /// A socket operation has failed.
     #[error("a connection has failed: {0}")]
     Io(#[from] io::Error),
-    /// Something is not as it was expected.
+    /// Something differs from what was expected.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What.
+        /// What was expected.
         expected: String,
-        /// And what it is.
+        /// What was found.
         found: String,
     },
-    /// The server can't be started, or has ended.
+    /// The server cannot be started, or has exited.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }

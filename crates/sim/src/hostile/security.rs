@@ -1,4 +1,4 @@
-//! What stands before a server that is attacked: TLS, and users.
+//! The security settings of an attacked server: TLS and users.
 
 use super::connection::Target;
 use super::error::AttackError;
@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use syncline_tls::Pem;
 use syncline_wire::Password;
 
-/// The one user there is, who may do everything, and its password.
+/// The only user, which has all rights, and its password.
 const USER: &str = "inside";
 const PASSWORD: &str = "only for this run";
 
-/// What a server is started with, and how one comes in.
+/// The flags of a server, and the credentials for it.
 #[derive(Debug)]
 pub(super) struct Security {
     pub(super) flags: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Makes what is needed, by the commands that operators have.
+    /// Creates certificates and users with the commands for operators.
     pub(super) async fn set_up(mode: SecurityMode, launcher: &Launcher, directory: &Path) -> Result<Self, AttackError> {
         let mut security = Self { flags: Vec::new(), ca: None, password: None };
         if mode >= SecurityMode::Tls {
@@ -48,7 +48,7 @@ impl Security {
         Ok(security)
     }
 
-    /// The way to the server, for those who may come in.
+    /// Returns the target for clients with these credentials.
     pub(super) fn target(&self, address: SocketAddr) -> Result<Target, AttackError> {
         Target::new(address, self.ca.as_ref(), self.password.clone())
     }

@@ -4,30 +4,30 @@ use crate::hostile::connection::{Connection, encode_all};
 use crate::hostile::error::AttackError;
 use syncline_wire::{Message, Operation, Tag, Version};
 
-// What bounds are made of. Where the server's own constant is not public, it is named.
+// The sizes that make up bounds. If a constant of the server is not public, its name is given here.
 
-/// What a connection that was connect_many may hold while it does nothing: its task, its mailbox, its state machine, the room
-/// for input that it keeps (`KEPT_CAPACITY` of `server/src/connection.rs`), and what TLS keeps.
+/// The memory of an idle extended connection: its task, its handle, its state machine, the input buffer that it keeps
+/// (`KEPT_CAPACITY` of `server/src/connection.rs`), and its TLS state.
 pub(super) const IDLE: usize = 48 * 1024;
 
-/// What is written to a connection at once (`OUTPUT_ROOM` of `core/src/server/timeline.rs`).
+/// The largest single write to a connection (`OUTPUT_ROOM` of `core/src/server/timeline.rs`).
 pub(super) const OUTPUT_ROOM: usize = 128 * 1024;
 
-/// A page of the store that waits to be sent (`PAGE` of `core/src/server/scan.rs`).
+/// A page of the store that is waiting to be sent (`PAGE` of `core/src/server/scan.rs`).
 pub(super) const PAGE: usize = 64 * 1024;
 
-/// A value that is nearly as large as one can be.
+/// A value size close to the maximum.
 pub(super) const LARGE: usize = 60_000;
 
-/// A connection's answers, sent and unsent, by default (`--max-unsent`), with one that may stand above it.
+/// The unsent responses of a connection by default (`--max-unsent`), and one that may exceed the limit.
 pub(super) const UNSENT: usize = 1024 * 1024 + OUTPUT_ROOM + PAGE;
 
-/// A tag; 0 is never one.
+/// Returns a tag for a number. It is never 0, the tag of broadcasts.
 pub(super) fn tag(number: usize) -> Tag {
     Tag::new(u16::try_from(number % 65_535 + 1).unwrap_or(1))
 }
 
-/// Expects an ERROR whose text begins so, for this tag.
+/// Expects an ERROR with this tag and with a text that begins with `text`.
 pub(super) fn expect_error(answer: &Message, of: Tag, text: &str) -> Result<(), AttackError> {
     match answer {
         Message::Error(error) if error.tag == of && error.text.starts_with(text.as_bytes()) => Ok(()),
@@ -35,12 +35,12 @@ pub(super) fn expect_error(answer: &Message, of: Tag, text: &str) -> Result<(), 
     }
 }
 
-/// Expects exactly this.
+/// Expects exactly this message.
 pub(super) fn expect(answer: &Message, expected: &Message) -> Result<(), AttackError> {
     if answer == expected { Ok(()) } else { Err(AttackError::unexpected(expected.redacted(), answer.redacted())) }
 }
 
-/// Writes keys that are not there yet, in transactions.
+/// Writes new keys in transactions.
 pub(super) async fn fill(
     connection: &mut Connection,
     keys: usize,

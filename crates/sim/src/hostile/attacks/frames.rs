@@ -1,4 +1,4 @@
-//! Frames that are never finished, that claim to be huge, or are none.
+//! Attacks by incomplete frames, frames that claim to be huge, and garbage.
 
 use super::common::{IDLE, expect_error, tag};
 use crate::Random;
@@ -11,32 +11,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Operation, Put, Tag, Version};
 
-/// What is read at once beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
+/// What the server may read beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
 const READ: usize = 16 * 1024;
 
-/// The room for input that each connection has of its own (`OWN` of `server/src/room.rs`).
+/// The input that each connection may buffer without a permit (`OWN` of `server/src/input_budget.rs`).
 const OWN: usize = 32 * 1024;
 
-/// What all have together for large frames (`--max-input`).
+/// The input budget that all connections share for large frames (`--max-input`).
 const SHARED: usize = 64 * 1024 * 1024;
 
-/// How many of those who sent a half send the rest in the end.
+/// The number of connections that send the second half of their frame in the end.
 const FINISHED: usize = 4;
 
-/// The longest key by default.
+/// The maximum key length by default.
 const KEY: usize = 4096;
 
-/// The most operations of a TXN, and bytes of its keys and values.
+/// The maximum number of operations of a TXN, and of bytes in its keys and values.
 const OPERATIONS: usize = 1024;
 const TRANSACTION: usize = 1024 * 1024;
 
-/// Random bytes on a connection, at the most.
+/// The maximum number of random bytes on a connection.
 const GARBAGE_BYTES: u64 = 4_000;
 
-/// How many connections send garbage at a time.
+/// The number of concurrent connections that send garbage.
 const CONCURRENCY: usize = 8;
 
-/// How much of a frame that is passed over is sent at once.
+/// The size of the pieces in which oversized frames are sent.
 const PIECE: usize = 64 * 1024;
 
 const fn half_puts(scale: Scale) -> usize {
@@ -45,7 +45,7 @@ const fn half_puts(scale: Scale) -> usize {
 
 pub(super) const HALF_PUTS: Attack = Attack {
     name: "half-puts",
-    description: "thousands of connections each send half of the largest PUT, and hold it open",
+    description: "opens thousands of connections that each send half of the largest PUT and then wait",
     bound: |scale| {
         Bound::new(
             "max-entry-size + a read, per connection",
@@ -64,7 +64,7 @@ const fn half_transactions(scale: Scale) -> usize {
 
 pub(super) const HALF_TRANSACTIONS: Attack = Attack {
     name: "half-transactions",
-    description: "connections each send half of the largest TXN, and hold it open",
+    description: "opens connections that each send half of the largest TXN and then wait",
     bound: |scale| {
         let frame = TRANSACTION + OPERATIONS * 32;
         Bound::new(
@@ -78,12 +78,12 @@ pub(super) const HALF_TRANSACTIONS: Attack = Attack {
     ..DEFAULTS
 };
 
-/// The largest PUT that is not refused for its size; for its version it is.
+/// Returns the largest valid PUT. The server rejects it for its version.
 fn large_put() -> Message {
     Message::put(tag(8), vec![b'k'; KEY], vec![b'v'; Put::MAX_ENTRY - KEY], Version::new(0))
 }
 
-/// The largest TXN that is not refused for its size; for the version of its first key it is.
+/// Returns the largest valid TXN. The server rejects it for the version of its first key.
 fn large_transaction() -> Message {
     let each = TRANSACTION / OPERATIONS;
     let operations = (0..OPERATIONS).map(|number| {
@@ -107,7 +107,7 @@ async fn hold_half(
     }
     context.report_complete();
     context.stopped().await;
-    // And each is a connection like any other.
+    // Each connection still works.
     for connection in &mut connections {
         connection.send(rest, 0).await?;
         expect_error(&connection.response().await?, frame.tag(), "stale put")?;
@@ -121,10 +121,10 @@ const fn many_halves(scale: Scale) -> usize {
 
 pub(super) const MANY_HALVES: Attack = Attack {
     name: "many-half-transactions",
-    description: "very many connections each send half of the largest TXN, more than there is room for, and hold it open; in the end some finish it",
+    description: "opens connections that each send half of the largest TXN, beyond the input budget; in the end some send the rest",
     flags: &["--max-input", "64MiB"],
     bound: |scale| {
-        let name = "max-input; what a connection has of its own";
+        let name = "max-input; a connection and its own input buffer";
         Bound::new(name, "64 MiB; 48 KiB + 48 KiB", many_halves(scale), IDLE + OWN + READ).plus(SHARED)
     },
     run: |context| Box::pin(hold_many_halves(context)),
@@ -133,20 +133,20 @@ pub(super) const MANY_HALVES: Attack = Attack {
 
 async fn hold_many_halves(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let frame = encode(&large_transaction()).freeze();
-    let begun = Arc::new(AtomicUsize::new(0));
-    let (count, all) = (begun.clone(), many_halves(context.scale));
-    // One after the other: there are places for fewer strangers than that.
+    let sent_halves = Arc::new(AtomicUsize::new(0));
+    let (count, all) = (sent_halves.clone(), many_halves(context.scale));
+    // One after another, because their number exceeds the limit for unauthenticated connections.
     let connections = Arc::new(Mutex::new(context.connect_many(all).await?));
     context
         .run_concurrently(all, move |context, number| {
-            let (frame, begun, connection) = (frame.clone(), count.clone(), connections.lock().pop());
+            let (frame, sent_halves, connection) = (frame.clone(), count.clone(), connections.lock().pop());
             async move {
                 let (half, rest) = frame.split_at(frame.len() / 2);
                 let Some(mut connection) = connection else { return Ok(()) };
                 let hold = async {
-                    // For as long as the server does not take it, if need be.
+                    // This blocks while the server does not read.
                     connection.send(half, 1).await?;
-                    if begun.fetch_add(1, Ordering::Relaxed) + 1 == all {
+                    if sent_halves.fetch_add(1, Ordering::Relaxed) + 1 == all {
                         context.report_complete();
                     }
                     std::future::pending::<Result<(), AttackError>>().await
@@ -158,15 +158,15 @@ async fn hold_many_halves(context: Arc<AttackContext>) -> Result<(), AttackError
         .await
 }
 
-/// Sends the rest of the largest TXN: it is served, or was told that there is no room for it.
+/// Sends the rest of the largest TXN. The server processes it, or has sent an error because the input budget is used up.
 async fn finish(connection: &mut Connection, rest: &[u8]) -> Result<(), AttackError> {
     let sent = connection.send(rest, 0).await;
     match connection.response().await {
-        Ok(told) if told.tag() == Tag::BROADCAST => expect_error(&told, Tag::BROADCAST, "unavailable: "),
-        Ok(answer) => expect_error(&answer, tag(8), "stale put"),
-        // It was ended while it sent, and what it was told is lost.
+        Ok(notice) if notice.tag() == Tag::BROADCAST => expect_error(&notice, Tag::BROADCAST, "unavailable: "),
+        Ok(response) => expect_error(&response, tag(8), "stale put"),
+        // The server has closed the connection during the write, and its error is lost.
         Err(_) if sent.is_err() => Ok(()),
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     }
 }
 
@@ -176,13 +176,13 @@ const fn claims(scale: Scale) -> usize {
 
 pub(super) const CLAIMS: Attack = Attack {
     name: "claims",
-    description: "connections send frames that claim gigabytes, and go on sending them",
-    bound: |scale| Bound::new("passed over in pieces, per connection", "48 KiB", claims(scale), IDLE),
+    description: "opens connections that announce frames of gigabytes, and keep sending them",
+    bound: |scale| Bound::new("oversized frames are skipped in pieces, per connection", "48 KiB", claims(scale), IDLE),
     run: |context| Box::pin(claim(context)),
     ..DEFAULTS
 };
 
-/// Each sends the beginning of such a frame, is refused at once, and sends on; what is after it is not reached.
+/// Each connection sends the beginning of such a frame, gets an error at once, and keeps sending. No frame ever ends.
 async fn claim(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let pieces = context.scale.of(128, 4);
     let mut connections = context.connect_many(claims(context.scale)).await?;
@@ -201,8 +201,8 @@ async fn claim(context: Arc<AttackContext>) -> Result<(), AttackError> {
     Ok(())
 }
 
-/// The beginning of a frame that claims to be large: a PUTL of 4 GiB, a TXN of a thousand such, one of more than there may
-/// be.
+/// Returns the beginning of an oversized frame: a PUTL of 4 GiB, a TXN of a thousand of these, or a TXN with more operations
+/// than allowed.
 fn claiming(number: usize) -> Vec<u8> {
     let header = |kind: u8| [&[kind][..], &tag(8).get().to_le_bytes()].concat();
     let huge = [&[1, 0, b'k'][..], &u32::MAX.to_le_bytes()].concat();
@@ -216,7 +216,7 @@ fn claiming(number: usize) -> Vec<u8> {
 
 pub(super) const GARBAGE: Attack = Attack {
     name: "garbage",
-    description: "connections send random bytes, one after the other",
+    description: "opens connections one after another that send random bytes",
     bound: |_| {
         Bound::new(
             "max-entry-size + a read, per connection",
@@ -238,11 +238,14 @@ async fn garbage(context: Arc<AttackContext>) -> Result<(), AttackError> {
                 let length = random.below(GARBAGE_BYTES);
                 let bytes: Vec<u8> = (0..length).map(|at| byte(&mut random, at, worker)).collect();
                 let mut connection = context.target.connect().await?;
-                // The server may have ended it before all is sent.
+                // The server may close the connection before everything is sent.
                 let _ = connection.send(&bytes, 1).await;
                 connection.half_close().await;
                 if !connection.drain(usize::MAX).await {
-                    return Err(AttackError::unexpected("the end of a connection that sends garbage", "that it stays"));
+                    return Err(AttackError::unexpected(
+                        "the end of a connection that sends garbage",
+                        "an open connection",
+                    ));
                 }
             }
             Ok(())
@@ -250,7 +253,7 @@ async fn garbage(context: Arc<AttackContext>) -> Result<(), AttackError> {
         .await
 }
 
-/// A random byte; on some connections those are likely that make whole frames of known kinds.
+/// Returns a random byte. On some connections, the bytes often form complete frames of known kinds.
 fn byte(random: &mut Random, at: u64, worker: usize) -> u8 {
     let most = match (worker % 2, at % 16) {
         (1, 0) => 12,

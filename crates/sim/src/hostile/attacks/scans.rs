@@ -1,4 +1,4 @@
-//! WATCH and LIST, of very much and of very many.
+//! Attacks by WATCH and LIST of many prefixes and many keys.
 
 use super::common::{OUTPUT_ROOM, PAGE, fill, tag};
 use crate::hostile::attack::{Attack, DEFAULTS};
@@ -8,18 +8,18 @@ use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use syncline_wire::{Message, Revision};
 
-/// The most prefixes of a connection (`Limits::MAX_WATCHES`), and the longest.
+/// The maximum number of prefixes of a connection (`Limits::MAX_WATCHES`), and the maximum length of a prefix.
 const WATCHES: usize = 256;
 const PREFIX: usize = 4096;
 
-/// How many prefixes each connection asks for, and how many at once.
-const ASKED: usize = 2048;
-const AT_ONCE: usize = 128;
+/// The number of prefixes that each connection requests, and the size of a batch.
+const REQUESTED: usize = 2048;
+const BATCH: usize = 128;
 
-/// The keys that everybody wants to have, and their values.
+/// The size of values in the large store.
 const VALUE: usize = 1000;
 
-/// The LISTs that each asks for beside its WATCH.
+/// The number of LISTs of each connection beside its WATCH.
 const LISTS: usize = 64;
 
 const fn watchers(scale: Scale) -> usize {
@@ -28,7 +28,7 @@ const fn watchers(scale: Scale) -> usize {
 
 pub(super) const PREFIXES: Attack = Attack {
     name: "prefixes",
-    description: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
+    description: "watches 2,048 of the longest prefixes on each connection; 256 are accepted, the others refused",
     bound: |scale| {
         let name = "256 prefixes of max-key, twice, and unsent requests, per connection";
         Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::common::UNSENT)
@@ -41,8 +41,8 @@ async fn prefixes(context: Arc<AttackContext>) -> Result<(), AttackError> {
     context
         .run_concurrently(watchers(context.scale), |context, worker| async move {
             let (mut connection, mut accepted) = (context.target.connect_with_hello().await?, 0);
-            for first in (0..ASKED).step_by(AT_ONCE) {
-                let batch = first..first + AT_ONCE;
+            for first in (0..REQUESTED).step_by(BATCH) {
+                let batch = first..first + BATCH;
                 let ask = |number| {
                     Message::watch(
                         tag(number),
@@ -50,13 +50,13 @@ async fn prefixes(context: Arc<AttackContext>) -> Result<(), AttackError> {
                         Revision::ZERO,
                     )
                 };
-                connection.send(&encode_all(batch.clone().map(ask)), AT_ONCE).await?;
+                connection.send(&encode_all(batch.clone().map(ask)), BATCH).await?;
                 for _ in batch {
                     match connection.response().await? {
                         Message::Mark(_) => accepted += 1,
                         Message::Error(refused) if refused.text.starts_with(b"too large: ") => {}
                         other => {
-                            return Err(AttackError::unexpected("a MARK, or that it is too large", other.redacted()));
+                            return Err(AttackError::unexpected("a MARK or the error `too large`", other.redacted()));
                         }
                     }
                 }
@@ -81,9 +81,9 @@ const fn keys(scale: Scale) -> usize {
 
 pub(super) const EVERYTHING: Attack = Attack {
     name: "everything",
-    description: "connections watch and list all keys of a large store, many times at once, and read none",
+    description: "watches and lists all keys of a large store many times at once, and reads nothing",
     bound: |scale| {
-        let name = "what is being written, and two pages, per connection";
+        let name = "the current write and two pages, per connection";
         Bound::new(name, "128 KiB + 2 × 64 KiB", greedy(scale), OUTPUT_ROOM + 2 * PAGE)
     },
     prepare: |context| {

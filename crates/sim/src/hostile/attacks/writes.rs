@@ -1,4 +1,4 @@
-//! Writes that cost the server much, or should.
+//! Attacks by writes that are expensive for the server, or are meant to be.
 
 use super::common::{UNSENT, expect, expect_error, fill, tag};
 use super::hashes::{self, KeySet};
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use syncline_wire::{Message, Operation, Version};
 
-/// The most operations of a TXN, and bytes of its keys and values.
+/// The maximum number of operations of a TXN, and of bytes in its keys and values.
 const OPERATIONS: usize = 1024;
 const TRANSACTION: usize = 1024 * 1024;
 
-/// The commit queue by default (`--max-queue`).
+/// The limit of the commit queue by default (`--max-queue`).
 const QUEUE: usize = 16 * 1024 * 1024;
 
-/// How many transactions are sent at once on a connection.
+/// The number of transactions in a batch.
 const AT_ONCE: usize = 4;
 
 const fn connections_of(scale: Scale) -> usize {
@@ -26,7 +26,7 @@ const fn connections_of(scale: Scale) -> usize {
 
 pub(super) const TRANSACTIONS: Attack = Attack {
     name: "transactions",
-    description: "connections send the largest transactions, several at once, each of which fails at its last operation",
+    description: "sends the largest transactions, several at once, each of which fails at its last operation",
     bound: |scale| {
         let name = "max-queue; max-unsent and two frames, per connection";
         Bound::new(name, "16 MiB; 1 MiB + 2 × 1 MiB", connections_of(scale), UNSENT + 2 * TRANSACTION).plus(QUEUE)
@@ -52,7 +52,7 @@ async fn transactions(context: Arc<AttackContext>) -> Result<(), AttackError> {
         .await
 }
 
-/// All keys are new, and would be accepted; the last operation says that one is there which is not.
+/// Returns a transaction of the maximum size. All writes are valid, but its last operation checks a key that does not exist.
 fn failing_transaction(worker: usize, number: usize) -> Message {
     let each = (TRANSACTION - "absent".len()) / (OPERATIONS - 1);
     let puts = (1..OPERATIONS).map(|place| {
@@ -66,7 +66,7 @@ fn failing_transaction(worker: usize, number: usize) -> Message {
 
 pub(super) const BAD_TRANSACTIONS: Attack = Attack {
     name: "bad-transactions",
-    description: "transactions that name a key twice, and then one whose operation does not exist, on one connection after the other",
+    description: "opens connections one after another, each with a transaction that names a key twice and one with an unknown operation",
     bound: |scale| {
         Bound::new(
             "max-unsent and two frames, per connection",
@@ -86,22 +86,22 @@ async fn bad_transactions(context: Arc<AttackContext>) -> Result<(), AttackError
             for _ in context.repeat(least) {
                 let mut connection = context.target.connect_with_hello().await?;
                 let Message::Txn(mut twice) = failing_transaction(worker, 0) else { return Ok(()) };
-                // The first one, once more, in the place of the last.
+                // Replace the last operation by a copy of the first.
                 let first = twice.operations.first().cloned();
                 twice.operations.pop();
                 twice.operations.extend(first);
-                // That makes it a little larger; one that is not needed goes.
+                // The copy is larger than the last operation, so another operation makes room.
                 twice.operations.remove(1);
                 let refused = connection.request(&Message::Txn(twice)).await?;
                 expect_error(&refused, tag(0), "\"bomb/")?;
-                // An operation of the number 77.
+                // A TXN with the unknown operation 77.
                 let mut unknown = vec![9];
                 unknown.extend(tag(1).get().to_le_bytes());
                 unknown.extend([1, 0, 77]);
                 connection.send(&unknown, 1).await?;
                 expect_error(&connection.response().await?, tag(1), "")?;
                 if !connection.drain(usize::MAX).await {
-                    return Err(AttackError::unexpected("the end of the connection", "that it stays"));
+                    return Err(AttackError::unexpected("the end of the connection", "an open connection"));
                 }
             }
             Ok(())
@@ -109,7 +109,7 @@ async fn bad_transactions(context: Arc<AttackContext>) -> Result<(), AttackError
         .await
 }
 
-/// How many keys are written together.
+/// The number of keys in a batch.
 const BATCH: usize = 64;
 
 const fn colliding_keys(scale: Scale) -> usize {
@@ -118,8 +118,8 @@ const fn colliding_keys(scale: Scale) -> usize {
 
 pub(super) const COLLIDING: Attack = Attack {
     name: "colliding-keys",
-    description: "keys are written and read that collide under hashes without a secret; beside them, as many that do not",
-    bound: |scale| Bound::new("what a key takes", "1,024 bytes", 3 * colliding_keys(scale), 1024).plus(UNSENT),
+    description: "writes and reads keys that collide under hashes without a secret, and as many that do not",
+    bound: |scale| Bound::new("the memory of a key", "1,024 bytes", 3 * colliding_keys(scale), 1024).plus(UNSENT),
     prepare: |context| Box::pin(write_colliding(context)),
     run: |context| Box::pin(colliding(context)),
     ..DEFAULTS
@@ -133,9 +133,9 @@ async fn write_colliding(context: Arc<AttackContext>) -> Result<(), AttackError>
     Ok(())
 }
 
-/// What a pass over a set has taken.
+/// The times of batches for a set of keys.
 #[derive(Default)]
-struct Pass {
+struct BatchTimes {
     puts: Vec<Duration>,
     gets: Vec<Duration>,
 }
@@ -143,23 +143,23 @@ struct Pass {
 async fn colliding(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let sets = hashes::key_sets(colliding_keys(context.scale));
     let mut connection = context.target.connect_with_hello().await?;
-    let mut passes: Vec<Pass> = sets.iter().map(|_| Pass::default()).collect();
-    // In turns, so that whatever else goes on befalls all alike.
+    let mut times: Vec<BatchTimes> = sets.iter().map(|_| BatchTimes::default()).collect();
+    // The sets alternate, so that other load affects all of them alike.
     while !context.is_stopped() {
-        for (set, pass) in sets.iter().zip(&mut passes) {
-            write_and_read(&mut connection, set, pass).await?;
+        for (set, times) in sets.iter().zip(&mut times) {
+            write_and_read(&mut connection, set, times).await?;
         }
         context.report_complete();
     }
-    for (set, pass) in sets.iter().zip(&mut passes) {
-        let (put, get) = (per_second(&mut pass.puts), per_second(&mut pass.gets));
+    for (set, times) in sets.iter().zip(&mut times) {
+        let (put, get) = (per_second(&mut times.puts), per_second(&mut times.gets));
         let keys = set.keys.len();
         context.note(format!("{keys} keys, {}: {put}, {get} (writes, reads)", set.name));
     }
     Ok(())
 }
 
-async fn write_and_read(connection: &mut Connection, set: &KeySet, pass: &mut Pass) -> Result<(), AttackError> {
+async fn write_and_read(connection: &mut Connection, set: &KeySet, times: &mut BatchTimes) -> Result<(), AttackError> {
     let Some(first) = set.keys.first() else { return Ok(()) };
     let Message::Put(found) = connection.request(&Message::get(tag(0), first.clone())).await? else {
         return Err(AttackError::unexpected("a key that was written", "none"));
@@ -169,7 +169,8 @@ async fn write_and_read(connection: &mut Connection, set: &KeySet, pass: &mut Pa
         let put = |(number, key): (usize, &String)| Message::put(tag(number), key.clone(), "value", version);
         let puts: Vec<_> = keys.iter().enumerate().map(put).collect();
         let gets = keys.iter().enumerate().map(|(number, key)| Message::get(tag(number), key.clone()));
-        for (requests, took) in [(encode_all(puts.iter().cloned()), &mut pass.puts), (encode_all(gets), &mut pass.gets)]
+        for (requests, took) in
+            [(encode_all(puts.iter().cloned()), &mut times.puts), (encode_all(gets), &mut times.gets)]
         {
             let begun = Instant::now();
             connection.send(&requests, keys.len()).await?;
@@ -182,10 +183,10 @@ async fn write_and_read(connection: &mut Connection, set: &KeySet, pass: &mut Pa
     Ok(())
 }
 
-/// The rate, by the median of those that were done together, and their 99th percentile.
+/// Returns the rate by the median batch, and the 99th percentile of batches.
 fn per_second(took: &mut [Duration]) -> String {
     took.sort_unstable();
     let at = |hundredths: usize| took.get(took.len().saturating_sub(1) * hundredths / 100).copied().unwrap_or_default();
     let rate = BATCH as f64 / at(50).as_secs_f64().max(1e-9);
-    format!("{rate:.0}/s, p99 of {BATCH} together {:.2} ms", at(99).as_secs_f64() * 1e3)
+    format!("{rate:.0}/s, p99 of a batch of {BATCH} {:.2} ms", at(99).as_secs_f64() * 1e3)
 }
