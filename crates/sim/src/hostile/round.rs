@@ -247,8 +247,8 @@ async fn run_round(
         ended
     };
     let watching = async {
-        let begun = Instant::now();
-        let done = || context.is_complete() || begun.elapsed() > ATTACK_TIMEOUT;
+        let started = Instant::now();
+        let done = || context.is_complete() || started.elapsed() > ATTACK_TIMEOUT;
         let window = bystander.observe(time, done, poll).await;
         context.stop();
         window

@@ -1,5 +1,5 @@
-//! A client that has never heard of HELLO: it is sent every write, and proves with each of its own that it has seen the
-//! latest. It is made of the production state machine over a socket of its own.
+//! A client on a base connection, without HELLO. It receives every write, and each write of its own names the latest version
+//! that it knows. It runs the production state machine over a socket of its own.
 
 use super::context::{self, ClientContext, WaitToken};
 use super::recorder::PendingOperation;
@@ -14,13 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How long a request may take; then the connection is given up.
+/// The longest time for a request. After that, the client closes the connection.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much is read at once, at the least.
+/// The minimum capacity of a read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Asks, writes and reads until it is quiet, and reads on until the end. A slow one stops reading now and then.
+/// Runs a client that sends requests during the load, and receives until the round is done. A slow client stops reading now
+/// and then.
 pub(super) async fn run(context: ClientContext, writing: WaitToken, mut random: Random, is_slow: bool) {
     let id = context.recorder.next_client();
     let address = match context.proxy.listen(id).await {
@@ -33,7 +34,7 @@ pub(super) async fn run(context: ClientContext, writing: WaitToken, mut random: 
             let connection = ClientConnection::base(Replicas::new(), Vec::new());
             let mut client =
                 BaseClient { id, context: context.clone(), connection, in_flight: None, known_version: None, is_slow };
-            if let Err(error) = client.serve(stream, &mut random, &mut writing).await
+            if let Err(error) = client.drive(stream, &mut random, &mut writing).await
                 && error.kind() == ErrorKind::InvalidData
             {
                 context.recorder.add_finding(format!("base client {id}: {error}"));
@@ -47,24 +48,25 @@ pub(super) async fn run(context: ClientContext, writing: WaitToken, mut random: 
 struct InFlight {
     operation: PendingOperation,
     key: String,
-    /// Whether the key is written then.
+    /// Whether the client writes the key after this read.
     writes_next: bool,
     deadline: Instant,
 }
 
-/// One connection.
+/// The client's side of one connection.
 struct BaseClient {
     id: u64,
     context: ClientContext,
     connection: ClientConnection<()>,
     in_flight: Option<InFlight>,
-    /// A key that is to be written, and its version as far as it is known.
+    /// The key to write next, and its version if it is known.
     known_version: Option<(String, Option<u64>)>,
     is_slow: bool,
 }
 
 impl BaseClient {
-    async fn serve(
+    /// Drives the connection until the round is done or the connection fails.
+    async fn drive(
         &mut self,
         mut stream: TcpStream,
         random: &mut Random,
@@ -81,7 +83,7 @@ impl BaseClient {
             if self.context.is_done() {
                 return Ok(());
             }
-            let deadline = self.in_flight.as_ref().map_or(next, |asked| asked.deadline);
+            let deadline = self.in_flight.as_ref().map_or(next, |in_flight| in_flight.deadline);
             let may_send = self.in_flight.is_none() && self.context.is_loading();
             let has_output = self.connection.output().has_remaining();
             input.reserve(READ_SIZE);
@@ -112,7 +114,7 @@ impl BaseClient {
     }
 
     fn send_request(&mut self, random: &mut Random) {
-        let (asked, request, key, writes_next) = if let Some((key, known)) = self.known_version.take() {
+        let (record, request, key, writes_next) = if let Some((key, known)) = self.known_version.take() {
             let (version, stamp) =
                 (self.context.recorder.next_version(&key, known), self.context.recorder.next_stamp());
             let write = Write { key: key.as_str().into(), state: State { version, value: Some(stamp) } };
@@ -120,12 +122,12 @@ impl BaseClient {
             (Asked::Write(write), Request::Put { key: of, value, version: Version::new(version) }, key, false)
         } else {
             let key = context::random_key(random);
-            let asked = Asked::Get { key: key.as_str().into() };
-            (asked, Request::Get { key: key.clone().into() }, key, random.chance(60))
+            let record = Asked::Get { key: key.as_str().into() };
+            (record, Request::Get { key: key.clone().into() }, key, random.chance(60))
         };
-        let operation = self.context.recorder.begin(self.id, asked);
+        let operation = self.context.recorder.begin(self.id, record);
         if self.connection.request(request, ()).is_err() {
-            // It was not sent.
+            // The request was not sent.
             return operation.finish(Outcome::Refused);
         }
         self.in_flight = Some(InFlight { operation, key, writes_next, deadline: Instant::now() + REQUEST_TIMEOUT });
@@ -142,28 +144,28 @@ impl BaseClient {
         }
     }
 
-    fn handle_response(&mut self, answer: Response) -> io::Result<()> {
+    fn handle_response(&mut self, response: Response) -> io::Result<()> {
         let Some(InFlight { operation, key, writes_next, .. }) = self.in_flight.take() else { return Ok(()) };
-        let mut learned = None;
-        let outcome = match answer {
+        let mut known = None;
+        let outcome = match response {
             Response::Value(found) => {
                 let version = found.version.get();
-                learned = Some(Some(version));
+                known = Some(Some(version));
                 Outcome::Found(State { version, value: Some(Stamp::of(&found.value)) })
             }
             Response::NotFound { deleted_at } => {
                 let deleted_at = deleted_at.map(Version::get);
-                learned = Some(deleted_at);
+                known = Some(deleted_at);
                 Outcome::NotFound { deleted_at }
             }
             Response::Written => Outcome::Written,
             Response::Stale => Outcome::Stale { key: key.as_str().into() },
             Response::Unavailable { .. } => Outcome::Refused,
             other => {
-                return Err(io::Error::new(ErrorKind::InvalidData, format!("expected an answer, found {other:?}")));
+                return Err(io::Error::new(ErrorKind::InvalidData, format!("expected a response, found {other:?}")));
             }
         };
-        self.known_version = learned.filter(|_| writes_next).map(|known| (key, known));
+        self.known_version = known.filter(|_| writes_next).map(|known| (key, known));
         operation.finish(outcome);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A production client: it asks for everything that there is, and has replicas.
+//! A production client that uses all kinds of requests, and has replicas.
 
 use super::context::{self, ClientContext, FinalState, PREFIXES, WaitToken};
 use crate::Random;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use syncline_client::{Client, GetError, PutError, Replica, RequestError, TxnError, Version, Versioned};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a client may take in the end to see the last write.
+/// The longest time for a client to see the last write in the end.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many callers share a client.
+/// The number of tasks that share a client.
 const CALLERS: usize = 2;
 
-/// The keys that a server is flooded with, each by a caller of its own, until so many writes of such values were refused.
+/// The keys of a flood. A task per key writes large values until the server has refused at least `MIN_REFUSED` of them.
 const FLOOD: [&str; 4] = ["flood", "a/b/flood", "b/flood", "hot/flood"];
 const MIN_REFUSED: u64 = 20;
 const LARGE_VALUE: usize = 60_000;
 
-/// How that is counted.
+/// The name of the count of these refusals.
 const REFUSED_BY_FULL_DISK: &str = "writes refused by a full disk";
 
-/// What a client and its callers share.
+/// A task that uses a client.
 #[derive(Clone)]
 struct Caller {
     id: u64,
@@ -32,7 +32,7 @@ struct Caller {
     replicas: Vec<Replica>,
 }
 
-/// Asks and writes until it is quiet, and then waits for the end. One without replicas is a client that only asks.
+/// Runs a client that sends requests during the load, and then waits until the round is done.
 pub(super) async fn run(
     mut context: ClientContext,
     writing: WaitToken,
@@ -54,7 +54,7 @@ pub(super) async fn run(
                     caller.replicas.push(replica);
                     break;
                 }
-                // A connection that is lost meanwhile is made again.
+                // The client reconnects by itself.
                 Err(RequestError::Unavailable { .. }) => {}
                 Err(other) => {
                     return context
@@ -73,7 +73,7 @@ pub(super) async fn run(
             context.recorder.add_finding(format!("client {id}: {error}"));
         }
     }
-    // What was sent before is decided once this is answered.
+    // After this barrier, the outcome of all earlier requests is decided.
     let _ = caller.barrier().await;
     drop(writing);
     caller.settle(context.clone()).await;
@@ -82,7 +82,7 @@ pub(super) async fn run(
     observers.shutdown().await;
 }
 
-/// Connects, as often as it takes.
+/// Connects, and retries until that succeeds or the round is done.
 pub(super) async fn connect(context: &ClientContext, id: u64) -> Option<(Client, String)> {
     let address = match context.proxy.listen(id).await {
         Ok(address) => address,
@@ -100,7 +100,7 @@ pub(super) async fn connect(context: &ClientContext, id: u64) -> Option<(Client,
     None
 }
 
-/// Puts down what a replica shows, now and then when that has changed.
+/// Records what a replica shows, now and then after it has changed.
 async fn record_replica(mut context: ClientContext, id: u64, mut replica: Replica, mut random: Random) {
     let prefix = String::from_utf8_lossy(replica.prefix()).into_owned();
     loop {
@@ -142,13 +142,13 @@ impl Caller {
             6 => {
                 let _ = self.barrier().await;
             }
-            // As if nobody had looked.
+            // A write without a read before it.
             _ => self.put(&key, self.context.recorder.next_version(&key, None), random).await,
         }
     }
 
-    /// The version of a key, as the server or a replica knows it: `None` inside where nothing is known of it; outside where
-    /// nobody could be asked.
+    /// Returns the version of a key according to the server or a replica. The inner `None` means that the key has no known
+    /// version, the outer `None` that the read has failed.
     async fn current_version(&self, key: &str, random: &mut Random) -> Option<Option<u64>> {
         let from_replica = random.chance(40);
         let shown = random.pick(&self.replicas).filter(|_| from_replica);
@@ -184,19 +184,19 @@ impl Caller {
         let stamp = self.context.recorder.next_stamp();
         let write = Write { key: key.into(), state: State { version, value: Some(stamp) } };
         let operation = self.context.recorder.begin(self.id, Asked::Write(write));
-        let answer = self.client.put(key.to_owned(), stamp.value(length), Version::new(version)).await;
-        operation.finish(self.written(key, answer));
+        let response = self.client.put(key.to_owned(), stamp.value(length), Version::new(version)).await;
+        operation.finish(self.written(key, response));
     }
 
     async fn delete(&self, key: &str, version: u64) {
         let write = Write { key: key.into(), state: State { version, value: None } };
         let operation = self.context.recorder.begin(self.id, Asked::Write(write));
-        let answer = self.client.delete(key.to_owned(), Version::new(version)).await;
-        operation.finish(self.written(key, answer));
+        let response = self.client.delete(key.to_owned(), Version::new(version)).await;
+        operation.finish(self.written(key, response));
     }
 
-    fn written(&self, key: &str, answer: Result<(), PutError>) -> Outcome {
-        match answer {
+    fn written(&self, key: &str, response: Result<(), PutError>) -> Outcome {
+        match response {
             Ok(()) => Outcome::Written,
             Err(PutError::StalePut) => Outcome::Stale { key: key.into() },
             Err(PutError::OutcomeUnknown { .. }) => Outcome::Unknown,
@@ -286,7 +286,7 @@ impl Caller {
         }
     }
 
-    /// What a replica shows behind a barrier is as good as asked of the server.
+    /// Reads a replica after a barrier, and records this as a LIST, since both must return the same.
     async fn read_behind_barrier(&self, random: &mut Random) {
         let Some(replica) = random.pick(&self.replicas) else { return };
         let prefix = String::from_utf8_lossy(replica.prefix()).into_owned();
@@ -308,7 +308,7 @@ impl Caller {
         }
     }
 
-    /// Waits until the last write was accepted, and until all replicas show that.
+    /// Waits until the last write was accepted and all replicas show it.
     async fn settle(self, mut context: ClientContext) {
         let Some(final_state) = context.wait_for_final_state().await else { return };
         let deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -333,7 +333,7 @@ impl Caller {
         }
     }
 
-    /// Whether a replica shows what the store holds in the end.
+    /// Checks that a replica shows the final state, and returns the difference as an error.
     fn matches_final_state(&self, replica: &Replica, final_state: &FinalState) -> Result<(), String> {
         let prefix = String::from_utf8_lossy(replica.prefix()).into_owned();
         let seen = self.context.recorder.record_replica(self.id, &prefix, || replica.snapshot());
@@ -344,7 +344,7 @@ impl Caller {
         let is_under = |(key, _): &(&Key, &State)| key.starts_with(&prefix);
         let expected: BTreeMap<_, _> =
             final_state.keys.iter().filter(is_under).map(|(key, state)| (key.clone(), *state)).collect();
-        // Something that was on the way may have been accepted after the last write: then the revision is a later one.
+        // A request that was in flight may have been accepted after the last write. The revision is later then.
         if sight.revision == final_state.revision && sight.keys != expected {
             return Err(format!("{prefix:?}: expected {expected:?}, found {:?}", sight.keys));
         }
@@ -357,19 +357,21 @@ impl Caller {
         }
     }
 
-    fn unexpected(&self, asked: &str, found: &str) -> Outcome {
-        self.context.recorder.add_finding(format!("client {}: expected an answer to {asked}, found {found}", self.id));
+    fn unexpected(&self, request: &str, found: &str) -> Outcome {
+        self.context
+            .recorder
+            .add_finding(format!("client {}: expected a response to {request}, found {found}", self.id));
         Outcome::Refused
     }
 }
 
-/// Asks for all that there is, by a client that nobody has used before; and before that, writes the last key.
+/// Writes the last key, and then reads the whole store, with a new client.
 pub(super) async fn read_final_state(context: &ClientContext) -> Option<(FinalState, Write)> {
     let id = context.recorder.next_client();
     let (client, _) = connect(context, id).await?;
     let caller = Caller { id, context: context.clone(), client, replicas: Vec::new() };
     let deadline = Instant::now() + SETTLE_TIMEOUT;
-    let read = timeout_at(deadline, async {
+    let result = timeout_at(deadline, async {
         let (revision, last) = loop {
             let known = match caller.get(context::LAST_KEY).await {
                 Outcome::Found(state) => Some(state.version),
@@ -402,10 +404,10 @@ pub(super) async fn read_final_state(context: &ClientContext) -> Option<(FinalSt
             }
         }
     });
-    read.await.ok()
+    result.await.ok()
 }
 
-/// Writes large values for so long, or until a full disk has refused some. Answers whether it has.
+/// Writes large values for a time, or until a full disk has refused some. Returns whether it has.
 pub(super) async fn flood(context: &ClientContext, mut random: Random, lasts: Duration) -> bool {
     let id = context.recorder.next_client();
     let Some((client, _)) = connect(context, id).await else { return false };

@@ -1,56 +1,57 @@
-//! What befalls a connection, and how often.
+//! The network conditions of a connection, and the faults that change them.
 
 use crate::Random;
 use crate::history::Direction;
 use std::time::Duration;
 
-/// How it is for a connection.
+/// The conditions of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
     /// From the client to the server.
     pub(super) up: Impairment,
     /// From the server to the client.
     pub(super) down: Impairment,
-    /// It is to be cut.
+    /// How the connection must be cut, if it must.
     pub(super) cut: Option<Cut>,
 }
 
-/// How it is one way.
+/// What impairs one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Impairment {
-    /// All goes through at once.
+    /// Nothing: bytes pass at once.
     #[default]
     None,
-    /// So many bytes at once, with a pause before.
+    /// A pause before each chunk of at most so many bytes.
     Slow { pause: Duration, chunk: usize },
-    /// Nothing is read.
+    /// The proxy does not read.
     Stalled,
-    /// All is taken, and nothing comes out.
+    /// The proxy reads and discards all bytes.
     Blackhole,
 }
 
 /// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// As if the peer had ended it.
+    /// By a close.
     Close,
-    /// As if the peer did not know of it.
+    /// By a reset.
     Reset,
 }
 
-/// What will befall a connection.
+/// A fault that a connection will have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlannedFault {
-    /// For those who count it.
+    /// The name of its count.
     pub(super) name: &'static str,
     pub(super) after: Duration,
     pub(super) conditions: Conditions,
     pub(super) lasts: Duration,
-    /// Whether it is cut then.
+    /// Whether and how the connection is cut afterwards.
     pub(super) then: Option<Cut>,
 }
 
 impl Conditions {
+    /// Returns the impairment of one direction.
     pub(super) const fn impairment(&self, direction: Direction) -> Impairment {
         match direction {
             Direction::Sent => self.up,
@@ -58,7 +59,7 @@ impl Conditions {
         }
     }
 
-    /// From now on all is fair; but where something was lost, the connection is too.
+    /// Ends all impairments. A connection that has lost bytes is reset.
     pub(super) fn heal(&mut self) {
         if self.up == Impairment::Blackhole || self.down == Impairment::Blackhole {
             self.cut = self.cut.or(Some(Cut::Reset));
@@ -68,6 +69,7 @@ impl Conditions {
 }
 
 impl Impairment {
+    /// Returns the maximum of bytes to write at once.
     pub(super) const fn chunk(self) -> usize {
         match self {
             Self::Slow { chunk, .. } => chunk,
@@ -75,6 +77,7 @@ impl Impairment {
         }
     }
 
+    /// Returns the pause before each write.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Slow { pause, .. } => Some(pause),
@@ -83,7 +86,7 @@ impl Impairment {
     }
 }
 
-/// What befalls a connection next.
+/// Returns a random fault.
 pub(super) fn next_fault(random: &mut Random) -> PlannedFault {
     let millis = |random: &mut Random, least, most| Duration::from_millis(random.spread(least, most));
     let after = millis(random, 100, 10_000);
@@ -111,7 +114,7 @@ pub(super) fn next_fault(random: &mut Random) -> PlannedFault {
         ),
         4 => ("connections cut", Conditions::default(), Duration::ZERO, end(random)),
         _ => {
-            // Few bytes at once, so that it is likely to be within a frame.
+            // Small chunks make a cut within a frame likely.
             let impairment = Impairment::Slow { pause: Duration::from_millis(2), chunk: 7 };
             ("connections cut", either(random, impairment), millis(random, 20, 200), end(random))
         }

@@ -1,4 +1,4 @@
-//! What all clients of a round have in common: where they connect to, which keys they use, and when they are to stop.
+//! What all clients of a round share: the proxy, the recorder, the keys, and the phase of the round.
 
 use super::proxy::Proxy;
 use super::recorder::Recorder;
@@ -10,37 +10,37 @@ use std::time::Duration;
 use syncline_client::Options;
 use tokio::sync::{mpsc, watch};
 
-/// What replicas and cursors start with: they overlap.
+/// The prefixes of replicas and cursors. They overlap.
 pub(super) const PREFIXES: [&str; 6] = ["", "a/", "a", "a/b/", "b/", "hot/"];
 
-/// The key that is written last: who is told of it was told everything.
+/// The key that is written last. A connection that has received it has received everything.
 pub(super) const LAST_KEY: &str = "last";
 
-/// How many keys are under each prefix that has some.
+/// The number of keys under each prefix that has keys of its own.
 const KEYS: u64 = 7;
 
-/// Where a round is.
+/// The phase of a round.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
-    /// Clients ask and write.
+    /// Clients send requests.
     Load,
-    /// They ask for nothing new.
+    /// Clients send no new requests.
     Quiet,
-    /// The last write was accepted: they wait until they have seen it.
+    /// The last write was accepted. Clients wait until they see the final state.
     Settle(Arc<FinalState>),
-    /// They end.
+    /// Clients stop.
     Done,
 }
 
-/// What a store holds in the end.
+/// The content of a store at the end of a round.
 #[derive(Clone, Debug)]
 pub(super) struct FinalState {
-    /// When the last write was.
+    /// The revision of the last write.
     pub(super) revision: u64,
     pub(super) keys: BTreeMap<Key, State>,
 }
 
-/// What all clients of a round have in common.
+/// What all clients of a round share.
 #[derive(Clone, Debug)]
 pub(super) struct ClientContext {
     pub(super) recorder: Arc<Recorder>,
@@ -48,37 +48,39 @@ pub(super) struct ClientContext {
     pub(super) phase: watch::Receiver<Phase>,
 }
 
-/// Held by who may still write.
+/// Held by a client for as long as the round must wait for it. The round waits until all tokens are dropped.
 pub(super) type WaitToken = mpsc::Sender<()>;
 
 impl ClientContext {
+    /// Returns whether clients may send new requests.
     pub(super) fn is_loading(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Load)
     }
 
+    /// Returns whether clients must stop.
     pub(super) fn is_done(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Done)
     }
 
-    /// Waits until clients are to ask for nothing new.
+    /// Waits until clients must not send new requests.
     pub(super) async fn wait_until_quiet(&mut self) {
-        // Who has gone waits for nothing.
+        // An error means that the round is gone.
         let _ = self.phase.wait_for(|phase| !matches!(phase, Phase::Load)).await;
     }
 
-    /// Waits until the last write was accepted; nothing where there will be none.
+    /// Waits until the last write was accepted. Returns `None` if the round ends without it.
     pub(super) async fn wait_for_final_state(&mut self) -> Option<Arc<FinalState>> {
         let reached = self.phase.wait_for(|phase| matches!(phase, Phase::Settle(_) | Phase::Done)).await.ok()?;
         if let Phase::Settle(final_state) = &*reached { Some(final_state.clone()) } else { None }
     }
 
-    /// Waits until clients are to end.
+    /// Waits until clients must stop.
     pub(super) async fn wait_until_done(&mut self) {
         let _ = self.phase.wait_for(|phase| matches!(phase, Phase::Done)).await;
     }
 }
 
-/// A key to use: some are wanted by many.
+/// Returns a random key. A few keys are hot.
 pub(super) fn random_key(random: &mut Random) -> String {
     if random.chance(25) {
         return format!("hot/{}", random.below(3));
@@ -87,7 +89,7 @@ pub(super) fn random_key(random: &mut Random) -> String {
     format!("{prefix}{}", random.below(KEYS))
 }
 
-/// The length of a value: mostly short.
+/// Returns a random length for a value. Most are short.
 pub(super) fn random_length(random: &mut Random) -> usize {
     let least = Stamp::LENGTH as u64;
     let length = match random.below(100) {
@@ -98,12 +100,12 @@ pub(super) fn random_length(random: &mut Random) -> usize {
     usize::try_from(length).unwrap_or(Stamp::LENGTH)
 }
 
-/// How long a client waits before it asks for something else.
+/// Returns a random pause between two requests of a client.
 pub(super) fn random_pause(random: &mut Random) -> Duration {
     Duration::from_millis(random.spread(1, 60))
 }
 
-/// So short that connections that are half open hold up nobody for long.
+/// Returns client options with timeouts so short that half-open connections do not block a client for long.
 pub(super) fn client_options() -> Options {
     Options {
         connect_timeout: Duration::from_secs(1),

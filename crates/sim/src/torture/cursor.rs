@@ -1,4 +1,4 @@
-//! A production cursor, read at once or so slowly that the server feels it.
+//! A production cursor that is read at once, or so slowly that the server has to wait.
 
 use super::context::{self, ClientContext, PREFIXES};
 use crate::Random;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use syncline_client::{ConnectError, Cursor, CursorError, Moved, Position};
 use tokio::time::sleep;
 
-/// Follows a prefix, until the end. Now and then it goes on where it was with another cursor.
+/// Follows a prefix until the round is done. Now and then a new cursor resumes at the position of the old one.
 pub(super) async fn run(mut context: ClientContext, mut random: Random, is_slow: bool) {
     let id = context.recorder.next_client();
     let prefix = *random.pick(&PREFIXES).unwrap_or(&"");
@@ -35,10 +35,10 @@ pub(super) async fn run(mut context: ClientContext, mut random: Random, is_slow:
             match moved {
                 Ok(Moved::To(step)) => {
                     position = Some(step.at);
-                    context.recorder.count("steps that begin afresh", u64::from(step.is_reset));
+                    context.recorder.count("cursor resets", u64::from(step.is_reset));
                     context.recorder.record_step(id, prefix, &step);
                 }
-                Ok(Moved::Lost { .. }) => context.recorder.count("connections that a cursor has lost", 1),
+                Ok(Moved::Lost { .. }) => context.recorder.count("connections lost by cursors", 1),
                 Ok(Moved::Back) => {}
                 Err(error) => return context.recorder.add_finding(format!("cursor {id}: {error}")),
             }

@@ -1,4 +1,4 @@
-//! What befalls the server, and all connections at once.
+//! The nemesis: injects faults into the server, and into all connections at once.
 
 use super::client;
 use super::context::ClientContext;
@@ -16,28 +16,28 @@ use std::time::Duration;
 use syncline_client::Client;
 use tokio::time::{Instant, sleep};
 
-/// The memory that a server may have: much more than it needs, and much less than a leak would take.
+/// The memory limit of the server: far more than it needs, and far less than a leak would use.
 const MAX_MEMORY: u64 = 512 * 1024 * 1024;
 
-/// The files that a server may have open.
+/// The maximum of open files of the server.
 const MAX_FILES: u64 = 512;
 
-/// How often the server is looked at.
+/// The interval at which the server is monitored.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A pause between two faults is at most this part of a round.
+/// The longest pause between two faults is the length of the load divided by this.
 const PAUSE_FRACTION: u64 = 20;
 
-/// How long clients get to connect before what is meant for many of them.
+/// The time for clients to reconnect before a fault that affects many connections.
 const RECONNECT_TIME: Duration = Duration::from_millis(500);
 
-/// How long a disk stays full at the most.
+/// The longest time for which a disk stays full.
 const MAX_FULL: Duration = Duration::from_secs(8);
 
-/// What is counted where packets can't be lost.
-pub(super) const NO_PACKET_LOSS: &str = "packet loss that this machine does not allow";
+/// The name of the count of packet loss faults that the machine does not support.
+pub(super) const NO_PACKET_LOSS: &str = "packet loss that this machine does not support";
 
-/// What befalls all.
+/// A fault of the server or of all connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Kill,
@@ -56,7 +56,7 @@ enum Fault {
     PacketLoss,
 }
 
-/// Each as often as it comes until all have come: a remaining, which is shuffled when it is empty.
+/// All faults, each as often as it is injected in a cycle. Each cycle has a random order.
 const FAULTS: [Fault; 20] = [
     Fault::Kill,
     Fault::Kill,
@@ -80,7 +80,7 @@ const FAULTS: [Fault; 20] = [
     Fault::PacketLoss,
 ];
 
-/// A backup, of which store, and up to which revision.
+/// A backup, with its store and its revision.
 #[derive(Debug)]
 struct Backup {
     file: PathBuf,
@@ -88,19 +88,19 @@ struct Backup {
     revision: u64,
 }
 
-/// Starts, ends, stops and starves the server.
+/// Starts and stops the server, and injects faults.
 #[derive(Debug)]
 pub(super) struct Nemesis {
     context: ClientContext,
     launcher: Launcher,
     disk: Disk,
     net: Option<Arc<NetNamespace>>,
-    /// Where backups go.
+    /// The directory of backups.
     directory: PathBuf,
     random: Random,
     server: Option<ServerProcess>,
     store: usize,
-    /// How many data directories there were.
+    /// The number of restores so far. Each has a data directory of its own.
     restores: usize,
     backup: Option<Backup>,
     remaining: Vec<Fault>,
@@ -133,25 +133,26 @@ impl Nemesis {
         }
     }
 
-    /// Where the data is.
+    /// Returns the current data directory.
     pub(super) fn data(&self) -> PathBuf {
         self.disk.root.join(format!("data-{}", self.restores))
     }
 
-    /// Starts a server that has little room, and is to be heard of often.
+    /// Starts a server with a small recent log and a short heartbeat interval.
     fn spawn(&self) -> Result<ServerProcess, Trouble> {
         let recorder = self.context.recorder.clone();
         let flags = ["--recent-log", "16KiB", "--heartbeat", "200ms"];
-        self.launcher.spawn(&self.data(), &flags, move |said| recorder.add_finding(said))
+        self.launcher.spawn(&self.data(), &flags, move |finding| recorder.add_finding(finding))
     }
 
-    /// Starts the server, and leads everybody to it.
+    /// Starts the server, and makes it the upstream of the proxy.
     pub(super) async fn start(&mut self, restored: Option<(usize, u64)>) -> Result<(), Trouble> {
         let since = self.context.recorder.now();
         let mut server = self.spawn()?;
-        let listens = server.wait_until_listening().await;
+        let address = server.wait_until_listening().await;
+        // Even a server that does not listen must be killed later.
         self.server = Some(server);
-        let address = listens?;
+        let address = address?;
         let id = store_id(&address).await?;
         self.store = self.context.recorder.register_store(&id, since, restored);
         let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
@@ -159,7 +160,7 @@ impl Nemesis {
         Ok(())
     }
 
-    /// One fault after the other, for so long, and each once at the least.
+    /// Injects one fault after another for a time, and each fault at least once.
     pub(super) async fn run(&mut self, lasts: Duration) -> Result<(), Trouble> {
         let until = Instant::now() + lasts;
         self.monitor(Duration::from_secs(1)).await?;
@@ -167,8 +168,8 @@ impl Nemesis {
             if self.remaining.is_empty() {
                 self.remaining = FAULTS.to_vec();
             }
-            let place = usize::try_from(self.random.below(self.remaining.len() as u64)).unwrap_or(0);
-            let fault = self.remaining.swap_remove(place);
+            let index = usize::try_from(self.random.below(self.remaining.len() as u64)).unwrap_or(0);
+            let fault = self.remaining.swap_remove(index);
             self.injected += 1;
             self.inject(fault).await?;
             let longest = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) / PAUSE_FRACTION;
@@ -178,21 +179,21 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Ends the server in order, and has its data looked at.
+    /// Stops the server cleanly, and checks its data with `syncline check`.
     pub(super) async fn end(&mut self) -> Result<(), Trouble> {
         self.terminate().await?;
         self.launcher.run(&[OsStr::new("check"), self.data().as_os_str()]).await.map(drop)
     }
 
-    /// Ends the server at once, if there is one.
+    /// Kills the server if it is running.
     pub(super) async fn kill_if_running(&mut self) {
         if let Some(server) = self.server.take() {
-            // Whatever has failed is told already.
+            // The failure that led here has been reported.
             let _ = server.kill().await;
         }
     }
 
-    /// Looks at the server for so long.
+    /// Monitors the server for a time, and returns an error if it exits.
     async fn monitor(&mut self, time: Duration) -> Result<(), Trouble> {
         let until = Instant::now() + time;
         loop {
@@ -202,7 +203,7 @@ impl Nemesis {
             }
             if let (Some(memory), Some(files)) = (server.memory(), server.open_files()) {
                 self.context.recorder.gauge("memory of the server", memory, MAX_MEMORY);
-                self.context.recorder.gauge("files that the server has open", files, MAX_FILES);
+                self.context.recorder.gauge("open files of the server", files, MAX_FILES);
             }
             if Instant::now() >= until {
                 return Ok(());
@@ -215,6 +216,7 @@ impl Nemesis {
         Duration::from_millis(self.random.spread(least, most))
     }
 
+    /// Injects one fault, and heals it.
     async fn inject(&mut self, fault: Fault) -> Result<(), Trouble> {
         let context = self.context.clone();
         let note = |name: &str| {
@@ -225,17 +227,17 @@ impl Nemesis {
             Fault::Kill => self.kill_and_restart(note).await,
             Fault::KillTwice => {
                 self.kill_and_restart(note).await?;
-                let soon = self.millis(1, 200);
-                self.monitor(soon).await?;
+                let delay = self.millis(1, 200);
+                self.monitor(delay).await?;
                 self.kill_and_restart(note).await
             }
             Fault::KillInStart => {
                 note("kill -9");
                 self.kill().await?;
                 let server = self.spawn()?;
-                let soon = self.millis(1, 60);
-                sleep(soon).await;
-                note("kill -9 while it starts");
+                let delay = self.millis(1, 60);
+                sleep(delay).await;
+                note("kill -9 during start");
                 server.kill().await?;
                 self.start(None).await
             }
@@ -248,8 +250,8 @@ impl Nemesis {
             Fault::Partition => {
                 note("partitions");
                 self.context.proxy.set_partitioned(true);
-                let long = self.millis(200, 3000);
-                let watched = self.monitor(long).await;
+                let duration = self.millis(200, 3000);
+                let watched = self.monitor(duration).await;
                 self.context.proxy.set_partitioned(false);
                 watched
             }
@@ -264,8 +266,8 @@ impl Nemesis {
                 let blackholed = self.context.proxy.blackhole_half(&mut self.random);
                 context.recorder.note(format!("{blackholed} connections half open"));
                 context.recorder.count("connections half open", u64::try_from(blackholed).unwrap_or(0));
-                let long = self.millis(200, 2000);
-                let watched = self.monitor(long).await;
+                let duration = self.millis(200, 2000);
+                let watched = self.monitor(duration).await;
                 self.context.proxy.heal();
                 watched
             }
@@ -274,8 +276,8 @@ impl Nemesis {
                 note("floods beside stalled connections");
                 let stalled = self.context.proxy.stall_half(&mut self.random);
                 context.recorder.count("connections stalled", u64::try_from(stalled).unwrap_or(0));
-                let long = self.millis(500, 1500);
-                client::flood(&self.context, self.random.fork(), long).await;
+                let duration = self.millis(500, 1500);
+                client::flood(&self.context, self.random.fork(), duration).await;
                 self.context.proxy.heal();
                 Ok(())
             }
@@ -285,24 +287,24 @@ impl Nemesis {
             Fault::Restore => self.restore(note).await,
             Fault::LinkDown => {
                 let Some(net) = self.net.clone() else { return Ok(()) };
-                note("cables pulled");
+                note("link failures");
                 net.set_link(false)?;
-                let long = self.millis(200, 4000);
-                let watched = self.monitor(long).await;
+                let duration = self.millis(200, 4000);
+                let watched = self.monitor(duration).await;
                 net.set_link(true)?;
                 watched
             }
             Fault::PacketLoss => {
                 let Some(net) = self.net.clone() else { return Ok(()) };
                 if let Err(trouble) = net.set_packet_loss(true) {
-                    // Not every kernel can.
+                    // Not every kernel supports packet loss.
                     context.recorder.note(format!("{NO_PACKET_LOSS}: {trouble}"));
                     context.recorder.count(NO_PACKET_LOSS, 1);
                     return Ok(());
                 }
-                note("times of packet loss");
-                let long = self.millis(500, 5000);
-                let watched = self.monitor(long).await;
+                note("periods of packet loss");
+                let duration = self.millis(500, 5000);
+                let watched = self.monitor(duration).await;
                 net.set_packet_loss(false)?;
                 watched
             }
@@ -317,7 +319,7 @@ impl Nemesis {
         }
     }
 
-    /// Ends the server in order, if there is one.
+    /// Stops the server cleanly if it is running.
     async fn terminate(&mut self) -> Result<(), Trouble> {
         self.context.proxy.set_upstream(None);
         match self.server.take() {
@@ -336,8 +338,8 @@ impl Nemesis {
         let Some(server) = &self.server else { return Ok(()) };
         note("SIGSTOP");
         server.signal("STOP").await?;
-        let long = self.millis(50, 4000);
-        sleep(long).await;
+        let duration = self.millis(50, 4000);
+        sleep(duration).await;
         if self.random.chance(20) {
             return self.kill_and_restart(note).await;
         }
@@ -347,19 +349,19 @@ impl Nemesis {
         }
     }
 
-    /// Fills the disk, writes until the server feels it, and makes room again.
+    /// Fills the disk, writes until the server refuses writes, and frees the space again.
     async fn fill(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
         note("disk full");
         self.disk.fill()?;
         let flooded = client::flood(&self.context, self.random.fork(), MAX_FULL).await;
         if flooded && self.random.chance(30) {
-            // It must start on a full disk, too.
+            // The server must also start on a full disk.
             self.kill_and_restart(note).await?;
         }
-        let long = self.millis(50, 1000);
-        let watched = self.monitor(long).await;
+        let duration = self.millis(50, 1000);
+        let watched = self.monitor(duration).await;
         self.disk.free()?;
-        self.context.recorder.note("there is room again");
+        self.context.recorder.note("the disk has space again");
         watched
     }
 
@@ -369,9 +371,9 @@ impl Nemesis {
         let _ = fs::remove_file(&file);
         let data = self.data();
         let args = [OsStr::new("backup"), file.as_os_str(), OsStr::new("--data"), data.as_os_str()];
-        let said = self.launcher.run(&args).await?;
-        let told = said.split_once("revision ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-        let revision = told.ok_or(Trouble::Unexpected { expected: "the revision of a backup", found: said })?;
+        let output = self.launcher.run(&args).await?;
+        let revision = output.split_once("revision ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+        let revision = revision.ok_or(Trouble::Unexpected { expected: "the revision of a backup", found: output })?;
         self.context.recorder.note(format!("a backup of store {} at revision {revision}", self.store));
         self.backup = Some(Backup { file, store: self.store, revision });
         Ok(())
@@ -399,9 +401,9 @@ impl Nemesis {
     }
 }
 
-/// The store that a server says that it serves.
+/// Returns the store id from the status of a server.
 async fn store_id(address: &str) -> Result<String, Trouble> {
-    let unexpected = |found: String| Trouble::Unexpected { expected: "a server that tells its status", found };
+    let unexpected = |found: String| Trouble::Unexpected { expected: "a server that returns its status", found };
     let client = Client::connect(address).await.map_err(|error| unexpected(error.to_string()))?;
     let status = client.status().await.map_err(|error| unexpected(error.to_string()))?;
     let status: serde_json::Value = serde_json::from_str(&status)?;

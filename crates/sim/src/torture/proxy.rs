@@ -1,10 +1,10 @@
-//! What stands between clients and server: delays, trickles, stalls, swallows and cuts what they say to each other, and puts
-//! down every frame.
+//! The proxy between clients and server. It delays, throttles, stalls, discards and cuts their traffic, and records every
+//! frame.
 //!
 //! ```text
 //!   client ──▶ listener of its own ──▶ connection ──▶ server
-//!                                        │  each way has its conditions
-//!                                        └─ transcript: the transcript
+//!                                        │  conditions of each direction
+//!                                        └─ transcript
 //! ```
 
 use super::conditions::{self, Conditions, Cut, Impairment};
@@ -25,16 +25,16 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// How long the way to the server may take.
+/// The longest time to connect to the server.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// What the sockets on both sides hold at the least: so little that who reads slowly is felt by the server.
+/// The buffer size of sockets on both sides. It is small, so that the server notices slow readers.
 const SOCKET_BUFFER: usize = 16 * 1024;
 
-/// How much is read at once.
+/// The size of a read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Where connections lead to.
+/// The server to which connections are relayed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Upstream {
     pub(super) address: SocketAddr,
@@ -42,7 +42,7 @@ pub(super) struct Upstream {
     pub(super) store: usize,
 }
 
-/// The proxies of a round. All of it ends when it is dropped.
+/// The proxy of a round. All connections are closed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Proxy {
     shared: Arc<Shared>,
@@ -55,13 +55,13 @@ struct Shared {
     upstream: Mutex<Option<Upstream>>,
     random: Mutex<Random>,
     connections: Mutex<BTreeMap<u64, OpenConnection>>,
-    /// Whether there may be faults.
+    /// Whether connections may have faults.
     faults_enabled: watch::Sender<bool>,
-    /// Whether nothing gets through.
+    /// Whether all traffic is lost.
     is_partitioned: watch::Sender<bool>,
 }
 
-/// A connection that is open.
+/// An open connection.
 #[derive(Debug)]
 struct OpenConnection {
     client: u64,
@@ -83,10 +83,10 @@ impl Proxy {
         Arc::new(Self { shared: Arc::new(shared), listeners: Mutex::default() })
     }
 
-    /// An address that leads a client to the server, whichever that is.
+    /// Listens for a client, and returns the address. Connections are relayed to the current upstream.
     pub(super) async fn listen(&self, client: u64) -> io::Result<String> {
         let socket = TcpSocket::new_v4()?;
-        // Before it listens: what it accepts inherits it.
+        // Must be set before `listen`: accepted sockets inherit it.
         socket.set_send_buffer_size(u32::try_from(SOCKET_BUFFER).unwrap_or(u32::MAX))?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let listener = socket.listen(1024)?;
@@ -96,17 +96,17 @@ impl Proxy {
         Ok(address)
     }
 
-    /// From now on connections lead there; or nowhere.
+    /// Sets the server for new connections. They are reset while there is none.
     pub(super) fn set_upstream(&self, upstream: Option<Upstream>) {
         *self.shared.upstream.lock() = upstream;
     }
 
-    /// Nothing gets through any more, or again: then what was open is lost.
+    /// Starts or ends a partition. At its end, connections that have lost bytes are reset.
     pub(super) fn set_partitioned(&self, is_partitioned: bool) {
         self.shared.is_partitioned.send_replace(is_partitioned);
     }
 
-    /// Cuts all connections at once.
+    /// Cuts all connections at once, and returns their number.
     pub(super) fn cut_all(&self) -> usize {
         let connections = self.shared.connections.lock();
         for open in connections.values() {
@@ -115,12 +115,12 @@ impl Proxy {
         connections.len()
     }
 
-    /// Half of the connections tell their clients nothing any more. How many that are.
+    /// Stalls the traffic to the client on half of the connections, and returns their number.
     pub(super) fn stall_half(&self, random: &mut Random) -> usize {
         self.impair_half(random, |_, conditions| conditions.down = Impairment::Stalled)
     }
 
-    /// Half of the connections swallow what is said to them, one way or both. How many that are.
+    /// Discards the traffic on half of the connections, in one direction or both, and returns their number.
     pub(super) fn blackhole_half(&self, random: &mut Random) -> usize {
         self.impair_half(random, |random, conditions| {
             let ways = random.below(3);
@@ -143,26 +143,26 @@ impl Proxy {
         impaired
     }
 
-    /// What is stalled goes on; what has blackholed something is lost.
+    /// Heals all connections. Those that have lost bytes are reset.
     pub(super) fn heal(&self) {
         for open in self.shared.connections.lock().values() {
             open.conditions.send_modify(Conditions::heal);
         }
     }
 
-    /// From now on all conditions is fair.
+    /// Heals all connections, and injects no more faults.
     pub(super) fn stop_faults(&self) {
         self.set_partitioned(false);
         self.shared.faults_enabled.send_replace(false);
     }
 
-    /// The transcripts of the connections that are open.
+    /// Returns the connection, the client and the transcript of each open connection.
     pub(super) fn transcripts(&self) -> Vec<(u64, u64, Arc<TranscriptBuilder>)> {
         let connections = self.shared.connections.lock();
         connections.iter().map(|(connection, open)| (*connection, open.client, open.transcript.clone())).collect()
     }
 
-    /// Ends everything; what went over the connections that are still open is put down.
+    /// Closes all listeners and connections, and records the transcripts of open connections.
     pub(super) fn close(&self) {
         self.listeners.lock().drain(..).for_each(|listener| listener.abort());
         let connections = std::mem::take(&mut *self.shared.connections.lock());
@@ -185,7 +185,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, client: u64) {
         let shared = shared.clone();
         tokio::spawn(async move {
             if *shared.is_partitioned.borrow() {
-                // Whoever connects hears nothing, until there is something to hear again.
+                // During a partition, a new connection receives nothing. It is reset at the end of the partition.
                 wait_until(&mut shared.is_partitioned.subscribe(), false).await;
                 return reset(&stream);
             }
@@ -207,19 +207,19 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// The next close tells the peer that the connection has failed, and throws away what is on the way.
+/// Makes the next close reset the connection and discard unsent bytes.
 fn reset(stream: &TcpStream) {
-    // Then it is closed in the other way: as good.
+    // If this fails, the connection is closed without a reset, which is acceptable.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Carries a connection to its end.
+/// Relays a connection until it ends.
 fn relay(shared: &Arc<Shared>, client: u64, store: usize, stream: TcpStream, server: TcpStream) {
     let connection = shared.recorder.next_connection();
     let transcript = Arc::new(TranscriptBuilder::new(connection, client, store, shared.recorder.now()));
     let conditions = watch::Sender::new(Conditions::default());
     shared.recorder.count("connections", 1);
-    // Held until it is among the open ones, so that its end finds it there.
+    // The lock is held until the connection is registered, so that the task finds it there when it ends.
     let mut connections = shared.connections.lock();
     let task = tokio::spawn({
         let (shared, transcript, conditions) = (shared.clone(), transcript.clone(), conditions.clone());
@@ -235,8 +235,8 @@ fn relay(shared: &Arc<Shared>, client: u64, store: usize, stream: TcpStream, ser
             match conditions.borrow().cut {
                 Some(Cut::Close) => {}
                 Some(Cut::Reset) => (reset(&stream), reset(&server)).0,
-                // One of them has ended it.
-                None => shared.recorder.count("connections ended by a peer", 1),
+                // The client or the server has closed it.
+                None => shared.recorder.count("connections closed by a peer", 1),
             }
             if transcript.has_partial_frame() {
                 shared.recorder.count("connections cut within a frame", 1);
@@ -249,7 +249,7 @@ fn relay(shared: &Arc<Shared>, client: u64, store: usize, stream: TcpStream, ser
     connections.insert(connection, OpenConnection { client, conditions, transcript, task: task.abort_handle() });
 }
 
-/// Changes the conditions of a connection now and then, until that ends it.
+/// Injects faults into a connection now and then, until a fault cuts it.
 async fn inject_faults(shared: &Shared, conditions: &watch::Sender<Conditions>, mut random: Random) {
     let (mut enabled, mut partitioned) = (shared.faults_enabled.subscribe(), shared.is_partitioned.subscribe());
     let mut ended = conditions.subscribe();
@@ -291,18 +291,18 @@ async fn inject_faults(shared: &Shared, conditions: &watch::Sender<Conditions>, 
     }
 }
 
-/// Waits until that is so.
+/// Waits until a flag has the wanted value.
 async fn wait_until(what: &mut watch::Receiver<bool>, wanted: bool) {
-    // Whoever could change it lives as long as this does.
+    // The sender lives at least as long as this task.
     let _ = what.wait_for(|is_so| *is_so == wanted).await;
 }
 
-/// Waits until the connection is to be cut.
+/// Waits until the connection must be cut.
 async fn wait_for_cut(conditions: &mut watch::Receiver<Conditions>) {
     let _ = conditions.wait_for(|conditions| conditions.cut.is_some()).await;
 }
 
-/// Carries bytes one way, until there are no more.
+/// Copies bytes in one direction until the connection ends.
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
@@ -319,7 +319,7 @@ async fn pump(
             has_lost |= !buffer.is_empty();
             buffer.clear();
         } else if has_lost {
-            // What comes now does not go on where the peer has stopped.
+            // Bytes are missing before these.
             return Err(ErrorKind::ConnectionReset.into());
         }
         buffer.reserve(READ_SIZE);
@@ -340,7 +340,7 @@ async fn pump(
             ready = writable(to, impairment), if has_output => {
                 ready?;
                 let most = impairment.chunk().min(buffer.len());
-                // Before it is there, so that nobody answers it earlier.
+                // Take the time before the write, so that no response can have an earlier time.
                 let at = recorder.now();
                 let front = buffer.get(..most).unwrap_or_default();
                 match to.try_write(front) {

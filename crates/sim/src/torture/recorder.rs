@@ -1,7 +1,6 @@
-//! What is seen of a round, put down as it happens.
+//! Records everything that is observed during a round.
 //!
-//! Clients, proxy and nemesis run side by side; every moment comes from here, one after the other, so that what is put down
-//! is in one order.
+//! Clients, proxy and nemesis run concurrently. The recorder assigns every moment, so that all records have one order.
 
 use crate::check::{self, Report};
 use crate::frame;
@@ -16,16 +15,16 @@ use std::time::Instant;
 use syncline_client::{Position, Snapshot};
 use syncline_core::StoreId;
 
-/// Notes that a history keeps; more are left out.
+/// The maximum number of notes in a history. More are dropped.
 const MAX_NOTES: usize = 10_000;
 
-/// What went wrong beside the promises: more says nothing new.
+/// The maximum number of findings besides violated promises. More are dropped.
 const MAX_FINDINGS: usize = 20;
 
-/// Puts down what is seen of a round.
+/// Records what is observed during a round.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    begun: Instant,
+    started: Instant,
     stamps: AtomicU64,
     connections: AtomicU64,
     clients: AtomicU64,
@@ -36,9 +35,9 @@ pub(super) struct Recorder {
 struct Records {
     order: u64,
     history: History,
-    /// Of each store, when it was known to be served no more.
+    /// For each store, the moment from which it is no longer served.
     ended: Vec<Option<Moment>>,
-    /// Of each key, the highest version that anybody has tried to give it.
+    /// For each key, the highest version of any attempted write.
     versions: BTreeMap<Key, u64>,
     findings: Vec<String>,
 }
@@ -46,7 +45,7 @@ struct Records {
 impl Recorder {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            begun: Instant::now(),
+            started: Instant::now(),
             stamps: AtomicU64::new(1),
             connections: AtomicU64::new(1),
             clients: AtomicU64::new(1),
@@ -54,36 +53,38 @@ impl Recorder {
         })
     }
 
-    /// The next moment, at which nothing else is put down: what is looked at in there was so just then.
+    /// Calls a function with the next moment, and makes no other record meanwhile. What the function observes belongs to that
+    /// moment.
     fn with_moment<R>(&self, record: impl FnOnce(&mut Records, Moment) -> R) -> R {
         let mut records = self.records.lock();
         records.order += 1;
-        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let at = Moment { order: records.order, micros };
         record(&mut records, at)
     }
 
+    /// Returns the next moment.
     pub(super) fn now(&self) -> Moment {
         self.with_moment(|_, at| at)
     }
 
-    /// A number for a value, which no other has.
+    /// Returns a unique stamp for a value.
     pub(super) fn next_stamp(&self) -> Stamp {
         Stamp(self.stamps.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A number for a connection, which no other has.
+    /// Returns a unique number for a connection.
     pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A number for a client, which no other has.
+    /// Returns a unique number for a client.
     pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The version to write a key with that was found at `current`; of one of which nothing is known, one that nobody has
-    /// tried yet. Others are told to stay above it.
+    /// Returns the version for the next write to a key whose version is `current`. If that is unknown, returns a version above
+    /// all attempted ones.
     pub(super) fn next_version(&self, key: &str, current: Option<u64>) -> u64 {
         let mut records = self.records.lock();
         let highest = records.versions.entry(key.into()).or_default();
@@ -92,15 +93,20 @@ impl Recorder {
         next
     }
 
-    /// Somebody asks something. What comes of it is put down when that is known.
+    /// Records the start of an operation. The operation is recorded as a whole when it is finished or dropped.
     pub(super) fn begin(self: &Arc<Self>, client: u64, asked: Asked) -> PendingOperation {
         PendingOperation { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
     }
 
-    /// What a replica shows now.
-    pub(super) fn record_replica(&self, client: u64, prefix: &str, look: impl FnOnce() -> Snapshot) -> Option<Sight> {
+    /// Records what a replica shows now.
+    pub(super) fn record_replica(
+        &self,
+        client: u64,
+        prefix: &str,
+        take_snapshot: impl FnOnce() -> Snapshot,
+    ) -> Option<Sight> {
         self.with_moment(|records, at| {
-            let snapshot = look();
+            let snapshot = take_snapshot();
             let Position { store, revision } = snapshot.position()?;
             let store = records.store(store?)?;
             let state = |(key, now): (&bytes::Bytes, &syncline_client::Versioned)| {
@@ -115,7 +121,7 @@ impl Recorder {
         })
     }
 
-    /// What a cursor has told.
+    /// Records a step of a cursor.
     pub(super) fn record_step(&self, client: u64, prefix: &str, step: &syncline_client::Step) {
         self.with_moment(|records, at| {
             let Some(store) = step.at.store.and_then(|id| records.store(id)) else { return };
@@ -127,14 +133,14 @@ impl Recorder {
         });
     }
 
-    /// What went over a connection that is over.
+    /// Records the transcript of a closed connection.
     pub(super) fn add_transcript(&self, mut transcript: Transcript) {
-        // Each way puts down its own, a little late.
+        // The two directions are recorded by different tasks, so frames may be out of order.
         transcript.frames.sort_by_key(|(at, ..)| at.order);
         self.with_moment(|records, _| records.history.transcripts.push(transcript));
     }
 
-    /// A server of this store is about to be started. The store may be one that is known.
+    /// Returns the index of a store, and registers it if it is new.
     pub(super) fn register_store(&self, id: &str, since: Moment, restored: Option<(usize, u64)>) -> usize {
         self.with_moment(|records, _| {
             if let Some(known) = records.history.stores.iter().position(|store| store.id == id) {
@@ -146,22 +152,22 @@ impl Recorder {
         })
     }
 
-    /// The store is served no more, and never will be again.
+    /// Records that a store is never served again.
     pub(super) fn retire_store(&self, store: usize) {
         self.with_moment(|records, at| records.ended.get_mut(store).map(|ended| *ended = Some(at)));
     }
 
-    /// Something has happened so many times.
+    /// Adds to a count.
     pub(super) fn count(&self, name: &str, times: u64) {
         self.records.lock().history.count(name, times);
     }
 
-    /// How much there is of something that has a bound.
+    /// Records the current value of a bounded quantity.
     pub(super) fn gauge(&self, name: &str, found: u64, bound: u64) {
         self.with_moment(|records, at| records.history.gauge(name, at, found, bound));
     }
 
-    /// Something that is worth knowing for people.
+    /// Records a note for human readers.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.with_moment(|records, at| {
             if records.history.notes.len() < MAX_NOTES {
@@ -170,7 +176,7 @@ impl Recorder {
         });
     }
 
-    /// Something that must not be, beside the promises.
+    /// Records a failure other than a violated promise.
     pub(super) fn add_finding(&self, text: impl Into<String>) {
         let text = text.into();
         self.note(format!("FOUND {text}"));
@@ -184,12 +190,12 @@ impl Recorder {
         self.records.lock().findings.clone()
     }
 
-    /// How often something has happened.
+    /// Returns the value of a count.
     pub(super) fn count_of(&self, name: &str) -> u64 {
         self.records.lock().history.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// Takes all that was put down, and checks it.
+    /// Takes the recorded history, and checks it.
     pub(super) fn check(&self) -> (History, Vec<Report>) {
         let history = std::mem::take(&mut self.records.lock().history);
         let reports = check::check(&history);
@@ -198,29 +204,29 @@ impl Recorder {
 }
 
 impl Records {
-    /// The place of a store; one that nobody has served is a finding.
+    /// Returns the index of a store. An unknown store is a finding.
     fn store(&mut self, id: StoreId) -> Option<usize> {
         let id = id.to_string();
         let found = self.history.stores.iter().position(|store| store.id == id);
         if found.is_none() && self.findings.len() < MAX_FINDINGS {
-            self.findings.push(format!("expected a store that was served, found {id}"));
+            self.findings.push(format!("expected the id of a served store, found {id}"));
         }
         found
     }
 
-    /// The store that was served during the whole of this time, and no other.
+    /// Returns the store that was served during a period, if only one store can have been.
     fn served(&self, asked: Moment, ended: Moment) -> Option<usize> {
         let stores = self.history.stores.iter().enumerate();
-        let mut candidates = stores.filter(|(place, store)| {
-            let is_over = self.ended.get(*place).copied().flatten().is_some_and(|over| over < asked);
-            store.since < ended && !is_over
+        let mut candidates = stores.filter(|(index, store)| {
+            let is_retired = self.ended.get(*index).copied().flatten().is_some_and(|retired| retired < asked);
+            store.since < ended && !is_retired
         });
-        let first = candidates.next().map(|(place, _)| place);
+        let first = candidates.next().map(|(index, _)| index);
         first.filter(|_| candidates.next().is_none())
     }
 }
 
-/// Something that was asked. Where nobody says what came of it, that is not known.
+/// An operation in progress. If it is dropped before it is finished, its outcome is unknown.
 #[derive(Debug)]
 pub(super) struct PendingOperation {
     recorder: Arc<Recorder>,
@@ -230,7 +236,7 @@ pub(super) struct PendingOperation {
 }
 
 impl PendingOperation {
-    /// This came of it.
+    /// Records the operation with its outcome.
     pub(super) fn finish(mut self, outcome: Outcome) {
         self.record(outcome);
     }
@@ -255,25 +261,25 @@ impl Drop for PendingOperation {
 
 const fn name(asked: &Asked) -> &'static str {
     match asked {
-        Asked::Get { .. } => "asked: GET",
-        Asked::Write(Write { state: State { value: Some(_), .. }, .. }) => "asked: PUT",
-        Asked::Write(_) => "asked: DELETE",
-        Asked::Txn { .. } => "asked: TXN",
-        Asked::List { .. } => "asked: LIST",
-        Asked::Barrier => "asked: barrier",
+        Asked::Get { .. } => "requests: GET",
+        Asked::Write(Write { state: State { value: Some(_), .. }, .. }) => "requests: PUT",
+        Asked::Write(_) => "requests: DELETE",
+        Asked::Txn { .. } => "requests: TXN",
+        Asked::List { .. } => "requests: LIST",
+        Asked::Barrier => "requests: barrier",
     }
 }
 
 const fn result(asked: &Asked, outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Found(_) | Outcome::NotFound { .. } | Outcome::Listed { .. } | Outcome::Passed { .. } => {
-            "answered reads"
+            "successful reads"
         }
         Outcome::Written | Outcome::Committed { .. } => "accepted writes",
         Outcome::Stale { .. } => "stale",
         Outcome::Refused => "refused",
-        Outcome::Unknown if matches!(asked, Asked::Write(_) | Asked::Txn { .. }) => "writes of unknown fate",
-        Outcome::Unknown => "reads given up",
+        Outcome::Unknown if matches!(asked, Asked::Write(_) | Asked::Txn { .. }) => "writes with unknown outcome",
+        Outcome::Unknown => "abandoned reads",
     }
 }
 
@@ -282,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_is_of_a_store_only_where_no_other_was_served_meanwhile() {
+    fn an_operation_has_a_store_only_if_no_other_was_served_meanwhile() {
         let recorder = Recorder::new();
         let ask = || recorder.begin(1, Asked::Barrier);
         assert_eq!(recorder.register_store("a", recorder.now(), None), 0);
@@ -295,14 +301,14 @@ mod tests {
         across.finish(Outcome::Refused);
         waits.finish(Outcome::Refused);
         ask().finish(Outcome::Refused);
-        // It was asked when the first was gone, and answered when the second was not there yet.
+        // The third operation began after the first store was retired, and ended before the second was registered.
         let stores = [Some(0), None, None, Some(1), Some(1)];
         let (history, _) = recorder.check();
         assert_eq!(history.operations.iter().map(|operation| operation.store).collect::<Vec<_>>(), stores);
     }
 
     #[test]
-    fn what_nobody_has_answered_is_unknown() {
+    fn a_dropped_operation_has_an_unknown_outcome() {
         let recorder = Recorder::new();
         drop(recorder.begin(1, Asked::Barrier));
         let (history, _) = recorder.check();
@@ -310,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_of_which_nothing_is_known_a_version_is_taken_that_nobody_has_tried() {
+    fn a_key_of_unknown_version_gets_a_version_that_was_never_tried() {
         let recorder = Recorder::new();
         assert_eq!((recorder.next_version("a", None), recorder.next_version("a", Some(8))), (1, 9));
         assert_eq!((recorder.next_version("a", Some(3)), recorder.next_version("a", None)), (4, 10));

@@ -1,4 +1,4 @@
-//! A run, round by round.
+//! The rounds of a run.
 
 use super::context::{ClientContext, Phase};
 use super::disk::{self, Disk, DiskKind};
@@ -20,25 +20,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long clients may take in the end to finish what they have asked.
+/// The longest time for clients to finish their requests after the load.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long they may take to see the last write.
+/// The longest time for clients to see the last write.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long connections may take to be told everything.
+/// The longest time for connections to receive everything.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A shorter time is no round.
+/// The minimum duration of the load.
 const MIN_ROUND: Duration = Duration::from_secs(5);
 
-/// What a round must have had; one with less has shown nothing.
+/// The minimum counts of a round. A round with less has too little load to show anything.
 const MIN_COUNTS: [(&str, u64); 17] = [
     ("accepted writes", 200),
-    ("answered reads", 200),
+    ("successful reads", 200),
     ("reads behind a barrier", 10),
     ("kill -9", 5),
-    ("kill -9 while it starts", 1),
+    ("kill -9 during start", 1),
     ("SIGSTOP", 2),
     ("restarts", 1),
     ("partitions", 2),
@@ -47,44 +47,44 @@ const MIN_COUNTS: [(&str, u64); 17] = [
     ("connections cut", 5),
     ("connections half open", 1),
     ("connections stalled", 2),
-    ("steps of cursors", 50),
+    ("cursor steps", 50),
     ("MARKs", 200),
     ("WATCHes that resume", 5),
-    ("intermediate versions left out", 1),
+    ("skipped intermediate versions", 1),
 ];
 
-/// How a run is.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The binary of the server.
+    /// The server binary.
     pub server: PathBuf,
-    /// What is decided at random follows from it.
+    /// The seed of all random decisions.
     pub seed: u64,
-    /// How many clients there are, beside those that only read.
+    /// The number of clients, in addition to cursors and base clients.
     pub clients: usize,
-    /// How long the rounds are under load.
+    /// The duration of the load in each round.
     pub round: Duration,
-    /// How long the run lasts; there is one round at the least.
+    /// The duration of the run. There is at least one round.
     pub minutes: Duration,
-    /// Whether the server has a network namespace of its own, where the machine allows that.
+    /// Whether the server runs in a network namespace, if the machine allows that.
     pub netns: bool,
-    /// Where what has failed is kept.
+    /// The directory in which failed rounds are saved.
     pub keep: PathBuf,
 }
 
-/// What a run was.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Run {
-    /// What its rounds have shown.
+    /// The summary of all rounds.
     pub summary: Summary,
-    /// What this machine does not allow, and why.
+    /// What the machine does not support, and why.
     pub skipped: BTreeMap<String, String>,
-    /// What has failed, if something has: the run has ended there.
+    /// The failure that has ended the run, if any.
     pub failure: Option<Failure>,
 }
 
 impl Run {
-    /// This machine does not allow that.
+    /// Records that the machine does not support something.
     fn skip(&mut self, report: &mut impl FnMut(&str), what: String, why: String) {
         report(&format!("skipped: {what}: {why}"));
         self.skipped.insert(what, why);
@@ -94,16 +94,16 @@ impl Run {
 /// A round that has failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// Where its history, its data and the log of the server are kept.
+    /// The directory with the history, the data and the server's log.
     pub directory: PathBuf,
-    /// What has failed, for people.
+    /// The description of the failure.
     pub text: String,
 }
 
-/// Runs round after round, until one fails. Each is told of in a line.
+/// Runs rounds until one fails or the time is over. Calls `report` with a line for each round.
 ///
 /// # Errors
-/// [`Trouble`] where there can be no run at all.
+/// Returns [`Trouble`] if a round cannot be set up.
 pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run, Trouble> {
     let mut run = Run::default();
     let mut seeds = Random::new(options.seed);
@@ -128,13 +128,13 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
             run.skip(&mut report, format!("a full disk ({kind:?})"), why);
         }
         let round = Round::new(options, &directory, net.as_deref(), seeds.fork());
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = round.play(options, disk, net.clone()).await;
         report(&format!("round {number}: {}", summary::line(&outcome.history, &outcome.reports, outcome.checked_in)));
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         run.summary.add(micros, 0, &outcome.history, &outcome.reports);
         if outcome.history.counts.contains_key(NO_PACKET_LOSS) && !run.skipped.contains_key(NO_PACKET_LOSS) {
-            run.skip(&mut report, NO_PACKET_LOSS.into(), "this kernel has no netem, or there is no tc".into());
+            run.skip(&mut report, NO_PACKET_LOSS.into(), "this kernel has no netem, or tc is not installed".into());
         }
         if let Some(text) = summary::failure(&outcome.history, &outcome.findings, &outcome.reports) {
             keep::keep(&directory, &outcome.history, &text)?;
@@ -149,7 +149,7 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
     Ok(run)
 }
 
-/// What was outcome of a round.
+/// The result of a round.
 struct RoundOutcome {
     history: History,
     findings: Vec<String>,
@@ -192,9 +192,9 @@ impl Round {
         if !self.recorder.findings().is_empty() {
             self.keep_data(&nemesis.data());
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let (mut history, reports) = self.recorder.check();
-        let checked_in = begun.elapsed();
+        let checked_in = started.elapsed();
         summary::count(&mut history);
         if reports.iter().any(|report| !report.violations.is_empty()) {
             self.keep_data(&nemesis.data());
@@ -209,7 +209,7 @@ impl Round {
         RoundOutcome { history, findings, reports, checked_in }
     }
 
-    /// ClientContext and faults; then all heals, and is waited for.
+    /// Runs load and faults, then heals everything, and waits until all clients are current.
     async fn torture(
         &mut self,
         options: &Options,
@@ -250,7 +250,7 @@ impl Round {
         nemesis.end().await
     }
 
-    /// All of them, and who waits until none writes any more, and until all have outcome the last write.
+    /// Starts all clients. The channels close when no client writes any more, and when all clients have seen the last write.
     fn start_clients(
         &mut self,
         options: &Options,
@@ -260,7 +260,7 @@ impl Round {
         let (writes, writing) = mpsc::channel(1);
         let (settles, settling) = mpsc::channel(1);
         for number in 0..options.clients {
-            // The first ones watch more than one prefix; the last only asks.
+            // The first clients watch several prefixes, the last one has no replica.
             let replicas = if number + 1 == options.clients { 0 } else { 3 - number.min(2) };
             let random = self.random.fork();
             clients.spawn(client::run(context.clone(), writes.clone(), settles.clone(), random, replicas));
@@ -273,7 +273,7 @@ impl Round {
         (clients, writing, settling)
     }
 
-    /// Waits until every connection that is open was told everything.
+    /// Waits until every open connection has received everything.
     async fn drain(&self, revision: u64, last: &Write, accepted: Moment) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         loop {
@@ -288,9 +288,10 @@ impl Round {
             if Instant::now() > deadline {
                 for (connection, client, transcript) in left {
                     let what = format!("revision {revision}, {last:?}");
-                    let left = transcript.progress();
-                    self.recorder
-                        .add_finding(format!("connection {connection} of client {client} was not told {what}: {left}"));
+                    let progress = transcript.progress();
+                    self.recorder.add_finding(format!(
+                        "connection {connection} of client {client} has not received {what}: {progress}"
+                    ));
                 }
                 return;
             }
@@ -298,11 +299,11 @@ impl Round {
         }
     }
 
-    /// Keeps what the data is on a disk that ends with the round.
+    /// Copies the data to the directory of the round, because a small disk disappears at its end.
     fn keep_data(&self, data: &Path) {
         let to = self.directory.join("data");
         if let Err(error) = disk::copy(data, &to) {
-            self.recorder.add_finding(format!("can't keep {}: {error}", data.display()));
+            self.recorder.add_finding(format!("cannot copy {}: {error}", data.display()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The transcript of a connection, made of the bytes that go by.
+//! Builds the transcript of a connection from the bytes that the proxy relays.
 
 use super::recorder::Recorder;
 use crate::history::{Direction, Frame, Moment, Transcript, Write};
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use syncline_wire::{Decoded, decode};
 
-/// How far back the last write of a round is looked for.
+/// The number of frames, from the end, among which the last write of a round is searched.
 const LAST_WRITE_WINDOW: usize = 1000;
 
-/// The transcript of a connection, made of the bytes that go by.
+/// Builds the transcript of a connection from the bytes that the proxy relays.
 #[derive(Debug)]
 pub(super) struct TranscriptBuilder(Mutex<State>);
 
@@ -19,12 +19,12 @@ struct State {
     transcript: Transcript,
     sent: BytesMut,
     received: BytesMut,
-    /// What came is no frame: nothing after it can be known.
+    /// Whether the bytes were no valid frame. Nothing after that can be decoded.
     is_broken: bool,
     opened: Moment,
     /// The highest revision of a MARK that was received.
     marked: u64,
-    /// The WATCHes that are not answered yet: their tags, and whether they ask from the start.
+    /// The tags of pending WATCHes, and whether they start at revision 0.
     watches: BTreeMap<u16, bool>,
 }
 
@@ -36,7 +36,7 @@ impl TranscriptBuilder {
         Self(Mutex::new(State { transcript, sent, received, is_broken: false, opened, marked: 0, watches }))
     }
 
-    /// The client has sent this.
+    /// Records bytes that the client has sent.
     pub(super) fn sent(&self, bytes: &[u8], recorder: &Recorder) {
         let at = recorder.now();
         let state = &mut *self.0.lock();
@@ -48,10 +48,10 @@ impl TranscriptBuilder {
                 state.watches.insert(*tag, *since == 0);
             }
         }
-        state.finish(found, recorder);
+        state.report(found, recorder);
     }
 
-    /// The client was handed this.
+    /// Records bytes that were delivered to the client.
     pub(super) fn received(&self, at: Moment, bytes: &[u8], recorder: &Recorder) {
         let state = &mut *self.0.lock();
         state.received.extend_from_slice(bytes);
@@ -60,44 +60,45 @@ impl TranscriptBuilder {
         for (.., frame) in state.transcript.frames.iter().skip(before) {
             if let Frame::Mark { tag, revision } = frame {
                 state.marked = state.marked.max(*revision);
-                // 0 may say to forget; then the answer comes later.
+                // A MARK of revision 0 may tell a resuming client to discard its data. The response follows later.
                 if *revision > 0 || state.watches.get(tag).is_some_and(|is_all| *is_all) {
                     state.watches.remove(tag);
                 }
             }
         }
-        state.finish(found, recorder);
+        state.report(found, recorder);
     }
 
-    /// Whether the client has been handed a part of a frame.
+    /// Returns whether a part of a frame was delivered to the client.
     pub(super) fn has_partial_frame(&self) -> bool {
         !self.0.lock().received.is_empty()
     }
 
-    /// Whether everything up to the last write, which has this revision and was accepted then, was told. Then it says so.
+    /// Returns whether the client has received everything up to the last write, which has this revision and was accepted at
+    /// this moment. Sets `is_drained` of the transcript accordingly.
     pub(super) fn check_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
         let state = &mut *self.0.lock();
         let has_last = |(_, direction, frame): &(Moment, Direction, Frame)| {
             let write = if let Frame::Write { write, .. } = frame { Some(write) } else { None };
             *direction == Direction::Received && write == Some(last)
         };
-        let is_told = state.marked >= revision
+        let has_received = state.marked >= revision
             || state.transcript.frames.iter().rev().take(LAST_WRITE_WINDOW).any(has_last)
-            // Whoever has not said HELLO is told only of what comes later.
+            // A base connection receives only writes after it was opened.
             || (state.opened > accepted && state.transcript.frames.is_empty());
-        let is_drained = is_told && state.watches.is_empty();
+        let is_drained = has_received && state.watches.is_empty();
         state.transcript.is_drained = is_drained;
         is_drained
     }
 
-    /// What it was told so far, for people.
+    /// Describes what the client has received so far.
     pub(super) fn progress(&self) -> String {
         let state = self.0.lock();
         let frames = state.transcript.frames.len();
-        format!("{frames} frames, the last MARK at {}, {} WATCHes not answered", state.marked, state.watches.len())
+        format!("{frames} frames, the last MARK at {}, {} WATCHes pending", state.marked, state.watches.len())
     }
 
-    /// What went by.
+    /// Takes the transcript.
     pub(super) fn take(&self) -> Transcript {
         let state = &mut *self.0.lock();
         let frames = std::mem::take(&mut state.transcript.frames);
@@ -106,7 +107,8 @@ impl TranscriptBuilder {
 }
 
 impl State {
-    fn finish(&mut self, found: Result<(), String>, recorder: &Recorder) {
+    /// Records bytes that are no valid frame as a finding, once.
+    fn report(&mut self, found: Result<(), String>, recorder: &Recorder) {
         if let Err(found) = found
             && !std::mem::replace(&mut self.is_broken, true)
         {
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_received_when_its_last_byte_is() {
+    fn a_frame_is_received_with_its_last_byte() {
         let recorder = Recorder::new();
         let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let bytes = frame(&Message::mark(Tag::BROADCAST, Revision::new(9)));
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_watch_was_not_told_everything() {
+    fn a_connection_with_a_pending_watch_is_not_drained() {
         let recorder = Recorder::new();
         let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
@@ -179,13 +181,13 @@ mod tests {
             transcript.check_drained(9, &last(), accepted)
         };
         transcript.sent(&frame(&Message::watch(Tag::new(1), "", Revision::new(3))), &recorder);
-        assert!(!mark(0, 9), "the WATCH is not answered");
-        assert!(!mark(1, 0), "it only says to forget");
+        assert!(!mark(0, 9), "the WATCH is pending");
+        assert!(!mark(1, 0), "revision 0 only discards");
         assert!(mark(1, 9));
     }
 
     #[test]
-    fn who_never_said_hello_is_drained_by_the_last_write_or_comes_later() {
+    fn a_base_connection_is_drained_by_the_last_write_or_if_opened_later() {
         let recorder = Recorder::new();
         let early = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_found_once() {
+    fn an_invalid_frame_is_reported_once() {
         let recorder = Recorder::new();
         let transcript = TranscriptBuilder::new(3, 1, 0, recorder.now());
         for _ in 0..2 {

@@ -172,12 +172,12 @@ async fn write_and_read(connection: &mut Connection, set: &KeySet, times: &mut B
         for (requests, took) in
             [(encode_all(puts.iter().cloned()), &mut times.puts), (encode_all(gets), &mut times.gets)]
         {
-            let begun = Instant::now();
+            let started = Instant::now();
             connection.send(&requests, keys.len()).await?;
             for put in &puts {
                 expect(&connection.response().await?, put)?;
             }
-            took.push(begun.elapsed());
+            took.push(started.elapsed());
         }
     }
     Ok(())
