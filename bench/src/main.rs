@@ -129,6 +129,10 @@ async fn compare(args: Compare, threads: u64) -> Result<(), BenchError> {
     let known = args.data.join("results.json");
     if args.report_only {
         let results = Results::read(&known)?;
+        if results.runs.is_empty() {
+            let expected = format!("results in {}", known.display());
+            return Err(BenchError::Usage(format!("expected {expected}, found none; run bench/compare first")));
+        }
         return args.root.as_ref().map_or(Ok(()), |root| report::write(&results, root));
     }
     let wanted = |kind: &ServerKind| args.peers.is_empty() || args.peers.iter().any(|name| name == kind.name());

@@ -37,28 +37,28 @@ pub(crate) async fn run(
     let alone = read_alone(peer, target, BASELINE_TIME).await?;
     let bystander = Bystander::begin(peer, target, RECONNECT_TIMEOUT).await;
     let started = Instant::now();
-    let threads = thread::available_parallelism()?.get();
-    let (leave, left) = watch::channel(());
-    let mut crowd = JoinSet::new();
-    let (arrive, mut arriving) = mpsc::unbounded_channel();
-    for number in 0..threads {
-        let some = watchers / threads + usize::from(number < watchers % threads);
-        let (peer, arrive, left) = (peer.clone(), arrive.clone(), left.clone());
-        crowd.spawn_blocking(move || connect_watchers(&peer, since, some, &arrive, left));
+    let processors = thread::available_parallelism()?.get();
+    let (stop, stopped) = watch::channel(());
+    let mut threads = JoinSet::new();
+    let (caught_up, mut caught_up_receiver) = mpsc::unbounded_channel();
+    for number in 0..processors {
+        let some = watchers / processors + usize::from(number < watchers % processors);
+        let (peer, caught_up, stopped) = (peer.clone(), caught_up.clone(), stopped.clone());
+        threads.spawn_blocking(move || connect_watchers(&peer, since, some, &caught_up, stopped));
     }
-    drop(arrive);
-    let mut most = before;
-    let mut here = 0;
-    let mut looking = tokio::time::interval(POLL_INTERVAL);
-    while here < watchers {
+    drop(caught_up);
+    let mut peak = before;
+    let mut current = 0;
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
+    while current < watchers {
         tokio::select! {
-            changes = arriving.recv() => match changes.transpose()? {
-                Some(changes) if changes == behind as u64 => here += 1,
+            changes = caught_up_receiver.recv() => match changes.transpose()? {
+                Some(changes) if changes == behind as u64 => current += 1,
                 Some(changes) => return Err(Error::unexpected(format!("{behind} changes"), changes.to_string()).into()),
                 // A thread has failed. Joining it returns the error.
                 None => break,
             },
-            _ = looking.tick() => most = most.max(target.usage()?.resident),
+            _ = ticks.tick() => peak = peak.max(target.usage()?.resident),
         }
         if started.elapsed() > RECONNECT_TIMEOUT {
             return Err(BenchError::Timeout("the last watcher", RECONNECT_TIMEOUT));
@@ -66,9 +66,9 @@ pub(crate) async fn run(
     }
     let took = started.elapsed();
     let beside = bystander.end().await?;
-    most = most.max(target.usage()?.resident);
-    drop(leave);
-    while let Some(ended) = crowd.join_next().await {
+    peak = peak.max(target.usage()?.resident);
+    drop(stop);
+    while let Some(ended) = threads.join_next().await {
         ended.map_err(|error| Error::Broken(error.to_string()))??;
     }
     Ok(figures([
@@ -76,21 +76,21 @@ pub(crate) async fn run(
         ("bystander_p99_us", beside.micros_at(0.99)),
         ("bystander_max_us", beside.micros_at_most()),
         ("bystander_alone_p99_us", alone.micros_at(0.99)),
-        ("grown_bytes", most.saturating_sub(before) as f64),
-        ("grown_bytes_each", most.saturating_sub(before) as f64 / watchers as f64),
-        ("server_bytes", most as f64),
+        ("grown_bytes", peak.saturating_sub(before) as f64),
+        ("grown_bytes_each", peak.saturating_sub(before) as f64 / watchers as f64),
+        ("server_bytes", peak as f64),
         ("load_bytes", usage(std::process::id())?.resident as f64),
     ]))
 }
 
-/// Connects watchers, and keeps their connections open until `left` is closed. It blocks a thread of its own: all watchers
+/// Connects watchers, and keeps their connections open until `stopped` is closed. It blocks a thread of its own: all watchers
 /// together need more processor time than the server, so one thread would be the bottleneck.
 fn connect_watchers(
     peer: &AnyPeer,
     since: u64,
     watchers: usize,
-    arrive: &mpsc::UnboundedSender<Result<u64, Error>>,
-    mut left: watch::Receiver<()>,
+    caught_up: &mpsc::UnboundedSender<Result<u64, Error>>,
+    mut stopped: watch::Receiver<()>,
 ) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -103,17 +103,17 @@ fn connect_watchers(
                 Ok((link, changes))
             });
         }
-        let mut here = Vec::with_capacity(watchers);
+        let mut current = Vec::with_capacity(watchers);
         while let Some(connected) = connecting.join_next().await {
             let connected = connected.map_err(|error| Error::Broken(error.to_string()))?;
             // The receiver is gone if another thread has failed.
-            let _ = arrive.send(connected.map(|(link, changes)| {
-                here.push(link);
+            let _ = caught_up.send(connected.map(|(link, changes)| {
+                current.push(link);
                 changes
             }));
         }
         // Nothing is ever sent: this returns when the sender is dropped.
-        let _ = left.changed().await;
+        let _ = stopped.changed().await;
         Ok(())
     })
 }
@@ -134,14 +134,15 @@ struct Bystander {
 
 impl Bystander {
     /// Starts a bystander, and returns when it is connected. Its connection must not compete with those of the watchers.
-    async fn begin(peer: &AnyPeer, target: &Target<'_>, most: Duration) -> Self {
+    async fn begin(peer: &AnyPeer, target: &Target<'_>, limit: Duration) -> Self {
         let (end, ended) = oneshot::channel();
         let (connected, is_connected) = oneshot::channel();
         let (peer, keys) = (peer.clone(), target.keys.clone());
         let thread = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime
-                .block_on(async { Ok(workload::get_until(&peer, &keys, READ_INTERVAL, most, connected, ended).await?) })
+            runtime.block_on(async {
+                Ok(workload::get_until(&peer, &keys, READ_INTERVAL, limit, connected, ended).await?)
+            })
         });
         // If it cannot connect, `end` returns the error.
         let _ = is_connected.await;

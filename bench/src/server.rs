@@ -89,12 +89,12 @@ impl Data {
     /// Creates the directory, and removes those of comparisons that were killed.
     pub(crate) fn new(within: &Path) -> Result<Self, BenchError> {
         fs::create_dir_all(within)?;
-        for left in fs::read_dir(within)? {
-            let left = left?;
-            let is_running = Path::new("/proc").join(left.file_name()).exists();
-            if left.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
+        for entry in fs::read_dir(within)? {
+            let entry = entry?;
+            let is_running = Path::new("/proc").join(entry.file_name()).exists();
+            if entry.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
                 // The next comparison tries again.
-                let _ = fs::remove_dir_all(left.path());
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         let directory = within.join(std::process::id().to_string());
