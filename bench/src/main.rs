@@ -63,7 +63,8 @@ fn start(args: Args) -> Result<(), BenchError> {
     builder.enable_all().worker_threads(threads).build()?.block_on(run(args))
 }
 
-/// Runs work until it is done or this process is asked to exit. Dropping the work kills the servers that it has started.
+/// Runs work until it is done or this process is asked to exit. Dropping the work kills the servers that it has
+/// started.
 async fn unless_interrupted(work: impl Future<Output = Result<(), BenchError>>) -> Result<(), BenchError> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {

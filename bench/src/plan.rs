@@ -20,7 +20,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest time that filling a store may take.
 const FILL_TIMEOUT: Duration = Duration::from_secs(400);
 
-/// How much longer than its measuring time a run may take. The slowest one writes for 40 s, and its watcher reads for 60 s.
+/// How much longer than its measuring time a run may take. The slowest one writes for 40 s, and its watcher reads for
+/// 60 s.
 const RUN_TIMEOUT_MARGIN: Duration = Duration::from_secs(120);
 
 /// The data of the `stall` run: few keys with large values.
@@ -55,8 +56,8 @@ pub(crate) struct PreparedServer {
 }
 
 impl Plan {
-    /// Returns whether the plan includes a run. The exact name of a run selects only that run, even if other names begin
-    /// with it.
+    /// Returns whether the plan includes a run. The exact name of a run selects only that run, even if other names
+    /// begin with it.
     fn includes(&self, run: &Run) -> bool {
         let selects = |only: &String| match RUNS.iter().any(|run| run.id == only) {
             true => run.id == only,
@@ -109,7 +110,8 @@ impl Plan {
         keys: Keys,
     ) -> Result<PreparedServer, BenchError> {
         let name = directory(profile);
-        // Filling NATS takes a minute if it syncs each key. It is filled without that, then restarted with its settings.
+        // Filling NATS takes a minute if it syncs each key. It is filled without that, then restarted with its
+        // settings.
         let is_restarted = system.kind() == ServerKind::Nats && keys.count() > 1;
         let first = if is_restarted { Profile::Filled } else { profile };
         let mut server = Server::start(&self.paths, system.kind(), first, &name).await?;
@@ -129,8 +131,8 @@ pub(crate) fn directory(profile: Profile) -> String {
     format!("{profile:?}").to_lowercase()
 }
 
-/// Returns the order of several rounds: A B C, then C B A, and so on. No system always follows the same other system, which
-/// may still have background work to finish.
+/// Returns the order of several rounds: A B C, then C B A, and so on. No system always follows the same other system,
+/// which may still have background work to finish.
 pub(crate) fn alternate<T>(systems: &[T], rounds: usize) -> impl Iterator<Item = &T> {
     systems.iter().chain(systems.iter().rev()).cycle().take(rounds * systems.len())
 }
@@ -144,7 +146,8 @@ pub(crate) async fn fill(server: &Server, system: System, keys: &Keys) -> Result
         .map_err(|error| BenchError::from(error).context(format!("filling {}: {}", system.label(), server.log_tail())))
 }
 
-/// Waits until a server responds, and returns the time since its start. Creates what the system needs, such as a bucket.
+/// Waits until a server responds, and returns the time since its start. Creates what the system needs, such as a
+/// bucket.
 pub(crate) async fn wait_until_ready(server: &mut Server, system: System) -> Result<Duration, BenchError> {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {

@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 const BASELINE_TIME: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The interval of the bystander's reads. It does not wait for responses: a closed loop would not read while the server is slow.
+/// The interval of the bystander's reads. It does not wait for responses: a closed loop would not read while the server
+/// is slow.
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The longest time until all watchers are current.
@@ -83,8 +84,8 @@ pub(crate) async fn run(
     ]))
 }
 
-/// Connects watchers, and keeps their connections open until `stopped` is closed. It blocks a thread of its own: all watchers
-/// together need more processor time than the server, so one thread would be the bottleneck.
+/// Connects watchers, and keeps their connections open until `stopped` is closed. It blocks a thread of its own: all
+/// watchers together need more processor time than the server, so one thread would be the bottleneck.
 fn connect_watchers(
     peer: &AnyPeer,
     since: u64,
@@ -133,7 +134,8 @@ struct Bystander {
 }
 
 impl Bystander {
-    /// Starts a bystander, and returns when it is connected. Its connection must not compete with those of the watchers.
+    /// Starts a bystander, and returns when it is connected. Its connection must not compete with those of the
+    /// watchers.
     async fn begin(peer: &AnyPeer, target: &Target<'_>, limit: Duration) -> Self {
         let (end, ended) = oneshot::channel();
         let (connected, is_connected) = oneshot::channel();

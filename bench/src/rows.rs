@@ -42,7 +42,8 @@ const fn fanout(id: &'static str, watchers: usize, rate: Option<u32>, systems: &
     Run { id, profile: Profile::Durable, work: Workload::Fanout { watchers, depth: 64, rate }, systems }
 }
 
-/// Returns a fan-out run in which no system makes writes durable. Messages that Redis only publishes are not even stored.
+/// Returns a fan-out run in which no system makes writes durable. Messages that Redis only publishes are not even
+/// stored.
 const fn fanout_memory(id: &'static str, watchers: usize) -> Run {
     let work = Workload::Fanout { watchers, depth: 64, rate: None };
     Run { id, profile: Profile::Memory, work, systems: &[Syncline, SynclineBase, Redis, RedisPubSub] }

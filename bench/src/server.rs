@@ -1,5 +1,5 @@
-//! Starts and stops the servers that are compared. All of them run with known settings, on loopback, with their data on the
-//! same disk.
+//! Starts and stops the servers that are compared. All of them run with known settings, on loopback, with their data on
+//! the same disk.
 
 use crate::error::BenchError;
 use std::fs::{self, File};
@@ -64,8 +64,8 @@ pub(crate) enum Profile {
     Memory,
     /// As `Durable`, with TLS.
     Tls,
-    /// The server writes to the disk, but does not sync before each response. A million keys are filled in bounded time this
-    /// way.
+    /// The server writes to the disk, but does not sync before each response. A million keys are filled in bounded time
+    /// this way.
     Filled,
     /// As `Durable`, with a newly started server for each run.
     Fresh,

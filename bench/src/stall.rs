@@ -1,5 +1,5 @@
-//! A writer beside a watcher that does not read: what that costs the writer and the server, and what the watcher receives
-//! when it reads again.
+//! A writer beside a watcher that does not read: what that costs the writer and the server, and what the watcher
+//! receives when it reads again.
 
 use crate::error::BenchError;
 use crate::peers::AnyPeer;

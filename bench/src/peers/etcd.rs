@@ -1,11 +1,11 @@
 //! etcd: gRPC over a raw socket, with a minimal implementation of HTTP/2 and protobuf.
 //!
-//! A gRPC library needs several times the processor time of the other adapters for each request. Load generator and etcd
-//! share a machine, so etcd would lose that time.
+//! A gRPC library needs several times the processor time of the other adapters for each request. Load generator and
+//! etcd share a machine, so etcd would lose that time.
 //!
-//! A GET is a Range of one key, linearizable by default. Compare-and-swap is a Txn on the key's `mod_revision`, which serves
-//! as its version. Watching is a Watch of the prefix. Response headers are ignored, so no header table is kept. A response
-//! that ends without a message is an error.
+//! A GET is a Range of one key, linearizable by default. Compare-and-swap is a Txn on the key's `mod_revision`, which
+//! serves as its version. Watching is a Watch of the prefix. Response headers are ignored, so no header table is kept.
+//! A response that ends without a message is an error.
 
 use super::protobuf::{Fields, bytes_field, number_field};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -52,7 +52,8 @@ const MESSAGE_HEADER: usize = 5;
 /// The longest accepted frame, which is the default of HTTP/2.
 const MAX_FRAME: usize = 16_384;
 
-/// The flow-control window that this side grants: the largest that HTTP/2 allows, so that the server never waits for it.
+/// The flow-control window that this side grants: the largest that HTTP/2 allows, so that the server never waits for
+/// it.
 const WINDOW: u32 = i32::MAX as u32;
 
 /// The used part of the window at which it is renewed.

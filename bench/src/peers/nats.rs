@@ -1,11 +1,12 @@
 //! NATS: its text protocol over a raw socket, and the JetStream API behind key-value buckets.
 //!
-//! A bucket is a stream with a subject for each key. A GET is a direct get of a subject's last message. Compare-and-swap is a
-//! message with the expected sequence number of the subject's last message, as `update` of the client libraries sends it.
-//! That sequence number serves as the key's version. Watching is an ephemeral push consumer with flow control.
+//! A bucket is a stream with a subject for each key. A GET is a direct get of a subject's last message.
+//! Compare-and-swap is a message with the expected sequence number of the subject's last message, as `update` of the
+//! client libraries sends it. That sequence number serves as the key's version. Watching is an ephemeral push consumer
+//! with flow control.
 //!
-//! Responses arrive in any order, each on the subject of its slot. Core NATS does not acknowledge messages, so a PING follows
-//! each of them: its PONG shows that the server has processed the message.
+//! Responses arrive in any order, each on the subject of its slot. Core NATS does not acknowledge messages, so a PING
+//! follows each of them: its PONG shows that the server has processed the message.
 
 use super::redis::put_decimal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};

@@ -1,8 +1,8 @@
 //! Redis: RESP2 over a raw socket.
 //!
 //! A key stores its version (8 bytes) followed by the value. A plain GET, the fastest read of Redis, thus returns both.
-//! Compare-and-swap is a script that compares those 8 bytes. The load generator prepares the new bytes, so the script does
-//! as little as possible. Redis sends responses in the order of the requests.
+//! Compare-and-swap is a script that compares those 8 bytes. The load generator prepares the new bytes, so the script
+//! does as little as possible. Redis sends responses in the order of the requests.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;

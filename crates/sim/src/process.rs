@@ -80,8 +80,8 @@ impl Launcher {
         Err(Trouble::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
     }
 
-    /// Starts a server that syncs acknowledged writes. It may not listen yet. `on_finding` is called for each line of its log
-    /// that shows a panic.
+    /// Starts a server that syncs acknowledged writes. It may not listen yet. `on_finding` is called for each line of
+    /// its log that shows a panic.
     pub(crate) fn spawn(
         &self,
         data: &Path,

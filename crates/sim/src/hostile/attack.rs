@@ -24,8 +24,8 @@ pub struct Attack {
     pub(super) bound: fn(Scale) -> Bound,
     /// Prepares the store before anything is measured.
     pub(super) prepare: AttackFn,
-    /// Runs the attack. It [reports](AttackContext::report_complete) when it has reached its full extent once, and ends after
-    /// [`AttackContext::stop`].
+    /// Runs the attack. It [reports](AttackContext::report_complete) when it has reached its full extent once, and ends
+    /// after [`AttackContext::stop`].
     pub(super) run: AttackFn,
 }
 

@@ -69,8 +69,8 @@ impl Bystander {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Returns the latencies of a period: at least `time`, until `done` returns `true`, and with at least one read. Calls
-    /// `poll` at regular intervals.
+    /// Returns the latencies of a period: at least `time`, until `done` returns `true`, and with at least one read.
+    /// Calls `poll` at regular intervals.
     pub(super) async fn observe(
         &self,
         time: Duration,

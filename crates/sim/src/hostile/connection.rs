@@ -83,11 +83,11 @@ impl Target {
 
     /// Returns the same server for unauthenticated connections from another local address.
     pub(super) fn unauthenticated(&self, number: u8) -> Self {
-        Self { password: None, ..self.clone() }.from_address(number)
+        Self { password: None, ..self.clone() }.with_local_address(number)
     }
 
     /// Returns the same target with another local address.
-    pub(super) fn from_address(self, number: u8) -> Self {
+    pub(super) fn with_local_address(self, number: u8) -> Self {
         Self { from: Ipv4Addr::new(127, 0, 1, number).into(), ..self }
     }
 
@@ -231,8 +231,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a batch over and over. It blocks when the server stops reading. If this is dropped, the last batch may have been
-    /// sent in part.
+    /// Sends a batch over and over. It blocks when the server stops reading. If this is dropped, the last batch may
+    /// have been sent in part.
     pub(super) async fn send_repeatedly(&mut self, batch: &[u8], frames: usize) -> io::Result<()> {
         loop {
             self.send(batch, frames).await?;

@@ -156,8 +156,8 @@ impl Bound {
         self
     }
 
-    /// Returns by how much a server that respects the bound may grow. Half is added, because buffer capacities are rounded
-    /// up and an allocator does not return freed memory at once. The growth under normal load is added as well.
+    /// Returns by how much a server that respects the bound may grow. Half is added, because buffer capacities are
+    /// rounded up and an allocator does not return freed memory at once. The growth under normal load is added as well.
     pub(super) fn max_growth(&self) -> u64 {
         self.memory + self.memory / 2 + NORMAL_GROWTH
     }

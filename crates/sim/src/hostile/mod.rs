@@ -7,9 +7,10 @@
 //!                   Report ──▶ table
 //! ```
 //!
-//! Each attack runs on a server of its own. It names the bound that limits it and the memory that follows from the bound.
-//! A run produces a *finding* if the server grows beyond that memory, exits, or logs a panic. It also produces one if the
-//! bystander gets no response, gets a wrong response, or is disconnected. Latencies are reported but not judged.
+//! Each attack runs on a server of its own. It names the bound that limits it and the memory that follows from the
+//! bound. A run produces a *finding* if the server grows beyond that memory, exits, or logs a panic. It also produces
+//! one if the bystander gets no response, gets a wrong response, or is disconnected. Latencies are reported but not
+//! judged.
 
 mod attack;
 mod attacks;

@@ -231,7 +231,8 @@ async fn run_rounds(
     })
 }
 
-/// Runs an attack until it has reached its full extent, at least for `time`, and returns the bystander's latencies meanwhile.
+/// Runs an attack until it has reached its full extent, at least for `time`, and returns the bystander's latencies
+/// meanwhile.
 async fn run_round(
     attackers: &Attackers,
     attack: &Attack,

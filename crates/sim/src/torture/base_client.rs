@@ -1,5 +1,5 @@
-//! A client on a base connection, without HELLO. It receives every write, and each write of its own names the latest version
-//! that it knows. It runs the production state machine over a socket of its own.
+//! A client on a base connection, without HELLO. It receives every write, and each write of its own names the latest
+//! version that it knows. It runs the production state machine over a socket of its own.
 
 use super::context::{self, ClientContext, WaitToken};
 use super::recorder::PendingOperation;
@@ -20,8 +20,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The minimum capacity of a read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Runs a client that sends requests during the load, and receives until the round is done. A slow client stops reading now
-/// and then.
+/// Runs a client that sends requests during the load, and receives until the round is done. A slow client stops reading
+/// now and then.
 pub(super) async fn run(context: ClientContext, writing: WaitToken, mut random: Random, is_slow: bool) {
     let id = context.recorder.next_client();
     let address = match context.proxy.listen(id).await {

@@ -147,8 +147,8 @@ impl Caller {
         }
     }
 
-    /// Returns the version of a key according to the server or a replica. The inner `None` means that the key has no known
-    /// version, the outer `None` that the read has failed.
+    /// Returns the version of a key according to the server or a replica. The inner `None` means that the key has no
+    /// known version, the outer `None` that the read has failed.
     async fn current_version(&self, key: &str, random: &mut Random) -> Option<Option<u64>> {
         let from_replica = random.chance(40);
         let shown = random.pick(&self.replicas).filter(|_| from_replica);
@@ -391,7 +391,7 @@ pub(super) async fn read_final_state(context: &ClientContext) -> Option<(FinalSt
                 }
                 Err(TxnError::OutcomeUnknown { .. }) => operation.finish(Outcome::Unknown),
                 Err(TxnError::StaleKey { key }) => {
-                    operation.finish(Outcome::Stale { key: key.trim_matches('"').into() })
+                    operation.finish(Outcome::Stale { key: key.trim_matches('"').into() });
                 }
                 Err(_) => operation.finish(Outcome::Refused),
             }

@@ -11,9 +11,9 @@
 //!   History ──▶ checkers
 //! ```
 //!
-//! A run consists of rounds, each with a new data directory. A round applies load and faults, then heals all faults, waits
-//! until all clients are current, and checks the history. All random decisions follow from the seed, but time is real: the
-//! same seed makes a similar run, not an identical one.
+//! A run consists of rounds, each with a new data directory. A round applies load and faults, then heals all faults,
+//! waits until all clients are current, and checks the history. All random decisions follow from the seed, but time is
+//! real: the same seed makes a similar run, not an identical one.
 
 mod base_client;
 mod client;

@@ -1,7 +1,7 @@
 //! A network namespace for the server, and a virtual link to it that can fail.
 //!
-//! No packet leaves the machine: the addresses belong to the range reserved for benchmarks (198.18.0.0/15), and they are
-//! unreachable while the link is down.
+//! No packet leaves the machine: the addresses belong to the range reserved for benchmarks (198.18.0.0/15), and they
+//! are unreachable while the link is down.
 
 use crate::Trouble;
 use std::path::Path;

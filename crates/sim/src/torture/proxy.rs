@@ -1,5 +1,5 @@
-//! The proxy between clients and server. It delays, throttles, stalls, discards and cuts their traffic, and records every
-//! frame.
+//! The proxy between clients and server. It delays, throttles, stalls, discards and cuts their traffic, and records
+//! every frame.
 //!
 //! ```text
 //!   client ──▶ listener of its own ──▶ connection ──▶ server

@@ -53,8 +53,8 @@ impl Recorder {
         })
     }
 
-    /// Calls a function with the next moment, and makes no other record meanwhile. What the function observes belongs to that
-    /// moment.
+    /// Calls a function with the next moment, and makes no other record meanwhile. What the function observes belongs
+    /// to that moment.
     fn with_moment<R>(&self, record: impl FnOnce(&mut Records, Moment) -> R) -> R {
         let mut records = self.records.lock();
         records.order += 1;
@@ -83,8 +83,8 @@ impl Recorder {
         self.clients.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns the version for the next write to a key whose version is `current`. If that is unknown, returns a version above
-    /// all attempted ones.
+    /// Returns the version for the next write to a key whose version is `current`. If that is unknown, returns a
+    /// version above all attempted ones.
     pub(super) fn next_version(&self, key: &str, current: Option<u64>) -> u64 {
         let mut records = self.records.lock();
         let highest = records.versions.entry(key.into()).or_default();

@@ -250,7 +250,8 @@ impl Round {
         nemesis.end().await
     }
 
-    /// Starts all clients. The channels close when no client writes any more, and when all clients have seen the last write.
+    /// Starts all clients. The channels close when no client writes any more, and when all clients have seen the last
+    /// write.
     fn start_clients(
         &mut self,
         options: &Options,

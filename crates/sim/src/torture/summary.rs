@@ -62,7 +62,8 @@ pub(super) fn count(history: &mut History) {
     }
 }
 
-/// Returns the longest time between two MARKs after all faults, on a connection that watches and was open until the end.
+/// Returns the longest time between two MARKs after all faults, on a connection that watches and was open until the
+/// end.
 fn silence(transcript: &Transcript, since: Moment) -> Option<(u64, Moment)> {
     let is_watched = transcript.frames.iter().any(|(.., frame)| matches!(frame, Frame::Watch { .. }));
     let is_mark = |frame: &Frame| matches!(frame, Frame::Mark { .. });

@@ -74,8 +74,8 @@ impl TranscriptBuilder {
         !self.0.lock().received.is_empty()
     }
 
-    /// Returns whether the client has received everything up to the last write, which has this revision and was accepted at
-    /// this moment. Sets `is_drained` of the transcript accordingly.
+    /// Returns whether the client has received everything up to the last write, which has this revision and was
+    /// accepted at this moment. Sets `is_drained` of the transcript accordingly.
     pub(super) fn check_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
         let state = &mut *self.0.lock();
         let has_last = |(_, direction, frame): &(Moment, Direction, Frame)| {

@@ -12,8 +12,8 @@ use syncline_wire::{Message, Tag, Version};
 /// The limit of connections of the flooded server.
 const MAX_CONNECTIONS: usize = 1000;
 
-/// Files in addition to accepted connections: connections that are being refused (`MAX_REFUSALS` of `server/src/server.rs`),
-/// and temporary files of the store.
+/// Files in addition to accepted connections: connections that are being refused (`MAX_REFUSALS` of
+/// `server/src/server.rs`), and temporary files of the store.
 const OTHERS: usize = 64 + 8;
 
 /// The maximum of refused connections that the attacker keeps open.
@@ -133,8 +133,8 @@ const fn one_after_another(scale: Scale) -> usize {
 /// The first number that does not fit into sixteen bits.
 const WRAP: usize = 65_536;
 
-/// The first connections stay open. If connection numbers were truncated to 16 bits, they would receive the responses of
-/// later connections.
+/// The first connections stay open. If connection numbers were truncated to 16 bits, they would receive the responses
+/// of later connections.
 const KEPT: usize = 64;
 
 pub(super) const SEVENTY_THOUSAND: Attack = Attack {

@@ -158,7 +158,8 @@ async fn hold_many_halves(context: Arc<AttackContext>) -> Result<(), AttackError
         .await
 }
 
-/// Sends the rest of the largest TXN. The server processes it, or has sent an error because the input budget is used up.
+/// Sends the rest of the largest TXN. The server processes it, or has sent an error because the input budget is used
+/// up.
 async fn finish(connection: &mut Connection, rest: &[u8]) -> Result<(), AttackError> {
     let sent = connection.send(rest, 0).await;
     match connection.response().await {
@@ -201,8 +202,8 @@ async fn claim(context: Arc<AttackContext>) -> Result<(), AttackError> {
     Ok(())
 }
 
-/// Returns the beginning of an oversized frame: a PUTL of 4 GiB, a TXN of a thousand of these, or a TXN with more operations
-/// than allowed.
+/// Returns the beginning of an oversized frame: a PUTL of 4 GiB, a TXN of a thousand of these, or a TXN with more
+/// operations than allowed.
 fn claiming(number: usize) -> Vec<u8> {
     let header = |kind: u8| [&[kind][..], &tag(8).get().to_le_bytes()].concat();
     let huge = [&[1, 0, b'k'][..], &u32::MAX.to_le_bytes()].concat();

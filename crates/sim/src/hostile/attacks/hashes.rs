@@ -1,7 +1,7 @@
 //! Keys that collide in hash tables without a secret hash key.
 //!
-//! The server's index uses SipHash-1-3 with random hash keys, so attackers cannot know which keys collide. The keys of this
-//! module collide under a hash without hash keys, or with known ones.
+//! The server's index uses SipHash-1-3 with random hash keys, so attackers cannot know which keys collide. The keys of
+//! this module collide under a hash without hash keys, or with known ones.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::OnceLock;
@@ -30,8 +30,8 @@ pub(super) fn key_sets(each: usize) -> &'static [KeySet] {
     })
 }
 
-/// Returns whether the index would put a key with this hash into the first of its 1,024 tables, and into the first sixteenth
-/// of that table (`store/src/index/slots.rs`). The slot follows from the low bits of the hash.
+/// Returns whether the index would put a key with this hash into the first of its 1,024 tables, and into the first
+/// sixteenth of that table (`store/src/index/slots.rs`). The slot follows from the low bits of the hash.
 const fn falls_into_first_slot(hash: u64) -> bool {
     hash & 0xf == 0 && (hash >> 32) & 0x3ff == 0
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use syncline_wire::Message;
 use tokio::time::sleep;
 
-/// The number of attacking addresses, and of connections from each: less than the quarter of the limit that one address gets.
+/// The number of attacking addresses, and of connections from each: less than the quarter of the limit that one address
+/// gets.
 const ADDRESSES: u8 = 3;
 const PER_ATTACKING_ADDRESS: usize = 64;
 
@@ -20,12 +21,12 @@ const PER_ATTACKING_ADDRESS: usize = 64;
 const UNAUTHENTICATED: usize = 1024;
 const PER_ADDRESS: usize = UNAUTHENTICATED / 4;
 
-/// The memory of an unauthenticated connection: an idle connection, 4 KiB of requests, 2 KiB of responses, and the state of
-/// a TLS handshake.
+/// The memory of an unauthenticated connection: an idle connection, 4 KiB of requests, 2 KiB of responses, and the
+/// state of a TLS handshake.
 const UNAUTHENTICATED_MEMORY: usize = IDLE + 6 * 1024 + 16 * 1024;
 
-/// The memory of a password verification. At most half of the processors verify at a time, and each keeps its memory for the
-/// next verification (`docs/access.md`).
+/// The memory of a password verification. At most half of the processors verify at a time, and each keeps its memory
+/// for the next verification (`docs/access.md`).
 const VERIFICATION: usize = 19 * 1024 * 1024;
 
 /// The pause between two connections of the legitimate user, and before an attacker reconnects.
@@ -76,7 +77,7 @@ async fn guesses(context: Arc<AttackContext>) -> Result<(), AttackError> {
         let mut counts = [0; 2];
         while !context.is_stopped() {
             // From another address, and from an address that also guesses.
-            let targets = [context.target.clone(), context.target.clone().from_address(1)];
+            let targets = [context.target.clone(), context.target.clone().with_local_address(1)];
             for (target, count) in targets.iter().zip(&mut counts) {
                 let mut connection = target.connect_with_hello().await?;
                 expect_error(

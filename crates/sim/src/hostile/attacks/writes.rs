@@ -52,7 +52,8 @@ async fn transactions(context: Arc<AttackContext>) -> Result<(), AttackError> {
         .await
 }
 
-/// Returns a transaction of the maximum size. All writes are valid, but its last operation checks a key that does not exist.
+/// Returns a transaction of the maximum size. All writes are valid, but its last operation checks a key that does not
+/// exist.
 fn failing_transaction(worker: usize, number: usize) -> Message {
     let each = (TRANSACTION - "absent".len()) / (OPERATIONS - 1);
     let puts = (1..OPERATIONS).map(|place| {
