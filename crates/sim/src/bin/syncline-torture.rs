@@ -106,7 +106,7 @@ fn torture(run: Run) -> Result<ExitCode, Trouble> {
     let system = Path::new("this process");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(Trouble::because("start a runtime in", system))?.block_on(async {
-        let terminated = signal(SignalKind::terminate()).map_err(Trouble::because("hear the signals of", system));
+        let terminated = signal(SignalKind::terminate()).map_err(Trouble::because("receive signals for", system));
         let mut terminated = terminated?;
         // Dropping the run ends everything that it has started.
         tokio::select! {

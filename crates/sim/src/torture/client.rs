@@ -408,11 +408,11 @@ pub(super) async fn read_final_state(context: &ClientContext) -> Option<(FinalSt
 }
 
 /// Writes large values for a time, or until a full disk has refused some. Returns whether it has.
-pub(super) async fn flood(context: &ClientContext, mut random: Random, lasts: Duration) -> bool {
+pub(super) async fn flood(context: &ClientContext, mut random: Random, duration: Duration) -> bool {
     let id = context.recorder.next_client();
     let Some((client, _)) = connect(context, id).await else { return false };
     let before = context.recorder.count_of(REFUSED_BY_FULL_DISK);
-    let until = Instant::now() + lasts;
+    let until = Instant::now() + duration;
     let mut callers = tokio::task::JoinSet::new();
     for key in FLOOD {
         let caller = Caller { id, context: context.clone(), client: client.clone(), replicas: Vec::new() };

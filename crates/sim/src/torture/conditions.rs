@@ -45,7 +45,7 @@ pub(super) struct PlannedFault {
     pub(super) name: &'static str,
     pub(super) after: Duration,
     pub(super) conditions: Conditions,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
     /// Whether and how the connection is cut afterwards.
     pub(super) then: Option<Cut>,
 }
@@ -96,7 +96,7 @@ pub(super) fn next_fault(random: &mut Random) -> PlannedFault {
         _ => Conditions { up: impairment, down: impairment, cut: None },
     };
     let end = |random: &mut Random| Some(if random.chance(50) { Cut::Close } else { Cut::Reset });
-    let (name, conditions, lasts, then) = match random.weighted(&[30, 15, 15, 15, 10, 15]) {
+    let (name, conditions, duration, then) = match random.weighted(&[30, 15, 15, 15, 10, 15]) {
         0 => {
             let impairment = Impairment::Slow { pause: millis(random, 1, 50), chunk: usize::MAX };
             ("connections delayed", either(random, impairment), millis(random, 200, 3000), None)
@@ -119,5 +119,5 @@ pub(super) fn next_fault(random: &mut Random) -> PlannedFault {
             ("connections cut", either(random, impairment), millis(random, 20, 200), end(random))
         }
     };
-    PlannedFault { name, after, conditions, lasts, then }
+    PlannedFault { name, after, conditions, duration, then }
 }

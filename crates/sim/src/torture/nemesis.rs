@@ -43,15 +43,22 @@ enum Fault {
     Kill,
     KillTwice,
     KillInStart,
+    /// SIGSTOP, and then SIGCONT or a kill.
     Pause,
+    /// A clean stop and a start.
     Restart,
+    /// The proxy discards all traffic.
     Partition,
+    /// The proxy resets all connections.
     CutAll,
+    /// The proxy discards the traffic on half of the connections.
     HalfOpen,
+    /// Large writes while half of the connections are stalled.
     Flood,
     FillDisk,
     Backup,
     Restore,
+    /// The link to the server's network namespace is down.
     LinkDown,
     PacketLoss,
 }
@@ -161,8 +168,8 @@ impl Nemesis {
     }
 
     /// Injects one fault after another for a time, and each fault at least once.
-    pub(super) async fn run(&mut self, lasts: Duration) -> Result<(), Trouble> {
-        let until = Instant::now() + lasts;
+    pub(super) async fn run(&mut self, duration: Duration) -> Result<(), Trouble> {
+        let until = Instant::now() + duration;
         self.monitor(Duration::from_secs(1)).await?;
         while Instant::now() < until || self.injected < FAULTS.len() {
             if self.remaining.is_empty() {
@@ -172,7 +179,7 @@ impl Nemesis {
             let fault = self.remaining.swap_remove(index);
             self.injected += 1;
             self.inject(fault).await?;
-            let longest = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) / PAUSE_FRACTION;
+            let longest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / PAUSE_FRACTION;
             let pause = self.millis(50, longest);
             self.monitor(pause).await?;
         }

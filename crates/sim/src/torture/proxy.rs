@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// The longest time to connect to the server.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The buffer size of sockets on both sides. It is small, so that the server notices slow readers.
 const SOCKET_BUFFER: usize = 16 * 1024;
@@ -191,7 +191,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, client: u64) {
             }
             let upstream = *shared.upstream.lock();
             match upstream {
-                Some(upstream) => match timeout(CONNECT, connect(upstream.address)).await {
+                Some(upstream) => match timeout(CONNECT_TIMEOUT, connect(upstream.address)).await {
                     Ok(Ok(server)) => relay(&shared, client, upstream.store, stream, server),
                     _ => reset(&stream),
                 },
@@ -271,18 +271,18 @@ async fn inject_faults(shared: &Shared, conditions: &watch::Sender<Conditions>, 
             }
             () = sleep(planned.after), if faults_enabled => {}
         }
-        let is_so = conditions.send_if_modified(|conditions| {
+        let is_applied = conditions.send_if_modified(|conditions| {
             let may_change = *conditions == Conditions::default();
             if may_change {
                 *conditions = planned.conditions;
             }
             may_change
         });
-        shared.recorder.count(planned.name, u64::from(is_so));
+        shared.recorder.count(planned.name, u64::from(is_applied));
         tokio::select! {
             () = wait_for_cut(&mut ended) => return,
             () = wait_until(&mut enabled, false) => {}
-            () = sleep(planned.lasts) => {}
+            () = sleep(planned.duration) => {}
         }
         conditions.send_modify(|conditions| {
             conditions.heal();
@@ -292,9 +292,9 @@ async fn inject_faults(shared: &Shared, conditions: &watch::Sender<Conditions>, 
 }
 
 /// Waits until a flag has the wanted value.
-async fn wait_until(what: &mut watch::Receiver<bool>, wanted: bool) {
+async fn wait_until(flag: &mut watch::Receiver<bool>, wanted: bool) {
     // The sender lives at least as long as this task.
-    let _ = what.wait_for(|is_so| *is_so == wanted).await;
+    let _ = flag.wait_for(|value| *value == wanted).await;
 }
 
 /// Waits until the connection must be cut.

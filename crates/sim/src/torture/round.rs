@@ -129,7 +129,7 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
         }
         let round = Round::new(options, &directory, net.as_deref(), seeds.fork());
         let started = Instant::now();
-        let outcome = round.play(options, disk, net.clone()).await;
+        let outcome = round.run(options, disk, net.clone()).await;
         report(&format!("round {number}: {}", summary::line(&outcome.history, &outcome.reports, outcome.checked_in)));
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         run.summary.add(micros, 0, &outcome.history, &outcome.reports);
@@ -180,7 +180,7 @@ impl Round {
         Self { recorder, proxy, phase, launcher, directory, random }
     }
 
-    async fn play(mut self, options: &Options, disk: Disk, net: Option<Arc<NetNamespace>>) -> RoundOutcome {
+    async fn run(mut self, options: &Options, disk: Disk, net: Option<Arc<NetNamespace>>) -> RoundOutcome {
         let context =
             ClientContext { recorder: self.recorder.clone(), proxy: self.proxy.clone(), phase: self.phase.subscribe() };
         let mut nemesis = Nemesis::new(context.clone(), self.launcher.clone(), disk, net, self.random.fork());
@@ -228,7 +228,7 @@ impl Round {
         }
         let read = client::read_final_state(context).await;
         let accepted = self.recorder.now();
-        let (final_state, last) = read.ok_or(Trouble::Slow { what: "take the last write", within: QUIET_TIMEOUT })?;
+        let (final_state, last) = read.ok_or(Trouble::Slow { what: "accept the last write", within: QUIET_TIMEOUT })?;
         let revision = final_state.revision;
         self.phase.send_replace(Phase::Settle(Arc::new(final_state)));
         if timeout(SETTLE_TIMEOUT, settling.recv()).await.is_err() {
@@ -279,15 +279,15 @@ impl Round {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         loop {
             let transcripts = self.proxy.transcripts();
-            let left: Vec<_> = transcripts
+            let pending: Vec<_> = transcripts
                 .into_iter()
                 .filter(|(.., transcript)| !transcript.check_drained(revision, last, accepted))
                 .collect();
-            if left.is_empty() {
+            if pending.is_empty() {
                 return;
             }
             if Instant::now() > deadline {
-                for (connection, client, transcript) in left {
+                for (connection, client, transcript) in pending {
                     let what = format!("revision {revision}, {last:?}");
                     let progress = transcript.progress();
                     self.recorder.add_finding(format!(

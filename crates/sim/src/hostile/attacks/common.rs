@@ -28,16 +28,16 @@ pub(super) fn tag(number: usize) -> Tag {
 }
 
 /// Expects an ERROR with this tag and with a text that begins with `text`.
-pub(super) fn expect_error(answer: &Message, of: Tag, text: &str) -> Result<(), AttackError> {
-    match answer {
+pub(super) fn expect_error(response: &Message, of: Tag, text: &str) -> Result<(), AttackError> {
+    match response {
         Message::Error(error) if error.tag == of && error.text.starts_with(text.as_bytes()) => Ok(()),
         other => Err(AttackError::unexpected(format_args!("ERROR {text:?} for tag {of}"), other.redacted())),
     }
 }
 
 /// Expects exactly this message.
-pub(super) fn expect(answer: &Message, expected: &Message) -> Result<(), AttackError> {
-    if answer == expected { Ok(()) } else { Err(AttackError::unexpected(expected.redacted(), answer.redacted())) }
+pub(super) fn expect(response: &Message, expected: &Message) -> Result<(), AttackError> {
+    if response == expected { Ok(()) } else { Err(AttackError::unexpected(expected.redacted(), response.redacted())) }
 }
 
 /// Writes new keys in transactions.

@@ -89,7 +89,7 @@ async fn refused_or_closed(connection: &mut Connection) -> Result<(), AttackErro
     match connection.receive().await {
         Ok(None) | Err(AttackError::Io(_)) => Ok(()),
         Ok(Some(message)) => expect_error(&message, Tag::BROADCAST, "unavailable: too many connections"),
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     }
 }
 

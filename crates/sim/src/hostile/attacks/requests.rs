@@ -74,8 +74,8 @@ fn absent(number: usize) -> Message {
     Message::get(tag(number), format!("absent/{number}"))
 }
 
-fn is_absent(number: usize, answer: &Message) -> Result<(), AttackError> {
-    expect_error(answer, tag(number), &format!("\"absent/{number}\": not found"))
+fn is_absent(number: usize, response: &Message) -> Result<(), AttackError> {
+    expect_error(response, tag(number), &format!("\"absent/{number}\": not found"))
 }
 
 pub(super) const SAME_TAG: Attack = Attack {
@@ -84,7 +84,8 @@ pub(super) const SAME_TAG: Attack = Attack {
     bound,
     run: |context| {
         let request = |number| Message::get(SAME, format!("absent/{number}"));
-        let check = |number, answer: &Message| expect_error(answer, SAME, &format!("\"absent/{number}\": not found"));
+        let check =
+            |number, response: &Message| expect_error(response, SAME, &format!("\"absent/{number}\": not found"));
         Box::pin(flood(context, Flood { batch: 4000, least: 8000, request, check }))
     },
     ..DEFAULTS
@@ -97,7 +98,7 @@ pub(super) const AUTHS: Attack = Attack {
     run: |context| {
         let request = |number| Message::auth(tag(number), vec![b'p'; PASSWORD]);
         let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind AUTH cannot be applied");
+            |number, response: &Message| expect_error(response, tag(number), "messages of kind AUTH cannot be applied");
         let least = context.scale.of(256, 16);
         Box::pin(flood(context, Flood { batch: 16, least, request, check }))
     },
@@ -110,8 +111,9 @@ pub(super) const HELLOS: Attack = Attack {
     bound,
     run: |context| {
         let request = |number| Message::hello(tag(number), "");
-        let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind HELLO cannot be applied");
+        let check = |number, response: &Message| {
+            expect_error(response, tag(number), "messages of kind HELLO cannot be applied")
+        };
         Box::pin(flood(context, Flood { batch: 500, least: 5000, request, check }))
     },
     ..DEFAULTS
@@ -123,7 +125,7 @@ pub(super) const BARRIERS: Attack = Attack {
     bound,
     run: |context| {
         let request = |number| Message::mark(tag(number), Revision::ZERO);
-        let check = |number, answer: &Message| match answer {
+        let check = |number, response: &Message| match response {
             Message::Mark(mark) if mark.tag == tag(number) => Ok(()),
             other => Err(AttackError::unexpected(format_args!("MARK for tag {}", tag(number)), other.redacted())),
         };
@@ -138,8 +140,9 @@ pub(super) const ERRORS: Attack = Attack {
     bound,
     run: |context| {
         let request = |number| Message::error(tag(number), "stale put");
-        let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind ERROR cannot be applied");
+        let check = |number, response: &Message| {
+            expect_error(response, tag(number), "messages of kind ERROR cannot be applied")
+        };
         Box::pin(flood(context, Flood { batch: 500, least: 2000, request, check }))
     },
     ..DEFAULTS
@@ -156,7 +159,7 @@ pub(super) const STATUSES: Attack = Attack {
 async fn statuses(context: Arc<AttackContext>) -> Result<(), AttackError> {
     let silent = context.connect_many(silent(context.scale)).await?;
     let request = |number| Message::status(tag(number), "");
-    let check = |number, answer: &Message| match answer {
+    let check = |number, response: &Message| match response {
         Message::Status(status) if status.tag == tag(number) && status.text.starts_with(b"{") => Ok(()),
         other => Err(AttackError::unexpected(format_args!("STATUS for tag {}", tag(number)), other.redacted())),
     };

@@ -125,8 +125,8 @@ async fn try_guess(
     }
 }
 
-fn is_bad_password(answer: &Message) -> bool {
-    matches!(answer, Message::Error(error) if error.text.starts_with(b"go away, bad password"))
+fn is_bad_password(response: &Message) -> bool {
+    matches!(response, Message::Error(error) if error.text.starts_with(b"go away, bad password"))
 }
 
 const fn crowd(scale: Scale) -> usize {
