@@ -1,4 +1,4 @@
-//! What is kept of a round that has failed.
+//! Saves and loads the history of a failed round.
 
 use crate::Trouble;
 use crate::history::History;
@@ -6,13 +6,13 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 
-/// The name of the file that the history is in.
+/// The name of the file with the history.
 pub const HISTORY: &str = "history.json";
 
-/// What has failed, for people.
+/// The name of the file with the description of the failure.
 const REPORT: &str = "report.txt";
 
-/// Writes the history of a round, and what has failed.
+/// Saves the history of a round and the description of its failure.
 pub(super) fn keep(directory: &Path, history: &History, report: &str) -> Result<(), Trouble> {
     let path = directory.join(HISTORY);
     let file = File::create(&path).map_err(Trouble::because("make", &path))?;
@@ -21,10 +21,10 @@ pub(super) fn keep(directory: &Path, history: &History, report: &str) -> Result<
     fs::write(&path, report).map_err(Trouble::because("write", &path))
 }
 
-/// Reads a history that was kept: a file, or the directory that has one.
+/// Loads a saved history from a file, or from the directory that contains the file.
 ///
 /// # Errors
-/// [`Trouble`] where there is none.
+/// Returns [`Trouble`] if there is no valid history.
 pub fn load(path: &Path) -> Result<History, Trouble> {
     let path = if path.is_dir() { path.join(HISTORY) } else { path.to_owned() };
     let file = File::open(&path).map_err(Trouble::because("open", &path))?;

@@ -1,36 +1,37 @@
-//! Who takes part: a server, and the way in which it is used.
+//! The systems that are compared. A system is a server and the way in which it is used.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
 use crate::peers::etcd::EtcdPeer;
 use crate::peers::nats::{self, NatsPeer};
 use crate::peers::redis::{Mode, RedisPeer};
-use crate::server::{Kind, Place, Setting};
+use crate::server::{Profile, ServerInfo, ServerKind};
 use std::sync::Arc;
 use syncline_client::{Dialer, Endpoints, Options, Pem, Tls};
 use syncline_load::{Error, SynclinePeer};
 
-/// A server, and the way in which it is used.
+/// A server and the way in which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Contender {
-    /// Over connections that said HELLO.
+pub(crate) enum System {
+    /// Syncline over extended connections, which begin with HELLO.
     Syncline,
-    /// Over connections as old programs make them.
+    /// Syncline over base connections, without HELLO.
     SynclineBase,
-    /// As the first, over TLS.
+    /// Syncline over extended connections with TLS.
     SynclineTls,
-    /// Compare-and-swap by a script, which publishes the value where others follow.
+    /// Redis with compare-and-swap by a script, which also publishes the value if there are watchers.
     Redis,
-    /// Only PUBLISH: nothing is kept.
+    /// Redis with PUBLISH only, which stores nothing.
     RedisPubSub,
-    /// A key-value bucket of JetStream.
+    /// A JetStream key-value bucket of NATS.
     Nats,
-    /// Only messages: nothing is kept.
+    /// Core NATS messages, which nothing stores.
     NatsCore,
+    /// etcd.
     Etcd,
 }
 
-impl Contender {
+impl System {
     pub(crate) const ALL: [Self; 8] = [
         Self::Syncline,
         Self::SynclineBase,
@@ -42,7 +43,7 @@ impl Contender {
         Self::Etcd,
     ];
 
-    /// In files, and on the command line.
+    /// Returns the name in files and on the command line.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Syncline => "syncline",
@@ -56,7 +57,7 @@ impl Contender {
         }
     }
 
-    /// For people.
+    /// Returns the name in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Syncline => "Syncline",
@@ -71,26 +72,26 @@ impl Contender {
     }
 
     pub(crate) fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|contender| contender.id() == id)
+        Self::ALL.into_iter().find(|system| system.id() == id)
     }
 
-    pub(crate) fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> ServerKind {
         match self {
-            Self::Syncline | Self::SynclineBase | Self::SynclineTls => Kind::Syncline,
-            Self::Redis | Self::RedisPubSub => Kind::Redis,
-            Self::Nats | Self::NatsCore => Kind::Nats,
-            Self::Etcd => Kind::Etcd,
+            Self::Syncline | Self::SynclineBase | Self::SynclineTls => ServerKind::Syncline,
+            Self::Redis | Self::RedisPubSub => ServerKind::Redis,
+            Self::Nats | Self::NatsCore => ServerKind::Nats,
+            Self::Etcd => ServerKind::Etcd,
         }
     }
 
-    /// The setting that its server needs where others have this one.
-    pub(crate) fn setting(self, setting: Setting) -> Setting {
-        if self == Self::SynclineTls { Setting::Tls } else { setting }
+    /// Returns the profile of this system's server in a run with the given profile.
+    pub(crate) fn profile(self, profile: Profile) -> Profile {
+        if self == Self::SynclineTls { Profile::Tls } else { profile }
     }
 
-    /// How it is connected to. `followed`: others are to be sent what is written.
-    pub(crate) fn peer(self, place: &Place, followed: bool) -> Result<AnyPeer, Failure> {
-        let address = place.address;
+    /// Returns how to connect. With `has_watchers`, writes are also sent to watchers.
+    pub(crate) fn peer(self, info: &ServerInfo, has_watchers: bool) -> Result<AnyPeer, BenchError> {
+        let address = info.address;
         let redis = |mode| AnyPeer::Redis(RedisPeer { address, mode });
         Ok(match self {
             Self::Syncline | Self::SynclineBase => {
@@ -98,12 +99,12 @@ impl Contender {
                 AnyPeer::Syncline(SynclinePeer { dialer, base: self == Self::SynclineBase })
             }
             Self::SynclineTls => {
-                let ca = place.ca.as_ref().map(Pem::file);
+                let ca = info.ca.as_ref().map(Pem::file);
                 let options = Options { tls: Tls { ca, identity: None }, ..Options::default() };
                 let dialer = dialer(&format!("synclines://localhost:{}", address.port()), &options)?;
                 AnyPeer::Syncline(SynclinePeer { dialer, base: false })
             }
-            Self::Redis if followed => redis(Mode::SwapAndPublish),
+            Self::Redis if has_watchers => redis(Mode::SwapAndPublish),
             Self::Redis => redis(Mode::Swap),
             Self::RedisPubSub => redis(Mode::Publish),
             Self::Nats => AnyPeer::Nats(NatsPeer { address, mode: nats::Mode::Bucket }),
@@ -112,8 +113,8 @@ impl Contender {
         })
     }
 
-    /// The same server, used so that it keeps what is written.
-    pub(crate) fn keeps(self) -> Self {
+    /// Returns the system of the same server that stores what is written.
+    pub(crate) fn storing(self) -> Self {
         match self {
             Self::RedisPubSub => Self::Redis,
             Self::NatsCore => Self::Nats,
@@ -121,15 +122,15 @@ impl Contender {
         }
     }
 
-    /// How it is connected to at first: what has to be there is made then.
-    pub(crate) fn first_peer(self, place: &Place) -> Result<AnyPeer, Failure> {
+    /// Returns how to make the first connection, which creates what the system needs.
+    pub(crate) fn first_peer(self, info: &ServerInfo) -> Result<AnyPeer, BenchError> {
         match self.kind() {
-            Kind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: place.address, mode: nats::Mode::NewBucket })),
-            Kind::Syncline | Kind::Redis | Kind::Etcd => self.peer(place, false),
+            ServerKind::Nats => Ok(AnyPeer::Nats(NatsPeer { address: info.address, mode: nats::Mode::NewBucket })),
+            ServerKind::Syncline | ServerKind::Redis | ServerKind::Etcd => self.peer(info, false),
         }
     }
 }
 
-fn dialer(endpoint: &str, options: &Options) -> Result<Arc<Dialer>, Failure> {
+fn dialer(endpoint: &str, options: &Options) -> Result<Arc<Dialer>, BenchError> {
     Ok(Arc::new(Dialer::new(&Endpoints::from(endpoint), options).map_err(Error::from)?))
 }

@@ -1,4 +1,4 @@
-//! The transcript of a connection, made of the bytes that go by.
+//! Builds the transcript of a connection from the bytes that the proxy relays.
 
 use super::recorder::Recorder;
 use crate::history::{Direction, Frame, Moment, Transcript, Write};
@@ -7,28 +7,28 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use syncline_wire::{Decoded, decode};
 
-/// How far back the last write of a round is looked for.
-const NEWEST: usize = 1000;
+/// The number of frames, from the end, among which the last write of a round is searched.
+const LAST_WRITE_WINDOW: usize = 1000;
 
-/// The transcript of a connection, made of the bytes that go by.
+/// Builds the transcript of a connection from the bytes that the proxy relays.
 #[derive(Debug)]
-pub(super) struct Tape(Mutex<State>);
+pub(super) struct TranscriptBuilder(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     transcript: Transcript,
     sent: BytesMut,
     received: BytesMut,
-    /// What came is no frame: nothing after it can be known.
+    /// Whether the bytes were no valid frame. Nothing after that can be decoded.
     is_broken: bool,
     opened: Moment,
     /// The highest revision of a MARK that was received.
     marked: u64,
-    /// The WATCHes that are not answered yet: their tags, and whether they ask from the start.
+    /// The tags of pending WATCHes, and whether they start at revision 0.
     watches: BTreeMap<u16, bool>,
 }
 
-impl Tape {
+impl TranscriptBuilder {
     pub(super) fn new(connection: u64, client: u64, store: usize, opened: Moment) -> Self {
         let transcript = Transcript { connection, client, store, frames: Vec::new(), is_drained: false };
         let (sent, received) = (BytesMut::new(), BytesMut::new());
@@ -36,68 +36,69 @@ impl Tape {
         Self(Mutex::new(State { transcript, sent, received, is_broken: false, opened, marked: 0, watches }))
     }
 
-    /// The client has sent this.
+    /// Records bytes that the client has sent.
     pub(super) fn sent(&self, bytes: &[u8], recorder: &Recorder) {
         let at = recorder.now();
         let state = &mut *self.0.lock();
         state.sent.extend_from_slice(bytes);
         let before = state.transcript.frames.len();
-        let found = take_in(&mut state.sent, at, Direction::Sent, &mut state.transcript.frames);
+        let found = decode_frames(&mut state.sent, at, Direction::Sent, &mut state.transcript.frames);
         for (.., frame) in state.transcript.frames.iter().skip(before) {
             if let Frame::Watch { tag, since, .. } = frame {
                 state.watches.insert(*tag, *since == 0);
             }
         }
-        state.finish(found, recorder);
+        state.report(found, recorder);
     }
 
-    /// The client was handed this.
+    /// Records bytes that were delivered to the client.
     pub(super) fn received(&self, at: Moment, bytes: &[u8], recorder: &Recorder) {
         let state = &mut *self.0.lock();
         state.received.extend_from_slice(bytes);
         let before = state.transcript.frames.len();
-        let found = take_in(&mut state.received, at, Direction::Received, &mut state.transcript.frames);
+        let found = decode_frames(&mut state.received, at, Direction::Received, &mut state.transcript.frames);
         for (.., frame) in state.transcript.frames.iter().skip(before) {
             if let Frame::Mark { tag, revision } = frame {
                 state.marked = state.marked.max(*revision);
-                // 0 may say to forget; then the answer comes later.
+                // A MARK of revision 0 may tell a resuming client to discard its data. The response follows later.
                 if *revision > 0 || state.watches.get(tag).is_some_and(|is_all| *is_all) {
                     state.watches.remove(tag);
                 }
             }
         }
-        state.finish(found, recorder);
+        state.report(found, recorder);
     }
 
-    /// Whether the client has been handed a part of a frame.
-    pub(super) fn is_torn(&self) -> bool {
+    /// Returns whether a part of a frame was delivered to the client.
+    pub(super) fn has_partial_frame(&self) -> bool {
         !self.0.lock().received.is_empty()
     }
 
-    /// Whether everything up to the last write, which has this revision and was accepted then, was told. Then it says so.
-    pub(super) fn is_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
+    /// Returns whether the client has received everything up to the last write, which has this revision and was
+    /// accepted at this moment. Sets `is_drained` of the transcript accordingly.
+    pub(super) fn check_drained(&self, revision: u64, last: &Write, accepted: Moment) -> bool {
         let state = &mut *self.0.lock();
         let has_last = |(_, direction, frame): &(Moment, Direction, Frame)| {
             let write = if let Frame::Write { write, .. } = frame { Some(write) } else { None };
             *direction == Direction::Received && write == Some(last)
         };
-        let is_told = state.marked >= revision
-            || state.transcript.frames.iter().rev().take(NEWEST).any(has_last)
-            // Whoever has not said HELLO is told only of what comes later.
+        let has_received = state.marked >= revision
+            || state.transcript.frames.iter().rev().take(LAST_WRITE_WINDOW).any(has_last)
+            // A base connection receives only writes after it was opened.
             || (state.opened > accepted && state.transcript.frames.is_empty());
-        let is_drained = is_told && state.watches.is_empty();
+        let is_drained = has_received && state.watches.is_empty();
         state.transcript.is_drained = is_drained;
         is_drained
     }
 
-    /// What it was told so far, for people.
-    pub(super) fn left(&self) -> String {
+    /// Describes what the client has received so far.
+    pub(super) fn progress(&self) -> String {
         let state = self.0.lock();
         let frames = state.transcript.frames.len();
-        format!("{frames} frames, the last MARK at {}, {} WATCHes not answered", state.marked, state.watches.len())
+        format!("{frames} frames, the last MARK at {}, {} WATCHes pending", state.marked, state.watches.len())
     }
 
-    /// What went by.
+    /// Takes the transcript.
     pub(super) fn take(&self) -> Transcript {
         let state = &mut *self.0.lock();
         let frames = std::mem::take(&mut state.transcript.frames);
@@ -106,17 +107,18 @@ impl Tape {
 }
 
 impl State {
-    fn finish(&mut self, found: Result<(), String>, recorder: &Recorder) {
+    /// Records bytes that are no valid frame as a finding, once.
+    fn report(&mut self, found: Result<(), String>, recorder: &Recorder) {
         if let Err(found) = found
             && !std::mem::replace(&mut self.is_broken, true)
         {
             let connection = self.transcript.connection;
-            recorder.find(format!("connection {connection}: expected frames, found {found}"));
+            recorder.add_finding(format!("connection {connection}: expected frames, found {found}"));
         }
     }
 }
 
-fn take_in(
+fn decode_frames(
     buffer: &mut BytesMut,
     at: Moment,
     direction: Direction,
@@ -150,56 +152,60 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_received_when_its_last_byte_is() {
+    fn a_frame_is_received_with_its_last_byte() {
         let recorder = Recorder::new();
-        let tape = Tape::new(1, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let bytes = frame(&Message::mark(Tag::BROADCAST, Revision::new(9)));
         let (front, rest) = bytes.split_at(4);
-        tape.received(recorder.now(), front, &recorder);
-        assert!(tape.is_torn() && !tape.is_drained(9, &last(), recorder.now()));
+        transcript.received(recorder.now(), front, &recorder);
+        assert!(transcript.has_partial_frame() && !transcript.check_drained(9, &last(), recorder.now()));
         let at = recorder.now();
-        tape.received(at, rest, &recorder);
-        assert!(!tape.is_torn() && tape.is_drained(9, &last(), recorder.now()));
-        assert!(!tape.is_drained(10, &last(), recorder.now()));
-        assert_eq!(tape.take().frames, [(at, Direction::Received, Frame::Mark { tag: 0, revision: 9 })]);
+        transcript.received(at, rest, &recorder);
+        assert!(!transcript.has_partial_frame() && transcript.check_drained(9, &last(), recorder.now()));
+        assert!(!transcript.check_drained(10, &last(), recorder.now()));
+        assert_eq!(transcript.take().frames, [(at, Direction::Received, Frame::Mark { tag: 0, revision: 9 })]);
         assert_eq!(recorder.findings(), Vec::<String>::new());
     }
 
     #[test]
-    fn who_waits_for_a_watch_was_not_told_everything() {
+    fn a_connection_with_a_pending_watch_is_not_drained() {
         let recorder = Recorder::new();
-        let tape = Tape::new(1, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
         let mark = |tag, revision| {
-            tape.received(recorder.now(), &frame(&Message::mark(Tag::new(tag), Revision::new(revision))), &recorder);
-            tape.is_drained(9, &last(), accepted)
+            transcript.received(
+                recorder.now(),
+                &frame(&Message::mark(Tag::new(tag), Revision::new(revision))),
+                &recorder,
+            );
+            transcript.check_drained(9, &last(), accepted)
         };
-        tape.sent(&frame(&Message::watch(Tag::new(1), "", Revision::new(3))), &recorder);
-        assert!(!mark(0, 9), "the WATCH is not answered");
-        assert!(!mark(1, 0), "it only says to forget");
+        transcript.sent(&frame(&Message::watch(Tag::new(1), "", Revision::new(3))), &recorder);
+        assert!(!mark(0, 9), "the WATCH is pending");
+        assert!(!mark(1, 0), "revision 0 only discards");
         assert!(mark(1, 9));
     }
 
     #[test]
-    fn who_never_said_hello_is_drained_by_the_last_write_or_comes_later() {
+    fn a_base_connection_is_drained_by_the_last_write_or_if_opened_later() {
         let recorder = Recorder::new();
-        let early = Tape::new(1, 1, 0, recorder.now());
+        let early = TranscriptBuilder::new(1, 1, 0, recorder.now());
         let accepted = recorder.now();
-        let late = Tape::new(2, 2, 0, recorder.now());
-        assert!(late.is_drained(9, &last(), accepted) && !early.is_drained(9, &last(), accepted));
+        let late = TranscriptBuilder::new(2, 2, 0, recorder.now());
+        assert!(late.check_drained(9, &last(), accepted) && !early.check_drained(9, &last(), accepted));
         let write = |version| Message::put(Tag::BROADCAST, "last", Stamp(7).value(20), Version::new(version));
         early.received(recorder.now(), &frame(&write(2)), &recorder);
-        assert!(!early.is_drained(9, &last(), accepted), "it is another version");
+        assert!(!early.check_drained(9, &last(), accepted), "it is another version");
         early.received(recorder.now(), &frame(&write(1)), &recorder);
-        assert!(early.is_drained(9, &last(), accepted));
+        assert!(early.check_drained(9, &last(), accepted));
     }
 
     #[test]
-    fn what_is_no_frame_is_found_once() {
+    fn an_invalid_frame_is_reported_once() {
         let recorder = Recorder::new();
-        let tape = Tape::new(3, 1, 0, recorder.now());
+        let transcript = TranscriptBuilder::new(3, 1, 0, recorder.now());
         for _ in 0..2 {
-            tape.received(recorder.now(), &[255, 0, 0], &recorder);
+            transcript.received(recorder.now(), &[255, 0, 0], &recorder);
         }
         let findings = recorder.findings();
         assert!(findings.len() == 1 && findings[0].starts_with("connection 3: expected frames"), "{findings:?}");

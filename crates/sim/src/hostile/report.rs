@@ -1,5 +1,6 @@
-//! Reports for people and tools.
+//! Formats reports as a table or as JSON.
 
+use super::connection::Traffic;
 use super::round::{Latencies, Report};
 use serde_json::{Value, json as object};
 use std::fmt::Write;
@@ -7,12 +8,12 @@ use std::fmt::Write;
 /// 2^20 bytes.
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What stands above the rows.
-const HEAD: &str = "| attack | sent: connections, frames, MiB | bound | memory that follows, MiB | memory before, at most, after, MiB | \
-open files | alone: p50, p99 of a write, of a read, µs | beside the attack | p99 of a write, times |\n\
+/// The head of the table.
+const HEAD: &str = "| attack | sent: connections, frames, MiB | bound | memory of the bound, MiB | memory before, peak, after, MiB | \
+open files | alone: p50, p99 of writes; of reads, µs | beside the attack | factor of the p99 of writes |\n\
 |---|---:|---|---:|---:|---:|---:|---:|---:|\n";
 
-/// All reports as a table.
+/// Formats all reports as a table.
 pub fn table(reports: &[Report]) -> String {
     let mut table = HEAD.to_owned();
     for report in reports {
@@ -21,9 +22,9 @@ pub fn table(reports: &[Report]) -> String {
     table
 }
 
-/// One report as a row of the table.
+/// Formats one report as a row of the table, followed by its notes and findings.
 pub fn row(report: &Report) -> String {
-    let (connections, frames, bytes) = report.sent;
+    let Traffic { connections, frames, bytes } = report.traffic;
     let [before, most, after] = report.memory.map(mib);
     let [alone, beside] = report.bystander.map(latencies);
     let mut row = format!(
@@ -45,16 +46,16 @@ pub fn row(report: &Report) -> String {
     row
 }
 
-/// One report as a JSON object.
+/// Formats one report as a JSON object.
 pub fn json(report: &Report) -> Value {
-    let (connections, frames, bytes) = report.sent;
+    let Traffic { connections, frames, bytes } = report.traffic;
     let [before, most, after] = report.memory;
     let [alone, beside] = report.bystander.map(|latencies| {
         let ([put_p50, put_p99], [get_p50, get_p99]) = (latencies.put, latencies.get);
         object!({ "put_p50_us": put_p50, "put_p99_us": put_p99, "get_p50_us": get_p50, "get_p99_us": get_p99 })
     });
     object!({
-        "attack": report.attack, "does": report.does,
+        "attack": report.attack, "does": report.description,
         "connections": connections, "frames": frames, "bytes": bytes,
         "bound": report.bound.name, "value": report.bound.value, "bound_bytes": report.bound.memory,
         "memory_before": before, "memory_most": most, "memory_after": after, "open_files": report.files,

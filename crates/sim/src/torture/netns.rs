@@ -1,28 +1,28 @@
-//! A host for the server: a network namespace of its own, and a cable to it, which can be pulled.
+//! A network namespace for the server, and a virtual link to it that can fail.
 //!
-//! Nothing leaves the machine: the addresses are those that are set aside for measuring networks, and where the cable is
-//! pulled, they lead nowhere.
+//! No packet leaves the machine: the addresses belong to the range reserved for benchmarks (198.18.0.0/15), and they
+//! are unreachable while the link is down.
 
 use crate::Trouble;
 use std::path::Path;
 use std::process::Command;
 
-/// The network namespace of a server. Removed when it is dropped.
+/// The network namespace of a server. It is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Net {
+pub(super) struct NetNamespace {
     name: String,
-    /// This end of the cable.
+    /// The name of this end of the link.
     outside: String,
     subnet: String,
     /// The address of the server.
     pub(super) host: String,
 }
 
-/// The other end of the cable.
+/// The name of the end of the link in the namespace.
 const INSIDE: &str = "server";
 
-impl Net {
-    /// Makes one. Where the machine does not allow that, why.
+impl NetNamespace {
+    /// Creates a namespace, or returns why the machine does not allow it.
     pub(super) fn new() -> Result<Self, Trouble> {
         let id = std::process::id();
         let (outside, subnet) = (format!("sl{id}"), format!("198.18.{}", id % 250));
@@ -32,28 +32,28 @@ impl Net {
         let (name, outside, subnet) = (&net.name, &net.outside, &net.subnet);
         run("ip", &["link", "add", outside, "type", "veth", "peer", "name", INSIDE, "netns", name])?;
         run("ip", &["addr", "add", &format!("{subnet}.1/30"), "dev", outside])?;
-        // Where the cable is no way, there is no other.
+        // Without the link there must be no other route, such as the default route.
         run("ip", &["route", "add", "unreachable", &format!("{subnet}.0/30"), "metric", "4096"])?;
         run("ip", &["link", "set", outside, "up"])?;
         run("ip", &["-n", name, "addr", "add", &format!("{}/30", net.host), "dev", INSIDE])?;
         run("ip", &["-n", name, "link", "set", "lo", "up"])?;
-        net.plug(true)?;
+        net.set_link(true)?;
         Ok(net)
     }
 
-    /// What comes before a command that is to run there.
-    pub(super) fn within(&self) -> Vec<String> {
+    /// Returns the words of a command that runs another command in the namespace.
+    pub(super) fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.name].map(str::to_owned).into()
     }
 
-    /// Pulls the cable, or plugs it in. At the far end, so that this one keeps its routes.
-    pub(super) fn plug(&self, is_in: bool) -> Result<(), Trouble> {
-        run("ip", &["-n", &self.name, "link", "set", INSIDE, if is_in { "up" } else { "down" }])
+    /// Sets the link up or down. This happens in the namespace, so that the outer end keeps its routes.
+    pub(super) fn set_link(&self, is_up: bool) -> Result<(), Trouble> {
+        run("ip", &["-n", &self.name, "link", "set", INSIDE, if is_up { "up" } else { "down" }])
     }
 
-    /// Loses packets, delays them and lets them overtake each other; or no more.
-    pub(super) fn disturb(&self, is_bad: bool) -> Result<(), Trouble> {
-        if !is_bad {
+    /// Starts or stops to drop, delay, reorder and duplicate packets.
+    pub(super) fn set_packet_loss(&self, is_enabled: bool) -> Result<(), Trouble> {
+        if !is_enabled {
             return run("tc", &["qdisc", "del", "dev", &self.outside, "root"]);
         }
         let how = ["netem", "delay", "20ms", "15ms", "loss", "5%", "reorder", "10%", "duplicate", "2%"];
@@ -61,9 +61,9 @@ impl Net {
     }
 }
 
-impl Drop for Net {
+impl Drop for NetNamespace {
     fn drop(&mut self) {
-        // What is left of one that was not made as a whole can't be removed as a whole.
+        // A namespace may have been created only in part, so errors are ignored.
         let _ = run("ip", &["link", "del", &self.outside]);
         let _ = run("ip", &["route", "del", "unreachable", &format!("{}.0/30", self.subnet), "metric", "4096"]);
         let _ = run("ip", &["netns", "del", &self.name]);
