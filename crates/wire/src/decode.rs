@@ -2,7 +2,7 @@
 
 use crate::frame::Frame;
 use crate::frame_scanner::{FrameScanner, FrameSkipper, Measured};
-use crate::layout::{self, HEADER_LENGTH};
+use crate::layout::HEADER_LENGTH;
 use crate::{DecodeError, Kind, LimitExceeded, MAX_STRING_LENGTH, Message, Put, Tag};
 use bytes::BytesMut;
 
@@ -112,7 +112,7 @@ pub fn decode_bounded(buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded
 
 #[inline(never)]
 fn decode_other(kind: Kind, tag: Tag, buffer: &mut BytesMut, max_frame: usize) -> Result<Decoded, DecodeError> {
-    if layout::is_large(Message::layout(kind))
+    if Message::is_large(kind)
         && let Some(refused) = refuse(kind, tag, buffer, max_frame)?
     {
         return Ok(refused);

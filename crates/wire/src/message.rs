@@ -53,6 +53,7 @@ macro_rules! define_message {
             }
 
             /// Returns the key, if the kind has one.
+            #[inline]
             pub fn key(&self) -> Option<&Bytes> {
                 match self {
                     $(Self::$name(frame) => frame.key(),)*
@@ -60,6 +61,7 @@ macro_rules! define_message {
             }
 
             /// Returns the value, if the kind has one.
+            #[inline]
             pub fn value(&self) -> Option<&Bytes> {
                 match self {
                     $(Self::$name(frame) => frame.value(),)*
@@ -67,6 +69,7 @@ macro_rules! define_message {
             }
 
             /// Returns the version, if the kind has one.
+            #[inline]
             pub fn version(&self) -> Option<Version> {
                 match self {
                     $(Self::$name(frame) => frame.version(),)*
@@ -101,6 +104,7 @@ macro_rules! define_message {
             }
 
             /// Removes a frame of this kind from the front of `buffer`: see [`Frame::decode`].
+            #[inline]
             pub(crate) fn decode(kind: Kind, tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
                 match kind {
                     $(Kind::$name => $name::decode(tag, buffer).map(Self::$name),)*
@@ -111,6 +115,13 @@ macro_rules! define_message {
             pub(crate) const fn layout(kind: Kind) -> &'static [Field] {
                 match kind {
                     $(Kind::$name => $name::LAYOUT,)*
+                }
+            }
+
+            /// Returns whether frames of this kind may be larger than a decoder wants to hold.
+            pub(crate) const fn is_large(kind: Kind) -> bool {
+                match kind {
+                    $(Kind::$name => $name::IS_LARGE,)*
                 }
             }
 

@@ -71,8 +71,10 @@ impl Length for u32 {
 pub(crate) fn find<L: Length>(frame: &[u8], start: usize) -> Result<usize, usize> {
     match frame.get(start..).and_then(L::split) {
         None => Err(start + L::BYTES),
-        Some((length, rest)) if rest.len() < length => Err((start + L::BYTES).saturating_add(length)),
-        Some((length, _)) => Ok(length),
+        Some((length, _)) => {
+            let end = (start + L::BYTES).saturating_add(length);
+            if frame.len() < end { Err(end) } else { Ok(length) }
+        }
     }
 }
 
@@ -89,14 +91,12 @@ pub(crate) fn take<L: Length>(buffer: &mut BytesMut, before: usize, length: usiz
 ///
 /// # Errors
 /// [`EncodeError`] if the string is too long.
-#[inline]
 pub(crate) fn length<L: Length>(field: &'static str, string: &[u8]) -> Result<L, EncodeError> {
     let (expected, found) = (L::MAX_LENGTH, string.len());
     L::try_from(found).map_err(|_| EncodeError { field, unit: "bytes", expected, found })
 }
 
 /// Appends `string`, whose length is `length`.
-#[inline]
 pub(crate) fn put(out: &mut impl BufMut, length: impl Length, string: &[u8]) {
     length.put(out);
     out.put_slice(string);

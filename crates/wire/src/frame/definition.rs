@@ -15,9 +15,12 @@ pub(crate) trait Frame: Sized {
     /// The least length of a frame of this kind: all strings empty, no operations.
     const MIN_LENGTH: usize = HEADER_LENGTH + layout::min_length(Self::LAYOUT);
 
+    /// Whether frames of this kind may be larger than a decoder wants to hold: see [`layout::is_large`].
+    const IS_LARGE: bool = layout::is_large(Self::LAYOUT);
+
     /// Removes the frame from the front of `buffer`, which starts with the frame's kind and tag.
     ///
-    /// If the layout [is large](layout::is_large), the caller has checked with a
+    /// If frames of this kind may [be large](Self::IS_LARGE), the caller has checked with a
     /// [`FrameScanner`](crate::frame_scanner::FrameScanner) that the whole frame is there.
     ///
     /// # Errors

@@ -58,10 +58,12 @@ impl Frame for Delete {
         Self::OVERHEAD + self.key.len()
     }
 
+    #[inline]
     fn key(&self) -> Option<&Bytes> {
         Some(&self.key)
     }
 
+    #[inline]
     fn version(&self) -> Option<Version> {
         Some(self.version)
     }

@@ -26,12 +26,15 @@ pub(crate) fn encode<L: Length>(
     Ok(())
 }
 
-/// Removes a frame, whose value has a length of type `L`, from the front of `buffer`.
+/// Removes a frame, whose value has a length of type `L`, from the front of `buffer`, and makes an entry of its fields.
 ///
 /// # Errors
 /// The least length of the frame, if the buffer does not hold all of it. The buffer is unchanged then.
 #[inline]
-pub(crate) fn decode<L: Length>(buffer: &mut BytesMut) -> Result<(Bytes, Bytes, Version), usize> {
+pub(crate) fn decode<L: Length, Entry>(
+    buffer: &mut BytesMut,
+    entry: impl FnOnce(Bytes, Bytes, Version) -> Entry,
+) -> Result<Entry, usize> {
     let key_length = string::find::<u16>(buffer, HEADER_LENGTH)?;
     let value_start = HEADER_LENGTH + u16::BYTES + key_length;
     let value_length = string::find::<L>(buffer, value_start)?;
@@ -40,5 +43,5 @@ pub(crate) fn decode<L: Length>(buffer: &mut BytesMut) -> Result<(Bytes, Bytes, 
     let key = string::take::<u16>(buffer, HEADER_LENGTH, key_length);
     let value = string::take::<L>(buffer, 0, value_length);
     buffer.advance(size_of::<u64>());
-    Ok((key, value, version))
+    Ok(entry(key, value, version))
 }

@@ -39,6 +39,7 @@ impl Frame for Get {
         Self::MIN_LENGTH + self.key.len()
     }
 
+    #[inline]
     fn key(&self) -> Option<&Bytes> {
         Some(&self.key)
     }

@@ -61,8 +61,7 @@ impl Frame for Put {
 
     #[inline]
     fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let (key, value, version) = entry::decode::<u16>(buffer)?;
-        Ok(Self { tag, key, value, version })
+        entry::decode::<u16, _>(buffer, |key, value, version| Self { tag, key, value, version })
     }
 
     fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
@@ -73,14 +72,17 @@ impl Frame for Put {
         self.encoded_length()
     }
 
+    #[inline]
     fn key(&self) -> Option<&Bytes> {
         Some(&self.key)
     }
 
+    #[inline]
     fn value(&self) -> Option<&Bytes> {
         Some(&self.value)
     }
 
+    #[inline]
     fn version(&self) -> Option<Version> {
         Some(self.version)
     }

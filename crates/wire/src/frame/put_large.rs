@@ -59,8 +59,7 @@ impl Frame for PutLarge {
     const LAYOUT: &'static [Field] = &[Field::String, Field::LargeString, Field::U64];
 
     fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let (key, value, version) = entry::decode::<u32>(buffer)?;
-        Ok(Self { tag, key, value, version })
+        entry::decode::<u32, _>(buffer, |key, value, version| Self { tag, key, value, version })
     }
 
     fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
@@ -71,14 +70,17 @@ impl Frame for PutLarge {
         self.encoded_length()
     }
 
+    #[inline]
     fn key(&self) -> Option<&Bytes> {
         Some(&self.key)
     }
 
+    #[inline]
     fn value(&self) -> Option<&Bytes> {
         Some(&self.value)
     }
 
+    #[inline]
     fn version(&self) -> Option<Version> {
         Some(self.version)
     }
