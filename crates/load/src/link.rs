@@ -76,7 +76,7 @@ impl Link {
         self.protocol.decode(&mut self.input, &mut self.output)
     }
 
-    /// Writes what there is to write, and waits until something was read. Can be cancelled.
+    /// Writes the pending bytes, and waits until something was read. Can be cancelled.
     ///
     /// # Errors
     /// [`Error`] if the connection ends.
@@ -142,7 +142,7 @@ impl Link {
         }
     }
 
-    /// Writes what there is to write, and reads nothing.
+    /// Writes the pending bytes, and reads nothing.
     ///
     /// # Errors
     /// [`Error`] if the connection ends.

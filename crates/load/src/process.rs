@@ -41,7 +41,7 @@ pub fn busy() -> io::Result<Duration> {
 /// Returns the ticks of all processors together in which they were neither idle nor waiting for a disk.
 fn busy_ticks(stat: &str) -> Option<u64> {
     let fields = stat.lines().find_map(|line| line.strip_prefix("cpu "))?.split_ascii_whitespace();
-    // The last two, the time of guests, are contained in the first two.
+    // The last two, the time of guests, are included in the first two.
     let ticks: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
     let idle = ticks.get(3)?.checked_add(*ticks.get(4)?)?;
     ticks.iter().sum::<u64>().checked_sub(idle)

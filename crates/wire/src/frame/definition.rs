@@ -21,7 +21,7 @@ pub(crate) trait Frame: Sized {
     /// Removes the frame from the front of `buffer`, which starts with the frame's kind and tag.
     ///
     /// If frames of this kind may [be large](Self::IS_LARGE), the caller has checked with a
-    /// [`FrameScanner`](crate::frame_scanner::FrameScanner) that the whole frame is there.
+    /// `FrameScanner` that the whole frame is there.
     ///
     /// # Errors
     /// The least length of the frame, if the buffer does not hold all of it. The buffer is unchanged then.

@@ -142,7 +142,7 @@ impl Operation {
 
     /// Removes an operation from the front of `buffer`.
     ///
-    /// Cannot panic: a [`FrameScanner`](crate::frame_scanner::FrameScanner) has found the whole operation there.
+    /// Cannot panic: a `FrameScanner` has found the whole operation there.
     pub(crate) fn decode(buffer: &mut BytesMut) -> Option<Self> {
         let kind = OperationKind::from_byte(buffer.get_u8())?;
         let key_length = buffer.get_u16_le();
