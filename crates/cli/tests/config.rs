@@ -60,7 +60,7 @@ fn shown(output: &Output) -> BTreeMap<String, (String, String)> {
     assert!(output.status.success(), "{output:?}");
     let said = std::str::from_utf8(&output.stdout).unwrap();
     let mut lines = said.lines();
-    assert_eq!(lines.next(), Some("# fine; this would be in force:"));
+    assert_eq!(lines.next(), Some("# valid; these settings would apply:"));
     lines
         .map(|line| {
             let (assignment, origin) = line.rsplit_once("  # ").unwrap_or_else(|| panic!("{line}"));
@@ -76,7 +76,7 @@ fn defaults() -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
-fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
+fn command_line_overrides_environment_overrides_file_overrides_default() {
     let place = Place::with("listen = 'file:1'\nmax-connections = 20000\nmax-unsent = '2 MiB'\ndurability = \"os\"\n");
     let line = |number| format!("{}, line {number}", place.file());
     let env = [("SYNCLINE_LISTEN", "env:2")];
@@ -98,13 +98,13 @@ fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
-fn a_flag_wins_also_where_it_says_the_default() {
+fn a_flag_overrides_the_file_even_with_the_default_value() {
     let place = Place::with("durability = 'os'");
     assert_eq!(place.in_force(&["--durability", "fsync"], &[])["durability"].1, "command line");
 }
 
 #[test]
-fn a_server_does_what_its_file_says_and_the_environment_may_name_the_file() {
+fn a_server_obeys_its_file_which_the_environment_may_name() {
     let place = Place::with("listen = '127.0.0.1:0'\nmax-key = 3\n");
     let server = Server::start_with(&["--config", place.file()], "off");
     server.fine(&["put", "abc", "value"]);
@@ -115,7 +115,7 @@ fn a_server_does_what_its_file_says_and_the_environment_may_name_the_file() {
 }
 
 #[test]
-fn relative_paths_mean_what_they_mean_on_the_command_line() {
+fn relative_paths_in_a_file_are_relative_to_the_working_directory() {
     let place = Place::with("listen = '127.0.0.1:0'\ndata = 'here'\n");
     let elsewhere = TempDir::new().unwrap();
     let mut command = syncline(&["serve", "--config", place.file()]);
@@ -127,7 +127,7 @@ fn relative_paths_mean_what_they_mean_on_the_command_line() {
 /// A commit takes its thread while it waits for the disk, so that one is left for it where there are several.
 #[test]
 #[cfg(target_os = "linux")]
-fn as_many_threads_serve_as_are_asked_for_or_one_less_than_there_are_processors() {
+fn the_default_number_of_threads_is_that_of_processors_minus_one() {
     let default = std::thread::available_parallelism().unwrap().get() - 1;
     for (text, expected) in [("", default.max(1)), ("threads = 3", 3)] {
         let place = Place::with(format!("listen = '127.0.0.1:0'\n{text}"));
@@ -160,7 +160,7 @@ fn check_config_opens_neither_the_data_nor_the_port() {
 }
 
 #[test]
-fn what_check_config_shows_is_a_file_that_says_the_same() {
+fn the_output_of_check_config_is_an_equivalent_file() {
     let place = Place::with("data = 'a \"b\" \\ #c'\nmax-connections = 0x10\n");
     let first = place.check(&["--heartbeat", "1s 500ms"], &[]);
     let again = Place::with(&first.stdout).in_force(&[], &[]);
@@ -174,36 +174,38 @@ fn what_check_config_shows_is_a_file_that_says_the_same() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_file_line_and_the_nearest_name() {
+fn an_unknown_key_is_refused_with_a_similar_name() {
     let said = Place::with("# mine\nmax_conections = 5\n").refused();
     assert_eq!(said, "line 2: unknown key max_conections; did you mean max-connections?\n");
     assert_eq!(Place::with("colour = 'red'").refused(), "line 1: unknown key colour\n");
 }
 
 #[test]
-fn the_flags_of_the_command_line_alone_are_refused_by_name() {
+fn flags_for_the_command_line_only_are_refused_in_a_file() {
     for flag in ["config", "check-config", "help"] {
-        let expected = format!("line 1: {flag} can't stand in a file, only on the command line\n");
+        let expected = format!("line 1: {flag} cannot be set in a file, only on the command line\n");
         assert_eq!(Place::with(format!("{flag} = 'x'")).refused(), expected);
     }
 }
 
 #[test]
-fn a_wrong_type_is_told_with_what_was_expected_and_found() {
+fn a_value_of_another_type_is_refused() {
     for (value, found) in [("[1]", "an array"), ("1.5", "a float"), ("12:00:00", "a date or time")] {
         let expected = format!("line 1: max-key: expected a string, an integer, true or false, found {found}\n");
         assert_eq!(Place::with(format!("max-key = {value}")).refused(), expected);
     }
     let said = Place::with("listen = true").refused();
     assert_eq!(said, "line 1: listen: expected a string or an integer, found a boolean\n");
-    assert!(Place::with("[limits]\nmax-key = 1\n").refused().contains("found a table; all keys stand at the top"));
+    assert!(
+        Place::with("[limits]\nmax-key = 1\n").refused().contains("found a table; all keys belong to the top level")
+    );
 }
 
 #[test]
-fn a_wrong_value_is_told_with_file_line_and_key() {
+fn an_invalid_value_is_refused_with_file_line_and_key() {
     for (text, expected) in [
         ("\nmax-key = 'long'", "line 2: max-key: invalid value 'long'"),
-        ("max-key = 'long'", "expected a size like 65525, 4KiB or 64MiB, found long"),
+        ("max-key = 'long'", "expected a size such as 65525, 4KiB or 64MiB, found long"),
         ("max-connections = -1", "line 1: max-connections: invalid value '-1'"),
         ("threads = 0", "line 1: threads: invalid value '0'"),
         ("threads = 0", "0 is not in 1..=1024"),
@@ -225,14 +227,14 @@ fn a_wrong_value_is_told_with_file_line_and_key() {
 }
 
 #[test]
-fn a_value_that_is_not_used_is_no_reason_to_be_silent_about_its_key() {
+fn an_unknown_key_is_refused_even_if_a_flag_would_override_it() {
     let place = Place::with("max-keys = 3");
     let output = place.check(&["--max-key", "4"], &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
-fn what_is_wrong_on_the_command_line_is_told_of_the_command_line() {
+fn an_invalid_flag_is_reported_as_a_flag_or_variable() {
     let place = Place::with("max-connections = 5");
     for (args, expected) in [
         (&["--max-connections", "many"][..], "error: invalid value 'many' for '--max-connections <N>'"),
@@ -249,13 +251,13 @@ fn what_is_wrong_on_the_command_line_is_told_of_the_command_line() {
 }
 
 #[test]
-fn a_key_that_stands_twice_is_refused_at_its_second_line() {
+fn a_duplicate_key_is_refused_at_its_second_line() {
     let said = Place::with("max-key = 1\n\nmax-key = 1\n").refused();
     assert_eq!(said, "line 3: not TOML: duplicate key\n");
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_by_its_name() {
+fn an_unreadable_file_is_refused_with_its_name() {
     let cannot = |place: &Place| {
         let output = place.check(&[], &[]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
