@@ -33,7 +33,7 @@ fn json_for_programs() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_exit_code_1() {
+fn a_missing_key_is_exit_code_1() {
     let server = Server::start();
     assert_eq!(server.fails(1, &["get", "nothing"]), "syncline: nothing: not found\n");
 }
@@ -85,7 +85,7 @@ fn a_value_may_be_as_large_as_the_server_allows() {
 }
 
 #[test]
-fn what_cannot_be_is_exit_code_2() {
+fn an_invalid_command_key_or_value_is_exit_code_2() {
     let server = Server::start();
     for args in [&["put"][..], &["get"], &["nonsense"], &["put", "k", "v", "--version", "one"], &["get", "k", "--nope"]]
     {
@@ -107,7 +107,7 @@ fn what_cannot_be_is_exit_code_2() {
 }
 
 #[test]
-fn where_no_server_is_it_is_exit_code_4() {
+fn an_unreachable_server_is_exit_code_4() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let commands: [&[&str]; 9] = [
         &["get", "k"],
@@ -147,7 +147,7 @@ fn of_several_addresses_the_first_that_answers_is_taken() {
 }
 
 #[test]
-fn what_a_server_of_the_base_protocol_cannot_do_is_exit_code_2() {
+fn a_command_that_needs_the_extension_is_exit_code_2_without_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     for args in [&["watch"][..], &["list"], &["status"], &["export"], &["delete", "k", "--version", "2"]] {
@@ -180,12 +180,12 @@ fn an_address_that_is_taken_is_exit_code_4() {
 }
 
 #[test]
-fn limits_that_cannot_be_are_exit_code_2() {
+fn an_invalid_limit_is_exit_code_2() {
     for (args, expected) in [
         (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
         (&["--max-entry-size", "17MiB"], "expected at most 16777216 bytes, found 17825792"),
         (&["--max-requests", "0"], "expected at least 1, found 0"),
-        (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
+        (&["--max-unsent", "lots"], "expected a size such as 65525, 4KiB or 64MiB, found lots"),
         (&["--durability", "paper"], "invalid value 'paper'"),
         (&["--tombstones", "soon"], "invalid value 'soon'"),
     ] {
@@ -212,7 +212,7 @@ fn a_write_whose_connection_is_lost_is_exit_code_5() {
 }
 
 #[test]
-fn serve_says_what_it_promises_and_ends_in_order() {
+fn serve_logs_its_durability_and_shuts_down_in_order() {
     for (signal, durability, promise) in [
         ("TERM", "fsync", "survives a power cut"),
         ("INT", "os", "survives a killed process, not a power cut"),
@@ -234,7 +234,7 @@ fn serve_says_what_it_promises_and_ends_in_order() {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_the_next_start() {
+fn acknowledged_writes_survive_a_restart() {
     for end in ["TERM", "KILL"] {
         let server = Server::start();
         server.fine(&["put", "name", "mark"]);
@@ -260,7 +260,7 @@ fn a_data_directory_in_use_is_exit_code_4_and_names_the_holder() {
 }
 
 #[test]
-fn a_directory_with_other_things_in_it_is_exit_code_6_and_is_left_alone() {
+fn a_directory_with_foreign_files_is_exit_code_6_and_unchanged() {
     let data = tempfile::TempDir::new().unwrap();
     std::fs::write(data.path().join("letter.txt"), "dear").unwrap();
     let mut serve = syncline(&["serve", "--listen", "127.0.0.1:0"]);

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use support::{Process, Server, greet, syncline};
 
 #[test]
-fn delete_takes_a_version_or_whatever_is_there() {
+fn delete_accepts_a_version_or_deletes_the_current_one() {
     let server = Server::start();
     server.fine(&["put", "k", "1"]);
     server.fine(&["put", "k", "2", "--version", "2"]);
@@ -30,7 +30,7 @@ fn delete_takes_a_version_or_whatever_is_there() {
 }
 
 #[test]
-fn list_has_prefixes_limits_and_a_place_to_go_on_from() {
+fn list_obeys_prefix_limit_and_after() {
     let server = Server::start();
     assert_eq!(server.fine(&["list"]), "");
     for key in ["", "a", "b/1", "b/2", "b/3", "c"] {
@@ -75,7 +75,7 @@ fn more_than_a_page_is_listed_whole_and_in_order() {
 }
 
 #[test]
-fn what_nobody_reads_to_its_end_is_no_failure() {
+fn a_closed_output_pipe_is_no_failure() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let value = "v".repeat(1000);
     let lines: String =
@@ -92,7 +92,7 @@ fn what_nobody_reads_to_its_end_is_no_failure() {
 }
 
 #[test]
-fn a_transaction_is_done_as_a_whole_and_tells_its_revision() {
+fn a_transaction_is_committed_as_a_whole_with_one_revision() {
     let server = Server::start();
     server.fine(&["put", "dir", "1"]);
     server.fine(&["put", "old", "v"]);
@@ -106,15 +106,15 @@ fn a_transaction_is_done_as_a_whole_and_tells_its_revision() {
 }
 
 #[test]
-fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
+fn a_stale_transaction_names_the_line_and_writes_nothing() {
     let server = Server::start();
     server.fine(&["put", "here", "v"]);
     server.fine(&["put", "gone", "v"]);
     server.fine(&["delete", "gone"]);
     for (script, expected) in [
         ("check here 2", "line 2: stale: here is at version 1, expected version 2"),
-        ("check here 0", "line 2: stale: here is at version 1, expected not to be there"),
-        ("check new 1", "line 2: stale: new is not there, expected version 1"),
+        ("check here 0", "line 2: stale: here is at version 1, expected an absent key"),
+        ("check new 1", "line 2: stale: new is absent, expected version 1"),
         ("put here w", "line 2: stale: here is at version 1, expected a new key"),
         ("put here w 3", "line 2: stale: here is at version 1, expected version 2"),
         ("put gone w", "line 2: stale: gone is deleted at version 2, expected a new key"),
@@ -133,14 +133,14 @@ fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
 }
 
 #[test]
-fn a_transaction_that_cannot_be_is_exit_code_2() {
+fn an_invalid_transaction_is_exit_code_2() {
     let server = Server::start();
     let many: String = (0..1025).map(|n| format!("put {n} v\n")).collect();
     let large = format!("put k {}\n", "v".repeat(70_000));
     for (script, expected) in [
         ("", "expected operations on stdin, found none"),
         ("put a b\nput c\n", "line 2: expected put KEY VALUE [VERSION], found 2 words"),
-        ("put a b\nput a c\n", "line 2: expected each key once, found a in line 1 already"),
+        ("put a b\nput a c\n", "line 2: expected each key once, found a in line 1 as well"),
         (&many, "1024"),
         (&large, "expected at most 65525"),
         ("put k v 18446744073709551615", "version exhausted"),
@@ -171,7 +171,7 @@ fn a_transaction_whose_connection_is_lost_is_exit_code_5() {
 }
 
 #[test]
-fn status_is_for_people_and_for_programs() {
+fn status_prints_rows_or_json() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
     server.fine(&["put", "gone", "v"]);

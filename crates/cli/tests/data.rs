@@ -37,7 +37,7 @@ fn store_id(data: &Path) -> String {
 }
 
 #[test]
-fn a_backup_of_a_running_server_becomes_another_server_with_the_same_keys_and_versions() {
+fn a_restored_backup_of_a_running_server_has_its_keys_and_versions() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     let data = server.data.path().to_str().unwrap().to_owned();
@@ -78,7 +78,7 @@ fn check_counts_what_is_there_running_or_not() {
 }
 
 #[test]
-fn a_backup_goes_into_a_directory_under_a_name_of_its_own_and_never_over_a_file() {
+fn a_backup_into_a_directory_gets_a_name_and_overwrites_nothing() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     server.fine(&["put", "key", "value"]);
@@ -94,7 +94,7 @@ fn a_backup_goes_into_a_directory_under_a_name_of_its_own_and_never_over_a_file(
 }
 
 #[test]
-fn what_is_damaged_is_told_with_file_and_offset_and_is_neither_backed_up_nor_served() {
+fn damage_is_reported_with_its_offset_and_neither_copied_nor_served() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     for version in 1..=3 {

@@ -176,14 +176,14 @@ fn fill(disk: &Mounted) {
 }
 
 #[test]
-fn a_full_tmpfs_refuses_writes_until_there_is_room_and_loses_none() {
+fn a_full_tmpfs_refuses_writes_until_space_is_freed_and_loses_none() {
     if let Some(disk) = Mounted::new("a full tmpfs", &format!("mount -t tmpfs -o size={DISK} none \"$1\"")) {
         fill(&disk);
     }
 }
 
 #[test]
-fn a_full_ext4_refuses_writes_until_there_is_room_and_loses_none() {
+fn a_full_ext4_refuses_writes_until_space_is_freed_and_loses_none() {
     // The image has no name once it is mounted; its loop device ends with the mount.
     let mount = format!(
         "image=$(mktemp); trap 'rm -f \"$image\"' EXIT; truncate -s {DISK} \"$image\"; mkfs.ext4 -q -m 0 \"$image\"; \

@@ -190,7 +190,7 @@ impl Watcher {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
+fn no_acknowledged_write_is_lost_when_the_server_is_killed() {
     let kills = std::env::var("SYNCLINE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let data = Arc::new(TempDir::new().unwrap());
     let mut all: Vec<Keys> = (0..WRITERS).map(|_| Keys::new()).collect();

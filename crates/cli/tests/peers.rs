@@ -118,7 +118,7 @@ fn every_command_speaks_tls() {
 }
 
 #[test]
-fn a_client_with_another_ca_is_told_and_so_is_the_server() {
+fn both_sides_report_an_unknown_ca() {
     let (certs, others) = (Certs::new(&["--host", "localhost"]), Certs::new(&["--host", "localhost"]));
     let mut server = certs.serve(&[]);
     let other = others.path("ca.pem");
@@ -127,14 +127,14 @@ fn a_client_with_another_ca_is_told_and_so_is_the_server() {
         &mut server,
         &args,
         &format!(
-            "expected a certificate that is signed by a CA of {other}, found another one; if it is your server, name the CA that has signed its certificate\n--tls-ca or SYNCLINE_TLS_CA names"
+            "expected a certificate that is signed by a CA of {other}, found another one; if it is your server, name the CA that has signed its certificate\nSet --tls-ca or SYNCLINE_TLS_CA to"
         ),
         "the client does not trust this server's certificate: it must know the CA that has signed it",
     );
 }
 
 #[test]
-fn a_host_of_another_name_is_told_and_so_is_the_server() {
+fn both_sides_report_a_wrong_host_name() {
     let certs = Certs::new(&["--host", "db.example", "--host", "10.0.0.7"]);
     let mut server = certs.serve(&[]);
     let args = ["get", "k", "--addr", &localhost(&server), "--tls-ca", &certs.path("ca.pem")];
@@ -147,7 +147,7 @@ fn a_host_of_another_name_is_told_and_so_is_the_server() {
 }
 
 #[test]
-fn an_expired_certificate_is_told_at_start_and_to_the_client_and_by_it() {
+fn an_expired_certificate_is_reported_at_start_and_on_both_sides() {
     let certs = Certs::new(&["--host", "localhost"]);
     certs.make_expired("server");
     let mut server = certs.serve(&[]);
@@ -163,7 +163,7 @@ fn an_expired_certificate_is_told_at_start_and_to_the_client_and_by_it() {
 }
 
 #[test]
-fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides() {
+fn both_sides_report_a_missing_foreign_or_expired_client_certificate() {
     let certs = Certs::new(&["--host", "localhost", "--client", "alice"]);
     certs.make_expired("late");
     let others = Certs::new(&["--client", "alice"]);
@@ -174,7 +174,7 @@ fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides
     expect_both_sides(
         &mut server,
         &args,
-        "the server demands a certificate of the client, found none; set one, and its key\n--tls-cert and --tls-key",
+        "the server demands a certificate of the client, found none; set one, and its key\nSet --tls-cert and --tls-key",
         "the client has shown no certificate, and this server demands one (--tls-client-ca)",
     );
     let foreign = shown(others.path("alice.pem"), others.path("alice-key.pem"));
@@ -199,7 +199,7 @@ fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides
 }
 
 #[test]
-fn plain_and_tls_that_meet_are_told_on_both_sides() {
+fn both_sides_report_a_mismatch_of_plain_and_tls() {
     let certs = Certs::new(&["--host", "localhost"]);
     let mut server = certs.serve(&[]);
     let args = ["get", "k", "--addr", &format!("syncline://{}", server.addr)];
@@ -371,7 +371,7 @@ fn certificates_are_made_once_and_keys_are_for_their_owner_only() {
     let dir = certs.path("");
     let again = syncline(&["cert", "--dir", &dir, "--host", "localhost", "--client", "bob"]).output().unwrap();
     let said = String::from_utf8(again.stderr).unwrap();
-    assert!(again.status.code() == Some(2) && said.contains("server.pem is there already"), "{said}");
+    assert!(again.status.code() == Some(2) && said.contains("server.pem already exists"), "{said}");
     assert!(contents(certs.0.path()) == before, "nothing was made, nothing overwritten");
     certs.make(&["--client", "bob"]);
     assert!(contents(certs.0.path()).len() == before.len() + 2, "signed by the CA that is there");
@@ -379,7 +379,7 @@ fn certificates_are_made_once_and_keys_are_for_their_owner_only() {
         (["--host", "a:1"], "--host: expected a name or an address, without a port, found \"a:1\""),
         (
             ["--client", "../x"],
-            "--client: expected letters, digits, - _ . @, and neither ca nor server, found \"../x\"",
+            "--client: expected letters, digits, - _ . @, and neither ca nor server nor an end in -key, found \"../x\"",
         ),
         (["--client", "ca"], "--client: expected letters"),
     ] {

@@ -70,7 +70,7 @@ impl Lab {
         loop {
             let line = self.server.process.error_line();
             assert!(!line.is_empty(), "the server has ended");
-            if line.contains("reloaded") || line.contains("read again") {
+            if line.contains("reloaded certificates") || line.contains("reload failed") {
                 return line;
             }
         }
@@ -99,7 +99,7 @@ fn not_permitted(output: &Output, text: &str) {
 }
 
 #[test]
-fn users_do_what_they_may_and_are_told_which_right_is_missing() {
+fn users_have_their_rights_and_refusals_name_the_missing_one() {
     let lab = Lab::start("off");
     let refused = |args: &[&str], text: &str| not_permitted(&lab.command("ann", args).output().unwrap(), text);
     lab.fine("operator", &["put", "config/theme", "dark"]);
@@ -122,7 +122,7 @@ fn users_do_what_they_may_and_are_told_which_right_is_missing() {
 }
 
 #[test]
-fn who_shows_no_password_or_a_wrong_one_is_told_so_and_nothing_else() {
+fn a_missing_or_wrong_password_is_refused_with_the_reason() {
     let lab = Lab::start("off");
     not_permitted(&lab.nobody(&["get", "k"]).output().unwrap(), "requires a password, and none is set");
     for (user, password) in [("ann", "wrong"), ("nobody", "password")] {
@@ -148,7 +148,7 @@ fn who_shows_no_password_or_a_wrong_one_is_told_so_and_nothing_else() {
 }
 
 #[test]
-fn a_reload_brings_other_users_and_certificates_and_a_broken_file_nothing() {
+fn a_reload_applies_new_users_and_certificates_or_nothing() {
     let mut lab = Lab::start("syncline=info");
     lab.fine("operator", &["put", "config/theme", "dark"]);
     let (users, wrong) = (lab.path("users.toml"), lab.path("wrong"));
@@ -160,7 +160,8 @@ fn a_reload_brings_other_users_and_certificates_and_a_broken_file_nothing() {
     fs::write(&users, before.replace("admin = true", "admin = maybe")).unwrap();
     let said = lab.reload();
     assert!(
-        said.contains("nothing was reloaded, what was in force stays so: ") && said.contains("users.toml"),
+        said.contains("reload failed, the previous certificates and users stay in force: ")
+            && said.contains("users.toml"),
         "{said}"
     );
     assert_eq!(lab.fine("ann", &["get", "config/theme"]), "dark");
@@ -168,7 +169,7 @@ fn a_reload_brings_other_users_and_certificates_and_a_broken_file_nothing() {
     // Ann's password is another one; the operator's stays.
     let other = Hash::make(WRONG.as_bytes()).unwrap().expose();
     fs::write(&users, before.replacen(&*HASH, &other, 1)).unwrap();
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     not_permitted(&lab.command("ann", &["get", "config/theme"]).output().unwrap(), "the name or the password is wrong");
     let mut by_new = lab.nobody(&["get", "config/theme"]);
     assert!(by_new.args(["--user", "ann", "--password-file", &wrong]).output().unwrap().status.success());
@@ -178,7 +179,7 @@ fn a_reload_brings_other_users_and_certificates_and_a_broken_file_nothing() {
         make_certificates_once(&lab.path("others"));
         fs::copy(lab.path(&format!("others/{file}")), lab.path(&format!("certs/{file}"))).unwrap();
     }
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     let output = lab.command("operator", &["get", "config/theme"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -198,10 +199,10 @@ fn make_certificates_once(directory: &str) {
 }
 
 #[test]
-fn a_server_without_anything_to_reload_lives_through_a_hangup() {
+fn a_server_without_files_to_reload_survives_a_hangup() {
     let mut server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "syncline=info");
     server.process.signal("HUP");
-    while !server.process.error_line().contains("are in force") {}
+    while !server.process.error_line().contains("reloaded certificates and users") {}
     server.fine(&["put", "k", "v"]);
 }
 
@@ -263,7 +264,7 @@ fn no_password_and_no_value_is_shown_anywhere() {
         assert!(!line.is_empty());
         shown.push((whose, String::from_utf8_lossy(&line).into_owned()));
     }
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     lab.server.process.signal("TERM");
     let Lab { server, .. } = lab;
     let (status, log) = server.process.end();

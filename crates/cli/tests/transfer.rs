@@ -14,7 +14,7 @@ fn import(server: &Server, args: &[&str], lines: &str) -> (i32, String, String) 
 }
 
 #[test]
-fn what_is_exported_is_imported_into_a_fresh_server_with_its_versions() {
+fn an_export_is_imported_into_an_empty_server_with_its_versions() {
     let server = Server::start();
     server.fine(&["put", "name", "mark"]);
     server.fine(&["put", "name", "tony", "--version", "2"]);
@@ -65,7 +65,7 @@ fn an_export_has_a_prefix_and_never_writes_over_a_file() {
 }
 
 #[test]
-fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
+fn a_conflict_is_reported_and_leaves_the_key_unchanged() {
     let server = Server::start();
     server.fine(&["put", "same", "v"]);
     server.fine(&["put", "newer", "theirs"]);
@@ -91,7 +91,7 @@ fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
         "line 4: conflict: other is at version 1, the file has version 1",
         "line 6: conflict: gone is deleted at version 2, the file has version 1",
         "line 7: conflict: later is at version 2, the file has version 1",
-        "syncline: 4 of the keys are at other versions than the file expects, and were left as they are",
+        "syncline: 4 lines are in conflict with the server; their keys were left unchanged",
     ] {
         assert!(said.lines().any(|found| found == line), "{line:?} is not in {said}");
     }
@@ -107,7 +107,7 @@ fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
 }
 
 #[test]
-fn many_conflicts_are_told_by_their_number() {
+fn many_conflicts_are_counted_after_the_first_twenty() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let lines = |value| -> String {
         (0..100).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{value}\",\"version\":1}}\n")).collect()
@@ -116,11 +116,11 @@ fn many_conflicts_are_told_by_their_number() {
     let (code, counts, said) = import(&server, &[], &lines("b"));
     assert_eq!((code, counts.as_str()), (3, "0 written, 0 unchanged, 100 in conflict\n"));
     assert_eq!(said.lines().count(), 22, "{said}");
-    assert!(said.contains("\nmore conflicts are counted only\n"), "{said}");
+    assert!(said.contains("\nfurther conflicts are counted, but not listed\n"), "{said}");
 }
 
 #[test]
-fn lines_of_one_key_are_written_in_their_order_deletions_included() {
+fn lines_of_one_key_are_written_in_order_including_deletions() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let mut lines: String =
         (1..=300).map(|n| format!("{{\"key\":\"k\",\"value\":\"{n}\",\"version\":{n}}}\n")).collect();
@@ -134,7 +134,7 @@ fn lines_of_one_key_are_written_in_their_order_deletions_included() {
 }
 
 #[test]
-fn a_line_that_is_none_is_exit_code_2_and_named_and_what_was_before_it_is_counted() {
+fn an_invalid_line_is_exit_code_2_and_earlier_lines_are_counted() {
     let server = Server::start();
     let (code, counts, said) = import(&server, &[], "{\"key\":\"k\",\"value\":\"v\",\"version\":1}\nk = v\n");
     assert_eq!((code, counts.as_str()), (2, "1 written, 0 unchanged, 0 in conflict\n"));
@@ -147,7 +147,7 @@ fn a_line_that_is_none_is_exit_code_2_and_named_and_what_was_before_it_is_counte
 }
 
 #[test]
-fn more_than_is_in_flight_at_once_is_written_whole() {
+fn an_import_larger_than_the_limits_in_flight_is_complete() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let value = "v".repeat(1000);
     let lines: String =

@@ -73,7 +73,7 @@ fn since_tells_only_what_has_changed_and_what_was_deleted() {
 }
 
 #[test]
-fn where_it_cannot_go_on_everything_is_told_behind_a_line_that_says_so() {
+fn a_watch_that_cannot_resume_prints_a_reset_and_then_everything() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
     let store = store(&server);
@@ -87,7 +87,10 @@ fn where_it_cannot_go_on_everything_is_told_behind_a_line_that_says_so() {
         assert_eq!(server.fine(&["watch", "--once", "--json", "--since", &at]), expected);
         let output = server.run(&["watch", "--once", "--since", &at]);
         assert_eq!(output.stdout, b"k = v  (version 1)\n");
-        assert_eq!(output.stderr, b"what was told before is no longer so: this is all that there is\n");
+        assert_eq!(
+            output.stderr,
+            b"the history is another one: forget what was printed before, because the complete state follows\n"
+        );
     }
 }
 
@@ -109,11 +112,11 @@ fn marks_tell_where_to_go_on_and_transactions_are_told_whole() {
 fn lost_and_back(watch: &mut Process) {
     let said = watch.error_line();
     assert!(said.starts_with("connection lost: ") && said.ends_with("; connecting again"), "{said}");
-    assert_eq!(watch.error_line(), "connected again; nothing is missed");
+    assert_eq!(watch.error_line(), "connected again; no change was missed");
 }
 
 #[test]
-fn a_watcher_of_a_server_that_comes_back_misses_nothing_and_is_told_nothing_twice() {
+fn a_watcher_misses_and_repeats_nothing_when_the_server_restarts() {
     let server = Server::start();
     server.fine(&["put", "k", "1"]);
     server.fine(&["put", "other", "1"]);
@@ -156,7 +159,7 @@ fn a_watcher_whose_store_is_another_one_is_told_everything() {
 }
 
 #[test]
-fn a_server_that_goes_away_before_all_is_told_is_exit_code_4_where_it_is_to_end() {
+fn a_connection_lost_during_a_snapshot_is_exit_code_4() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     for command in [&["watch", "--once"][..], &["export"]] {
@@ -173,7 +176,7 @@ fn a_server_that_goes_away_before_all_is_told_is_exit_code_4_where_it_is_to_end(
 }
 
 #[test]
-fn a_watcher_that_nobody_reads_any_more_ends() {
+fn a_watch_ends_when_its_output_is_closed() {
     let server = Server::start();
     let mut watch = server.watch(&[]);
     server.fine(&["put", "k", "1"]);
@@ -202,7 +205,7 @@ fn exec_runs_a_command_for_each_change_one_after_the_other() {
 }
 
 #[test]
-fn exec_is_handed_any_bytes_of_any_length_and_need_not_read_them() {
+fn an_exec_command_gets_any_bytes_and_may_leave_them_unread() {
     let large = ["--listen", "127.0.0.1:0", "--max-entry-size", "1MiB"];
     let server = Server::start_with(&large, "off");
     let value: Vec<u8> = (1..=255).cycle().take(60_000).collect();
@@ -227,7 +230,7 @@ fn exec_is_handed_any_bytes_of_any_length_and_need_not_read_them() {
 }
 
 #[test]
-fn exec_with_json_is_handed_the_line() {
+fn exec_with_json_passes_the_json_line() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
     let said = server.fine(&["watch", "--once", "--json", "--exec", "cat"]);
@@ -235,7 +238,7 @@ fn exec_with_json_is_handed_the_line() {
 }
 
 #[test]
-fn a_command_that_fails_is_told_and_counted_and_the_watch_goes_on() {
+fn a_failed_exec_command_is_reported_and_the_watch_continues() {
     let server = Server::start();
     server.fine(&["put", "bad", "v"]);
     server.fine(&["put", "good", "v"]);
@@ -243,8 +246,7 @@ fn a_command_that_fails_is_told_and_counted_and_the_watch_goes_on() {
     let output = server.run(&["watch", "--once", "--exec", script]);
     assert_eq!(output.status.code(), Some(7), "{output:?}");
     assert_eq!(output.stdout, b"fine\n");
-    let expected =
-        "syncline: --exec: exit status: 1, for bad at version 1\nsyncline: --exec: 1 of 2 runs have failed\n";
+    let expected = "syncline: --exec: exit status: 1, for bad at version 1\nsyncline: --exec: 1 of 2 runs failed\n";
     assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
     let mut watch = server.watch(&["--exec", "kill -KILL $$"]);
     let said = [watch.error_line(), watch.error_line()];
