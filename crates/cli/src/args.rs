@@ -74,7 +74,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
     pub(crate) listen: String,
 
-    /// The data directory, which is created if it does not exist. Not with --durability memory
+    /// The data directory, which is created if it does not exist. Cannot be combined with --durability memory
     #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
 
@@ -356,7 +356,7 @@ pub(crate) struct List {
     pub(crate) after: Option<OsString>,
 }
 
-/// Commit several operations together, or none of them.
+/// Commit several operations as one transaction
 ///
 /// Reads operations from stdin, one per line. Words are quoted as in a shell;
 /// `#` begins a comment:

@@ -1,4 +1,4 @@
-//! `syncline passwd`, and what `syncline serve` makes of it.
+//! `syncline passwd`, and the files that `syncline serve` accepts or refuses.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,7 +10,7 @@ use support::syncline;
 use syncline_server::{Hash, Users};
 use tempfile::TempDir;
 
-/// Runs a command to its end, with this on stdin.
+/// Runs a command with this text on stdin.
 fn piped(args: &[&str], stdin: &str) -> Output {
     let mut command = syncline(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -80,8 +80,8 @@ fn an_entry_with_rights_is_complete() {
     }
 }
 
-/// Types lines at the prompts of a command in a terminal, when it shows no more what is typed; answers all that the screen
-/// shows.
+/// Runs a command in a terminal, and types a line at each prompt as soon as the terminal shows no typed text. Returns
+/// everything that the terminal shows.
 fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     let mut child = Command::new("script")
         .args(["-qec", &format!("tty; {} {command}", support::SYNCLINE), "/dev/null"])
@@ -101,7 +101,7 @@ fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     let terminal = shown.trim_end().to_owned();
     for (prompt, line) in lines {
         show_until(&mut shown, prompt);
-        // The prompt is there a moment before.
+        // The prompt appears before the terminal stops to show typed text.
         wait_until_silent(&terminal);
         writeln!(keyboard, "{line}").unwrap();
     }
@@ -110,7 +110,7 @@ fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     shown
 }
 
-/// Waits until a terminal is set to show nothing of what is typed.
+/// Waits until a terminal shows no typed text.
 fn wait_until_silent(terminal: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
@@ -120,7 +120,7 @@ fn wait_until_silent(terminal: &str) {
             return;
         }
     }
-    panic!("{terminal} still shows what is typed");
+    panic!("{terminal} still shows typed text");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_server_without_tls_refuses_to_require_passwords() {
             .env("RUST_LOG", "error")
             .output();
         assert_eq!(refused(&output.unwrap()), "syncline: must use TLS if authorization is required\n");
-        assert!(!directory.path().join("data").exists(), "nothing was made");
+        assert!(!directory.path().join("data").exists(), "no data directory may be created");
     }
     let both = syncline(&["serve", "--auth-hash-file", &hash, "--users", &users]).output().unwrap();
     assert!(refused(&both).contains("cannot be used with '--users"), "{both:?}");

@@ -1,4 +1,4 @@
-//! `syncline delete`, `list`, `txn` and `status`.
+//! `syncline delete`, `list`, `txn` and `status`: their output and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -19,14 +19,14 @@ fn delete_accepts_a_version_or_deletes_the_current_one() {
     assert_eq!(server.fails(1, &["delete", "k"]), gone);
     assert_eq!(server.fails(1, &["delete", "never"]), "syncline: never: not found\n");
     server.fine(&["put", "k", "4", "--version", "4"]);
-    let said = server.fails(3, &["delete", "k", "--version", "4"]);
+    let printed = server.fails(3, &["delete", "k", "--version", "4"]);
     let expected = "syncline: stale delete: k is at version 4, so the next write has version 5, not 4\n\
                     To delete what is there: --version 5, or no --version.\n";
-    assert_eq!(said, expected);
-    let said = server.fine(&["delete", "k", "--version", "5", "--json"]);
-    assert_eq!(said, "{\"deleted\":true,\"key\":\"k\",\"version\":5}\n");
-    let said = server.fails(3, &["put", "k", "6"]);
-    assert!(said.contains("k is deleted at version 5, so the next write has version 6, not 1"), "{said}");
+    assert_eq!(printed, expected);
+    let printed = server.fine(&["delete", "k", "--version", "5", "--json"]);
+    assert_eq!(printed, "{\"deleted\":true,\"key\":\"k\",\"version\":5}\n");
+    let printed = server.fails(3, &["put", "k", "6"]);
+    assert!(printed.contains("k is deleted at version 5, so the next write has version 6, not 1"), "{printed}");
 }
 
 #[test]
@@ -82,12 +82,12 @@ fn a_closed_output_pipe_is_no_failure() {
         (0..2000).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{value}\",\"version\":1}}\n")).collect();
     assert!(server.piped(&["import"], lines.as_bytes()).status.success());
     for command in [&["list"][..], &["list", "--json"], &["export"], &["watch", "--once"]] {
-        // Much more than a pipe holds: it is still writing when its reader has gone.
+        // The output exceeds the buffer of a pipe, so the command is still writing when the pipe is closed.
         let mut process = Process::start(&mut server.command(command));
         assert!(!process.line().is_empty());
         process.close_stdout();
-        let (status, said) = process.end();
-        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{command:?}");
+        let (status, printed) = process.end();
+        assert_eq!((status.code(), printed.as_str()), (Some(0), ""), "{command:?}");
     }
 }
 
@@ -122,10 +122,10 @@ fn a_stale_transaction_names_the_line_and_writes_nothing() {
     ] {
         let output = server.piped(&["txn"], format!("put other v\n{script}\n").as_bytes());
         assert_eq!(output.status.code(), Some(3), "{script}: {output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said, format!("syncline: {expected}; nothing was written\n"));
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(printed, format!("syncline: {expected}; nothing was written\n"));
     }
-    // To delete what is not there is seen before anything is sent.
+    // The command notices that the key does not exist before it sends the transaction.
     let output = server.piped(&["txn"], b"put other v\ndelete gone\n");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "syncline: line 2: gone: not found (deleted at version 2)\n");
@@ -147,8 +147,8 @@ fn an_invalid_transaction_is_exit_code_2() {
     ] {
         let output = server.piped(&["txn"], script.as_bytes());
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with("syncline: ") && said.contains(expected), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(printed.starts_with("syncline: ") && printed.contains(expected), "{printed}");
     }
     assert_eq!(server.fine(&["list"]), "");
 }
@@ -165,9 +165,9 @@ fn a_transaction_whose_connection_is_lost_is_exit_code_5() {
     let mut stream = greet(&listener);
     stream.read_exact(&mut [0; 10]).unwrap();
     drop(stream);
-    let (status, said) = txn.end();
-    assert_eq!(status.code(), Some(5), "{said}");
-    assert!(said.contains("all of it may have been accepted or none"), "{said}");
+    let (status, printed) = txn.end();
+    assert_eq!(status.code(), Some(5), "{printed}");
+    assert!(printed.contains("all of it may have been accepted or none"), "{printed}");
 }
 
 #[test]
@@ -176,12 +176,12 @@ fn status_prints_rows_or_json() {
     server.fine(&["put", "k", "v"]);
     server.fine(&["put", "gone", "v"]);
     server.fine(&["delete", "gone"]);
-    let said = server.fine(&["status"]);
-    let row = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
-    assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{said}");
-    assert_eq!(row("head").as_deref(), Some("revision 3"), "{said}");
-    assert_eq!(row("keys").as_deref(), Some("1"), "{said}");
-    assert_eq!(row("durability").as_deref(), Some("fsync"), "{said}");
+    let printed = server.fine(&["status"]);
+    let row = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{printed}");
+    assert_eq!(row("head").as_deref(), Some("revision 3"), "{printed}");
+    assert_eq!(row("keys").as_deref(), Some("1"), "{printed}");
+    assert_eq!(row("durability").as_deref(), Some("fsync"), "{printed}");
     let json = server.fine(&["status", "--json"]);
     assert!(json.starts_with('{') && json.ends_with("}\n") && json.contains("\"head\":3,"), "{json}");
 }

@@ -70,10 +70,10 @@ fn every_engine_remembers_deletions_for_seven_days_by_default() {
 fn every_engine_obeys_the_limits() {
     for durability in DURABILITIES {
         let server = start(durability, &["--max-key", "3", "--max-entry-size", "2KiB", "--recent-log", "3KiB"]);
-        let said = server.fails(2, &["put", "long", "v"]);
-        assert!(said.contains("key of 4 bytes, expected at most 3"), "{durability}: {said}");
-        let said = server.fails(2, &["put", "k", &"v".repeat(2048)]);
-        assert!(said.contains("expected at most 2048"), "{durability}: {said}");
+        let printed = server.fails(2, &["put", "long", "v"]);
+        assert!(printed.contains("key of 4 bytes, expected at most 3"), "{durability}: {printed}");
+        let printed = server.fails(2, &["put", "k", &"v".repeat(2048)]);
+        assert!(printed.contains("expected at most 2048"), "{durability}: {printed}");
         for key in ["a", "b", "c", "d", "e"] {
             server.fine(&["put", key, &"v".repeat(1000)]);
         }
@@ -89,8 +89,8 @@ fn every_engine_accepts_the_other_flags() {
     for durability in DURABILITIES {
         let server = start(durability, &flags);
         let _watch = server.watch(&[]);
-        let said = server.fails(4, &["get", "k"]);
-        assert!(said.contains("too many connections"), "{durability}: {said}");
+        let printed = server.fails(4, &["get", "k"]);
+        assert!(printed.contains("too many connections"), "{durability}: {printed}");
     }
 }
 

@@ -243,7 +243,7 @@ impl Drop for Terminal {
     }
 }
 
-/// The reader of a document, who types its commands.
+/// The state of a simulated reader of a document.
 struct Reader {
     name: String,
     directory: tempfile::TempDir,
