@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn every_engine_gets_the_lifetime_of_tombstones_and_the_disk_its_directory() {
+    fn every_engine_gets_the_lifetime_of_tombstones() {
         let tombstones = Duration::from_secs(3);
         let disk = |durability| Engine::Disk { data: "d".into(), durability, tombstones };
         assert_eq!(engine(&["--tombstones", "3s", "--data", "d"]), disk(store::Durability::Fsync));
