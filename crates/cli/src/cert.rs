@@ -129,7 +129,9 @@ fn params(days: u32, name: &str) -> Result<CertificateParams, Failure> {
     params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
     let now = SystemTime::now();
-    let until = now.checked_add(DAY * days).ok_or_else(|| Failure::Usage("--days: expected fewer".into()))?;
+    let until = now.checked_add(DAY * days).ok_or_else(|| {
+        Failure::Usage(format!("--days: expected a date that the system can represent, found {days} days from now"))
+    })?;
     params.not_before = (now - SKEW).into();
     params.not_after = until.into();
     Ok(params)

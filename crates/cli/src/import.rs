@@ -126,7 +126,7 @@ enum Outcome {
 }
 
 /// A write that is complete.
-struct Ended {
+struct Completed {
     number: u64,
     line: Line,
     outcome: Result<Outcome, Failure>,
@@ -136,7 +136,7 @@ struct Importer {
     client: Client,
     force: bool,
     counts: Counts,
-    in_flight: JoinSet<Ended>,
+    in_flight: JoinSet<Completed>,
     /// The keys of the writes in flight. Lines of the same key are written one after the other.
     keys: HashSet<Vec<u8>>,
     bytes: usize,
@@ -195,14 +195,14 @@ impl Importer {
         let (client, force) = (self.client.clone(), self.force);
         self.in_flight.spawn(async move {
             let outcome = if force { overwrite(&client, &line).await } else { write(&client, &line).await };
-            Ended { number, line, outcome }
+            Completed { number, line, outcome }
         });
         Ok(())
     }
 
     /// Waits until one of the writes in flight is complete, and counts it.
     async fn complete_one(&mut self) -> Result<(), Failure> {
-        let Some(Ok(Ended { number, line, outcome })) = self.in_flight.join_next().await else { return Ok(()) };
+        let Some(Ok(Completed { number, line, outcome })) = self.in_flight.join_next().await else { return Ok(()) };
         self.bytes -= length(&line);
         self.keys.remove(&line.key);
         match outcome.map_err(|failure| failure.in_line(number))? {

@@ -32,8 +32,11 @@ fn rows(mut status: Map<String, Value>) -> Vec<(String, String)> {
     }
     rows.extend(status.into_iter().map(|(name, value)| (name.replace('_', " "), plain(&value))));
     for (name, _) in &mut rows {
-        if name == "uptime seconds" {
-            *name = "up".into();
+        match name.as_str() {
+            "uptime seconds" => *name = "up".into(),
+            // The key is older than the term.
+            "strangers" => *name = "unauthenticated".into(),
+            _ => {}
         }
     }
     rows

@@ -111,10 +111,10 @@ impl Operation {
     }
 }
 
-/// Reads operations, one a line.
+/// Parses operations, one per line.
 ///
 /// # Errors
-/// What is wrong, and in which line.
+/// A message with the line at fault.
 fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
     let mut operations = Vec::new();
     let mut lines = HashMap::new();
