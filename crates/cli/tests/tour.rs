@@ -47,6 +47,9 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const DOCUMENTED_HOST: &str = "db.example.org";
 const DOCUMENTED_PORT: &str = ":6660";
 
+/// The time after which `timeout` closes a terminal, so that a command that waits for input fails the test.
+const TIMEOUT: &str = "120";
+
 /// The line that the terminal prints after each command, followed by the exit code.
 const DONE: &str = "--done--";
 
@@ -171,6 +174,8 @@ struct Terminal {
     screen: BufReader<ChildStdout>,
     /// Whether a command is running that only Ctrl-C ends.
     is_busy: bool,
+    /// The place in the document of the command that was typed last, for error messages.
+    place: String,
     /// The address in `SYNCLINE_ADDR`, or `None` if a command of the document set the variable.
     addr: Option<String>,
 }
@@ -179,7 +184,7 @@ impl Terminal {
     fn open(directory: &Path) -> Self {
         let bin = Path::new(support::SYNCLINE).parent().unwrap().to_str().unwrap().to_owned();
         let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
-        let mut command = Command::new("script");
+        let mut command = Command::new("timeout");
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"SYNCLINE_") {
                 command.env_remove(name);
@@ -187,7 +192,7 @@ impl Terminal {
         }
         // `script`, which every Debian has, gives the shell a terminal, so that commands behave as they do for people.
         let mut child = command
-            .args(["-qec", "bash --noprofile --norc --noediting", "/dev/null"])
+            .args([TIMEOUT, "script", "-qec", "bash --noprofile --norc --noediting", "/dev/null"])
             .env("PATH", path)
             .env("TERM", "dumb")
             .env("RUST_LOG", "off")
@@ -199,7 +204,8 @@ impl Terminal {
             .spawn()
             .unwrap();
         let (keyboard, screen) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut terminal = Self { child, keyboard, screen, is_busy: false, addr: Some(String::new()) };
+        let mut terminal =
+            Self { child, keyboard, screen, is_busy: false, place: String::new(), addr: Some(String::new()) };
         // From here on, the screen shows only what commands print. The prompt precedes the line that ends the set-up.
         terminal.type_line(&format!("stty -echo noflsh; PS1=; PS2=; echo; echo {DONE}"));
         while terminal.line() != DONE {}
@@ -212,7 +218,8 @@ impl Terminal {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        assert_ne!(self.screen.read_line(&mut line).unwrap(), 0, "the terminal was closed");
+        let read = self.screen.read_line(&mut line).unwrap();
+        assert_ne!(read, 0, "{}: the terminal was closed, after {TIMEOUT} s or earlier", self.place);
         line.trim_end_matches(['\r', '\n']).to_owned()
     }
 
@@ -283,6 +290,7 @@ impl Reader {
     /// Types the command of a step, and compares its output with that in the document.
     fn take(&mut self, shell: &mut Terminal, step: &Step, is_console: bool, place: &str) {
         let command = step.typed.join("\n");
+        place.clone_into(&mut shell.place);
         if command.is_empty() {
             return self.compare(&step.shown.iter().map(|_| shell.line()).collect::<Vec<_>>(), &step.shown, place);
         }
