@@ -133,7 +133,7 @@ impl Base {
         loop {
             let event = self.connection.handle_input(input);
             match event.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? {
-                Event::Response { answer, .. } => self.answered(answer)?,
+                Event::Response { response, .. } => self.answered(response)?,
                 Event::Incomplete { .. } => return Ok(()),
                 Event::Change { .. } | Event::Marked { .. } | Event::Notice { .. } => {}
             }

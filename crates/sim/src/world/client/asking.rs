@@ -8,7 +8,7 @@ use crate::world::socket::Context;
 use crate::world::workload::Known;
 use bytes::Bytes;
 use syncline_core::Operation;
-use syncline_core::client::{Request, Response, Shown};
+use syncline_core::client::{Request, Response, Views};
 use syncline_wire::Version;
 
 impl Client {
@@ -17,12 +17,12 @@ impl Client {
         if std::mem::take(&mut self.is_stale)
             && let Link::Talking { connection, .. } = &self.link
         {
-            let shown = connection.replicas().shown();
+            let shown = connection.replicas().views();
             self.look(&shown, context);
         }
     }
 
-    pub(super) fn look(&mut self, shown: &Shown, context: &mut Context) {
+    pub(super) fn look(&mut self, shown: &Views, context: &mut Context) {
         for prefix in &self.watched {
             let Some(view) = shown.view(prefix.as_bytes()) else { continue };
             let before = self.shown.get(prefix);

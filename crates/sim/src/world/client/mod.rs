@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use syncline_core::StoreId;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, HandshakeResult, Lost, Position, ProtocolError,
-    Replicas, Request, Response,
+    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, HandshakeResult, LostConnection, Position,
+    ProtocolError, Replicas, Request, Response,
 };
 use syncline_wire::ServerHello;
 
@@ -453,7 +453,7 @@ impl Client {
                 self.known.insert(frame::key(&key), Known::At(version.get()));
             }
             Ok(Said::Notice { text }) => noticed(&text, context),
-            Ok(Said::Response { token, answer }) => {
+            Ok(Said::Response { token, response: answer }) => {
                 if context.is_wrong(Wrong::AnsweredBeforeShown) {
                     self.tell(token, answer, context);
                     self.show(context);
@@ -463,7 +463,7 @@ impl Client {
                 }
             }
             // Reads fail, and the server says so.
-            Err(ProtocolError::NotResumed { .. }) => return Err(()),
+            Err(ProtocolError::ResumeRefused { .. }) => return Err(()),
             Err(error) => {
                 complain(&error.to_string(), context);
                 return Err(());
@@ -487,7 +487,7 @@ impl Client {
             Link::Away { .. } | Link::ServerHello { .. } => {}
             Link::Following { .. } => self.cursor.lost(),
             Link::Talking { connection, .. } => {
-                let Lost { unanswered, held, replicas } = connection.into_lost();
+                let LostConnection { unanswered, deferred: held, replicas } = connection.into_lost();
                 for (request, token) in unanswered.into_iter().rev() {
                     let Some(open) = self.open.get(&token) else { continue };
                     if request.is_read() || context.is_wrong(Wrong::WriteSentAgain) {
@@ -501,7 +501,7 @@ impl Client {
                     }
                 }
                 (self.replicas, self.held) = (replicas, held);
-                let shown = self.replicas.shown();
+                let shown = self.replicas.views();
                 let views = self.watched.iter().filter_map(|prefix| shown.view(prefix.as_bytes()));
                 let current = views.filter(|view| view.is_current()).count();
                 context.record.gauge("replicas that say that they are current, without a connection", current, 0);
