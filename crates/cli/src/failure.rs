@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsProblem, TxnError, UpdateError};
+use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsError, TxnError, UpdateError};
 use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
@@ -100,10 +100,10 @@ impl From<ConnectError> for Failure {
             | ConnectError::Pem(_)
             | ConnectError::Password(_)
             | ConnectError::PasswordWithoutTls { .. } => return Self::Usage(error.to_string()),
-            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsProblem::UnknownCa { .. }, .. } => {
+            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsError::UnknownCa { .. }, .. } => {
                 "--tls-ca or SYNCLINE_TLS_CA names a file with the CA."
             }
-            ConnectError::Tls { problem: TlsProblem::CertificateDemanded, .. } => {
+            ConnectError::Tls { problem: TlsError::CertificateDemanded, .. } => {
                 "--tls-cert and --tls-key, or SYNCLINE_TLS_CERT and SYNCLINE_TLS_KEY, name the files."
             }
             ConnectError::Tls { .. } => return Self::Unavailable(error.to_string()),
@@ -132,9 +132,8 @@ impl From<GetError> for Failure {
         let message = error.to_string();
         match error {
             GetError::NotFound { .. } => Self::NotFound(message),
-            GetError::TooLarge { .. } | GetError::Refused { .. } => Self::Usage(message),
-            GetError::NotPermitted { .. } => Self::NotPermitted(message),
-            GetError::Unavailable { .. } => Self::Unavailable(message),
+            GetError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -145,9 +144,8 @@ impl From<PutError> for Failure {
         match error {
             PutError::StalePut => Self::Stale(message),
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
-            PutError::NotPermitted { .. } => Self::NotPermitted(message),
-            PutError::Unavailable { .. } => Self::Unavailable(message),
+            PutError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -160,7 +158,7 @@ impl From<RequestError> for Failure {
                 Self::Usage(message)
             }
             RequestError::NotPermitted { .. } => Self::NotPermitted(message),
-            RequestError::Unavailable { .. } => Self::Unavailable(message),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -170,6 +168,7 @@ impl From<CursorError> for Failure {
         match error {
             CursorError::Connect(error) => error.into(),
             CursorError::Request(error) => error.into(),
+            error => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -180,9 +179,8 @@ impl From<TxnError> for Failure {
         match error {
             TxnError::StaleKey { .. } => Self::Stale(message),
             TxnError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            TxnError::BaseOnly(_) | TxnError::TooLarge { .. } | TxnError::Refused { .. } => Self::Usage(message),
-            TxnError::NotPermitted { .. } => Self::NotPermitted(message),
-            TxnError::Unavailable { .. } => Self::Unavailable(message),
+            TxnError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -193,6 +191,7 @@ impl From<UpdateError> for Failure {
             UpdateError::Get(error) => error.into(),
             UpdateError::Put(error) => error.into(),
             UpdateError::Contended { .. } => Self::Stale(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
         }
     }
 }

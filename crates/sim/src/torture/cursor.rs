@@ -3,7 +3,7 @@
 use super::load::{self, Load, PREFIXES};
 use crate::Random;
 use std::time::Duration;
-use syncline_client::{ConnectError, Cursor, CursorError, Moved, Position};
+use syncline_client::{ConnectError, Cursor, CursorError, Position, Progress};
 use tokio::time::sleep;
 
 /// Follows a prefix, until the end. Now and then it goes on where it was with another cursor.
@@ -33,13 +33,13 @@ pub(super) async fn run(mut load: Load, mut random: Random, is_slow: bool) {
                 () = load.over() => return,
             };
             match moved {
-                Ok(Moved::To(step)) => {
+                Ok(Progress::Step(step)) => {
                     position = Some(step.at);
                     load.recorder.count("steps that begin afresh", u64::from(step.is_reset));
                     load.recorder.step(id, prefix, &step);
                 }
-                Ok(Moved::Lost { .. }) => load.recorder.count("connections that a cursor has lost", 1),
-                Ok(Moved::Back) => {}
+                Ok(Progress::Disconnected { .. }) => load.recorder.count("connections that a cursor has lost", 1),
+                Ok(Progress::Reconnected) => {}
                 Err(error) => return load.recorder.find(format!("cursor {id}: {error}")),
             }
             if load.is_on() && random.chance(1) {

@@ -105,12 +105,11 @@ pub(super) fn pause(random: &mut Random) -> Duration {
 
 /// So short that connections that are half open hold up nobody for long.
 pub(super) fn options() -> Options {
-    Options {
-        connect_timeout: Duration::from_secs(1),
-        request_timeout: Duration::from_secs(2),
-        watch_timeout: Duration::from_secs(10),
-        min_pause: Duration::from_millis(10),
-        max_pause: Duration::from_millis(300),
-        ..Options::default()
-    }
+    let mut options = Options::default();
+    options.connect_timeout = Duration::from_secs(1);
+    options.request_timeout = Duration::from_secs(2);
+    options.watch_timeout = Duration::from_secs(10);
+    options.min_pause = Duration::from_millis(10);
+    options.max_pause = Duration::from_millis(300);
+    options
 }
