@@ -20,7 +20,7 @@ const STEPS: usize = 400;
 /// The maximum number of events that one frame causes, in addition to the responses to pending requests.
 const EVENTS: usize = 8;
 
-/// A server whose bytes arrive in pieces.
+/// A server that sends its bytes in pieces.
 #[derive(Debug, Default)]
 struct Server {
     /// The bytes that the client sent.

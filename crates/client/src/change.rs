@@ -44,7 +44,7 @@ impl Subscribers {
         receiver
     }
 
-    /// Sends a change to all subscribers, and removes those whose receiver was dropped.
+    /// Sends a change to all subscribers, and removes those that dropped their receiver.
     pub(crate) fn send(&self, change: &Change) {
         self.0.lock().retain_mut(|subscriber| subscriber.send(change));
     }

@@ -1,6 +1,5 @@
 //! The handle to a client: basic reads and writes. Other files add the methods that return their types.
 
-use crate::Options;
 use crate::change::{Change, Subscribers};
 use crate::connection::{self, Command, Setup};
 use crate::dialer::Dialer;
@@ -8,6 +7,7 @@ use crate::endpoints::Endpoints;
 use crate::error::{ConnectError, GetError, PutError, RequestError};
 use crate::failure::Failure;
 use crate::link;
+use crate::options::Options;
 use crate::send_guard::{Cancelled, SendGuard};
 use crate::shared::Shared;
 use bytes::Bytes;
@@ -33,7 +33,7 @@ const MAX_QUEUED: usize = 1024;
 ///
 /// # Cancellation
 /// If the future of a request is dropped, the request may still be sent, and a write may still be accepted. Its response is
-/// discarded. A request that is still queued in the dropped future itself is never sent.
+/// discarded.
 ///
 /// # Servers of the base protocol
 /// With a server that speaks only the base protocol, [`get`](Client::get), [`put`](Client::put),
@@ -213,4 +213,4 @@ impl Client {
     }
 }
 
-const RUNTIME_GONE: &str = "the runtime that the client lives on has ended";
+const RUNTIME_GONE: &str = "the runtime of the client has shut down";

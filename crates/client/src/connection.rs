@@ -190,7 +190,7 @@ impl Session<'_> {
                 patience = silence.expired() => return Err(Disconnect::Silent(patience)),
             }
         }
-        // With TLS, this tells the server that the stream is not truncated.
+        // With TLS, this proves to the server that the stream is not truncated.
         let _ = timeout(SHUTDOWN_TIMEOUT, stream.shutdown()).await;
         Ok(())
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// A counter that many clients may add to. Its key holds the number in decimal.
 ///
 /// **Guarantee:** each successful addition is counted exactly once, and no two additions start from the same number. An
-/// addition whose outcome is unknown is counted once or not at all.
+/// addition with an unknown outcome is counted once or not at all.
 ///
 /// ```no_run
 /// # async fn run(client: syncline_client::Client) -> Result<(), Box<dyn std::error::Error>> {

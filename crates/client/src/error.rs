@@ -1,10 +1,10 @@
 //! The errors of the client, one type per operation.
 //!
 //! [`RequestError`] holds what can happen to every request. The errors of the operations wrap it and add only the outcomes
-//! that are specific to the operation, so that a caller can tell them apart: a stale write, or a write whose outcome is
-//! unknown.
+//! that are specific to the operation, so that a caller can tell them apart: a stale write, or a write with an
+//! unknown outcome.
 
-use crate::EndpointError;
+use crate::endpoints::EndpointError;
 use crate::tls_error::TlsError;
 use std::io;
 use std::time::Duration;
@@ -58,13 +58,15 @@ pub enum ConnectError {
         text: String,
     },
     /// A password is configured, but an endpoint does not use TLS. The password was not sent.
-    #[error("{address}: expected TLS, for a password is set, and those travel over TLS only; synclines:// speaks it")]
+    #[error(
+        "{address}: expected TLS, because a password is set and passwords are sent over TLS only; use synclines://"
+    )]
     PasswordWithoutTls {
         /// The address of the endpoint.
         address: String,
     },
     /// The password is too long for a frame. It was not sent.
-    #[error("can't show the password: {0}")]
+    #[error("can't send the password: {0}")]
     Password(#[from] EncodeError),
     /// The server requires a password or a client certificate.
     #[error("{address} requires a password, and none is set")]
@@ -79,7 +81,7 @@ pub enum ConnectError {
         address: String,
     },
     /// The peer is not a Syncline server.
-    #[error("{address} is no Syncline server: {reason}")]
+    #[error("{address} is not a Syncline server: {reason}")]
     NoServer {
         /// The address of the peer.
         address: String,
@@ -199,7 +201,7 @@ pub enum UpdateError {
     #[error("can't write the value: {0}")]
     Put(PutError),
     /// Other writers changed the key first, in every attempt. Nothing was written.
-    #[error("others were faster {attempts} times")]
+    #[error("other writers were faster {attempts} times")]
     Contended {
         /// The number of attempts.
         attempts: usize,

@@ -91,7 +91,7 @@ pub(crate) async fn connect(
     Err(failed)
 }
 
-/// A connection whose handshake is complete.
+/// A connection after its handshake.
 #[derive(Debug)]
 pub struct Established {
     /// The socket.

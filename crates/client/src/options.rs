@@ -1,8 +1,9 @@
 //! The options of a client, and their defaults.
 
-use crate::{Password, Tls};
+use crate::tls::Tls;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
+use syncline_wire::Password;
 
 /// The options of a client.
 ///

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 ///
 /// # Guarantees
 /// - It shows what the store held at one revision, [`Replica::revision`]: never half of a transaction.
-/// - It never goes back in time. The only exception is a store whose history was rewound or replaced. Then the replica
+/// - It never goes back in time. The only exception is a store with a rewound or replaced history. Then the replica
 ///   shows the old state, not current, until the new one is complete, and nothing in between.
 /// - A successful [put](Client::put), [deletion](Client::delete) or [commit](crate::Txn::commit) of the same client is
 ///   visible in it as soon as the call returns.

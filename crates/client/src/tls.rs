@@ -61,7 +61,7 @@ impl Connector {
     /// Does the TLS handshake on a socket. The server must present a valid certificate for `host`.
     ///
     /// # Errors
-    /// An I/O error, whose cause [`Connector::explain`] finds.
+    /// An I/O error. [`Connector::explain`] finds its cause.
     pub(crate) async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

@@ -60,7 +60,7 @@ impl Txn {
         self
     }
 
-    /// Commits all operations, or none. Returns the revision of all writes.
+    /// Commits all operations, or nothing. Returns the revision of all writes.
     ///
     /// If the future is dropped, the transaction may still be committed.
     ///

@@ -403,7 +403,7 @@ async fn the_refusal_of_a_server_is_quoted() {
     let (client, ()) = tokio::join!(Client::connect(&addr), refuse("\x02\0\0\x11\0unavailable: full"));
     assert_eq!(client.err().unwrap().to_string(), format!("{addr} refuses: unavailable: full"));
     let (client, ()) = tokio::join!(Client::connect(&addr), refuse("SSH-2.0"));
-    let expected = format!("{addr} is no Syncline server: unknown message kind 83: expected 0 (GET) to 11 (STATUS)");
+    let expected = format!("{addr} is not a Syncline server: unknown message kind 83: expected 0 (GET) to 11 (STATUS)");
     assert_eq!(client.err().unwrap().to_string(), expected);
 }
 
@@ -417,7 +417,7 @@ async fn a_password_is_never_sent_without_tls() {
     let endpoints = [format!("synclines://{address}"), format!("syncline://{address}")];
     let error = Client::connect_with(endpoints, options).await.err().unwrap();
     let expected = format!(
-        "{address}: expected TLS, for a password is set, and those travel over TLS only; synclines:// speaks it"
+        "{address}: expected TLS, because a password is set and passwords are sent over TLS only; use synclines://"
     );
     assert_eq!(error.to_string(), expected);
     assert!(has_no_connection(&listener).await, "a client has connected");

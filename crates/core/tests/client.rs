@@ -66,7 +66,7 @@ impl Rig {
         Self(ClientConnection::extended(&hello(STORE), Replicas::new(), Vec::new()))
     }
 
-    /// Returns a connection whose replica of `prefix` shows these keys at revision 10.
+    /// Returns a connection with a replica of `prefix` that shows these keys at revision 10.
     fn watching(prefix: &'static str, keys: &[(&str, &str)]) -> Self {
         let mut rig = Self::new();
         rig.0.request(watch(prefix), 0).unwrap();

@@ -1,4 +1,4 @@
-//! Servers for tests of the client, and a proxy whose connections can be cut.
+//! Servers for tests of the client, and a proxy that can cut its connections.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it, and fails by panicking")]
 
 use parking_lot::Mutex;
@@ -51,7 +51,7 @@ impl TestServer {
     }
 }
 
-/// A TCP proxy whose connections can be cut and redirected to another server.
+/// A TCP proxy that can cut its connections and forward new ones to another server.
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
     state: Arc<Mutex<ProxyState>>,

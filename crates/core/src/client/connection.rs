@@ -112,7 +112,7 @@ impl<T> ClientConnection<T> {
         self.in_flight.len() + self.deferred.len()
     }
 
-    /// Returns the replicas, whose views readers may see.
+    /// Returns the replicas. Readers may see their views.
     pub const fn replicas(&self) -> &Replicas {
         &self.replicas
     }
@@ -377,7 +377,7 @@ impl<T> ClientConnection<T> {
     }
 
     /// Starts the WATCHes that the server has started. The server starts a WATCH after it has responded to all earlier
-    /// requests, except to those whose responses it sends concurrently.
+    /// requests, except those with concurrent responses.
     fn start_watches(&mut self) {
         if self.replicas.has_requested() {
             let oldest = self.in_flight.oldest_sequential();
@@ -406,7 +406,7 @@ impl<T> ClientConnection<T> {
         self.complete_watches();
     }
 
-    /// Completes the pending watches whose replicas are current.
+    /// Completes the pending watches that have a current replica.
     fn complete_watches(&mut self) {
         let (current, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending_watches)
             .into_iter()

@@ -121,7 +121,7 @@ impl Cursor {
         Self { prefix: prefix.into(), position: since, has_stepped: false, output: Output::new(), session: None }
     }
 
-    /// Handles a new connection whose server responded to HELLO: requests what changed since the position.
+    /// Handles a new connection after its HELLO: requests what changed since the position.
     ///
     /// # Errors
     /// [`EncodeError`] if the prefix is too long for a frame.

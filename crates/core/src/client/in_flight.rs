@@ -16,7 +16,7 @@ pub(super) struct InFlight<T> {
     /// The position of the request among all requests of the connection.
     pub(super) sequence: u64,
     pub(super) request: Request,
-    /// `None` for a WATCH, whose callers wait in the connection's list of pending watches.
+    /// `None` for a WATCH. Its callers wait in the connection's list of pending watches.
     pub(super) token: Option<T>,
     /// The entries of a LIST received so far.
     pub(super) entries: Vec<(Bytes, Versioned)>,
@@ -74,12 +74,12 @@ impl<T> InFlightTable<T> {
         self.requests.remove(&tag)
     }
 
-    /// Puts back a request whose response is not complete.
+    /// Puts back a request that has no complete response yet.
     pub(super) fn put_back(&mut self, tag: Tag, in_flight: InFlight<T>) {
         self.requests.insert(tag, in_flight);
     }
 
-    /// Returns the sequence number of the oldest request whose response precedes the start of every later WATCH.
+    /// Returns the sequence number of the oldest request that delays the start of every later WATCH.
     pub(super) fn oldest_sequential(&self) -> Option<u64> {
         let sequential = self.requests.values().filter(|in_flight| !in_flight.request.is_concurrent());
         sequential.map(|in_flight| in_flight.sequence).min()

@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The text form is `STORE:REVISION`, or only the revision if the store is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The store whose history this is. `None` matches any store.
+    /// The store of the history. `None` matches any store.
     pub store: Option<StoreId>,
     /// The revision within the history.
     pub revision: Revision,

@@ -143,7 +143,7 @@ impl Replicas {
         }
     }
 
-    /// Removes the replica of a prefix whose WATCH was refused, unless it was shown before.
+    /// Removes the replica of a prefix after its WATCH was refused, unless it was shown before.
     pub(super) fn remove(&mut self, prefix: &[u8]) {
         self.replicas.retain(|replica| replica.prefix != prefix || replica.view.is_some());
     }

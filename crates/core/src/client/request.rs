@@ -47,7 +47,7 @@ pub enum Request {
         /// The maximum number of keys.
         limit: u32,
     },
-    /// Commits operations as one transaction: all of them, or none.
+    /// Commits operations as one transaction: all of them, or nothing.
     Txn {
         /// The operations. Each key occurs at most once.
         operations: Vec<Operation>,

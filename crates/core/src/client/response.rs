@@ -75,7 +75,7 @@ pub(super) fn state(message: &Message) -> Option<(&Bytes, Option<Versioned>, Ver
     Some((key, message.value().map(|value| Versioned { value: value.clone(), version }), version))
 }
 
-/// Returns the response that a frame carries, for a request whose response is a single frame. Returns `None` if the frame
+/// Returns the response that a frame carries, for a request that has a single frame as response. Returns `None` if the frame
 /// is not a response to the request.
 pub(super) fn classify(request: &Request, frame: &Message) -> Option<Response> {
     match (request, frame) {

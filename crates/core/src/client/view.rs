@@ -47,7 +47,7 @@ pub struct View {
 }
 
 impl View {
-    /// Returns the store whose history the revision belongs to.
+    /// Returns the store of the revision.
     pub const fn store(&self) -> StoreId {
         self.store
     }
