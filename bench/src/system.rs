@@ -7,7 +7,7 @@ use crate::peers::nats::{self, NatsPeer};
 use crate::peers::redis::{Mode, RedisPeer};
 use crate::server::{Profile, ServerInfo, ServerKind};
 use std::sync::Arc;
-use syncline_client::{Dialer, Endpoints, Options, Pem, Tls};
+use syncline_client::{Dialer, Endpoints, Options, Pem};
 use syncline_load::{Error, SynclinePeer};
 
 /// A server and the way in which it is used.
@@ -99,8 +99,8 @@ impl System {
                 AnyPeer::Syncline(SynclinePeer { dialer, base: self == Self::SynclineBase })
             }
             Self::SynclineTls => {
-                let ca = info.ca.as_ref().map(Pem::file);
-                let options = Options { tls: Tls { ca, identity: None }, ..Options::default() };
+                let mut options = Options::default();
+                options.tls.ca = info.ca.as_ref().map(Pem::file);
                 let dialer = dialer(&format!("synclines://localhost:{}", address.port()), &options)?;
                 AnyPeer::Syncline(SynclinePeer { dialer, base: false })
             }

@@ -9,16 +9,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use syncline_client::{KeyChange, Moved, Step};
+use syncline_client::{KeyChange, Progress, Step};
 
 pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     let prefix = args.prefix.into_encoded_bytes();
     let mut cursor = args.servers.cursor(prefix, None).await?;
     // The first step of a cursor contains all keys as of one revision.
     let step = match cursor.next().await? {
-        Moved::To(step) => step,
-        Moved::Lost { reason } => return Err(Failure::Unavailable(reason)),
-        Moved::Back => return Err(Failure::Unavailable("the connection was lost".into())),
+        Progress::Step(step) => step,
+        Progress::Disconnected { reason } => return Err(Failure::Unavailable(reason)),
+        Progress::Reconnected => return Err(Failure::Unavailable("the connection was lost".into())),
     };
     drop(cursor);
     match args.file.filter(|file| file.as_os_str() != "-") {

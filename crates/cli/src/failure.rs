@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsProblem, TxnError, UpdateError};
+use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsError, TxnError, UpdateError};
 use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
@@ -102,10 +102,10 @@ impl From<ConnectError> for Failure {
             | ConnectError::Pem(_)
             | ConnectError::Password(_)
             | ConnectError::PasswordWithoutTls { .. } => return Self::Usage(error.to_string()),
-            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsProblem::UnknownCa { .. }, .. } => {
+            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsError::UnknownCa { .. }, .. } => {
                 "Set --tls-ca or SYNCLINE_TLS_CA to a file with the CA."
             }
-            ConnectError::Tls { problem: TlsProblem::CertificateDemanded, .. } => {
+            ConnectError::Tls { problem: TlsError::CertificateDemanded, .. } => {
                 "Set --tls-cert and --tls-key, or SYNCLINE_TLS_CERT and SYNCLINE_TLS_KEY, to the files."
             }
             ConnectError::Tls { .. } => return Self::Unavailable(error.to_string()),
@@ -136,9 +136,8 @@ impl From<GetError> for Failure {
         let message = error.to_string();
         match error {
             GetError::NotFound { .. } => Self::NotFound(message),
-            GetError::TooLarge { .. } | GetError::Refused { .. } => Self::Usage(message),
-            GetError::NotPermitted { .. } => Self::NotPermitted(message),
-            GetError::Unavailable { .. } => Self::Unavailable(message),
+            GetError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -149,9 +148,8 @@ impl From<PutError> for Failure {
         match error {
             PutError::StalePut => Self::Stale(message),
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
-            PutError::NotPermitted { .. } => Self::NotPermitted(message),
-            PutError::Unavailable { .. } => Self::Unavailable(message),
+            PutError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -164,7 +162,7 @@ impl From<RequestError> for Failure {
                 Self::Usage(message)
             }
             RequestError::NotPermitted { .. } => Self::NotPermitted(message),
-            RequestError::Unavailable { .. } => Self::Unavailable(message),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -174,6 +172,7 @@ impl From<CursorError> for Failure {
         match error {
             CursorError::Connect(error) => error.into(),
             CursorError::Request(error) => error.into(),
+            error => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -184,9 +183,8 @@ impl From<TxnError> for Failure {
         match error {
             TxnError::StaleKey { .. } => Self::Stale(message),
             TxnError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            TxnError::BaseOnly(_) | TxnError::TooLarge { .. } | TxnError::Refused { .. } => Self::Usage(message),
-            TxnError::NotPermitted { .. } => Self::NotPermitted(message),
-            TxnError::Unavailable { .. } => Self::Unavailable(message),
+            TxnError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -197,6 +195,7 @@ impl From<UpdateError> for Failure {
             UpdateError::Get(error) => error.into(),
             UpdateError::Put(error) => error.into(),
             UpdateError::Contended { .. } => Self::Stale(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
         }
     }
 }

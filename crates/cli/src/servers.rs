@@ -85,7 +85,10 @@ impl ServersArg {
     }
 
     fn options(&self) -> Result<Options, Failure> {
-        Ok(Options { tls: self.tls(), password: self.password()?, ..Options::default() })
+        let mut options = Options::default();
+        options.tls = self.tls();
+        options.password = self.password()?;
+        Ok(options)
     }
 
     fn password(&self) -> Result<Option<Password>, Failure> {
@@ -104,10 +107,10 @@ impl ServersArg {
 
     fn tls(&self) -> Tls {
         let identity = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
-        Tls {
-            ca: self.tls_ca.as_ref().map(Pem::file),
-            identity: identity.map(|(certificate, key)| Identity::files(certificate, key)),
-        }
+        let mut tls = Tls::default();
+        tls.ca = self.tls_ca.as_ref().map(Pem::file);
+        tls.identity = identity.map(|(certificate, key)| Identity::files(certificate, key));
+        tls
     }
 }
 

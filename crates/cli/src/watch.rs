@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{Json, Printer, deletion, entry, note};
 use serde_json::json;
 use std::io::Stdout;
-use syncline_client::{KeyChange, Moved, Position, Step};
+use syncline_client::{KeyChange, Position, Progress, Step};
 
 pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
     let endpoints = args.servers.endpoints();
@@ -17,7 +17,7 @@ pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
     let mut is_first = true;
     loop {
         match cursor.next().await? {
-            Moved::To(step) => {
+            Progress::Step(step) => {
                 if std::mem::take(&mut is_first) && !args.once {
                     note(&format!("watching {endpoints} (Ctrl-C to end)"));
                 }
@@ -26,9 +26,9 @@ pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
                     return reporter.exec.map_or(Ok(()), Exec::result);
                 }
             }
-            Moved::Lost { reason } if args.once => return Err(Failure::Unavailable(reason)),
-            Moved::Lost { reason } => note(&format!("connection lost: {reason}; connecting again")),
-            Moved::Back => note("connected again; no change was missed"),
+            Progress::Disconnected { reason } if args.once => return Err(Failure::Unavailable(reason)),
+            Progress::Disconnected { reason } => note(&format!("connection lost: {reason}; connecting again")),
+            Progress::Reconnected => note("connected again; no change was missed"),
         }
     }
 }

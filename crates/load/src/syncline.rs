@@ -3,7 +3,7 @@
 use crate::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
-use syncline_client::{ConnectError, Dialer, Greeted};
+use syncline_client::{ConnectError, Dialer, Established};
 use syncline_wire::{Decoded, HEADER_LENGTH, Kind, Message, Put, Revision, Tag, Version, decode};
 
 /// A Syncline server, over connections of the extended or of the base protocol.
@@ -18,8 +18,8 @@ pub struct SynclinePeer {
 impl Peer for SynclinePeer {
     async fn open(&self) -> Result<Link, Error> {
         let endpoint = self.dialer.endpoints().first().ok_or(ConnectError::NoEndpoint)?;
-        let Greeted { socket, input, greeting } = self.dialer.greet(endpoint, self.base).await?;
-        if !self.base && greeting.is_none() {
+        let Established { socket, input, hello } = self.dialer.connect(endpoint, self.base).await?;
+        if !self.base && hello.is_none() {
             return Err(Error::NoHello { endpoint: endpoint.to_string() });
         }
         Ok(Link::new(socket, Syncline::new(self.base), input))

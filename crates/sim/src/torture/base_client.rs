@@ -137,7 +137,7 @@ impl BaseClient {
         loop {
             let event = self.connection.handle_input(input);
             match event.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? {
-                Event::Response { answer, .. } => self.handle_response(answer)?,
+                Event::Response { response, .. } => self.handle_response(response)?,
                 Event::Incomplete { .. } => return Ok(()),
                 Event::Change { .. } | Event::Marked { .. } | Event::Notice { .. } => {}
             }

@@ -169,7 +169,7 @@ impl Caller {
                 Outcome::Found(State { version: version.get(), value: Some(Stamp::of(&value)) })
             }
             Err(GetError::NotFound { deleted_at }) => Outcome::NotFound { deleted_at: deleted_at.map(Version::get) },
-            Err(GetError::Unavailable { .. }) => Outcome::Refused,
+            Err(GetError::Request(RequestError::Unavailable { .. })) => Outcome::Refused,
             Err(other) => self.unexpected("a GET", &other.to_string()),
         };
         operation.finish(outcome.clone());
@@ -200,7 +200,7 @@ impl Caller {
             Ok(()) => Outcome::Written,
             Err(PutError::StalePut) => Outcome::Stale { key: key.into() },
             Err(PutError::OutcomeUnknown { .. }) => Outcome::Unknown,
-            Err(PutError::Unavailable { reason }) => {
+            Err(PutError::Request(RequestError::Unavailable { reason })) => {
                 self.refused(&reason);
                 Outcome::Refused
             }
@@ -244,7 +244,7 @@ impl Caller {
             Ok(revision) => Outcome::Committed { revision: revision.get() },
             Err(TxnError::StaleKey { key }) => Outcome::Stale { key: key.trim_matches('"').into() },
             Err(TxnError::OutcomeUnknown { .. }) => Outcome::Unknown,
-            Err(TxnError::Unavailable { reason }) => {
+            Err(TxnError::Request(RequestError::Unavailable { reason })) => {
                 self.refused(&reason);
                 Outcome::Refused
             }

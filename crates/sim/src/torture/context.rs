@@ -107,12 +107,11 @@ pub(super) fn random_pause(random: &mut Random) -> Duration {
 
 /// Returns client options with timeouts so short that half-open connections do not block a client for long.
 pub(super) fn client_options() -> Options {
-    Options {
-        connect_timeout: Duration::from_secs(1),
-        request_timeout: Duration::from_secs(2),
-        watch_timeout: Duration::from_secs(10),
-        min_pause: Duration::from_millis(10),
-        max_pause: Duration::from_millis(300),
-        ..Options::default()
-    }
+    let mut options = Options::default();
+    options.connect_timeout = Duration::from_secs(1);
+    options.request_timeout = Duration::from_secs(2);
+    options.watch_timeout = Duration::from_secs(10);
+    options.min_pause = Duration::from_millis(10);
+    options.max_pause = Duration::from_millis(300);
+    options
 }

@@ -3,7 +3,7 @@
 use super::context::{self, ClientContext, PREFIXES};
 use crate::Random;
 use std::time::Duration;
-use syncline_client::{ConnectError, Cursor, CursorError, Moved, Position};
+use syncline_client::{ConnectError, Cursor, CursorError, Position, Progress};
 use tokio::time::sleep;
 
 /// Follows a prefix until the round is done. Now and then a new cursor resumes at the position of the old one.
@@ -33,13 +33,13 @@ pub(super) async fn run(mut context: ClientContext, mut random: Random, is_slow:
                 () = context.wait_until_done() => return,
             };
             match moved {
-                Ok(Moved::To(step)) => {
+                Ok(Progress::Step(step)) => {
                     position = Some(step.at);
                     context.recorder.count("cursor resets", u64::from(step.is_reset));
                     context.recorder.record_step(id, prefix, &step);
                 }
-                Ok(Moved::Lost { .. }) => context.recorder.count("connections lost by cursors", 1),
-                Ok(Moved::Back) => {}
+                Ok(Progress::Disconnected { .. }) => context.recorder.count("connections lost by cursors", 1),
+                Ok(Progress::Reconnected) => {}
                 Err(error) => return context.recorder.add_finding(format!("cursor {id}: {error}")),
             }
             if context.is_loading() && random.chance(1) {

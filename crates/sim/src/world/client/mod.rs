@@ -12,8 +12,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use syncline_core::StoreId;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event as ConnectionEvent, Handshake, HandshakeResult, Lost, Position,
-    ProtocolError, Replicas, Request, Response,
+    ClientConnection, Cursor, CursorEvent, Event as ConnectionEvent, Handshake, HandshakeResult, LostConnection,
+    Position, ProtocolError, Replicas, Request, Response,
 };
 use syncline_wire::ServerHello;
 
@@ -93,7 +93,7 @@ pub(super) struct Client {
     link: Link,
     /// The part of the state that outlives a connection.
     replicas: Replicas,
-    held: Vec<(u64, Response)>,
+    deferred: Vec<(u64, Response)>,
     cursor: Cursor,
     /// By prefix: the contents that readers saw last.
     shown: BTreeMap<Key, Sight>,
@@ -122,7 +122,7 @@ impl Client {
             kind,
             link: Link::Disconnected { until: 0 },
             replicas: Replicas::new(),
-            held: Vec::new(),
+            deferred: Vec::new(),
             cursor: Cursor::new(Bytes::copy_from_slice(prefix.as_bytes()), None),
             shown: BTreeMap::new(),
             shown_first: BTreeMap::new(),
@@ -266,7 +266,7 @@ impl Client {
                 context.record.open(socket, place, context.record.served());
                 self.link = if self.kind == Kind::Base {
                     let connection =
-                        ClientConnection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
+                        ClientConnection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.deferred));
                     self.known.clear();
                     Link::Connected {
                         socket,
@@ -438,7 +438,7 @@ impl Client {
             }
         }
         let connection =
-            ClientConnection::extended(&hello, std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
+            ClientConnection::extended(&hello, std::mem::take(&mut self.replicas), std::mem::take(&mut self.deferred));
         self.link = Link::Connected { socket, connection: Box::new(connection), input, last_received: context.now() };
         if context.is_wrong(Wrong::ShownAgain) {
             for sight in self.shown_first.values() {
@@ -469,7 +469,7 @@ impl Client {
                 self.known.insert(frame::key(&key), KnownVersion::At(version.get()));
             }
             Ok(ConnectionEvent::Notice { text }) => handle_notice(&text, context),
-            Ok(ConnectionEvent::Response { token, answer: response }) => {
+            Ok(ConnectionEvent::Response { token, response }) => {
                 if context.is_wrong(Wrong::AnsweredBeforeShown) {
                     self.complete(token, response, context);
                     self.publish(context);
@@ -479,7 +479,7 @@ impl Client {
                 }
             }
             // A failed read of the store makes the server refuse to resume.
-            Err(ProtocolError::NotResumed { .. }) => return Err(()),
+            Err(ProtocolError::ResumeRefused { .. }) => return Err(()),
             Err(error) => {
                 report_violation(&error.to_string(), context);
                 return Err(());
@@ -503,7 +503,7 @@ impl Client {
             Link::Disconnected { .. } | Link::Handshaking { .. } => {}
             Link::FollowingCursor { .. } => self.cursor.lost(),
             Link::Connected { connection, .. } => {
-                let Lost { unanswered, held, replicas } = connection.into_lost();
+                let LostConnection { unanswered, deferred, replicas } = connection.into_lost();
                 for (request, token) in unanswered.into_iter().rev() {
                     let Some(open) = self.open.get(&token) else { continue };
                     if request.is_read() || context.is_wrong(Wrong::WriteSentAgain) {
@@ -516,8 +516,8 @@ impl Client {
                         self.forget_keys(&request);
                     }
                 }
-                (self.replicas, self.held) = (replicas, held);
-                let shown = self.replicas.shown();
+                (self.replicas, self.deferred) = (replicas, deferred);
+                let shown = self.replicas.views();
                 let views = self.watched.iter().filter_map(|prefix| shown.view(prefix.as_bytes()));
                 let current = views.filter(|view| view.is_current()).count();
                 context.record.gauge("replicas that say that they are current, without a connection", current, 0);

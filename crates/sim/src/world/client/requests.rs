@@ -7,7 +7,7 @@ use crate::world::agenda::SECOND;
 use crate::world::context::Context;
 use bytes::Bytes;
 use syncline_core::Operation;
-use syncline_core::client::{Request, Response, Shown};
+use syncline_core::client::{Request, Response, Views};
 use syncline_wire::Version;
 
 impl Client {
@@ -16,12 +16,12 @@ impl Client {
         if std::mem::take(&mut self.is_stale)
             && let Link::Connected { connection, .. } = &self.link
         {
-            let shown = connection.replicas().shown();
+            let shown = connection.replicas().views();
             self.record_views(&shown, context);
         }
     }
 
-    pub(super) fn record_views(&mut self, shown: &Shown, context: &mut Context) {
+    pub(super) fn record_views(&mut self, shown: &Views, context: &mut Context) {
         for prefix in &self.watched {
             let Some(view) = shown.view(prefix.as_bytes()) else { continue };
             let before = self.shown.get(prefix);

@@ -1,4 +1,4 @@
-//! What readers of replicas see: values that never change, and cost next to nothing to copy.
+//! What readers of replicas see: immutable values that are cheap to clone.
 
 use crate::StoreId;
 use bytes::Bytes;
@@ -7,36 +7,38 @@ use imbl::ordmap::DiffItem;
 use std::ops::{Bound, RangeBounds};
 use syncline_wire::{Redacted, Revision, Version};
 
-/// A value, and its version.
+/// A value with its version.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct Versioned {
-    /// What the key holds.
+    /// The value.
     #[debug("{:?}", Redacted(value))]
     pub value: Bytes,
-    /// The version of that. The next write must carry this plus 1.
+    /// Its version. The next write must carry this version plus 1.
     pub version: Version,
 }
 
-/// The keys of a replica, in their order. A clone shares all that neither of the two changes later.
+/// The keys of a replica, in key order. Clones share the parts that neither of them changes.
 pub(super) type Map = OrdMap<Bytes, Versioned>;
 
-/// What all replicas of a client show at one time. Each is a consistent cut: what the store held at one revision.
+/// What all replicas of a client show at one moment.
+///
+/// Each view is a consistent cut: it shows what the store held at one revision.
 #[derive(Clone, Debug, Default)]
-pub struct Shown {
+pub struct Views {
     pub(super) views: Vec<View>,
 }
 
-impl Shown {
-    /// What is shown of the keys under this prefix; nothing where it was never whole.
+impl Views {
+    /// Returns the view that contains the keys under this prefix, or `None` if no replica has shown them yet.
     pub fn view(&self, prefix: &[u8]) -> Option<&View> {
         self.views.iter().find(|view| prefix.starts_with(&view.prefix))
     }
 }
 
-/// The keys under a prefix as the store held them at a revision.
+/// The keys under a prefix as the store held them at one revision.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// What its keys start with.
+    /// The prefix of all keys.
     pub(super) prefix: Bytes,
     pub(super) store: StoreId,
     pub(super) revision: Revision,
@@ -45,32 +47,34 @@ pub struct View {
 }
 
 impl View {
-    /// Whose history the revision belongs to.
+    /// Returns the store of the revision.
     pub const fn store(&self) -> StoreId {
         self.store
     }
 
-    /// As of when this is.
+    /// Returns the revision that the view shows.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Whether the server keeps it up to date; if not, the connection is lost, or what was missed is not all told yet.
+    /// Returns whether the server kept the view up to date. It does not while the connection is lost, or while the replica
+    /// catches up.
     pub const fn is_current(&self) -> bool {
         self.is_current
     }
 
-    /// What a key holds.
+    /// Returns the value of a key, or `None` if the key does not exist.
     pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
         self.keys.get(key)
     }
 
-    /// How many keys start with `prefix`. Costs nothing where that is all that was asked for, else counting.
+    /// Returns how many keys start with `prefix`. This takes constant time for the prefix of the view itself; for a longer
+    /// prefix it counts.
     pub fn len(&self, prefix: &[u8]) -> usize {
         if prefix == self.prefix { self.keys.len() } else { self.range(prefix, ..).count() }
     }
 
-    /// The keys within these bounds that start with `prefix`, in order.
+    /// Returns the keys within bounds that start with `prefix`, in key order.
     pub fn range<'a, 'b>(&'a self, prefix: &'a [u8], bounds: impl RangeBounds<&'b [u8]>) -> Keys<'a> {
         let from = match bounds.start_bound().cloned() {
             Bound::Included(key) | Bound::Excluded(key) if key < prefix => Bound::Included(prefix),
@@ -83,12 +87,12 @@ impl View {
             (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to) | Bound::Included(to)) => from >= to,
             _ => false,
         };
-        // The map takes no range that ends before it starts.
+        // `OrdMap::range` panics if a range ends before it starts.
         Keys { keys: (!is_empty).then(|| self.keys.range::<_, [u8]>((from, to))), prefix }
     }
 
-    /// What has to change under `prefix` to make `newer` of this: each key once, in order. Costs what differs, where both
-    /// are views of one replica.
+    /// Returns what must change under `prefix` to turn this view into `newer`: each key once, in key order. If both are
+    /// views of one replica, the cost is proportional to the number of differences.
     pub fn differences<'a>(&'a self, newer: &'a Self, prefix: &'a [u8]) -> impl Iterator<Item = Difference> + 'a {
         self.keys.diff(&newer.keys).filter_map(move |item| {
             let (key, now) = match item {
@@ -100,7 +104,7 @@ impl View {
     }
 }
 
-/// The keys of a view, in order.
+/// An iterator over the keys of a [`View`], in key order.
 #[derive(Default)]
 pub struct Keys<'a> {
     keys: Option<imbl::ordmap::RangedIter<'a, Bytes, Versioned, imbl::shared_ptr::DefaultSharedPtr>>,
@@ -115,11 +119,11 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
-/// What differs between two views.
+/// A key that differs between two views.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Which key.
+    /// The key.
     pub key: Bytes,
-    /// What it holds now; `None`: it is no longer there.
+    /// Its value in the newer view, or `None` if the key no longer exists there.
     pub now: Option<Versioned>,
 }
