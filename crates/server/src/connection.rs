@@ -1,6 +1,6 @@
 //! The driver of one connection: moves bytes between a socket and [`ServerConnection`], and does what that asks for.
 
-use crate::access::{Authenticator, Grant, Judgement, UnauthenticatedPermit};
+use crate::access::{AuthResult, Authenticator, Grant, UnauthenticatedPermit};
 use crate::broadcaster::Registration;
 use crate::committer::{CommitQueue, Submission};
 use crate::input_budget::{InputBudget, InputPermit, OWN};
@@ -119,9 +119,9 @@ impl Peer<'_> {
         if self.generation == Some(authenticator.generation()) {
             return false;
         }
-        let rules = authenticator.rules();
-        self.generation = Some(rules.generation);
-        self.grant.as_ref().is_some_and(|grant| !rules.still_grant(grant))
+        let policy = authenticator.policy();
+        self.generation = Some(policy.generation);
+        self.grant.as_ref().is_some_and(|grant| !policy.still_grants(grant))
     }
 }
 
@@ -183,7 +183,7 @@ where
         }
         if driver.bytes_since_yield >= TURN_BYTES {
             driver.bytes_since_yield = 0;
-            driver.send_permit.give_back();
+            driver.send_permit.release();
             yield_now().await;
         }
         let until = farewell.or(driver.deadline());
@@ -203,7 +203,7 @@ where
         }
         if driver.has_more {
             // What was done is on its way while others have their turn.
-            driver.send_permit.give_back();
+            driver.send_permit.release();
             yield_now().await;
         }
     }
@@ -223,7 +223,7 @@ struct Driver<'a, S, IO> {
     connection: ServerConnection,
     peer: Peer<'a>,
     /// The judgement of a password, while it is under way.
-    verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
+    verification: Option<Pin<Box<dyn Future<Output = AuthResult> + Send>>>,
     /// What came from the socket and was not taken yet: at most one frame and one read.
     input: BytesMut,
     /// How much of that came since others had their turn.
@@ -297,7 +297,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.beat = Some(beat);
         }
         if let Input::Wanted { expected } = self.wanted {
-            self.input_permit.ask(&self.service.input_budget, expected, self.longest_frame(expected));
+            self.input_permit.request(&self.service.input_budget, expected, self.longest_frame(expected));
         }
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
@@ -336,7 +336,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let done = read.as_mut().poll(context);
             if done.is_pending() {
                 // Nobody else need wait for the store.
-                self.send_permit.give_back();
+                self.send_permit.release();
             }
             done
         })
@@ -365,7 +365,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 let is_up_to_us = self.abandoned || self.verification.is_some() || self.arrives();
                 (!is_up_to_us).then_some(self.peer.deadline)
             }
-            Some(_) => self.input_permit.until(),
+            Some(_) => self.input_permit.deadline(),
         }
     }
 
@@ -373,7 +373,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn give_up(&mut self) {
         if self.connection.rights().is_none() {
             self.give_up_unauthenticated();
-        } else if let Some(overdue) = self.input_permit.overdue(&self.service.input_budget) {
+        } else if let Some(overdue) = self.input_permit.handle_deadline(&self.service.input_budget) {
             debug!(id = %self.connection.id(), peer = %self.peer.addr, "ended: {overdue}");
             self.connection.close(&overdue.to_string());
         }
@@ -382,7 +382,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Ends the connection of somebody who takes too long to show who it is.
     fn give_up_unauthenticated(&mut self) {
         let reason = format!("not authorized within {:?}", self.service.authorize_within);
-        self.service.authenticator.complain(self.peer.addr, &reason);
+        self.service.authenticator.log_rejection(self.peer.addr, &reason);
         self.abandon(&reason);
     }
 
@@ -430,12 +430,17 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 },
                 page @ (Effect::Changes { .. } | Effect::Keys { .. }) => self.page = Some(page),
                 Effect::Status => {
-                    let status = status::tell(service, &self.registration.broadcaster);
+                    let status = status::report(
+                        &service.store,
+                        &service.authenticator,
+                        &self.registration.broadcaster,
+                        service.started,
+                    );
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
                     let authenticator = service.authenticator.clone();
-                    let judgement = authenticator.judge(self.connection.id(), self.peer.addr, password);
+                    let judgement = authenticator.authenticate(self.connection.id(), self.peer.addr, password);
                     self.verification = Some(Box::pin(judgement));
                 }
             }
@@ -517,7 +522,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             happened = true;
         }
         // A new time begins.
-        happened |= self.input_permit.is_given(context);
+        happened |= self.input_permit.poll_granted(context);
         if let Some(most) = self.room_to_read()
             && let Poll::Ready(read) = self.poll_read(most, context)
         {
@@ -535,7 +540,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         // Last: what was read is looked at before more is.
         if self.arrives()
             && let Some(turn) = &mut self.arrival_permit
-            && turn.poll(&self.service.arrival_gate, context).is_ready()
+            && turn.poll_acquire(&self.service.arrival_gate, context).is_ready()
         {
             self.arrival_permit = None;
             happened = true;
@@ -558,7 +563,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
         self.connection.own_keys();
         // What is to be sent soon is not copied before.
-        if !self.send_permit.waits() || self.connection.output().remaining() <= MUCH {
+        if !self.send_permit.is_waiting() || self.connection.output().remaining() <= MUCH {
             self.connection.output().shrink();
         }
         Poll::Pending
@@ -568,7 +573,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let unsent = self.connection.output().remaining();
         let needs_turn = unsent > MUCH || self.page.is_some();
-        let has_turn = needs_turn && self.send_permit.poll(&self.service.send_gate, context).is_ready();
+        let has_turn = needs_turn && self.send_permit.poll_acquire(&self.service.send_gate, context).is_ready();
         let mut happened = has_turn && self.page.is_some();
         let has_work = self.has_work();
         if unsent > 0
@@ -618,7 +623,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         })
     }
 
-    fn handle_judgement(&mut self, judgement: Judgement) {
+    fn handle_judgement(&mut self, judgement: AuthResult) {
         match judgement {
             Ok(grant) => {
                 self.connection.handle_verdict(grant.as_ref().map(Grant::rights));
@@ -646,7 +651,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             _ if self.ended || self.has_more || self.turned_away.is_some() => None,
             Input::Wanted { expected } => match self.input_permit {
                 InputPermit::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
-                InputPermit::Own | InputPermit::Waits { .. } => None,
+                InputPermit::Own | InputPermit::Waiting { .. } => None,
                 InputPermit::Shared { .. } => Some(READ_SIZE),
             },
             _ => None,
