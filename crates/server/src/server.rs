@@ -84,7 +84,7 @@ pub enum BindError {
 pub enum ServeError {
     /// The committer panicked. Every acknowledged write is in the store.
     #[error("the committer panicked; every acknowledged write is in the store")]
-    CommitterDied,
+    CommitterPanicked,
 }
 
 /// A server that listens for connections. Call [`run`](Server::run) to serve them.
@@ -257,7 +257,7 @@ impl<S: Store> Server<S> {
         drop(self.committer_guard);
         if committer_panicked || self.committer.await.is_err() {
             error!("the committer panicked");
-            return Err(ServeError::CommitterDied);
+            return Err(ServeError::CommitterPanicked);
         }
         info!("shut down");
         Ok(())

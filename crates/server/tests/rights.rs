@@ -18,9 +18,9 @@ use syncline_wire::Kind;
 
 /// How a client authenticates, and its rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Credentials {
     /// Sends no AUTH.
-    Nobody,
+    Missing,
     /// Sends AUTH with a wrong password.
     Wrong,
     /// A user with rights on other prefixes.
@@ -58,18 +58,18 @@ impl Lab {
     }
 
     /// Opens a connection. If `extended`, it completes HELLO, which only authenticated clients can.
-    fn client(&self, who: Who, extended: bool) -> TlsClient {
+    fn client(&self, credentials: Credentials, extended: bool) -> TlsClient {
         let mut client = self.connect();
-        let name = match who {
-            Who::Nobody => return client,
-            Who::Wrong => {
+        let name = match credentials {
+            Credentials::Missing => return client,
+            Credentials::Wrong => {
                 let received = client.ask(&auth(1, "admin:wrong"));
                 assert_eq!(received, error(1, "go away, bad password"));
                 return client;
             }
-            Who::Without => "without",
-            Who::With => "with",
-            Who::Admin => "admin",
+            Credentials::Without => "without",
+            Credentials::With => "with",
+            Credentials::Admin => "admin",
         };
         let received = client.ask(&auth(1, &format!("{name}:s3cr3t")));
         assert_eq!(received, auth(1, ""));
@@ -81,7 +81,7 @@ impl Lab {
 
     /// Returns the contents of the store.
     fn state(&self) -> Vec<Message> {
-        let mut admin = self.client(Who::Admin, true);
+        let mut admin = self.client(Credentials::Admin, true);
         admin.send(&list(9, "", "", 100));
         let mut received = Vec::new();
         loop {
@@ -152,21 +152,25 @@ fn refusal(needs: &str) -> Message {
 #[test]
 fn every_request_needs_its_right_and_nothing_more() {
     let lab = Lab::start();
-    let mut admin = lab.client(Who::Admin, false);
+    let mut admin = lab.client(Credentials::Admin, false);
     for key in ["r/there", "w/there", "w/gone"] {
         assert_eq!(admin.ask(&put(3, key, "old", 1)), put(3, key, "old", 1));
     }
     let before = lab.state();
 
     // An unauthenticated client gets the same response to every request.
-    for who in [Who::Nobody, Who::Wrong] {
-        let mut unauthenticated = lab.client(who, false);
+    for credentials in [Credentials::Missing, Credentials::Wrong] {
+        let mut unauthenticated = lab.client(credentials, false);
         for Case { request, .. } in cases() {
-            assert_eq!(unauthenticated.ask(&request), error(7, "go away, bad message type"), "{request} of {who:?}");
+            assert_eq!(
+                unauthenticated.ask(&request),
+                error(7, "go away, bad message type"),
+                "{request} of {credentials:?}"
+            );
         }
     }
     for Case { request, extended, needs, .. } in cases() {
-        let received = lab.client(Who::Without, extended).ask(&request);
+        let received = lab.client(Credentials::Without, extended).ask(&request);
         match needs {
             Some(needs) => assert_eq!(received, refusal(needs), "{request}"),
             None => assert!(!received.to_string().contains("not permitted"), "{request}: {received}"),
@@ -175,30 +179,31 @@ fn every_request_needs_its_right_and_nothing_more() {
     assert_eq!(lab.state(), before, "refused requests have no effect");
 
     // One after the other, so the writes of the second client are stale.
-    for who in [Who::With, Who::Admin] {
+    for credentials in [Credentials::With, Credentials::Admin] {
         for Case { request, extended, is_response, needs } in cases() {
-            let received = lab.client(who, extended).ask(&request);
-            let is_stale =
-                who == Who::Admin && matches!(&received, Message::Error(e) if e.text.starts_with(b"stale put"));
-            let is_refused = who == Who::With && needs == Some("STATUS") && received == refusal("STATUS");
-            assert!(is_response(&received) || is_stale || is_refused, "{request} of {who:?}: {received}");
+            let received = lab.client(credentials, extended).ask(&request);
+            let is_stale = credentials == Credentials::Admin
+                && matches!(&received, Message::Error(e) if e.text.starts_with(b"stale put"));
+            let is_refused =
+                credentials == Credentials::With && needs == Some("STATUS") && received == refusal("STATUS");
+            assert!(is_response(&received) || is_stale || is_refused, "{request} of {credentials:?}: {received}");
         }
     }
     assert_ne!(lab.state(), before);
     // An authenticated client cannot authenticate again.
-    let received = lab.client(Who::With, false).ask(&auth(7, "with:s3cr3t"));
+    let received = lab.client(Credentials::With, false).ask(&auth(7, "with:s3cr3t"));
     assert_eq!(received, error(7, "messages of kind AUTH cannot be applied"));
 }
 
 #[test]
 fn broadcasts_and_watches_contain_only_readable_keys() {
     let lab = Lab::start();
-    let (mut base, mut extended) = (lab.client(Who::With, false), lab.client(Who::With, true));
-    let mut unauthenticated = lab.client(Who::Nobody, false);
+    let (mut base, mut extended) = (lab.client(Credentials::With, false), lab.client(Credentials::With, true));
+    let mut unauthenticated = lab.client(Credentials::Missing, false);
     // After a response, a connection is registered.
     assert_eq!(base.ask(&get(3, "r/1")), error(3, "\"r/1\": not found"));
     assert_eq!(extended.ask(&watch(3, "r/", 0)).kind(), Kind::Mark);
-    let mut admin = lab.client(Who::Admin, false);
+    let mut admin = lab.client(Credentials::Admin, false);
     for (number, key) in (1..).zip(["r/1", "other/1", "w/1", "r", "r/2"]) {
         assert_eq!(admin.ask(&put(number, key, "v", 1)), put(number, key, "v", 1));
     }

@@ -19,6 +19,7 @@ const READ_BY_OTHERS: u32 = 0o004;
 
 /// A file with access control cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum AccessFileError {
     /// The file cannot be read.
     #[error("can't read {}: {source}", path.display())]

@@ -7,10 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// The most memory, in KiB, that one verification may use. Without it, a file could make the server allocate any amount.
+/// The maximum memory, in KiB, that one verification may use. Without it, a file could make the server allocate any amount.
 const MAX_MEMORY: u32 = 256 * 1024;
 
-/// The most passes over that memory that one verification may make.
+/// The maximum number of passes over that memory that one verification may make.
 const MAX_PASSES: u32 = 32;
 
 /// The highest cost of bcrypt: the binary logarithm of its rounds, so each step doubles the time.
@@ -55,10 +55,11 @@ impl Workspace {
     }
 }
 
-/// A text is not a usable hash.
+/// An error: a text is not a usable hash.
 ///
 /// The error shows nothing of the text except the name of an algorithm, because the text may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum HashError {
     /// The text does not begin with a supported algorithm.
     #[error(
@@ -88,7 +89,7 @@ pub enum HashError {
     },
 }
 
-/// A password could not be hashed, because the system provides no random numbers or no memory.
+/// An error: a password could not be hashed, because the system provides no random numbers or no memory.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("can't hash a password: {0}")]
 pub struct HashingError(String);

@@ -201,7 +201,7 @@ fn a_panic_of_the_committer_ends_the_server_and_all_connections() {
         // The outcome of the write is unknown. So neither it nor any later request gets a response.
         assert_eq!(client.receive_to_end(), [put(2, "k", "v", 1), farewell()]);
         drop((client, other));
-        assert!(matches!(server.wait(), Err(ServeError::CommitterDied)));
+        assert!(matches!(server.wait(), Err(ServeError::CommitterPanicked)));
     }
 }
 
