@@ -15,9 +15,9 @@
 //!
 //! It is written under another name, synced, and renamed: a checkpoint that has its name is whole, or damaged.
 
-use super::files::{Files, Handle};
-use super::log::NOT_READY;
-use super::open::OpenError;
+use super::error::OpenError;
+use super::files::{FileHandle, FileSystem};
+use super::names;
 use super::record::{ChecksumSeed, Write};
 use crate::index::{Index, Loading, Record};
 use bytes::{Buf, BufMut};
@@ -26,8 +26,6 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use syncline_wire::Revision;
-
-const NAME: &str = "checkpoint-";
 
 /// The format of checkpoints.
 const FORMAT: u32 = 1;
@@ -44,18 +42,6 @@ const START: u8 = 0;
 const ENTRIES: u8 = 1;
 const END: u8 = 2;
 
-/// The name of the checkpoint of a revision.
-pub(crate) fn name(through: Revision) -> String {
-    format!("{NAME}{:020}", through.get())
-}
-
-/// The revision of a checkpoint, by its name.
-pub(crate) fn revision(name: &str) -> Option<Revision> {
-    let revision = name.strip_prefix(NAME)?.parse().ok().map(Revision::new)?;
-    // A name that only looks like it is none of ours.
-    (self::name(revision) == name).then_some(revision)
-}
-
 /// About what a checkpoint of an index takes: keys and values, and what describes them.
 pub(crate) fn estimated_bytes(index: &Index) -> u64 {
     (index.bytes() + ENTRY_OVERHEAD * index.keys()) as u64
@@ -71,7 +57,7 @@ struct Writer<'a, H> {
     block: Vec<u8>,
 }
 
-impl<H: Handle> Writer<'_, H> {
+impl<H: FileHandle> Writer<'_, H> {
     fn start(&mut self, kind: u8) {
         self.block.clear();
         self.block.put_bytes(0, BLOCK_HEADER);
@@ -95,7 +81,7 @@ impl<H: Handle> Writer<'_, H> {
 
 /// Writes a checkpoint of everything up to `through`, whose records are given in the order of their revisions. It is
 /// durable when this returns; answers its bytes.
-pub(crate) fn write<F: Files>(
+pub(crate) fn write<F: FileSystem>(
     files: &F,
     seed: ChecksumSeed,
     name: &str,
@@ -103,9 +89,9 @@ pub(crate) fn write<F: Files>(
     forgotten: Revision,
     records: impl Iterator<Item = Record>,
 ) -> io::Result<u64> {
-    let not_ready = format!("{name}{NOT_READY}");
+    let unfinished = names::unfinished(name);
     let write = || {
-        let handle = files.create(&not_ready)?;
+        let handle = files.create(&unfinished)?;
         let mut writer = Writer { handle: &handle, seed, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
         writer.start(START);
         writer.block.put_u32_le(FORMAT);
@@ -126,13 +112,13 @@ pub(crate) fn write<F: Files>(
         writer.start(END);
         writer.block.put_u64_le(entries);
         writer.finish()?;
-        files.rename(&not_ready, name)?;
+        files.rename(&unfinished, name)?;
         files.sync_names()?;
         Ok(writer.offset)
     };
     write().inspect_err(|_| {
         // What is there of it takes room that may be short.
-        let _ = files.remove(&not_ready);
+        let _ = files.remove(&unfinished);
     })
 }
 
@@ -184,7 +170,7 @@ struct Block {
 
 /// Reads the blocks of a checkpoint, and hands each to `send` until that does not want more. The bytes of a block are
 /// checked before any of them is believed. `buffer` gives what a block is read into, which may hold anything.
-fn read_blocks<H: Handle>(
+fn read_blocks<H: FileHandle>(
     handle: &H,
     seed: ChecksumSeed,
     mut buffer: impl FnMut() -> Option<Vec<u8>>,
@@ -268,7 +254,7 @@ fn take_in(
 }
 
 /// Reads a checkpoint into an index, which has no order by key yet; `file` is where it is, for people.
-pub(crate) fn load<H: Handle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Result<(Index, Summary), OpenError> {
+pub(crate) fn load<H: FileHandle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Result<(Index, Summary), OpenError> {
     let mut loading = Loading::new(expected_entries(handle));
     let summary = thread::scope(|scope| {
         let (give_back, buffers) = sync_channel(BLOCKS);
@@ -298,7 +284,7 @@ pub(crate) fn load<H: Handle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Re
 }
 
 /// How many entries a checkpoint seems to have, by its last bytes: not checked, but not more than it has room for.
-fn expected_entries<H: Handle>(handle: &H) -> usize {
+fn expected_entries<H: FileHandle>(handle: &H) -> usize {
     let Ok(length) = handle.length() else { return 0 };
     let mut entries = [0; size_of::<u64>()];
     let read = handle.read_at(&mut entries, length.saturating_sub(size_of::<u64>() as u64));

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 /// A directory of files.
 ///
 /// What is assumed of it (and of the disk below):
-/// - what [`Handle::sync`] and [`Files::sync_names`] have returned from survives a power cut;
+/// - what [`FileHandle::sync`] and [`FileSystem::sync_names`] have returned from survives a power cut;
 /// - a write that was not synced may survive in part, in any of its sectors of 512 bytes;
-/// - [`Files::rename`] is atomic: after a power cut there is the old or the new;
+/// - [`FileSystem::rename`] is atomic: after a power cut there is the old or the new;
 /// - after a failed sync nothing is known of the writes before it.
-pub(crate) trait Files: Send + Sync + 'static {
+pub(crate) trait FileSystem: Send + Sync + 'static {
     /// An open file.
-    type Handle: Handle;
+    type Handle: FileHandle;
 
     /// The names of the files.
     fn list(&self) -> io::Result<Vec<String>>;
@@ -34,7 +34,7 @@ pub(crate) trait Files: Send + Sync + 'static {
 }
 
 /// An open file.
-pub(crate) trait Handle: Send + Sync + 'static {
+pub(crate) trait FileHandle: Send + Sync + 'static {
     /// How long it is.
     fn length(&self) -> io::Result<u64>;
     /// Fills the buffer from an offset on, as far as the file goes; answers how far that was.
@@ -77,7 +77,7 @@ fn make(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Resul
     Ok(())
 }
 
-impl Files for Directory {
+impl FileSystem for Directory {
     type Handle = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -109,7 +109,7 @@ impl Files for Directory {
     }
 }
 
-impl Handle for File {
+impl FileHandle for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }

@@ -21,20 +21,15 @@
 //! the history is another from then on, under a new store id.
 
 use super::boot::Boot;
-use super::files::Files;
+use super::error::OpenError;
+use super::files::FileSystem;
+use super::options::Durability;
 use super::record::ChecksumSeed;
-use super::recovery::is_unfinished;
-use super::{Durability, OpenError, text_file};
+use super::{names, text_file};
 use crate::{Unavailable, new_store_id};
 use std::io;
 use syncline_core::StoreId;
 use tracing::warn;
-
-/// The name of the file.
-pub(crate) const NAME: &str = "identity";
-
-/// The file that keeps a second process out.
-pub(crate) const LOCK: &str = "lock";
 
 /// What file systems put at their root, of ext4 and its kin: a whole disk may be a data directory.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -90,17 +85,22 @@ impl Identity {
     }
 
     /// Writes the file; it is durable when this returns.
-    pub(crate) fn write<F: Files>(self, files: &F) -> io::Result<()> {
-        text_file::write(files, NAME, &self.lines())?;
+    pub(crate) fn write<F: FileSystem>(self, files: &F) -> io::Result<()> {
+        text_file::write(files, names::IDENTITY, &self.lines())?;
         files.sync_names()
     }
 
     /// What it becomes when the directory is opened, of which everything is durable that was found.
-    pub(crate) fn opened<F: Files>(self, files: &F, durability: Durability, boot: Boot) -> Result<Self, OpenError> {
+    pub(crate) fn opened<F: FileSystem>(
+        self,
+        files: &F,
+        durability: Durability,
+        boot: Boot,
+    ) -> Result<Self, OpenError> {
         let is_rewound = self.unsynced.is_some_and(|since| !since.is_still(boot));
         let store = if is_rewound { new_store_id()? } else { self.store };
         let opened = Self { store, unsynced: (durability == Durability::Os).then_some(boot), ..self };
-        opened.replace(self, files).map_err(OpenError::io("write", files.path(NAME)))?;
+        opened.replace(self, files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
         if is_rewound {
             warn!(old = %self.store, new = %store, "the machine has gone down since writes were acknowledged that were not synced: the newest may be missing; the store has a new id, so clients start afresh");
         }
@@ -108,29 +108,31 @@ impl Identity {
     }
 
     /// What it becomes when the store is closed: when everything is synced, or when a sync has failed.
-    pub(crate) fn closed<F: Files>(self, files: &F, synced: bool) -> io::Result<()> {
+    pub(crate) fn closed<F: FileSystem>(self, files: &F, synced: bool) -> io::Result<()> {
         // What a failed sync has lost may be missing without any other start.
         let unsynced = self.unsynced.map(|_| Boot::UNKNOWN).filter(|_| !synced);
         Self { unsynced, ..self }.replace(self, files)
     }
 
-    fn replace<F: Files>(self, old: Self, files: &F) -> io::Result<()> {
+    fn replace<F: FileSystem>(self, old: Self, files: &F) -> io::Result<()> {
         if self == old { Ok(()) } else { self.write(files) }
     }
 
     /// Reads the file.
-    pub(crate) fn read<F: Files>(files: &F) -> Result<Self, OpenError> {
-        Self::parse(&text_file::read(files, NAME)?).map_err(|unreadable| match unreadable {
-            Unreadable::Format(found) => OpenError::Format { file: files.path(NAME), expected: FORMAT, found },
-            Unreadable::Damaged => text_file::damaged(files, NAME),
+    pub(crate) fn read<F: FileSystem>(files: &F) -> Result<Self, OpenError> {
+        Self::parse(&text_file::read(files, names::IDENTITY)?).map_err(|unreadable| match unreadable {
+            Unreadable::Format(found) => {
+                OpenError::Format { file: files.path(names::IDENTITY), expected: FORMAT, found }
+            }
+            Unreadable::Damaged => text_file::damaged(files, names::IDENTITY),
         })
     }
 }
 
 /// Says what is there, where a directory that should be empty is not.
-pub(crate) fn expect_none<F: Files>(files: &F) -> Result<(), OpenError> {
+pub(crate) fn expect_none<F: FileSystem>(files: &F) -> Result<(), OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    match names.into_iter().find(|name| name != LOCK && name != LOST_AND_FOUND && !is_unfinished(name)) {
+    match names.into_iter().find(|name| name != names::LOCK && name != LOST_AND_FOUND && !names::is_unfinished(name)) {
         None => Ok(()),
         Some(found) => Err(OpenError::Foreign { path: files.path(""), found }),
     }

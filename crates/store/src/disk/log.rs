@@ -11,31 +11,15 @@
 //! A file's number never changes; the id of the segment that it is stands in its records. A spare becomes a segment when
 //! a record with a new id is written to its front, which takes no change of names, and so no sync but the record's own.
 
-use super::files::{Files, Handle};
+use super::files::{FileHandle, FileSystem};
+use super::names;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use syncline_wire::Revision;
 
-/// How the names of the log's files start.
-const NAME: &str = "segment-";
-/// How the names of files end that are not ready.
-pub(crate) const NOT_READY: &str = ".new";
-
 /// How much is zeroed at once.
 const ZEROS: usize = 1024 * 1024;
-
-/// The name of a file of the log.
-pub(crate) fn name(number: u64) -> String {
-    format!("{NAME}{number:06}")
-}
-
-/// The number of a file of the log, by its name.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let number = name.strip_prefix(NAME)?.parse().ok()?;
-    // A name that only looks like it is none of ours: the file would be taken for two.
-    (self::name(number) == name && number < u64::MAX).then_some(number)
-}
 
 /// A file that can be written to: a segment, or a spare.
 pub(crate) struct Segment<H> {
@@ -44,10 +28,11 @@ pub(crate) struct Segment<H> {
 }
 
 /// Makes a spare: a file of zeros, which is durable when this returns.
-pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Result<Segment<F::Handle>> {
-    let (name, not_ready) = (name(number), format!("{}{NOT_READY}", name(number)));
+pub(crate) fn make_spare<F: FileSystem>(files: &F, number: u64, size: u64) -> io::Result<Segment<F::Handle>> {
+    let name = names::segment(number);
+    let unfinished = names::unfinished(&name);
     let make = || {
-        let handle = files.create(&not_ready)?;
+        let handle = files.create(&unfinished)?;
         let zeros = vec![0; ZEROS];
         let mut offset = 0;
         while offset < size {
@@ -56,13 +41,13 @@ pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Res
             offset += part.len() as u64;
         }
         handle.sync()?;
-        files.rename(&not_ready, &name)?;
+        files.rename(&unfinished, &name)?;
         files.sync_names()?;
         Ok(Segment { number, handle })
     };
     make().inspect_err(|_| {
         // What is there of it takes room that may be short.
-        let _ = files.remove(&not_ready).or_else(|_| files.remove(&name));
+        let _ = files.remove(&unfinished).or_else(|_| files.remove(&name));
     })
 }
 
@@ -78,13 +63,13 @@ pub(crate) enum AppendError {
 }
 
 /// The end of the log, to which records are written.
-pub(crate) struct Log<F: Files> {
+pub(crate) struct Log<F: FileSystem> {
     pub(crate) files: Arc<F>,
     pub(crate) size: u64,
     /// The segment that is written to; `None` before the first record.
-    pub(crate) current: Option<Current<F::Handle>>,
+    pub(crate) current: Option<ActiveSegment<F::Handle>>,
     /// The segments before it that are still needed, oldest first.
-    pub(crate) older: VecDeque<Older<F::Handle>>,
+    pub(crate) older: VecDeque<FullSegment<F::Handle>>,
     pub(crate) spares: Vec<Segment<F::Handle>>,
     pub(crate) next_id: u64,
     pub(crate) next_number: u64,
@@ -97,7 +82,7 @@ pub(crate) struct Log<F: Files> {
 }
 
 /// Where a record goes.
-pub(crate) struct Room {
+pub(crate) struct Reservation {
     /// The id of the segment.
     pub(crate) segment: u64,
     /// Whether it is the first record there.
@@ -105,7 +90,7 @@ pub(crate) struct Room {
 }
 
 /// The segment that is written to.
-pub(crate) struct Current<H> {
+pub(crate) struct ActiveSegment<H> {
     pub(crate) id: u64,
     pub(crate) segment: Segment<H>,
     /// Where the next record goes.
@@ -116,7 +101,7 @@ pub(crate) struct Current<H> {
     pub(crate) is_torn: bool,
 }
 
-impl<H: Handle> Current<H> {
+impl<H: FileHandle> ActiveSegment<H> {
     /// Has no record start where the next one goes.
     fn wipe(&mut self) -> io::Result<()> {
         self.segment.handle.write_at(&[0; 8], self.offset)?;
@@ -126,15 +111,15 @@ impl<H: Handle> Current<H> {
 }
 
 /// A segment that is full.
-pub(crate) struct Older<H> {
+pub(crate) struct FullSegment<H> {
     pub(crate) segment: Segment<H>,
     /// The last revision in it.
     pub(crate) last: Revision,
 }
 
-impl<F: Files> Log<F> {
+impl<F: FileSystem> Log<F> {
     /// Makes room for a record of this length. Where that takes a new segment, everything before it is synced first.
-    pub(crate) fn make_room(&mut self, length: usize) -> Result<Room, AppendError> {
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<Reservation, AppendError> {
         let length = length as u64;
         if length > self.size {
             let message = format!("a record of {length} bytes, expected at most {}", self.size);
@@ -143,7 +128,7 @@ impl<F: Files> Log<F> {
         if let Some(current) = &self.current
             && current.offset + length <= self.size
         {
-            return Ok(Room { segment: current.id, is_new: false });
+            return Ok(Reservation { segment: current.id, is_new: false });
         }
         if let Some(current) = &mut self.current
             && current.is_torn
@@ -162,10 +147,10 @@ impl<F: Files> Log<F> {
         let id = self.next_id;
         self.next_id += 1;
         let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
-        if let Some(full) = self.current.replace(Current { id, segment, offset: 0, last, is_torn: false }) {
-            self.older.push_back(Older { segment: full.segment, last: full.last });
+        if let Some(full) = self.current.replace(ActiveSegment { id, segment, offset: 0, last, is_torn: false }) {
+            self.older.push_back(FullSegment { segment: full.segment, last: full.last });
         }
-        Ok(Room { segment: id, is_new: true })
+        Ok(Reservation { segment: id, is_new: true })
     }
 
     /// Writes a record for which there is room, whose last revision is `last`, and whose checksum.

@@ -1,6 +1,6 @@
 //! A file layer that tells how far reading or writing has come, for what takes long enough that people ask.
 
-use super::files::{Files, Handle};
+use super::files::{FileHandle, FileSystem};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl<H> MeteredHandle<H> {
     }
 }
 
-impl<F: Files> Files for Metered<F> {
+impl<F: FileSystem> FileSystem for Metered<F> {
     type Handle = MeteredHandle<F::Handle>;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -110,7 +110,7 @@ impl<F: Files> Files for Metered<F> {
     }
 }
 
-impl<H: Handle> Handle for MeteredHandle<H> {
+impl<H: FileHandle> FileHandle for MeteredHandle<H> {
     fn length(&self) -> io::Result<u64> {
         self.handle.length()
     }

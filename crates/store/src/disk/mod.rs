@@ -3,21 +3,27 @@
 
 mod boot;
 mod checkpoint;
-mod committer;
+mod commit;
+mod error;
 mod files;
 mod identity;
 mod log;
 mod maintenance;
 mod metered;
+mod names;
 mod offline;
 mod open;
+mod options;
 mod record;
 mod recovery;
+mod state;
 #[cfg(test)]
 mod tests;
 mod text_file;
 mod watermark;
 
+pub use error::OpenError;
 pub use metered::{Progress, Report, Stage};
 pub use offline::{Contents, backup, check, restore};
-pub use open::{DiskOptions, DiskStore, Durability, OpenError};
+pub use open::DiskStore;
+pub use options::{DiskOptions, Durability};

@@ -8,11 +8,13 @@
 //! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
 
 use super::checkpoint;
-use super::files::{Directory, Files, Handle};
+use super::error::OpenError;
+use super::files::{Directory, FileHandle, FileSystem};
 use super::identity::{self, Identity};
-use super::log;
 use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
-use super::open::{DiskOptions, OpenError, lock};
+use super::names;
+use super::open::lock;
+use super::options::DiskOptions;
 use super::record::ChecksumSeed;
 use super::recovery::{Recovered, recover};
 use crate::index::Index;
@@ -112,12 +114,12 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
     identity::expect_none(&files)?;
     let files = metered_write(files, &index, report);
     let identity = Identity::new(options.segment_size)?;
-    let name = checkpoint::name(index.head());
+    let name = names::checkpoint(index.head());
     let records = index.changed_since(Revision::ZERO).cloned();
     checkpoint::write(&files, identity.seed, &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", files.path(&name)))?;
     // Last: without it, the directory is none.
-    identity.write(&files).map_err(OpenError::io("write", files.path(identity::NAME)))?;
+    identity.write(&files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
     Ok(Contents::of(&index))
 }
 
@@ -143,10 +145,10 @@ fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
 }
 
 /// How many bytes are read to open a data directory.
-fn bytes_to_read(files: &impl Files) -> u64 {
+fn bytes_to_read(files: &impl FileSystem) -> u64 {
     let names = files.list().unwrap_or_default();
-    let checkpoint = names.iter().filter_map(|name| checkpoint::revision(name)).max().map(checkpoint::name);
-    let log = names.iter().filter(|name| log::number(name).is_some());
+    let checkpoint = names.iter().filter_map(|name| names::checkpoint_revision(name)).max().map(names::checkpoint);
+    let log = names.iter().filter(|name| names::segment_number(name).is_some());
     // What can't be looked at will not be read either, and that is told then.
     let length = |name: &String| files.open(name).and_then(|handle| handle.length()).unwrap_or_default();
     log.map(length).chain(checkpoint.iter().map(length)).sum()
@@ -169,7 +171,7 @@ fn split(path: &Path) -> Result<(Directory, String), OpenError> {
 /// A directory in which nothing is changed.
 struct ReadOnly(Directory);
 
-impl Files for ReadOnly {
+impl FileSystem for ReadOnly {
     type Handle = File;
 
     fn list(&self) -> io::Result<Vec<String>> {

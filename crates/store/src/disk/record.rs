@@ -293,7 +293,7 @@ fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const SEAL: ChecksumSeed = ChecksumSeed(7);
+    const SEED: ChecksumSeed = ChecksumSeed(7);
 
     fn record() -> Vec<u8> {
         let put = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(3) };
@@ -305,7 +305,7 @@ mod tests {
         encoder.push(&Transaction { origin: None, operations: [delete].into() });
         let (first, synced) = (Revision::new(100), Revision::new(90));
         let header = Header { length: 0, segment: 5, first, synced, time: 1234, count: 0, previous: 42, checksum: 0 };
-        encoder.finish(SEAL, header).0.to_vec()
+        encoder.finish(SEED, header).0.to_vec()
     }
 
     #[test]
@@ -313,7 +313,7 @@ mod tests {
         let mut bytes = record();
         let length = bytes.len();
         bytes.extend_from_slice(b"what follows");
-        let (header, transactions) = find(SEAL, &bytes).unwrap();
+        let (header, transactions) = find(SEED, &bytes).unwrap();
         let (first, synced) = (Revision::new(100), Revision::new(90));
         let checksum = header.checksum;
         assert_eq!(header, Header { length, segment: 5, first, synced, time: 1234, count: 2, previous: 42, checksum });
@@ -348,10 +348,10 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(find(SEAL, &flipped), None, "bit {bit}");
+            assert_eq!(find(SEED, &flipped), None, "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert_eq!(find(SEAL, &bytes[..length]), None, "cut at {length}");
+            assert_eq!(find(SEED, &bytes[..length]), None, "cut at {length}");
         }
     }
 
@@ -362,6 +362,6 @@ mod tests {
 
     #[test]
     fn zeros_are_no_record() {
-        assert_eq!(find(SEAL, &[0; 1000]), None);
+        assert_eq!(find(SEED, &[0; 1000]), None);
     }
 }

@@ -12,14 +12,15 @@
 //!
 //! # Before it goes on
 //! What is found is only what the system shows. A killed process may have left it unsynced; where a sync has failed, the
-//! system may show what it will never write. So [`settle`] makes durable which names there are, and writes once more what
+//! system may show what it will never write. So [`apply_repairs`] makes durable which names there are, and writes once more what
 //! nothing says was synced. And it wipes the front of what was cut short, so that no later write can make it whole.
 
-use super::OpenError;
 use super::checkpoint::{self, Summary};
-use super::files::{Files, Handle};
-use super::identity::{self, Identity};
-use super::log::{self, Current, Log, NOT_READY, Older, Segment};
+use super::error::OpenError;
+use super::files::{FileHandle, FileSystem};
+use super::identity::Identity;
+use super::log::{ActiveSegment, FullSegment, Log, Segment};
+use super::names;
 use super::record::{self, Header};
 use super::watermark;
 use crate::index::{Index, Loading, Record};
@@ -37,17 +38,17 @@ const WIPED: [u8; 8] = [0; 8];
 const FILES: usize = 1;
 
 /// What a data directory holds.
-pub(crate) struct Recovered<F: Files> {
+pub(crate) struct Recovered<F: FileSystem> {
     pub(crate) index: Index,
     pub(crate) log: Log<F>,
     /// The latest time that a record of the log carries: milliseconds since 1970.
     pub(crate) time: u64,
-    leftovers: Leftovers,
+    repairs: Repairs,
 }
 
 /// What is to be done before the log goes on.
 #[derive(Default)]
-struct Leftovers {
+struct Repairs {
     /// Files that are needed no more.
     names: Vec<String>,
     /// What is to be written: to which file of the log, where, what.
@@ -55,7 +56,7 @@ struct Leftovers {
 }
 
 /// A file of the log, and where its records are, those too that do not follow on.
-struct Scanned<H> {
+struct ScannedFile<H> {
     segment: Segment<H>,
     records: Vec<(usize, Header)>,
     /// Whether there is nothing at its front.
@@ -64,7 +65,7 @@ struct Scanned<H> {
     followed: usize,
 }
 
-impl<H> Scanned<H> {
+impl<H> ScannedFile<H> {
     /// The last record that belongs to the log.
     fn last(&self) -> Option<(usize, Header)> {
         self.records.get(self.followed.checked_sub(1)?).copied()
@@ -77,17 +78,17 @@ impl<H> Scanned<H> {
 }
 
 /// Reads a data directory.
-pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Recovered<F>, OpenError> {
+pub(crate) fn recover<F: FileSystem>(files: &Arc<F>, identity: Identity) -> Result<Recovered<F>, OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    let mut leftovers = Leftovers::default();
-    leftovers.names.extend(names.iter().filter(|name| is_unfinished(name)).cloned());
+    let mut repairs = Repairs::default();
+    repairs.names.extend(names.iter().filter(|name| names::is_unfinished(name)).cloned());
     let watermark = watermark::read(&**files, identity.seed, &names)?;
-    let mut checkpoints: Vec<_> = names.iter().filter_map(|name| checkpoint::revision(name)).collect();
+    let mut checkpoints: Vec<_> = names.iter().filter_map(|name| names::checkpoint_revision(name)).collect();
     checkpoints.sort_unstable();
     let newest = checkpoints.pop();
     let through = newest.unwrap_or_default();
     // Older ones are needed no more.
-    leftovers.names.extend(checkpoints.into_iter().map(checkpoint::name));
+    repairs.names.extend(checkpoints.into_iter().map(names::checkpoint));
     let (mut index, time, scanned, next) = thread::scope(|scope| {
         let (give_back, buffers) = sync_channel(FILES);
         // There is room for all of them.
@@ -117,26 +118,26 @@ pub(crate) fn recover<F: Files>(files: &Arc<F>, identity: Identity) -> Result<Re
     // Of a backup that was restored, only the checkpoint tells the time.
     let of_log = scanned.iter().flat_map(|file| file.records.iter().take(file.followed)).map(|(_, header)| header.time);
     let time = of_log.fold(time, u64::max);
-    let log = go_on(files, identity, &names, scanned, durable, &mut leftovers)?;
+    let log = go_on(files, identity, &names, scanned, durable, &mut repairs)?;
     index.advance(previous(next));
     index.order_keys();
     info!(head = %index.head(), keys = index.keys(), "opened");
-    Ok(Recovered { index, log, time, leftovers })
+    Ok(Recovered { index, log, time, repairs })
 }
 
 /// The log as it goes on from what was read of it.
-fn go_on<F: Files>(
+fn go_on<F: FileSystem>(
     files: &Arc<F>,
     identity: Identity,
     names: &[String],
-    scanned: Vec<Scanned<F::Handle>>,
+    scanned: Vec<ScannedFile<F::Handle>>,
     durable: Revision,
-    leftovers: &mut Leftovers,
+    repairs: &mut Repairs,
 ) -> Result<Log<F>, OpenError> {
     let headers = || scanned.iter().flat_map(|file| &file.records).map(|(_, header)| header);
     let synced = headers().map(|header| header.synced).max().unwrap_or_default().max(durable);
     let next_id = headers().map(|header| header.segment).max();
-    let next_number = names.iter().filter_map(|name| log::number(name)).max().map_or(1, |last| last + 1);
+    let next_number = names.iter().filter_map(|name| names::segment_number(name)).max().map_or(1, |last| last + 1);
     let mut log = Log {
         files: files.clone(),
         size: identity.segment_size,
@@ -154,7 +155,7 @@ fn go_on<F: Files>(
         let Some((_, last)) = file.last() else {
             let has_front = file.records.first().is_some_and(|(offset, _)| *offset == 0);
             if !has_front && !file.is_wiped {
-                leftovers.writes.push((number, 0, WIPED.to_vec()));
+                repairs.writes.push((number, 0, WIPED.to_vec()));
             }
             log.spares.push(file.segment);
             continue;
@@ -162,36 +163,41 @@ fn go_on<F: Files>(
         let offset = file.end();
         let mut unsynced = file.records.iter().take(file.followed).filter(|(_, header)| header.last() > synced);
         if let Some((from, _)) = unsynced.next() {
-            leftovers.writes.push((number, *from, read(&**files, &file.segment, *from, offset - from)?));
+            repairs.writes.push((number, *from, read(&**files, &file.segment, *from, offset - from)?));
         }
         if file.records.iter().skip(file.followed).any(|(_, header)| header.segment == last.segment) {
-            warn!(file = %files.path(&log::name(number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
+            warn!(file = %files.path(&names::segment(number)).display(), offset, "a crash has cut the log short here; nothing that was durable is missing");
         }
         if let Some(full) = log.current.take() {
-            log.older.push_back(Older { segment: full.segment, last: full.last });
+            log.older.push_back(FullSegment { segment: full.segment, last: full.last });
         }
         log.since_checkpoint += offset as u64;
         log.previous = last.checksum;
         let (segment, last_revision) = (file.segment, last.last());
-        log.current =
-            Some(Current { id: last.segment, segment, offset: offset as u64, last: last_revision, is_torn: false });
+        log.current = Some(ActiveSegment {
+            id: last.segment,
+            segment,
+            offset: offset as u64,
+            last: last_revision,
+            is_torn: false,
+        });
     }
     if let Some(current) = &log.current {
         let offset = usize::try_from(current.offset).unwrap_or(usize::MAX);
         let room = usize::try_from(log.size).unwrap_or(usize::MAX).saturating_sub(offset);
         if room >= WIPED.len() && read(&**files, &current.segment, offset, WIPED.len())? != WIPED {
-            leftovers.writes.push((current.segment.number, offset, WIPED.to_vec()));
+            repairs.writes.push((current.segment.number, offset, WIPED.to_vec()));
         }
     }
     Ok(log)
 }
 
 /// Makes what was found as durable as what is written from now on.
-pub(crate) fn settle<F: Files>(files: &F, recovered: &Recovered<F>) -> Result<(), OpenError> {
-    let Leftovers { names, writes } = &recovered.leftovers;
+pub(crate) fn apply_repairs<F: FileSystem>(files: &F, recovered: &Recovered<F>) -> Result<(), OpenError> {
+    let Repairs { names, writes } = &recovered.repairs;
     files.sync_names().map_err(OpenError::io("sync the names of the files of", files.path("")))?;
     for (number, offset, bytes) in writes {
-        let name = log::name(*number);
+        let name = names::segment(*number);
         let write = || {
             let handle = files.open(&name)?;
             handle.write_at(bytes, *offset as u64)?;
@@ -205,19 +211,13 @@ pub(crate) fn settle<F: Files>(files: &F, recovered: &Recovered<F>) -> Result<()
     Ok(())
 }
 
-/// Whether a file is one of ours that was not finished.
-pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.strip_suffix(NOT_READY).is_some_and(|name| {
-        name == identity::NAME
-            || name == watermark::NAME
-            || log::number(name).is_some()
-            || checkpoint::revision(name).is_some()
-    })
-}
-
 /// Reads the checkpoint of a revision; answers when the last of its tombstones was made, too.
-fn read_checkpoint<F: Files>(files: &F, identity: Identity, revision: Revision) -> Result<(Index, u64), OpenError> {
-    let name = checkpoint::name(revision);
+fn read_checkpoint<F: FileSystem>(
+    files: &F,
+    identity: Identity,
+    revision: Revision,
+) -> Result<(Index, u64), OpenError> {
+    let name = names::checkpoint(revision);
     let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
     let (index, Summary { through, time, .. }) = checkpoint::load(&handle, identity.seed, &files.path(&name))?;
     if through != revision {
@@ -229,10 +229,14 @@ fn read_checkpoint<F: Files>(files: &F, identity: Identity, revision: Revision) 
 
 /// The files of the log, each with the record at its front, which is what the file is a segment of: the segments first, in
 /// their order.
-fn fronts<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<Vec<Fronted<F::Handle>>, OpenError> {
+fn fronts<F: FileSystem>(
+    files: &F,
+    identity: Identity,
+    names: &[String],
+) -> Result<Vec<Fronted<F::Handle>>, OpenError> {
     let mut fronted = Vec::new();
-    for number in names.iter().filter_map(|name| log::number(name)) {
-        let name = log::name(number);
+    for number in names.iter().filter_map(|name| names::segment_number(name)) {
+        let name = names::segment(number);
         let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
         let length = handle.length().map_err(OpenError::io("read", files.path(&name)))?;
         if length != identity.segment_size {
@@ -254,10 +258,10 @@ fn fronts<F: Files>(files: &F, identity: Identity, names: &[String]) -> Result<V
 type Fronted<H> = (Segment<H>, Option<Header>);
 
 /// What there is of the log, and the first revision that is not there.
-type Read<H> = (Vec<Scanned<H>>, Revision);
+type Read<H> = (Vec<ScannedFile<H>>, Revision);
 
 /// What is to be taken in of a file of the log.
-struct New {
+struct LoadedFile {
     number: u64,
     records: Vec<(usize, Header)>,
     /// Of the whole file.
@@ -266,13 +270,13 @@ struct New {
 
 /// Reads all files of the log, and hands to `sender` what follows on after a checkpoint. Others are read into the same
 /// buffer again, so that nothing is waited for, and no memory taken, but for files that are to be taken in.
-fn read_log<F: Files>(
+fn read_log<F: FileSystem>(
     files: &F,
     identity: Identity,
     names: &[String],
     through: Revision,
     buffers: &Receiver<Vec<u8>>,
-    sender: &SyncSender<New>,
+    sender: &SyncSender<LoadedFile>,
 ) -> Result<Read<F::Handle>, OpenError> {
     let fronts = fronts(files, identity, names)?;
     let wanted = Revision::new(through.get().saturating_add(1));
@@ -288,7 +292,7 @@ fn read_log<F: Files>(
         }
         if file.last().is_some_and(|(_, header)| header.last() > through) {
             let records = file.records.iter().take(file.followed).copied().collect();
-            let new = New { number: file.segment.number, records, bytes: buffer };
+            let new = LoadedFile { number: file.segment.number, records, bytes: buffer };
             // Where taking in has failed, nobody wants more.
             let Ok(()) = sender.send(new) else { break };
             let Ok(free) = buffers.recv() else { break };
@@ -300,17 +304,17 @@ fn read_log<F: Files>(
 }
 
 /// Finds the records of a file, which is read into a buffer that may hold anything.
-fn scan<F: Files>(
+fn scan<F: FileSystem>(
     files: &F,
     identity: Identity,
     segment: Segment<F::Handle>,
     bytes: &mut Vec<u8>,
-) -> Result<Scanned<F::Handle>, OpenError> {
+) -> Result<ScannedFile<F::Handle>, OpenError> {
     bytes.resize(usize::try_from(identity.segment_size).unwrap_or(usize::MAX), 0);
     read_into(files, &segment, 0, bytes)?;
     let records = record::find_all(identity.seed, bytes, 0).collect();
     let is_wiped = bytes.starts_with(&WIPED);
-    Ok(Scanned { segment, records, is_wiped, followed: 0 })
+    Ok(ScannedFile { segment, records, is_wiped, followed: 0 })
 }
 
 /// How far the log's records follow on, from file to file.
@@ -351,9 +355,9 @@ impl Chain {
 }
 
 /// Looks at all that does not belong to the log for a sign that the log should go on.
-fn refuse_damage<F: Files>(
+fn refuse_damage<F: FileSystem>(
     files: &F,
-    scanned: &[Scanned<F::Handle>],
+    scanned: &[ScannedFile<F::Handle>],
     durable: Revision,
     next: Revision,
 ) -> Result<(), OpenError> {
@@ -364,14 +368,14 @@ fn refuse_damage<F: Files>(
     }
     let stop = scanned.iter().rfind(|file| file.followed > 0);
     Err(OpenError::Damaged {
-        file: files.path(&stop.map(|file| log::name(file.segment.number)).unwrap_or_default()),
-        offset: stop.map_or(0, Scanned::end) as u64,
+        file: files.path(&stop.map(|file| names::segment(file.segment.number)).unwrap_or_default()),
+        offset: stop.map_or(0, ScannedFile::end) as u64,
         what: format!("revision {next} is missing, and all up to {was_synced} had been durable"),
     })
 }
 
 /// Takes in what a file holds that belongs to the log after a checkpoint.
-fn take_in<F: Files>(files: &F, file: &New, through: Revision, index: &mut Index) -> Result<(), OpenError> {
+fn take_in<F: FileSystem>(files: &F, file: &LoadedFile, through: Revision, index: &mut Index) -> Result<(), OpenError> {
     let (mut records, mut found) = (Vec::new(), Vec::new());
     for (offset, header) in &file.records {
         let body = file.bytes.get(offset + record::HEADER..offset + header.length).unwrap_or_default();
@@ -385,7 +389,7 @@ fn take_in<F: Files>(files: &F, file: &New, through: Revision, index: &mut Index
         });
         if !whole {
             return Err(OpenError::Damaged {
-                file: files.path(&log::name(file.number)),
+                file: files.path(&names::segment(file.number)),
                 offset: *offset as u64,
                 what: "a record does not hold what it says".into(),
             });
@@ -396,21 +400,26 @@ fn take_in<F: Files>(files: &F, file: &New, through: Revision, index: &mut Index
 }
 
 /// Reads a part of a file of the log.
-fn read<F: Files>(files: &F, segment: &Segment<F::Handle>, offset: usize, length: usize) -> Result<Vec<u8>, OpenError> {
+fn read<F: FileSystem>(
+    files: &F,
+    segment: &Segment<F::Handle>,
+    offset: usize,
+    length: usize,
+) -> Result<Vec<u8>, OpenError> {
     let mut bytes = vec![0; length];
     read_into(files, segment, offset, &mut bytes)?;
     Ok(bytes)
 }
 
 /// Fills a buffer from a file of the log; with zeros behind its end.
-fn read_into<F: Files>(
+fn read_into<F: FileSystem>(
     files: &F,
     segment: &Segment<F::Handle>,
     offset: usize,
     bytes: &mut [u8],
 ) -> Result<(), OpenError> {
     let read = segment.handle.read_at(bytes, offset as u64);
-    let read = read.map_err(OpenError::io("read", files.path(&log::name(segment.number))))?;
+    let read = read.map_err(OpenError::io("read", files.path(&names::segment(segment.number))))?;
     bytes.get_mut(read..).unwrap_or_default().fill(0);
     Ok(())
 }

@@ -8,25 +8,25 @@
 //!
 //! Such a file is written as a whole, under another name, and renamed: whatever happens, there is the old or the new.
 
-use super::OpenError;
-use super::files::{Files, Handle};
-use super::log::NOT_READY;
+use super::error::OpenError;
+use super::files::{FileHandle, FileSystem};
+use super::names;
 use std::io;
 
 /// No such file is longer.
 const MAX_LENGTH: usize = 4096;
 
 /// Writes a file of these lines, in the place of any that is there. Its name is durable once names are synced.
-pub(crate) fn write<F: Files>(files: &F, name: &str, lines: &str) -> io::Result<()> {
-    let not_ready = format!("{name}{NOT_READY}");
-    let handle = files.create(&not_ready)?;
+pub(crate) fn write<F: FileSystem>(files: &F, name: &str, lines: &str) -> io::Result<()> {
+    let unfinished = names::unfinished(name);
+    let handle = files.create(&unfinished)?;
     handle.write_at(format!("{lines}{}", checksum_line(lines)).as_bytes(), 0)?;
     handle.sync()?;
-    files.rename(&not_ready, name)
+    files.rename(&unfinished, name)
 }
 
 /// Reads the lines of a file. Only what is whole is believed.
-pub(crate) fn read<F: Files>(files: &F, name: &str) -> Result<String, OpenError> {
+pub(crate) fn read<F: FileSystem>(files: &F, name: &str) -> Result<String, OpenError> {
     let path = || files.path(name);
     let handle = files.open(name).map_err(OpenError::io("open", path()))?;
     let mut bytes = vec![0; MAX_LENGTH];
@@ -36,7 +36,7 @@ pub(crate) fn read<F: Files>(files: &F, name: &str) -> Result<String, OpenError>
 }
 
 /// A file that holds anything else than was ever written to it.
-pub(crate) fn damaged<F: Files>(files: &F, name: &str) -> OpenError {
+pub(crate) fn damaged<F: FileSystem>(files: &F, name: &str) -> OpenError {
     OpenError::Damaged { file: files.path(name), offset: 0, what: "it is not as it was written".into() }
 }
 

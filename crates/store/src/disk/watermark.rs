@@ -14,14 +14,12 @@
 //! crc 89abcdef
 //! ```
 
-use super::files::Files;
+use super::error::OpenError;
+use super::files::FileSystem;
 use super::record::ChecksumSeed;
-use super::{OpenError, text_file};
+use super::{names, text_file};
 use std::io;
 use syncline_wire::Revision;
-
-/// The name of the file.
-pub(crate) const NAME: &str = "mark";
 
 fn lines(seed: ChecksumSeed, synced: Revision) -> String {
     format!("syncline mark\nseal {:08x}\nsynced {synced}\n", seed.0)
@@ -29,17 +27,21 @@ fn lines(seed: ChecksumSeed, synced: Revision) -> String {
 
 /// Writes that everything up to a revision is durable. Which mark a power cut leaves, this or the one before, does not
 /// matter.
-pub(crate) fn write<F: Files>(files: &F, seed: ChecksumSeed, synced: Revision) -> io::Result<()> {
-    text_file::write(files, NAME, &lines(seed, synced))
+pub(crate) fn write<F: FileSystem>(files: &F, seed: ChecksumSeed, synced: Revision) -> io::Result<()> {
+    text_file::write(files, names::WATERMARK, &lines(seed, synced))
 }
 
 /// Reads up to which revision everything is durable; none where nothing says so.
-pub(crate) fn read<F: Files>(files: &F, seed: ChecksumSeed, names: &[String]) -> Result<Option<Revision>, OpenError> {
-    if !names.iter().any(|name| name == NAME) {
+pub(crate) fn read<F: FileSystem>(
+    files: &F,
+    seed: ChecksumSeed,
+    names: &[String],
+) -> Result<Option<Revision>, OpenError> {
+    if !names.iter().any(|name| name == names::WATERMARK) {
         return Ok(None);
     }
-    let found = text_file::read(files, NAME)?;
+    let found = text_file::read(files, names::WATERMARK)?;
     let synced = found.lines().nth(2).and_then(|line| line.strip_prefix("synced ")?.parse().ok()).map(Revision::new);
     let synced = synced.filter(|synced| found == lines(seed, *synced));
-    synced.map(Some).ok_or_else(|| text_file::damaged(files, NAME))
+    synced.map(Some).ok_or_else(|| text_file::damaged(files, names::WATERMARK))
 }

@@ -3,7 +3,7 @@
 //! So nothing is looked for while they come. Each is given a slot of its own; when all are there, the tables are filled, by
 //! two threads, which finds the few that others have overtaken.
 
-use super::slots::Hash;
+use super::slots::KeyHash;
 use super::{Index, Record};
 use syncline_wire::Revision;
 
@@ -11,7 +11,7 @@ use syncline_wire::Revision;
 pub(crate) struct Loading {
     index: Index,
     /// Of the key of each slot.
-    hashes: Vec<Hash>,
+    hashes: Vec<KeyHash>,
 }
 
 impl Loading {

@@ -20,7 +20,7 @@ use crate::{ChangedError, Stats};
 use by_key::ByKey;
 use by_revision::ByRevision;
 use bytes::Bytes;
-use slots::{Hash, Slot, Slots};
+use slots::{KeyHash, Slot, Slots};
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ const LOOKED_AT: usize = 4096;
 /// What was found of a key, a while ago.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
-    pub(crate) hash: Hash,
+    pub(crate) hash: KeyHash,
     slot: Option<Slot>,
     /// Its version then; `None`: it was not there.
     pub(crate) version: Option<Version>,

@@ -19,7 +19,7 @@ use std::hash::BuildHasher;
 /// Names a slot.
 pub(super) type Slot = u32;
 
-/// Hash tables: of a million keys, each holds about a thousand.
+/// KeyHash tables: of a million keys, each holds about a thousand.
 const SHARDS: usize = 1024;
 
 /// Slots of a chunk.
@@ -27,9 +27,9 @@ const CHUNK: usize = 4096;
 
 /// The hash of a key, under the secret of the slots that it was made by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hash(u64);
+pub(crate) struct KeyHash(u64);
 
-impl Hash {
+impl KeyHash {
     /// Its bits.
     pub(crate) const fn get(self) -> u64 {
         self.0
@@ -72,14 +72,14 @@ impl Slots {
     ///
     /// Two threads each fill a half of the tables. What they look at is in the hashes: the records, which lie anywhere in
     /// memory, are asked only where two hashes are the same.
-    pub(super) fn find_appended(&mut self, hashes: &[Hash]) -> Vec<Slot> {
+    pub(super) fn find_appended(&mut self, hashes: &[KeyHash]) -> Vec<Slot> {
         let Self { shards, chunks, .. } = self;
         let key = |slot: Slot| record(chunks, slot).map(Record::key).unwrap_or_default();
         let hash = |slot: Slot| hashes.get(slot as usize).copied();
         // Those that get more grow at little cost, for their hashes are known.
         let each = hashes.len() / SHARDS;
         let fill = |first: usize, shards: &mut [HashTable<Slot>]| {
-            let bits = |slot: &Slot| hash(*slot).map_or(0, Hash::get);
+            let bits = |slot: &Slot| hash(*slot).map_or(0, KeyHash::get);
             shards.iter_mut().for_each(|shard| shard.reserve(each, bits));
             let mut overtaken = Vec::new();
             for (slot, its) in (0..).zip(hashes) {
@@ -117,18 +117,18 @@ impl Slots {
         self.keys
     }
 
-    pub(super) fn hash(&self, key: &[u8]) -> Hash {
-        Hash(self.hasher.hash_one(key))
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash(self.hasher.hash_one(key))
     }
 
     /// The slot of a key, whose hash is given.
-    pub(super) fn find(&self, hash: Hash, key: &[u8]) -> Option<Slot> {
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
         let is_it = |slot: &Slot| self.get(*slot).is_some_and(|record| record.key() == key);
         self.shards.get(hash.shard())?.find(hash.0, is_it).copied()
     }
 
     /// The slot that the key of this hash has, if it is there: nearly always. To be held against the key itself.
-    pub(super) fn guess(&self, hash: Hash) -> Option<Slot> {
+    pub(super) fn guess(&self, hash: KeyHash) -> Option<Slot> {
         self.shards.get(hash.shard())?.iter_hash(hash.0).next().copied()
     }
 
@@ -144,7 +144,7 @@ impl Slots {
 
     /// Takes in a record; answers its slot, and the record that it takes the place of. `hint` is the slot that its key had
     /// a while ago.
-    pub(super) fn put(&mut self, hash: Hash, hint: Option<Slot>, next: Record) -> (Slot, Option<Record>) {
+    pub(super) fn put(&mut self, hash: KeyHash, hint: Option<Slot>, next: Record) -> (Slot, Option<Record>) {
         let Self { hasher, shards, chunks, free, keys } = self;
         if let Some(slot) = hint
             && let Some(place) = place(chunks, slot)

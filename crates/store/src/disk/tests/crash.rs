@@ -9,7 +9,8 @@
 use super::faulty::{Faulty, Kind, Operation};
 use super::workload::{Progress, Snapshot, Step, Workload};
 use super::{Random, seeds};
-use crate::disk::{Durability, checkpoint, identity, log, maintenance};
+use crate::disk::names;
+use crate::disk::{Durability, maintenance};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,7 +113,9 @@ fn the_workload_does_all_that_the_engine_can_do() {
         let mut held: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for Snapshot { disk, change, .. } in &snapshots {
             *changes.entry((change.kind, change.name.split('-').next().unwrap_or_default())).or_default() += 1;
-            for (name, bytes) in disk.kill().files().into_iter().filter(|(name, _)| log::number(name).is_some()) {
+            for (name, bytes) in
+                disk.kill().files().into_iter().filter(|(name, _)| names::segment_number(name).is_some())
+            {
                 held.entry(name).or_default().insert(bytes.get(8..16).map(<[u8]>::to_vec));
             }
         }
@@ -168,7 +171,8 @@ fn writes_while_a_checkpoint_is_written_survive_as_others_do() {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(1) {
             let (snapshots, workload) = write_during_checkpoints(durability, seed);
-            let removes = |change: &Operation| change.kind == Kind::Remove && log::number(&change.name).is_some();
+            let removes =
+                |change: &Operation| change.kind == Kind::Remove && names::segment_number(&change.name).is_some();
             assert!(snapshots.iter().any(|snapshot| removes(&snapshot.change)), "no spare was too many");
             // The second checkpoint is the large one.
             let begins = |s: &Snapshot| s.change.kind == Kind::Create && s.change.name.starts_with("checkpoint-");
@@ -188,7 +192,7 @@ fn a_store_that_begins_with_a_checkpoint_survives_as_others_do() {
             before.step(Step::Checkpoint).unwrap();
             // As a backup is restored: without a log.
             let mut files = before.files.files();
-            files.retain(|name, _| name == identity::NAME || checkpoint::revision(name).is_some());
+            files.retain(|name, _| name == names::IDENTITY || names::checkpoint_revision(name).is_some());
             let workload = Workload::over(Faulty::holding(files), &before, seed);
             let (snapshots, workload) = go_through(workload, STEPS / 4);
             crash_after_every_change(&snapshots, &workload, Crash::PowerCut, seed);

@@ -9,8 +9,9 @@ use super::workload::{Step, Workload};
 use super::{Db, Random, open, seeds};
 use crate::Store;
 use crate::disk::identity::Identity;
-use crate::disk::log::{self, Log};
-use crate::disk::{Durability, OpenError, checkpoint, maintenance, record, watermark};
+use crate::disk::log::Log;
+use crate::disk::names;
+use crate::disk::{Durability, OpenError, maintenance, record, watermark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
     let least = match (end, durability) {
         (End::Closed, _) => workload.live.head,
         (End::Killed, Durability::Fsync) => before_the_last_record(&files),
-        (End::Killed, Durability::Os) => workload.store.as_ref().unwrap().shared.committer.lock().synced.get(),
+        (End::Killed, Durability::Os) => workload.store.as_ref().unwrap().shared.commit_state.lock().synced.get(),
     };
     workload.store = None;
     let (left, names) = (Faulty::holding(files.clone()), files.keys().cloned().collect::<Vec<_>>());
@@ -75,13 +76,13 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
 /// Without the last record, nothing tells that it ever was.
 fn before_the_last_record(files: &BTreeMap<String, Vec<u8>>) -> u64 {
     let identity = Identity::read(&Faulty::holding(files.clone())).unwrap();
-    let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
+    let logs = files.iter().filter(|(name, _)| names::segment_number(name).is_some());
     let records = logs.flat_map(|(_, bytes)| record::find_all(identity.seed, bytes, 0));
     records.map(|(_, header)| header.first.get() - 1).max().unwrap()
 }
 
 fn log<T>(workload: &Workload, ask: impl FnOnce(&Log<Faulty>) -> T) -> T {
-    ask(&workload.store.as_ref().unwrap().shared.committer.lock().log)
+    ask(&workload.store.as_ref().unwrap().shared.commit_state.lock().log)
 }
 
 impl Data {
@@ -164,8 +165,8 @@ fn a_flipped_bit_is_found_or_harmless() {
                 (first..bytes.len()).step_by(step).map(|byte| byte * 8 + Random::new(seed ^ byte as u64).below(8))
             };
             match name {
-                name if log::number(name).is_some() => of_each(3).collect(),
-                name if checkpoint::revision(name).is_some() => of_each(1).collect(),
+                name if names::segment_number(name).is_some() => of_each(3).collect(),
+                name if names::checkpoint_revision(name).is_some() => of_each(1).collect(),
                 _ => (0..bytes.len() * 8).collect(),
             }
         };
@@ -275,7 +276,8 @@ fn a_value_that_looks_like_a_record_is_a_value() {
     // Each time that a segment is used again, it is only in part.
     (0..9).for_each(|_| put(&store, vec![0; 600]));
     let found = |(name, bytes): (String, Vec<u8>)| {
-        log::number(&name).is_some() && record::find_all(seed, &bytes, 0).any(|(_, header)| header.segment == 1000)
+        names::segment_number(&name).is_some()
+            && record::find_all(seed, &bytes, 0).any(|(_, header)| header.segment == 1000)
     };
     assert!(files.files().into_iter().any(found), "nothing of it is left to be found");
     let before = entries(&store, 1000);

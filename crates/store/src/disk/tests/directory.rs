@@ -5,7 +5,8 @@ use super::damage::{Data, End, data};
 use super::faulty::Faulty;
 use super::history::{entries, keys};
 use super::{SEGMENT, open, seeds};
-use crate::disk::{Durability, identity, log, text_file};
+use crate::disk::names;
+use crate::disk::{Durability, text_file};
 use crate::{Contents, DiskOptions, DiskStore, OpenError, Progress, Report, Stage, Store, backup, check, restore};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ fn a_missing_file_is_missed_or_was_not_needed() {
         for name in data.files.keys() {
             let mut files = data.files.clone();
             files.remove(name);
-            if name == identity::NAME {
+            if name == names::IDENTITY {
                 assert!(is_foreign(&files));
                 continue;
             }
@@ -53,7 +54,7 @@ fn a_missing_file_is_missed_or_was_not_needed() {
 fn all_files_of_the_log_missing_is_missed() {
     each_data(2, |data| {
         let mut files = data.files.clone();
-        files.retain(|name, _| log::number(name).is_none());
+        files.retain(|name, _| names::segment_number(name).is_none());
         let refused = data.judge(&files).unwrap();
         // Where writes are acknowledged before they are synced, the last checkpoint may be all that was ever durable.
         assert!(refused || data.least < data.workload.live.head);
@@ -124,13 +125,13 @@ fn a_file_from_an_older_backup_is_found_out_or_harmless() {
 fn another_format_is_named() {
     let data = data(Durability::Fsync, 0, true, End::Closed);
     let mut files = data.files.clone();
-    let text = String::from_utf8(files[identity::NAME].clone()).unwrap();
+    let text = String::from_utf8(files[names::IDENTITY].clone()).unwrap();
     let body: String = text.lines().take(2).map(|line| format!("{}\n", line.replace("format 2", "format 3"))).collect();
     let body = format!("{body}whatever it holds\n");
     let text = format!("{body}{}", text_file::checksum_line(&body));
-    files.insert(identity::NAME.into(), text.into_bytes());
+    files.insert(names::IDENTITY.into(), text.into_bytes());
     match open(&Faulty::holding(files), Durability::Fsync) {
-        Err(OpenError::Format { file, expected: 2, found: 3 }) => assert!(file.ends_with(identity::NAME)),
+        Err(OpenError::Format { file, expected: 2, found: 3 }) => assert!(file.ends_with(names::IDENTITY)),
         other => panic!("{:?}", other.err()),
     }
 }

@@ -15,7 +15,7 @@
 
 use super::Random;
 use crate::disk::boot::Boot;
-use crate::disk::files::{Files, Handle};
+use crate::disk::files::{FileHandle, FileSystem};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -353,7 +353,7 @@ impl Faulty {
     }
 }
 
-impl Files for Faulty {
+impl FileSystem for Faulty {
     type Handle = FaultyHandle;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -444,7 +444,7 @@ impl FaultyHandle {
     }
 }
 
-impl Handle for FaultyHandle {
+impl FileHandle for FaultyHandle {
     fn length(&self) -> io::Result<u64> {
         self.files.ask(Kind::Read, &self.name(), |disk| Ok(disk.nodes[&self.node].bytes.len() as u64), |_, _| {})
     }

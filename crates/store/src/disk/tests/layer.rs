@@ -1,11 +1,11 @@
 //! The file layer that fails does what it says.
 
 use super::faulty::{EIO, ENOSPC, Fault, Faulty, Kind};
-use crate::disk::files::{Files, Handle};
+use crate::disk::files::{FileHandle, FileSystem};
 use std::collections::BTreeSet;
 
 /// A file that is durable, with its name.
-fn durable(name: &str, bytes: &[u8]) -> (Faulty, <Faulty as Files>::Handle) {
+fn durable(name: &str, bytes: &[u8]) -> (Faulty, <Faulty as FileSystem>::Handle) {
     let files = Faulty::holding([(name.to_owned(), bytes.to_vec())]);
     let handle = files.open(name).unwrap();
     (files, handle)

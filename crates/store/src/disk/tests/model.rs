@@ -5,7 +5,8 @@ use super::faulty::Faulty;
 use super::history::entries;
 use super::workload::{Step, Workload};
 use super::{Random, open_at, seeds};
-use crate::disk::{Durability, log, record};
+use crate::disk::names;
+use crate::disk::{Durability, record};
 use crate::{ChangedError, Store};
 use pollster::block_on;
 use proptest::collection::vec;
@@ -90,7 +91,7 @@ fn a_tombstone_that_is_forgotten_is_forgotten_by_the_next_checkpoint_too() {
 /// The times of the records, in the order in which they were written.
 fn times(files: &Faulty, store: &super::Db) -> Vec<u64> {
     let files = files.files();
-    let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
+    let logs = files.iter().filter(|(name, _)| names::segment_number(name).is_some());
     let records = logs.flat_map(|(_, bytes)| record::find_all(store.shared.identity.seed, bytes, 0));
     let mut times: Vec<_> =
         records.map(|(_, header)| (header.segment, header.first, header.count, header.time)).collect();

@@ -3,8 +3,10 @@
 use super::faulty::{EIO, Fault, Faulty, Kind};
 use super::{Db, open};
 use crate::disk::boot::Boot;
-use crate::disk::identity::{self, Identity};
-use crate::disk::open::{DiskOptions, Engine};
+use crate::disk::identity::Identity;
+use crate::disk::names;
+use crate::disk::open::DiskEngine;
+use crate::disk::options::DiskOptions;
 use crate::disk::{Durability, maintenance};
 use crate::{OpenError, Store};
 use parking_lot::Mutex;
@@ -106,7 +108,7 @@ fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
     let open = |files: &Faulty| -> Result<Db, OpenError> {
         let options =
             DiskOptions { durability: Durability::Os, segment_size: super::SEGMENT, ..DiskOptions::default() };
-        Engine::open(files.clone(), options, Box::new(|| 0), Boot::UNKNOWN, None)
+        DiskEngine::open(files.clone(), options, Box::new(|| 0), Boot::UNKNOWN, None)
     };
     let files = Faulty::new();
     let first = open(&files).unwrap();
@@ -131,7 +133,7 @@ fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_
     let next = open(&left, Durability::Os).unwrap();
     assert_ne!(next.id(), id);
     let disks = std::mem::take(&mut *disks.lock());
-    let replaced = left.log().iter().filter(|o| o.kind == Kind::Rename && o.name == identity::NAME).count();
+    let replaced = left.log().iter().filter(|o| o.kind == Kind::Rename && o.name == names::IDENTITY).count();
     assert_eq!((replaced, disks.len() > 5), (1, true));
     for (number, disk) in disks.iter().enumerate() {
         let cuts = (0..20).map(|seed| disk.power_cut(seed)).chain([disk.kill()]);

@@ -1,9 +1,9 @@
 //! What the disk engine does with a batch: decides, writes, syncs, shows.
 
-use super::Durability;
-use super::files::Files;
+use super::files::FileSystem;
 use super::identity::Identity;
 use super::log::{AppendError, Log};
+use super::options::Durability;
 use super::record::{self, Encoder, Header};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
@@ -22,7 +22,7 @@ const MAX_RECORD: usize = 4 * 1024 * 1024;
 const SHOWN_AT_ONCE: usize = 32;
 
 /// The one who writes.
-pub(crate) struct Committer<F: Files> {
+pub(crate) struct CommitState<F: FileSystem> {
     pub(crate) identity: Identity,
     pub(crate) durability: Durability,
     pub(crate) feed: Feed,
@@ -46,7 +46,7 @@ struct Decided {
     last: Revision,
 }
 
-impl<F: Files> Committer<F> {
+impl<F: FileSystem> CommitState<F> {
     pub(crate) fn commit(&mut self, index: &RwLock<Index>, batch: &[Transaction]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let most = MAX_RECORD.min(usize::try_from(self.log.size).unwrap_or(MAX_RECORD).saturating_sub(record::HEADER));
@@ -119,7 +119,7 @@ impl<F: Files> Committer<F> {
 
     /// Writes what the encoder holds, and makes it as durable as was promised.
     fn write(&mut self, before: Revision, last: Revision) -> Result<(), AppendError> {
-        let room = self.log.make_room(self.encoder.length())?;
+        let room = self.log.reserve(self.encoder.length())?;
         if room.is_new {
             // A segment is begun when the one before it is synced.
             self.synced = before;
