@@ -1,11 +1,11 @@
-//! Where the history of Syncline is kept.
+//! The history of Syncline: the trait [`Store`], and its engines.
 //!
-//! [`Store`] is what every engine stands behind; `tests/contract.rs` holds what each of them must pass. Engines:
-//! - [`MemoryStore`]: everything in memory, nothing survives the process;
-//! - [`DiskStore`]: the history on disk, the latest state in memory.
+//! Every engine implements [`Store`] and passes the contract in `tests/contract.rs`. The engines are:
+//! - [`MemoryStore`]: keeps everything in memory, and loses it when the process ends;
+//! - [`DiskStore`]: keeps the history on disk, and the latest state in memory.
 //!
-//! Engines know nothing of sockets and of the protocol of clients. They feed [`Committed`](syncline_core::Committed) transactions, which the server
-//! encodes and sends.
+//! Engines do not depend on sockets or on the protocol of clients. They feed [`Committed`](syncline_core::Committed)
+//! transactions, which the server encodes and sends.
 
 mod conflict_checker;
 mod disk;

@@ -12,60 +12,65 @@ use thiserror::Error;
 
 /// An ordered history of transactions, and the latest state of every key that follows from it.
 ///
-/// An engine may be one of many processes that write to the same history: what others commit comes out of
-/// [`Store::follow`] as one's own does, and every decision is made against the history, not against what this process
-/// has written.
+/// Several processes may write to the same history through engines of their own. [`Store::follow`] therefore feeds
+/// the transactions of all of them, and every decision is made against the history, not only against what this
+/// process has written.
 ///
-/// # What every engine promises
-/// 1. **Order.** Each accepted transaction has a revision of its own, greater than all before it, also across restarts.
-/// 2. **Compare-and-swap.** A transaction is accepted exactly if [`Transaction::check`] holds against the history
-///    before it, earlier transactions of the same batch included.
-/// 3. **All or none** of a transaction is written.
-/// 4. **Acknowledged means durable**, as durable as the engine says: [`Outcome::Accepted`] comes after that, and so
-///    does everything below.
-/// 5. **Visible, then fed, then answered.** What was committed is seen by [`Store::get`] and [`Store::changed_since`]
-///    before it is handed to the feed, and is handed to the feed before [`Store::commit`] returns. So nobody who was
-///    sent a change reads an older state afterwards.
-/// 6. **Refused means nothing happened**, nor will: where the engine can't be sure of that, it answers
-///    [`Outcome::Unknown`]. What a transaction was refused against is visible, and the revision of [`Outcome::Stale`] is
-///    that of the last transaction before it: not after [`Store::head`], nor after any that was decided later.
-/// 7. **Forgetting nothing of the latest state.** [`Store::changed_since`] tells of every key.
+/// # Promises of every engine
+/// 1. **Order.** Each accepted transaction has its own revision, greater than those of all transactions before it.
+///    This holds across restarts.
+/// 2. **Compare-and-swap.** A transaction is accepted if and only if [`Transaction::check`] succeeds against the
+///    history before it, including earlier transactions of the same batch.
+/// 3. **Atomicity.** All writes of a transaction become part of the history, or none.
+/// 4. **Durability.** A transaction is durable, to the degree that the engine documents, before it becomes visible,
+///    is fed, or is reported as [`Outcome::Accepted`].
+/// 5. **Visible, then fed, then answered.** A committed transaction is visible to [`Store::get`] and
+///    [`Store::changed_since`] before it is fed, and it is fed before [`Store::commit`] returns. So a client that has
+///    received a change never reads an older state afterwards.
+/// 6. **Refused means not written.** A refused transaction was not written and never will be. An engine that cannot
+///    be sure of that returns [`Outcome::Unknown`]. The state that a transaction was refused against is visible. The
+///    revision of [`Outcome::Stale`] is that of the last transaction before the refused one: it exceeds neither
+///    [`Store::head`] nor any revision that is assigned later.
+/// 7. **Completeness.** [`Store::changed_since`] returns the latest state of every key that changed.
 pub trait Store: Send + Sync + 'static {
-    /// Names the history.
+    /// Returns the id of the history.
     fn id(&self) -> StoreId;
 
-    /// The revision of the last transaction that is visible.
+    /// Returns the revision of the last visible transaction.
     fn head(&self) -> Revision;
 
-    /// Hands every batch that is committed from now on to `feed`, in order and without a gap, whoever committed it.
-    /// Answers the head from which on it does. A later call replaces the feed of an earlier one.
+    /// Calls `feed` with every batch that is committed from now on, by any process, in order and without gaps. A
+    /// batch is never empty. Returns the head of the history after which the feed begins. A later call replaces
+    /// the feed.
     ///
-    /// The feed must return soon, and must not call the store.
+    /// The feed must return quickly, and must not call the store.
     fn follow(&self, feed: Feed) -> Revision;
 
-    /// Decides on each transaction in turn, makes those that it accepts durable together, and answers each, in order.
+    /// Checks the transactions in order, makes the accepted ones durable together, and returns the outcome of
+    /// each at its position.
     ///
-    /// It may block for as long as a disk or a network takes, where the engine [says](Store::blocks) so: call it from a
-    /// thread that does nothing else. Calls from several threads are taken one after the other.
+    /// If [`Store::blocks`] returns `true`, this may wait for a disk or a network: call it from a thread that
+    /// does nothing else. Calls from several threads run one at a time.
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome>;
 
-    /// Whether [`Store::commit`] waits for more than other calls of it, and the processor.
+    /// Returns whether [`Store::commit`] waits for anything except the processor and other calls of it.
     fn blocks(&self) -> bool {
         true
     }
 
-    /// The latest state of a key; `None` where it was never written, or its tombstone is forgotten.
+    /// Returns the latest state of a key, or `None` if the key was never written or its tombstone is forgotten.
     ///
     /// # Errors
-    /// [`Unavailable`] where the engine can't tell.
+    /// Returns [`Unavailable`] if the engine cannot read for now.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Unavailable>> + Send;
 
-    /// The latest states of keys, as of the same time or one after the other, in their order: of the first, and of as many
-    /// more as are there until keys and values fill `max_bytes`; the last may pass that. An engine that finds many keys
-    /// sooner together than one by one does.
+    /// Returns the latest states of the first of `keys`, in their order. The result has an entry for the first
+    /// key, and for further keys until keys and values fill `max_bytes`; the last entry may exceed that. The
+    /// states may be of the same revision or of later and later ones. The default reads one key after the other:
+    /// engines that read several keys faster together override it.
     ///
     /// # Errors
-    /// [`Unavailable`] where the engine can't tell.
+    /// Returns [`Unavailable`] if the engine cannot read for now.
     fn get_all(
         &self,
         keys: &[Bytes],
@@ -85,15 +90,17 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// What changed since a revision of the keys under a prefix: each key once, at its latest, in the order of revisions.
-    /// A page ends with the transaction that fills `max_bytes` of PUT frames, or after a bounded amount of work, or at
-    /// the head. It is after `since` wherever the head is.
+    /// Returns a page of the keys under a prefix that changed after a revision: each key once, in its latest
+    /// state, in the order of revisions. A page ends with the transaction that fills `max_bytes`, after a bounded
+    /// amount of work, or at the head. An entry counts with its key, its value and
+    /// [`Put::OVERHEAD`](syncline_wire::Put::OVERHEAD). The end of a page is after `since` unless `since` is the
+    /// head.
     ///
-    /// A reader that begins with nothing should [`Store::list`] the keys rather than ask for what changed since revision 0:
-    /// where a tombstone was ever forgotten, its second page would be refused.
+    /// A reader without any state should [`Store::list`] the keys instead of asking for the changes since
+    /// revision 0: once any tombstone has been forgotten, its second page would be refused.
     ///
     /// # Errors
-    /// [`ChangedError`] where the engine can't tell.
+    /// Returns [`ChangedError`] if the engine no longer knows what changed, or cannot read for now.
     fn changed_since(
         &self,
         since: Revision,
@@ -101,12 +108,13 @@ pub trait Store: Send + Sync + 'static {
         max_bytes: usize,
     ) -> impl Future<Output = Result<Page, ChangedError>> + Send;
 
-    /// The keys under a prefix that have a value, in the order of keys, from the first one after `after` on. A page holds
-    /// at most `max_entries`, and ends with the entry that fills `max_bytes` of PUT frames, or after a bounded amount of
-    /// work: it may hold nothing, and not be the last. Each is true as of its own head.
+    /// Returns a page of the keys under a prefix that have a value, in the order of keys, beginning after
+    /// `after`. A page holds at most `max_entries`. It ends with the entry that fills `max_bytes`, counted as for
+    /// [`Store::changed_since`], or after a bounded amount of work: a page may be empty although more pages
+    /// follow. Each page has the state of its own head.
     ///
     /// # Errors
-    /// [`Unavailable`] where the engine can't tell.
+    /// Returns [`Unavailable`] if the engine cannot read for now.
     fn list(
         &self,
         prefix: &[u8],
@@ -115,7 +123,7 @@ pub trait Store: Send + Sync + 'static {
         max_bytes: usize,
     ) -> impl Future<Output = Result<KeyPage, Unavailable>> + Send;
 
-    /// What there is to say of the engine, for people and tools.
+    /// Returns figures of the engine, for people and tools.
     fn stats(&self) -> Stats;
 }
 
@@ -176,25 +184,25 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// What an engine says of itself.
+/// Figures of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// The keys that have a value.
+    /// How many keys have a value.
     pub keys: usize,
-    /// The keys that are remembered as deleted.
+    /// How many deleted keys are remembered.
     pub tombstones: usize,
-    /// The bytes of all keys and values.
+    /// The total size of all keys and values, in bytes.
     pub bytes: usize,
-    /// What an acknowledged write survives, by the name of the option.
+    /// What an acknowledged write survives: the name of the durability option.
     pub durability: &'static str,
-    /// Where the history is kept; `None`: nowhere but in memory.
+    /// The data directory, or `None` if the history is only in memory.
     pub data: Option<PathBuf>,
 }
 
-/// What a store hands every committed batch to.
+/// The function that a store calls with every committed batch.
 pub type Feed = Box<dyn Fn(&[Committed]) + Send + Sync>;
 
-/// The engine can't, for now; why, for people.
+/// The engine cannot serve a request for now. Holds the reason, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the store is unavailable: {0}")]
 pub struct Unavailable(pub Arc<str>);
@@ -205,26 +213,26 @@ impl From<Unavailable> for Arc<str> {
     }
 }
 
-/// Why a store can't tell what changed since a revision.
+/// Why a store cannot return what changed since a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChangedError {
-    /// Tombstones were forgotten since: a key that was deleted would not be told.
+    /// Tombstones have been forgotten since then, so the page would miss deletions.
     #[error("what changed since revision {since} is forgotten: tombstones up to revision {forgotten} are")]
     Forgotten {
-        /// The revision that was asked for.
+        /// The requested revision.
         since: Revision,
-        /// Tombstones up to here may be forgotten.
+        /// Tombstones up to this revision may be forgotten.
         forgotten: Revision,
     },
-    /// The history has no such revision yet.
+    /// The history has not reached this revision.
     #[error("revision {since} is unknown: the head is at revision {head}")]
     Unknown {
-        /// The revision that was asked for.
+        /// The requested revision.
         since: Revision,
-        /// The last one that there is.
+        /// The head of the history.
         head: Revision,
     },
-    /// The engine can't, for now.
+    /// The engine cannot read for now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -238,16 +246,16 @@ impl From<ChangedError> for Arc<str> {
     }
 }
 
-/// What tells the time: milliseconds since 1970. It may jump, in both directions.
+/// A clock: returns milliseconds since 1970. It may jump in both directions.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
-/// Milliseconds since 1970, as far as the clock knows.
+/// Returns the milliseconds since 1970, by the system's clock.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Names a new history.
+/// Returns a random id for a new history.
 pub(crate) fn new_store_id() -> Result<StoreId, Unavailable> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| Unavailable(format!("no random store id: {error}").into()))?;

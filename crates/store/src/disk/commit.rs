@@ -1,4 +1,4 @@
-//! What the disk engine does with a batch: decides, writes, syncs, shows.
+//! How the disk engine commits a batch: it checks, writes, syncs, publishes and feeds it.
 
 use super::files::FileSystem;
 use super::identity::Identity;
@@ -14,34 +14,34 @@ use std::sync::Arc;
 use syncline_core::{Committed, Outcome, Transaction};
 use syncline_wire::Revision;
 
-/// A batch is written as records of this many bytes, or as many as a segment holds. A larger transaction is a record of
-/// its own.
+/// The maximum size of a record that holds several transactions; a smaller segment limits it further. A larger
+/// transaction is a record of its own.
 const MAX_RECORD: usize = 4 * 1024 * 1024;
 
-/// How many writes are shown at once: readers get in between.
-const SHOWN_AT_ONCE: usize = 32;
+/// How many writes are published under one lock, so that readers get in between.
+const PUBLISHED_AT_ONCE: usize = 32;
 
-/// The one who writes.
+/// What the lock of commits guards: everything that writing to the log needs.
 pub(crate) struct CommitState<F: FileSystem> {
     pub(crate) identity: Identity,
     pub(crate) durability: Durability,
     pub(crate) feed: Feed,
     pub(crate) log: Log<F>,
-    /// Everything up to here is known to be synced.
+    /// Everything up to this revision is known to be synced.
     pub(crate) synced: Revision,
-    /// The latest time that a record carries: milliseconds since 1970. It never goes back.
+    /// The latest time of any record, in milliseconds since 1970. It never decreases.
     pub(crate) time: u64,
     pub(crate) clock: Clock,
-    /// Why nothing can be written any more.
+    /// Why nothing can be written any more, if a sync has failed.
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) encoder: Encoder,
     pub(crate) conflicts: ConflictChecker,
 }
 
-/// The part of a batch that goes into one record, as it was decided.
-struct Decided {
+/// The accepted writes of the part of a batch that becomes one record.
+struct Accepted {
     records: Vec<(Found, Record)>,
-    /// The revision before, and the last one.
+    /// The revision before the record, and its last one.
     before: Revision,
     last: Revision,
 }
@@ -69,26 +69,26 @@ impl<F: FileSystem> CommitState<F> {
         }
         self.time = self.time.max((self.clock)());
         let first = outcomes.len();
-        let decided = self.decide(&index.read(), part, outcomes);
-        if decided.before == decided.last {
+        let accepted = self.check(&index.read(), part, outcomes);
+        if accepted.before == accepted.last {
             return;
         }
-        match self.write(decided.before, decided.last) {
+        match self.write(accepted.before, accepted.last) {
             Ok(()) => {
-                show(index, decided.records, decided.last);
+                publish(index, accepted.records, accepted.last);
                 (self.feed)(&Committed::accepted(part.iter().cloned(), outcomes.get(first..).unwrap_or_default()));
             }
             Err(error) => {
                 let (reason, is_known) = self.reason(&error);
                 for outcome in outcomes.iter_mut().skip(first) {
-                    undo(outcome, decided.before, &reason, is_known);
+                    undo(outcome, accepted.before, &reason, is_known);
                 }
             }
         }
     }
 
-    /// Decides on each transaction against the index, and those before it.
-    fn decide(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Decided {
+    /// Checks each transaction against the index and the transactions before it, and encodes the accepted ones.
+    fn check(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Accepted {
         let mut records = Vec::with_capacity(part.len());
         let before = index.head();
         let mut last = before;
@@ -114,20 +114,20 @@ impl<F: FileSystem> CommitState<F> {
                 }
             });
         }
-        Decided { records, before, last }
+        Accepted { records, before, last }
     }
 
-    /// Writes what the encoder holds, and makes it as durable as was promised.
+    /// Writes the encoded record, and makes it as durable as the option demands.
     fn write(&mut self, before: Revision, last: Revision) -> Result<(), AppendError> {
-        let room = self.log.reserve(self.encoder.length())?;
-        if room.is_new {
-            // A segment is begun when the one before it is synced.
+        let reservation = self.log.reserve(self.encoder.length())?;
+        if reservation.is_new {
+            // The log begins a segment only when the previous one is synced.
             self.synced = before;
         }
         let first = before.next().unwrap_or(last);
         let header = Header {
             length: 0,
-            segment: room.segment,
+            segment: reservation.segment,
             first,
             synced: self.synced,
             time: self.time,
@@ -144,7 +144,7 @@ impl<F: FileSystem> CommitState<F> {
         Ok(())
     }
 
-    /// Makes durable everything that was written.
+    /// Makes everything that was written durable.
     pub(crate) fn sync(&mut self, head: Revision) -> io::Result<()> {
         if let Some(reason) = &self.failed {
             return Err(io::Error::other(reason.to_string()));
@@ -161,7 +161,7 @@ impl<F: FileSystem> CommitState<F> {
         }
     }
 
-    /// Says in the log that everything is synced, so that any damage to it will be noticed.
+    /// Appends an empty record that says that everything is synced, so that later damage to the log is noticed.
     pub(crate) fn close(&mut self, head: Revision) -> io::Result<()> {
         if head == Revision::ZERO {
             return Ok(());
@@ -174,7 +174,7 @@ impl<F: FileSystem> CommitState<F> {
         }
     }
 
-    /// Why a write has failed, for people; and whether it is known that nothing of it was written.
+    /// Returns why a write failed, for people, and whether it is certain that nothing of it was written.
     fn reason(&mut self, error: &AppendError) -> (Arc<str>, bool) {
         match error {
             AppendError::Refused(error) => (format!("the disk refuses: {error}").into(), true),
@@ -183,7 +183,7 @@ impl<F: FileSystem> CommitState<F> {
         }
     }
 
-    /// From now on nothing is written: what the kernel still holds of the log is unknown.
+    /// Refuses all further writes: after a failed sync, it is unknown what the kernel still holds of the log.
     fn fail(&mut self, error: &io::Error) -> Arc<str> {
         let reason: Arc<str> =
             format!("the disk has failed: {error}; restart the server to go on from what is on disk").into();
@@ -192,30 +192,31 @@ impl<F: FileSystem> CommitState<F> {
     }
 }
 
-/// What becomes of an outcome where nothing was written after the revision `before`, or that is not known.
+/// Replaces an outcome after a failed write. Nothing after the revision `before` was written, or, unless `is_known`,
+/// that is uncertain.
 fn undo(outcome: &mut Outcome, before: Revision, reason: &Arc<str>, is_known: bool) {
     match outcome {
         Outcome::Accepted { .. } if !is_known => *outcome = Outcome::Unknown { reason: reason.clone() },
         Outcome::Accepted { .. } => *outcome = Outcome::Unavailable { reason: reason.clone() },
-        // It was refused for what has not come to be.
+        // It conflicted with a write that has not become part of the history.
         Outcome::Stale { at, .. } if *at > before => *outcome = Outcome::Unavailable { reason: reason.clone() },
         _ => {}
     }
 }
 
-/// Shows what was committed, transaction by transaction.
-fn show(index: &RwLock<Index>, records: Vec<(Found, Record)>, last: Revision) {
-    // Memory is given back when no reader waits for it.
-    let mut overtaken = Vec::with_capacity(records.len());
+/// Publishes what was committed in the index, without splitting a transaction.
+fn publish(index: &RwLock<Index>, records: Vec<(Found, Record)>, last: Revision) {
+    // Replaced records are freed after the lock is released.
+    let mut replaced = Vec::with_capacity(records.len());
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {
         let mut index = index.write();
-        let mut shown = 0;
+        let mut published = 0;
         while let Some((found, record)) = records.next() {
             let revision = record.revision();
-            overtaken.extend(index.insert_found(found, record));
-            shown += 1;
-            if shown >= SHOWN_AT_ONCE && records.peek().is_none_or(|(_, next)| next.revision() != revision) {
+            replaced.extend(index.insert_found(found, record));
+            published += 1;
+            if published >= PUBLISHED_AT_ONCE && records.peek().is_none_or(|(_, next)| next.revision() != revision) {
                 break;
             }
         }

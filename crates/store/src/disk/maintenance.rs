@@ -1,5 +1,5 @@
-//! What the disk engine does in the background: makes spares, takes checkpoints, forgets tombstones. Writers and readers
-//! wait for none of it.
+//! The background work of the disk engine: it creates spares, takes checkpoints, writes the watermark, and forgets
+//! tombstones. Writers and readers do not wait for any of it.
 
 use super::checkpoint;
 use super::files::FileSystem;
@@ -14,23 +14,24 @@ use std::time::{Duration, Instant};
 use syncline_wire::Revision;
 use tracing::{debug, error};
 
-/// A store that is closed takes a checkpoint where that has at most so many bytes, and spares the next opening more than a
+/// A closing store takes a checkpoint of at most this size, if that saves the next opening from reading more than a
 /// segment of the log.
 const CLOSING_CHECKPOINT: u64 = 256 * 1024 * 1024;
 
-/// Spares are kept for what the log grows by until the next checkpoint, and these; more are removed.
+/// The number of spares that are kept beyond those that the log needs until the next checkpoint; further ones are
+/// removed.
 const SURPLUS_SPARES: u64 = 2;
 
-/// How many records are looked at under one lock.
+/// How many records are read under one lock.
 const STEP: usize = 1024;
 
 /// How many tombstones are forgotten under one lock.
 const FORGOTTEN_AT_ONCE: usize = 32;
 
-/// How often old tombstones are looked for.
+/// The interval between searches for old tombstones.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Does what is to be done, until the engine is closed.
+/// Does the pending work, until the engine is closed.
 pub(crate) fn run<F: FileSystem>(shared: &EngineState<F>) {
     let mut sweep = Instant::now() + SWEEP;
     loop {
@@ -61,7 +62,7 @@ pub(crate) fn run<F: FileSystem>(shared: &EngineState<F>) {
     }
 }
 
-/// Has a spare ready for when the segment is full.
+/// Creates a spare if there is none, so that it is ready when the segment is full.
 pub(crate) fn spare<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let number = {
         let mut commit_state = shared.commit_state.lock();
@@ -76,10 +77,10 @@ pub(crate) fn spare<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     Ok(())
 }
 
-/// Says beside the log how far it is durable, so that the segment which was begun will be missed when it is gone.
+/// Writes the durable watermark, so that the loss of the segment that was begun would be noticed.
 pub(crate) fn write_watermark<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let mut commit_state = shared.commit_state.lock();
-    // Where there is a mark, there must be a log.
+    // A watermark without a log counts as damage, so it is written only after the first record.
     let begun = commit_state.log.current.as_ref().filter(|current| current.offset > 0);
     let Some(segment) = begun.map(|current| current.id) else { return Ok(()) };
     let head = shared.index.read().head();
@@ -97,7 +98,7 @@ pub(crate) fn checkpoint_if_due<F: FileSystem>(shared: &EngineState<F>) -> io::R
     if is_due { take_checkpoint(shared) } else { Ok(()) }
 }
 
-/// Takes a checkpoint before the store is closed, where that is quick, and makes the next opening much quicker.
+/// Takes a checkpoint before the store is closed, if that is quick and makes the next opening much quicker.
 pub(crate) fn checkpoint_before_closing<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let commit_state = shared.commit_state.lock();
     let is_worth_it = commit_state.failed.is_none() && commit_state.log.since_checkpoint > commit_state.log.size;
@@ -110,7 +111,7 @@ pub(crate) fn checkpoint_before_closing<F: FileSystem>(shared: &EngineState<F>) 
 pub(crate) fn take_checkpoint<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let before = shared.commit_state.lock().log.since_checkpoint;
     let (records, through, forgotten) = collect(shared);
-    // The checkpoint must not know more than the log: after a power cut, the log would end before it.
+    // The checkpoint must not be ahead of the log: after a power cut, the log would end before it.
     let mut commit_state = shared.commit_state.lock();
     let head = shared.index.read().head();
     commit_state.sync(head)?;
@@ -142,8 +143,8 @@ pub(crate) fn take_checkpoint<F: FileSystem>(shared: &EngineState<F>) -> io::Res
     Ok(())
 }
 
-/// Every record, in the order of revisions, up to a head, and up to where tombstones are forgotten. Of a key that
-/// changes meanwhile there are several.
+/// Returns every record in the order of revisions, the head, and the revision up to which tombstones may be
+/// forgotten. A key that changes meanwhile has several records.
 fn collect<F: FileSystem>(shared: &EngineState<F>) -> (Vec<Record>, Revision, Revision) {
     let mut records: Vec<Record> = Vec::with_capacity(shared.index.read().keys());
     let mut since = Revision::ZERO;
@@ -156,7 +157,7 @@ fn collect<F: FileSystem>(shared: &EngineState<F>) -> (Vec<Record>, Revision, Re
     }
 }
 
-/// Forgets the tombstones of before a time, in small steps.
+/// Forgets the tombstones that are older than `before`, in small steps.
 pub(crate) fn forget<F: FileSystem>(shared: &EngineState<F>, before: u64) {
     let mut since = Some(Revision::ZERO);
     while let Some(from) = since {

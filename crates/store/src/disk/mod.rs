@@ -1,5 +1,5 @@
-//! The engine that keeps the history on disk: a log of records, checkpoints of the latest state, and that state in
-//! memory. `docs/storage.md` has the layout, the invariants, and what is assumed of the disk.
+//! The disk engine: a log of records and checkpoints on disk, and the latest state in memory. `docs/storage.md`
+//! describes the layout, the invariants, and what is assumed of the disk.
 
 mod boot;
 mod checkpoint;

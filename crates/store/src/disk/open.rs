@@ -1,4 +1,4 @@
-//! The engine as others see it.
+//! The disk engine: opening, closing, and the implementation of [`Store`].
 
 use super::boot::Boot;
 use super::commit::CommitState;
@@ -25,14 +25,14 @@ use std::thread::{self, JoinHandle};
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 
-/// The history on disk, the latest state in memory.
+/// A store with the history on disk and the latest state in memory.
 pub struct DiskStore(DiskEngine<Directory>);
 
 impl DiskStore {
-    /// Opens a data directory, or makes one where there is none or an empty one.
+    /// Opens a data directory. Creates one if `path` does not exist or is an empty directory.
     ///
     /// # Errors
-    /// [`OpenError`] where it is in use, damaged, or something else.
+    /// Returns [`OpenError`] if the directory is in use, damaged, or holds something else.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
         let lock = lock(path)?;
@@ -42,7 +42,7 @@ impl DiskStore {
     }
 }
 
-/// Keeps other processes out for as long as it is open.
+/// Locks a data directory, and keeps other processes out until the returned file is closed.
 pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(names::LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -51,7 +51,7 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // Without it, the error says less.
+            // If this fails, the error does not name the process.
             let _ = file.read_to_string(&mut pid);
             return Err(OpenError::Locked { path: directory.to_owned(), pid: pid.trim().parse().ok() });
         }
@@ -66,16 +66,17 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The engine over any file layer.
+/// The engine over any file system.
 pub(crate) struct DiskEngine<F: FileSystem> {
     pub(crate) shared: Arc<EngineState<F>>,
     maintenance: Option<JoinHandle<()>>,
-    /// Held until everything else has ended.
+    /// Closed last, when everything else has ended.
     _lock: Option<File>,
 }
 
 impl<F: FileSystem> DiskEngine<F> {
-    /// Opens it, without a thread of its own: nothing is done in the background until one is started.
+    /// Opens the engine without its maintenance thread: nothing runs in the background until
+    /// [`DiskEngine::start_maintenance`].
     pub(crate) fn open(
         files: F,
         options: DiskOptions,
@@ -120,7 +121,7 @@ impl<F: FileSystem> DiskEngine<F> {
         Ok(Self { shared, maintenance: None, _lock: lock })
     }
 
-    /// Has everything done in the background that is to be done there.
+    /// Starts the maintenance thread.
     fn start_maintenance(&mut self) -> Result<(), OpenError> {
         let shared = self.shared.clone();
         let thread = thread::Builder::new()
@@ -136,7 +137,7 @@ impl<F: FileSystem> Drop for DiskEngine<F> {
     fn drop(&mut self) {
         self.shared.maintenance.close();
         if let Some(thread) = self.maintenance.take() {
-            // It has died of a fault that it has reported itself.
+            // If the thread panicked, it has reported that itself.
             let _ = thread.join();
         }
         if let Err(error) = maintenance::checkpoint_before_closing(&self.shared) {

@@ -5,14 +5,14 @@ use std::time::Duration;
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// A power cut: it is on disk.
+    /// A power cut: the write is synced to the disk.
     Fsync,
-    /// A killed process: the system has it.
+    /// The end of the process, but not a power cut: the operating system has the write.
     Os,
 }
 
 impl Durability {
-    /// What the option is called.
+    /// Returns the name of the option.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fsync => "fsync",
@@ -21,19 +21,20 @@ impl Durability {
     }
 }
 
-/// What an operator may set of the disk engine.
+/// The settings of the disk engine. Start from [`DiskOptions::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
     /// What an acknowledged write survives.
     pub durability: Durability,
     /// How long a deleted key is remembered.
     pub tombstones: Duration,
-    /// The bytes of a file of the log. A data directory keeps what it was made with.
+    /// The size of a file of the log, in bytes. An existing data directory keeps the size that it was created
+    /// with.
     pub segment_size: u64,
 }
 
 impl Default for DiskOptions {
-    /// Fsync, 7 days, 32 MiB.
+    /// Returns fsync, 7 days, and 32 MiB.
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,

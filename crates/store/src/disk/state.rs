@@ -30,7 +30,7 @@ pub(super) const LOG_TO_CHECKPOINT: u64 = 2;
 /// How long the maintenance thread waits after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Wakes the maintenance thread.
+/// What the maintenance thread has to do, and how it is woken.
 #[derive(Default)]
 pub(crate) struct Maintenance {
     pending: Mutex<PendingWork>,
@@ -46,7 +46,7 @@ pub(super) struct PendingWork {
 }
 
 impl Maintenance {
-    /// Looks whether the log needs something, and has it done.
+    /// Checks whether the log needs maintenance, and if so wakes the thread.
     pub(crate) fn look<F: FileSystem>(&self, log: &Log<F>, index: &RwLock<Index>) {
         let spare = log.spares.is_empty();
         let checkpoint = is_checkpoint_due(log, index);
@@ -60,13 +60,13 @@ impl Maintenance {
         }
     }
 
-    /// Ends the thread.
+    /// Makes the thread end.
     pub(crate) fn close(&self) {
         self.pending.lock().closing = true;
         self.changed.notify_one();
     }
 
-    /// Waits for something to do, at most until `deadline`.
+    /// Waits until there is work or `deadline` has passed, and takes the work.
     pub(super) fn wait(&self, deadline: Instant) -> PendingWork {
         let mut pending = self.pending.lock();
         while !(pending.spare || pending.checkpoint || pending.watermark || pending.closing) {
@@ -79,7 +79,7 @@ impl Maintenance {
         found
     }
 
-    /// Waits after a failure; answers whether the thread is to end.
+    /// Waits after a failure. Returns whether the thread is to end.
     pub(super) fn pause(&self) -> bool {
         let deadline = Instant::now() + PAUSE;
         let mut pending = self.pending.lock();
