@@ -215,6 +215,7 @@ impl From<Unavailable> for Arc<str> {
 
 /// Why a store cannot return what changed since a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ChangedError {
     /// Tombstones have been forgotten since then, so the page would miss deletions.
     #[error("what changed since revision {since} is forgotten: tombstones up to revision {forgotten} are")]

@@ -1,7 +1,7 @@
 //! Reading a data directory: the newest checkpoint, and the log after it.
 //!
 //! # Where the log ends
-//! The log is read as long as each record continues the one before, from segment to segment. Where this stops, either
+//! The log is read as long as each record continues the one before, from segment to segment. If this stops, either
 //! a crash cut a write short, or something that had been durable was damaged. The records tell which: each says up to
 //! which revision everything had been synced when it was written. If any unread record says that the missing revision
 //! had been synced, the directory is damaged, and the store is not opened. Otherwise nothing that is missing was ever

@@ -211,7 +211,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_power_cut_leaves_the_history_up_to_some_revision_where_nothing_else_was_promised() {
+fn without_fsync_a_power_cut_leaves_a_prefix_of_the_history() {
     crash(Durability::Os, Crash::PowerCut, 1);
 }
 

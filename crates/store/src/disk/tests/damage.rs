@@ -31,7 +31,7 @@ pub(super) struct Data {
     pub(super) earlier: Vec<BTreeMap<String, Vec<u8>>>,
     /// The head must not be before this, however little is left to tell.
     pub(super) least: u64,
-    /// The same, where the end of the log is damaged in more than one record.
+    /// The same, if the end of the log is damaged in more than one record.
     pub(super) watermark: u64,
 }
 
@@ -258,7 +258,7 @@ fn a_value_that_looks_like_a_record_is_a_value() {
         store.commit(vec![Transaction { origin: None, operations: [operation].into() }]);
         assert_eq!(store.head().get(), version);
     };
-    // What one can write who knows of the store what every client is told: its id.
+    // What a client can write, which knows only the id of the store.
     let seed = record::ChecksumSeed(crc32c::crc32c(&id.bytes()));
     let mut encoder = record::Encoder::default();
     encoder.clear();

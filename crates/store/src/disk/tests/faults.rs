@@ -135,7 +135,7 @@ fn after_a_failed_sync_nothing_is_written_and_everything_is_read() {
     // Refused in any case, but the revision that says why may never come to be.
     assert!(matches!(outcomes[1], Outcome::Unavailable { .. }), "{outcomes:?}");
     assert!(matches!(outcomes[2], Outcome::Unavailable { .. }), "{outcomes:?}");
-    // The disk is well again, as far as it says; what it has lost, nobody knows.
+    // The disk reports no more errors; what it has lost is unknown.
     files.fail([]);
     let changes = files.done();
     match commit(&store, put("b", 1, 10)) {

@@ -1,4 +1,4 @@
-//! A file layer in memory that fails when it is told to, and that knows what a power cut leaves of it.
+//! A file layer in memory that fails on request, and that knows what a power cut leaves of it.
 //!
 //! ```text
 //!   what processes see     bytes ──────────────┐             names ─────────────┐

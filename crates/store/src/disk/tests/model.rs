@@ -139,8 +139,8 @@ fn a_clock_that_has_jumped_ahead_forgets_no_value() {
 }
 
 #[test]
-fn two_stores_with_the_same_steps_are_the_same_on_disk_but_for_their_names() {
-    // What makes every failure of these tests one that comes back.
+fn the_same_steps_write_the_same_files_except_for_ids() {
+    // The property that makes every failure of these tests repeatable.
     let run = || {
         let mut workload = Workload::new(Faulty::new(), Durability::Fsync, 5);
         workload.open(0..=0).unwrap();

@@ -1,4 +1,4 @@
-//! What these tests have found once, each by its symptom, as short as it can be told.
+//! Bugs that these tests have found, each named after its symptom.
 
 use super::faulty::{Disk, EIO, ENOSPC, Fault, Faulty, Kind};
 use super::{Db, open};
@@ -39,7 +39,7 @@ fn just_named(name: &str) -> Disk {
 }
 
 #[test]
-fn a_file_that_a_killed_process_had_just_named_is_not_lost_with_what_the_next_one_writes_to_it() {
+fn the_name_of_a_new_file_is_synced_before_it_is_written_after_a_kill() {
     for name in [names::IDENTITY, &names::segment(1)] {
         let files = just_named(name).kill();
         let store = open(&files, Durability::Fsync).unwrap();
@@ -68,7 +68,7 @@ fn what_is_shown_after_a_failed_sync_and_a_restart_is_there_for_good() {
 }
 
 #[test]
-fn what_a_crash_has_cut_short_is_not_made_whole_by_a_later_write_of_the_same_bytes() {
+fn a_later_write_does_not_complete_a_torn_record() {
     let files = Faulty::new();
     let store = open(&files, Durability::Fsync).unwrap();
     accepted(&put(&store, 1, b"value"));
@@ -129,7 +129,7 @@ fn a_full_disk_that_can_not_even_be_wiped_needs_no_restart() {
 }
 
 #[test]
-fn a_checkpoint_frees_no_segment_before_something_is_durable_that_comes_after_it() {
+fn a_segment_is_reused_only_when_something_after_it_is_durable() {
     // The checkpoint ends with a segment, the next segment is begun while it is written, and nothing of it is synced.
     let files = Faulty::new();
     let store = Arc::new(open(&files, Durability::Os).unwrap());
@@ -157,7 +157,7 @@ fn a_checkpoint_frees_no_segment_before_something_is_durable_that_comes_after_it
 }
 
 #[test]
-fn what_lies_behind_a_cut_is_not_taken_to_follow_what_is_written_there_later() {
+fn records_behind_a_cut_do_not_continue_later_writes() {
     let files = Faulty::new();
     let store = open(&files, Durability::Os).unwrap();
     accepted(&put(&store, 1, b"one"));
@@ -204,9 +204,9 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     assert_eq!(store.head().get(), 4);
 }
 
-/// A backup is under a seed that everybody knows: what it holds may be forged.
+/// The checksum seed of backups is public, so their content may be forged.
 #[test]
-fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_say() {
+fn a_checkpoint_with_revisions_out_of_order_is_damaged() {
     let files = Faulty::new();
     let seed = record::ChecksumSeed(7);
     let record = |revision, key: &[u8]| Record::value_at(Revision::new(revision), Version::new(1), key, b"value");
@@ -221,7 +221,7 @@ fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_sa
     }
 }
 
-/// Opening believed a length whose checksum was right.
+/// Opening trusted a length whose checksum was right.
 #[test]
 fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
     const CLAIMED: u32 = 1 << 30;

@@ -122,7 +122,7 @@ fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
 }
 
 #[test]
-fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_the_old() {
+fn after_a_cut_while_the_id_is_replaced_the_old_id_never_returns() {
     let (files, store, id) = written(Durability::Os);
     maintenance::write_watermark(&store.shared).unwrap();
     put(&store, 3..=9);
@@ -146,7 +146,7 @@ fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_
 }
 
 #[test]
-fn the_identity_tells_of_unsynced_writes_before_the_first_and_until_the_close() {
+fn the_identity_says_unsynced_from_before_the_first_write_until_close() {
     let files = Faulty::new();
     let unsynced = |files: &Faulty| Identity::read(files).unwrap().unsynced;
     let store = open(&files, Durability::Os).unwrap();

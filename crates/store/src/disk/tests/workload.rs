@@ -131,11 +131,11 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Tombstones of before this time may be forgotten.
     pub(super) forgotten: u64,
-    /// What clients were told.
+    /// What clients have seen.
     pub(super) told: Option<Told>,
 }
 
-/// What clients of a store were told.
+/// What clients of a store have seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
     /// What the store's id is.
@@ -163,7 +163,7 @@ pub(super) struct Workload {
     /// What the store must show now.
     pub(super) live: Model,
     pub(super) history: History,
-    /// Batches of which nobody knows whether they are there: none of them is, or one.
+    /// Batches with an unknown outcome: none of them is part of the history, or one.
     pub(super) unknown: Vec<Vec<(Transaction, u64)>>,
     pub(super) progress: Arc<Mutex<Progress>>,
     pub(super) hook: Option<Hook>,
