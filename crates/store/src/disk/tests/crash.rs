@@ -1,10 +1,11 @@
-//! The power is cut, or the process killed, after every operation of a workload in turn. Then the store is opened again:
-//! - every acknowledged write is there, with its value, version and revision; of those that were under way, whole
-//!   transactions from the first on, or none;
-//! - where writes are acknowledged before they are synced, a power cut leaves the history up to some revision, not before
-//!   the last sync;
+//! The power is cut, or the process killed, after every operation of a workload in turn. Then the store is opened
+//! again, and this must hold:
+//! - every acknowledged write is there, with its value, version and revision; of the transactions in progress, a
+//!   prefix is there, each one complete;
+//! - if writes are acknowledged before they are synced, a power cut leaves a prefix of the history that reaches at
+//!   least to the last sync;
 //! - both orders agree, and the head is right;
-//! - the store goes on from there: it writes, and is opened again after one more crash, be it during its recovery.
+//! - the store continues: it accepts writes, and survives another crash, even during recovery.
 
 use super::faulty::{Faulty, Kind, Operation};
 use super::workload::{Progress, Snapshot, Step, Workload};
@@ -15,10 +16,10 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How many steps a workload has.
+/// The number of steps of a workload.
 const STEPS: usize = 130;
 
-/// Runs a workload, and answers the disk as it was after each change, and the history.
+/// Runs a workload. Returns the disk after each change, and the history.
 fn run(durability: Durability, seed: u64) -> (Vec<Snapshot>, Workload) {
     go_through(Workload::new(Faulty::new(), durability, seed), STEPS)
 }
@@ -42,7 +43,7 @@ enum Crash {
     Kill,
 }
 
-/// Between which revisions a crash may leave the store.
+/// The range of revisions that a crash may leave.
 fn left(durability: Durability, crash: Crash, progress: Progress) -> std::ops::RangeInclusive<u64> {
     let lost_by = (durability, crash) == (Durability::Os, Crash::PowerCut);
     (if lost_by { progress.synced } else { progress.acknowledged })..=progress.under_way
@@ -55,14 +56,14 @@ fn leave(snapshot: &Snapshot, crash: Crash, seed: u64) -> Faulty {
     }
 }
 
-/// Opens what a crash has left, checks it, goes on, and crashes again after each change that this makes, where that is
-/// asked for.
+/// Opens what a crash has left, checks it, and continues. On request, also crashes again after each change that this
+/// makes.
 fn go_on(snapshot: &Snapshot, before: &Workload, crash: Crash, seed: u64, again: bool) -> Result<(), String> {
     let files = leave(snapshot, crash, seed);
     let mut workload = Workload::over(files, before, seed);
     let snapshots = if again { workload.record() } else { Default::default() };
     let revisions = left(before.durability, crash, snapshot.progress);
-    // While it is opened, nothing is acknowledged or synced that was not before the crash.
+    // Opening acknowledges and syncs nothing that was not acknowledged or synced before the crash.
     let (acknowledged, under_way) = (*revisions.start(), *revisions.end());
     *workload.progress.lock() = Progress { acknowledged, under_way, ..snapshot.progress };
     workload.open(revisions)?;
@@ -83,10 +84,10 @@ fn go_on(snapshot: &Snapshot, before: &Workload, crash: Crash, seed: u64, again:
     Ok(())
 }
 
-/// Crashes after each change of a workload, and goes on from there.
+/// Crashes after each change of a workload, and continues from there.
 fn crash_after_every_change(snapshots: &[Snapshot], workload: &Workload, crash: Crash, seed: u64) {
     for (number, snapshot) in snapshots.iter().enumerate() {
-        // One in some is followed by crashes of its own.
+        // Some crashes are followed by crashes of their own.
         let again = (number as u64 + seed).is_multiple_of(16);
         let chosen = 2 + seed * 1000 + number as u64;
         let (durability, change) = (workload.durability, &snapshot.change);
@@ -106,7 +107,7 @@ fn crash(durability: Durability, crash: Crash, few: u64) {
 }
 
 #[test]
-fn the_workload_does_all_that_the_engine_can_do() {
+fn the_workload_covers_all_operations_of_the_engine() {
     for durability in [Durability::Fsync, Durability::Os] {
         let (snapshots, _) = run(durability, 0);
         let mut changes: BTreeMap<_, usize> = BTreeMap::new();
@@ -167,7 +168,7 @@ fn write_during_checkpoints(durability: Durability, seed: u64) -> (Vec<Snapshot>
 }
 
 #[test]
-fn writes_while_a_checkpoint_is_written_survive_as_others_do() {
+fn writes_during_a_checkpoint_survive() {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(1) {
             let (snapshots, workload) = write_during_checkpoints(durability, seed);
@@ -184,7 +185,7 @@ fn writes_while_a_checkpoint_is_written_survive_as_others_do() {
 }
 
 #[test]
-fn a_store_that_begins_with_a_checkpoint_survives_as_others_do() {
+fn a_store_that_begins_with_a_checkpoint_survives() {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(1) {
             let (_, mut before) = run(durability, seed);
@@ -216,6 +217,6 @@ fn without_fsync_a_power_cut_leaves_a_prefix_of_the_history() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_where_only_that_was_promised() {
+fn without_fsync_a_killed_process_loses_nothing_acknowledged() {
     crash(Durability::Os, Crash::Kill, 1);
 }

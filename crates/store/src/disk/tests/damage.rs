@@ -1,7 +1,7 @@
-//! Files that are not what they were: bits flipped, ends cut off, sectors lost, in every file of a directory that was
-//! closed, and of one that was killed. To open it is either refused, naming a file and a place in it, or the state is
-//! exactly right. Only where nothing can tell may the last record be missing: that of a log that was not closed.
-//! Never is a value wrong, is there a panic, or is memory taken that no file warrants.
+//! Damaged files: flipped bits, truncations and lost sectors, in every file of a directory that was closed, and of
+//! one whose process was killed. Opening must either fail and name a file and an offset, or restore exactly the right
+//! state. Only if nothing proves its existence may the last record of a log that was not closed be missing. There is
+//! never a wrong value, a panic, or an allocation larger than the files justify.
 
 use super::faulty::Faulty;
 use super::history::entries;
@@ -22,14 +22,14 @@ pub(super) enum End {
     Killed,
 }
 
-/// A directory, and what must be found in it.
+/// A directory, and its expected content.
 #[derive(Clone)]
 pub(super) struct Data {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) workload: Arc<Workload>,
-    /// What it was after each step.
+    /// The files after each step.
     pub(super) earlier: Vec<BTreeMap<String, Vec<u8>>>,
-    /// The head must not be before this, however little is left to tell.
+    /// The lowest head that is acceptable after damage.
     pub(super) least: u64,
     /// The same, if the end of the log is damaged in more than one record.
     pub(super) watermark: u64,
@@ -86,7 +86,7 @@ fn log<T>(workload: &Workload, ask: impl FnOnce(&Log<Faulty>) -> T) -> T {
 }
 
 impl Data {
-    /// Opens a directory that is not what it was; says whether that was refused.
+    /// Opens a damaged directory. Returns whether that was refused.
     pub(super) fn judge(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<bool, String> {
         let left = Faulty::holding(files.clone());
         let opened = open(&left, self.workload.durability);
@@ -117,7 +117,8 @@ impl Data {
         Ok(false)
     }
 
-    /// Has every file damaged at many places, by some way of doing so; answers how often, and how often it was refused.
+    /// Damages every file at many places, in one way. Returns how often it did, and how often opening was
+    /// refused.
     fn damage(
         &self,
         places: impl Fn(&str, &[u8]) -> Vec<usize>,
@@ -151,12 +152,12 @@ fn each_data(few: u64, test: impl Fn(u64, &Data)) {
 }
 
 #[test]
-fn a_directory_that_was_not_damaged_is_opened() {
+fn an_undamaged_directory_is_opened() {
     each_data(5, |_, data| assert_eq!(data.judge(&data.files), Ok(false)));
 }
 
 #[test]
-fn a_flipped_bit_is_found_or_harmless() {
+fn a_flipped_bit_is_detected_or_harmless() {
     each_data(1, |seed, data| {
         let places = |name: &str, bytes: &[u8]| {
             // Every bit of what is short, a bit of each byte of a checkpoint, of the log of each third.
@@ -177,7 +178,7 @@ fn a_flipped_bit_is_found_or_harmless() {
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_refused() {
+fn a_truncated_file_is_refused() {
     each_data(1, |_, data| {
         let places = |_: &str, bytes: &[u8]| (0..bytes.len()).step_by(37).chain([bytes.len() - 1]).collect();
         let (cut, refused) = data.damage(places, Vec::truncate);
@@ -195,7 +196,7 @@ fn a_file_that_has_grown_is_refused() {
 }
 
 #[test]
-fn a_lost_sector_is_found_or_harmless() {
+fn a_lost_sector_is_detected_or_harmless() {
     each_data(3, |seed, data| {
         // Several records may be in it, after which nothing was written.
         let data = &Data { least: data.watermark, ..data.clone() };
@@ -210,7 +211,7 @@ fn a_lost_sector_is_found_or_harmless() {
             let mut random = Random::new(seed);
             bytes[place..end].fill_with(|| random.next().to_le_bytes()[0]);
         });
-        // A write that went to the wrong place.
+        // A misdirected write.
         data.damage(places, |bytes, place| {
             let (end, from) = (end(bytes, place), Random::new(seed + place as u64).below(bytes.len() / 512 + 1) * 512);
             let moved = bytes[from.min(bytes.len())..].iter().copied().take(end - place).collect::<Vec<_>>();
@@ -220,7 +221,7 @@ fn a_lost_sector_is_found_or_harmless() {
 }
 
 #[test]
-fn after_harmless_damage_the_store_goes_on() {
+fn after_harmless_damage_the_store_continues() {
     let data = data(Durability::Fsync, 7, true, End::Killed);
     let mut harmless = 0;
     for (name, bytes) in &data.files {
@@ -244,9 +245,9 @@ fn after_harmless_damage_the_store_goes_on() {
     assert!(harmless > 10, "{harmless}");
 }
 
-/// A value may hold anything, a whole log of the same store too.
+/// A value may contain anything, even a whole log of the same store.
 #[test]
-fn a_value_that_looks_like_a_record_is_a_value() {
+fn a_value_that_looks_like_a_record_stays_a_value() {
     use syncline_core::{Operation, Transaction};
     use syncline_wire::Version;
     let files = Faulty::new();

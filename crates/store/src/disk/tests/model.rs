@@ -1,5 +1,5 @@
-//! Random steps against a model: writes, maintenance, tombstones forgotten at any time, the store closed, killed and cut
-//! from power; after each, all reads agree with the model. And clocks that jump.
+//! Random steps against a model: writes, maintenance, forgotten tombstones, and closing, killing and power cuts.
+//! After each step, all reads agree with the model. Also clocks that jump.
 
 use super::faulty::Faulty;
 use super::history::entries;
@@ -28,7 +28,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What changed since any revision, by pages of any size, is what the model says, or is said to be forgotten.
+/// Checks that the changes since any revision, by pages of any size, are those of the model, or are reported as
+/// forgotten.
 fn changed_since_agrees(workload: &mut Workload) {
     let store = workload.store.as_ref().unwrap();
     let forgotten = store.shared.index.read().forgotten();
@@ -72,7 +73,7 @@ fn random_steps_agree_with_a_model() {
 }
 
 #[test]
-fn a_tombstone_that_is_forgotten_is_forgotten_by_the_next_checkpoint_too() {
+fn a_forgotten_tombstone_is_not_in_the_next_checkpoint() {
     let mut workload = Workload::new(Faulty::new(), Durability::Fsync, 1);
     workload.open(0..=0).unwrap();
     while workload.live.keys.values().all(|state| state.value.is_some()) {
@@ -100,7 +101,7 @@ fn times(files: &Faulty, store: &super::Db) -> Vec<u64> {
 }
 
 #[test]
-fn a_clock_that_jumps_turns_no_time_back_and_loses_nothing() {
+fn times_never_decrease_when_the_clock_jumps() {
     for seed in seeds(10) {
         let mut workload = Workload::new(Faulty::new(), Durability::Fsync, seed);
         workload.open(0..=0).unwrap();

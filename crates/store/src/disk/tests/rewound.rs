@@ -1,4 +1,4 @@
-//! When a history gets a new store id: when revisions may be gone that clients have seen, and only then.
+//! When a history gets a new store id: if and only if revisions may be lost that clients have seen.
 
 use super::faulty::{EIO, Fault, Faulty, Kind};
 use super::{Db, open};
@@ -57,7 +57,7 @@ fn every_way_to_open_a_store_that_had_not_synced_gives_it_a_new_id() {
 }
 
 #[test]
-fn a_killed_process_leaves_the_id_to_its_store() {
+fn a_store_keeps_its_id_when_its_process_is_killed() {
     for durability in [Durability::Os, Durability::Fsync] {
         let (files, _store, id) = written(durability);
         assert_eq!(open(&files.disk().kill(), durability).unwrap().id(), id, "{durability:?}");
@@ -65,7 +65,7 @@ fn a_killed_process_leaves_the_id_to_its_store() {
 }
 
 #[test]
-fn a_store_that_was_closed_keeps_its_id_whatever_comes() {
+fn a_closed_store_keeps_its_id() {
     for durability in [Durability::Os, Durability::Fsync] {
         let (files, store, id) = written(durability);
         drop(store);
@@ -93,7 +93,7 @@ fn a_store_that_was_made_durable_after_a_kill_keeps_its_id() {
 }
 
 #[test]
-fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
+fn a_store_with_a_failed_sync_gets_a_new_id() {
     let (files, store, id) = written(Durability::Os);
     files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed: 0 }]);
     assert!(maintenance::write_watermark(&store.shared).is_err());
@@ -104,7 +104,7 @@ fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
 }
 
 #[test]
-fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
+fn an_unknown_boot_counts_as_another_boot() {
     let open = |files: &Faulty| -> Result<Db, OpenError> {
         let options =
             DiskOptions { durability: Durability::Os, segment_size: super::SEGMENT, ..DiskOptions::default() };
