@@ -8,7 +8,7 @@ use crate::server::{Paths, Profile, Server, ServerKind};
 use crate::system::System;
 use crate::target::{Target, Workload};
 use std::time::{Duration, Instant};
-use syncline_load::{Answer, Error, Keys, Peer, Request, workload};
+use syncline_load::{Error, Keys, Peer, Request, Response, workload};
 use tokio::time::timeout;
 
 /// The longest time from the start of a server to its first response.
@@ -155,7 +155,7 @@ pub(crate) async fn wait_until_ready(server: &mut Server, system: System) -> Res
         let key = Keys::new(1, 8).name(0);
         let response = async { peer.open().await?.ask(&Request::Get { key }).await };
         match response.await {
-            Ok((Answer::Found { .. } | Answer::Missing, _)) => return Ok(server.since.elapsed()),
+            Ok((Response::Found { .. } | Response::Missing, _)) => return Ok(server.since.elapsed()),
             Ok((other, _)) => return Err(Error::unexpected("a value", other.redacted()).into()),
             Err(_) if server.has_exited()? => {
                 return Err(BenchError::Exited(server.kind.name()).context(server.log_tail()));

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use syncline_load::process::usage;
 use syncline_load::workload;
-use syncline_load::{Answer, Error, Link, Measured, Peer, Request};
+use syncline_load::{Error, Link, Measured, Peer, Request, Response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -122,7 +122,7 @@ fn connect_watchers(
 /// Returns the revision that a connection has reached.
 async fn current_revision(link: &mut Link) -> Result<u64, Error> {
     match link.ask(&Request::Barrier).await? {
-        (Answer::Told { revision }, _) => Ok(revision),
+        (Response::Watermark { revision }, _) => Ok(revision),
         (other, _) => Err(Error::unexpected("a revision", other.redacted())),
     }
 }

@@ -51,7 +51,7 @@ async fn catch_up(watcher: &mut Link, keys: &Keys, writes: u64) -> Result<(bool,
     loop {
         let Event::Change { value, .. } = watcher.receive().await? else { continue };
         changes += 1;
-        let Some([stamp, key, write]) = syncline_load::told(&value) else { continue };
+        let Some([stamp, key, write]) = syncline_load::parse_stamp(&value) else { continue };
         if stamp == 0 {
             break;
         }

@@ -11,7 +11,7 @@ use super::protobuf::{Fields, bytes_field, number_field};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use syncline_load::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+use syncline_load::{Error, Event, Link, PREFIX, Peer, Protocol, Request, Response, Slot};
 
 /// How to connect to etcd.
 #[derive(Clone)]
@@ -213,14 +213,14 @@ fn message(pending: Pending, message: &Bytes, events: &mut VecDeque<Event>) -> R
     let mut fields = Fields(message);
     match pending {
         Pending::Range(slot) => {
-            let mut answer = Answer::Missing;
+            let mut answer = Response::Missing;
             while let Some(field) = fields.next()? {
                 if field.number == 2 {
                     let (value, version) = key_value(message, field.bytes)?;
-                    answer = Answer::Found { value, version };
+                    answer = Response::Found { value, version };
                 }
             }
-            events.push_back(Event::Answer(slot, answer));
+            events.push_back(Event::Response(slot, answer));
         }
         Pending::Txn(slot) => {
             let (mut version, mut succeeded) = (0, false);
@@ -231,15 +231,17 @@ fn message(pending: Pending, message: &Bytes, events: &mut VecDeque<Event>) -> R
                     _ => {}
                 }
             }
-            let answer = if succeeded { Answer::Written { version } } else { Answer::Stale };
-            events.push_back(Event::Answer(slot, answer));
+            let answer = if succeeded { Response::Written { version } } else { Response::Stale };
+            events.push_back(Event::Response(slot, answer));
         }
         Pending::Watch(slot) => {
             let mut at = 0;
             while let Some(field) = fields.next()? {
                 match field.number {
                     1 => at = revision(field.bytes)?,
-                    3 if field.value != 0 => events.push_back(Event::Answer(slot, Answer::Told { revision: at })),
+                    3 if field.value != 0 => {
+                        events.push_back(Event::Response(slot, Response::Watermark { revision: at }))
+                    }
                     4 if field.value != 0 => return Err(Error::Protocol("the watch was cancelled".into())),
                     11 => {
                         let mut event = Fields(field.bytes);
@@ -435,9 +437,9 @@ mod tests {
         input.unsplit(data(3, b""));
         input.unsplit(data(1, &found));
         let expected = [
-            Event::Answer(Slot(2), Answer::Written { version: 301 }),
-            Event::Answer(Slot(1), Answer::Missing),
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 300 }),
+            Event::Response(Slot(2), Response::Written { version: 301 }),
+            Event::Response(Slot(1), Response::Missing),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 300 }),
         ];
         assert_eq!(events(&mut etcd, input), expected);
     }

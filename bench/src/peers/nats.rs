@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use syncline_load::{Answer, Error, Event, Link, Peer, Protocol, Request, Slot};
+use syncline_load::{Error, Event, Link, Peer, Protocol, Request, Response, Slot};
 
 /// How NATS is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,17 +111,17 @@ impl Nats {
         let slot = subject.get(self.inbox.len()..).and_then(decimal).and_then(|slot| u16::try_from(slot).ok());
         let slot = slot.ok_or_else(|| Error::Protocol("a response without a request".into()))?;
         if headers.starts_with(b"NATS/1.0 404") {
-            return Ok(Event::Answer(Slot(slot), Answer::Missing));
+            return Ok(Event::Response(Slot(slot), Response::Missing));
         }
         if headers.starts_with(b"NATS/1.0 5") {
             return Err(Error::Protocol(String::from_utf8_lossy(headers).trim().to_owned()));
         }
         if let Some(version) = number_after(headers, b"Nats-Sequence: ") {
-            return Ok(Event::Answer(Slot(slot), Answer::Found { value: payload, version }));
+            return Ok(Event::Response(Slot(slot), Response::Found { value: payload, version }));
         }
         if find(&payload, b"\"error\"").is_some() {
             if find(&payload, b"10071").is_some() {
-                return Ok(Event::Answer(Slot(slot), Answer::Stale));
+                return Ok(Event::Response(Slot(slot), Response::Stale));
             }
             return Err(Error::Protocol(String::from_utf8_lossy(&payload).into_owned()));
         }
@@ -130,9 +130,9 @@ impl Nats {
         }
         Ok(match number_after(&payload, b"\"seq\":") {
             Some(version) if find(&payload, b"consumer_create").is_none() => {
-                Event::Answer(Slot(slot), Answer::Written { version })
+                Event::Response(Slot(slot), Response::Written { version })
             }
-            _ => Event::Answer(Slot(slot), Answer::Told { revision: 0 }),
+            _ => Event::Response(Slot(slot), Response::Watermark { revision: 0 }),
         })
     }
 
@@ -140,8 +140,8 @@ impl Nats {
         Ok(match self.pending.pop_front() {
             Some(Pending::Greeting) if self.mode == Mode::NewBucket => Event::Nothing,
             Some(Pending::Greeting) => Event::Ready,
-            Some(Pending::Written(slot, version)) => Event::Answer(slot, Answer::Written { version }),
-            Some(Pending::Follow(slot)) => Event::Answer(slot, Answer::Told { revision: 0 }),
+            Some(Pending::Written(slot, version)) => Event::Response(slot, Response::Written { version }),
+            Some(Pending::Follow(slot)) => Event::Response(slot, Response::Watermark { revision: 0 }),
             None => return Err(Error::Protocol("a PONG without a PING".into())),
         })
     }
@@ -325,10 +325,10 @@ mod tests {
             input.extend_from_slice(format!("MSG _INBOX.1.9 1 {}\r\n{text}\r\n", text.len()).as_bytes());
         }
         let expected = [
-            Event::Answer(Slot(7), Answer::Found { value: "v".into(), version: 12 }),
-            Event::Answer(Slot(8), Answer::Missing),
-            Event::Answer(Slot(9), Answer::Written { version: 13 }),
-            Event::Answer(Slot(9), Answer::Stale),
+            Event::Response(Slot(7), Response::Found { value: "v".into(), version: 12 }),
+            Event::Response(Slot(8), Response::Missing),
+            Event::Response(Slot(9), Response::Written { version: 13 }),
+            Event::Response(Slot(9), Response::Stale),
         ];
         assert_eq!(events(&mut connection(Mode::Bucket), &input).0, expected);
     }
@@ -351,6 +351,6 @@ mod tests {
         nats.encode(Slot(3), &put, &mut output).unwrap();
         assert_eq!(output.as_ref(), b"PUB syncline-bench 1\r\nv\r\nPING\r\n");
         let (found, _) = events(&mut nats, b"PONG\r\n");
-        assert_eq!(found, [Event::Answer(Slot(3), Answer::Written { version: 5 })]);
+        assert_eq!(found, [Event::Response(Slot(3), Response::Written { version: 5 })]);
     }
 }

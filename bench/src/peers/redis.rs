@@ -7,7 +7,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use syncline_load::{Answer, Error, Event, Link, Peer, Protocol, Request, Slot};
+use syncline_load::{Error, Event, Link, Peer, Protocol, Request, Response, Slot};
 
 /// How Redis is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,17 +187,17 @@ impl Redis {
                 self.sha = sha;
                 Event::Ready
             }
-            (Pending::Get(slot), Reply::Nil) => Event::Answer(slot, Answer::Missing),
+            (Pending::Get(slot), Reply::Nil) => Event::Response(slot, Response::Missing),
             (Pending::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
                 let version = value.get_u64_le();
-                Event::Answer(slot, Answer::Found { value, version })
+                Event::Response(slot, Response::Found { value, version })
             }
             // The number is that of the subscribers. Watchers count the messages themselves.
             (Pending::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
-                Event::Answer(slot, Answer::Written { version })
+                Event::Response(slot, Response::Written { version })
             }
-            (Pending::Put(slot, version), Reply::Number(1)) => Event::Answer(slot, Answer::Written { version }),
-            (Pending::Put(slot, _), Reply::Number(0)) => Event::Answer(slot, Answer::Stale),
+            (Pending::Put(slot, version), Reply::Number(1)) => Event::Response(slot, Response::Written { version }),
+            (Pending::Put(slot, _), Reply::Number(0)) => Event::Response(slot, Response::Stale),
             _ => return Err(Error::Protocol("a response of another type than the request has".into())),
         })
     }
@@ -217,7 +217,7 @@ impl Redis {
         if input.get(at) == Some(&b':') {
             input.advance(start);
             return match self.pending.pop_front() {
-                Some(Pending::Follow(slot)) => Ok(Some(Event::Answer(slot, Answer::Told { revision: 0 }))),
+                Some(Pending::Follow(slot)) => Ok(Some(Event::Response(slot, Response::Watermark { revision: 0 }))),
                 _ => Err(Error::Protocol("a subscription without a request".into())),
             };
         }
@@ -298,10 +298,10 @@ mod tests {
         }
         let found = events(&mut redis, b"$9\r\n\x04\0\0\0\0\0\0\0v\r\n$-1\r\n:1\r\n:0\r\n");
         let expected = [
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 4 }),
-            Event::Answer(Slot(1), Answer::Missing),
-            Event::Answer(Slot(2), Answer::Written { version: 5 }),
-            Event::Answer(Slot(3), Answer::Stale),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 4 }),
+            Event::Response(Slot(1), Response::Missing),
+            Event::Response(Slot(2), Response::Written { version: 5 }),
+            Event::Response(Slot(3), Response::Stale),
         ];
         assert_eq!(found, expected);
     }
@@ -315,8 +315,10 @@ mod tests {
             b"*3\r\n$9\r\nsubscribe\r\n$14\r\nsyncline-bench\r\n:1\r\n\
               *3\r\n$7\r\nmessage\r\n$14\r\nsyncline-bench\r\n$9\r\n\x04\0\0\0\0\0\0\0v\r\n",
         );
-        let expected =
-            [Event::Answer(Slot(3), Answer::Told { revision: 0 }), Event::Change { value: "v".into(), place: None }];
+        let expected = [
+            Event::Response(Slot(3), Response::Watermark { revision: 0 }),
+            Event::Change { value: "v".into(), place: None },
+        ];
         assert_eq!(found, expected);
     }
 

@@ -1,7 +1,7 @@
 //! The measuring loop: keeps a number of requests in flight, and checks and measures each response. The same loop for
 //! every server.
 
-use crate::{Answer, Error, Event, Link, Measured, Request, Slot};
+use crate::{Error, Event, Link, Measured, Request, Response, Slot};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
@@ -26,7 +26,7 @@ pub trait Work {
     ///
     /// # Errors
     /// [`Error`] if the response is wrong.
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error>;
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error>;
 }
 
 /// The requests in flight: when each was sent, and the number of its key.
@@ -98,7 +98,7 @@ pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> R
         now = Instant::now();
         while let Some(event) = link.next_event()? {
             match event {
-                Event::Answer(slot, answer) => {
+                Event::Response(slot, answer) => {
                     let (sent, key) = in_flight.end(slot)?;
                     measured.record(now.duration_since(sent));
                     work.check(key, &answer)?;
@@ -137,7 +137,7 @@ mod tests {
                 return Ok(None);
             }
             let slot = Slot(input.get_u16());
-            Ok(Some(Event::Answer(slot, Answer::Written { version: input.get_u8().into() })))
+            Ok(Some(Event::Response(slot, Response::Written { version: input.get_u8().into() })))
         }
     }
 
@@ -154,8 +154,8 @@ mod tests {
             (self.asked <= 10).then_some((self.asked.into(), put))
         }
 
-        fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
-            let Answer::Written { version } = answer else { panic!("{answer:?}") };
+        fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
+            let Response::Written { version } = answer else { panic!("{answer:?}") };
             if *version != key as u64 {
                 return Err(Error::unexpected(key.to_string(), version.to_string()));
             }

@@ -123,7 +123,7 @@ fn part(value: &[u8], place: usize) -> Option<u64> {
 
 /// Returns the three numbers of a value that is large enough: when it was written (0: it is the last), which key it
 /// belongs to, and which write it is.
-pub fn told(value: &[u8]) -> Option<[u64; 3]> {
+pub fn parse_stamp(value: &[u8]) -> Option<[u64; 3]> {
     Some([part(value, 0)?, part(value, 1)?, part(value, 2)?])
 }
 

@@ -29,10 +29,10 @@ pub mod workload;
 
 pub use closed_loop::{Pace, Work, closed_loop};
 pub use error::Error;
-pub use keys::{Keys, PREFIX, STAMP, told};
+pub use keys::{Keys, PREFIX, STAMP, parse_stamp};
 pub use link::{Link, Stream};
 pub use measured::Measured;
 pub use peer::Peer;
-pub use protocol::{Answer, Event, Protocol, Request, Slot};
+pub use protocol::{Event, Protocol, Request, Response, Slot};
 pub use random::Random;
 pub use syncline::{Syncline, SynclinePeer};

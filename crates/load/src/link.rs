@@ -1,6 +1,6 @@
 //! A connection of the load generator, with as little as possible between the wire and the clock.
 
-use crate::{Answer, Error, Event, Protocol, Request, Slot};
+use crate::{Error, Event, Protocol, Request, Response, Slot};
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -130,14 +130,14 @@ impl Link {
     ///
     /// # Errors
     /// [`Error`] if there is no response.
-    pub async fn ask(&mut self, request: &Request) -> Result<(Answer, u64), Error> {
+    pub async fn ask(&mut self, request: &Request) -> Result<(Response, u64), Error> {
         self.send(ALONE, request)?;
         let mut changes = 0;
         loop {
             match self.receive().await? {
-                Event::Answer(ALONE, answer) => return Ok((answer, changes)),
+                Event::Response(ALONE, answer) => return Ok((answer, changes)),
                 Event::Change { .. } => changes += 1,
-                Event::Answer(..) | Event::Ready | Event::Nothing => {}
+                Event::Response(..) | Event::Ready | Event::Nothing => {}
             }
         }
     }

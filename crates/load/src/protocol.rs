@@ -35,7 +35,7 @@ pub enum Request {
 
 /// The response of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// The value and the version of a key.
     Found {
         /// The value of the key.
@@ -53,13 +53,13 @@ pub enum Answer {
     /// The write was refused, because the key is at another version.
     Stale,
     /// Everything that [`Request::Follow`] or [`Request::Barrier`] asked for has been sent, up to a revision.
-    Told {
+    Watermark {
         /// The revision, if the server reports it.
         revision: u64,
     },
 }
 
-impl Answer {
+impl Response {
     /// Returns the response for error messages, without the value.
     pub fn redacted(&self) -> String {
         match self {
@@ -75,7 +75,7 @@ pub enum Event {
     /// The connection is ready for requests.
     Ready,
     /// The response to a request.
-    Answer(Slot, Answer),
+    Response(Slot, Response),
     /// A write of another connection.
     Change {
         /// The value.

@@ -1,6 +1,6 @@
 //! Our own protocol: `syncline-wire` over a stream. Of the client, only connecting is used.
 
-use crate::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+use crate::{Error, Event, Link, PREFIX, Peer, Protocol, Request, Response, Slot};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 use syncline_client::{ConnectError, Dialer, Established};
@@ -59,7 +59,7 @@ impl Syncline {
         let slot = Slot(tag.get().wrapping_sub(1));
         Ok(match message {
             Message::Put(Put { value, version, .. }) => {
-                Event::Answer(slot, Answer::Found { value, version: version.get() })
+                Event::Response(slot, Response::Found { value, version: version.get() })
             }
             Message::Mark(_) if is_broadcast => Event::Nothing,
             Message::Mark(mark) => match self.following {
@@ -68,13 +68,13 @@ impl Syncline {
                     Message::watch(tag, PREFIX, mark.revision).encode(output)?;
                     Event::Nothing
                 }
-                _ => Event::Answer(slot, Answer::Told { revision: mark.revision.get() }),
+                _ => Event::Response(slot, Response::Watermark { revision: mark.revision.get() }),
             },
             Message::Error(error) if !is_broadcast && error.text.ends_with(b"not found") => {
-                Event::Answer(slot, Answer::Missing)
+                Event::Response(slot, Response::Missing)
             }
             Message::Error(error) if !is_broadcast && error.text == b"stale put"[..] => {
-                Event::Answer(slot, Answer::Stale)
+                Event::Response(slot, Response::Stale)
             }
             other => return Err(Error::unexpected("the answer to a request", other.redacted().to_string())),
         })
@@ -172,12 +172,12 @@ mod tests {
             ],
         );
         let expected = [
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 3 }),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 3 }),
             Event::Change { value: "w".into(), place: None },
-            Event::Answer(Slot(511), Answer::Stale),
-            Event::Answer(Slot(1), Answer::Missing),
+            Event::Response(Slot(511), Response::Stale),
+            Event::Response(Slot(1), Response::Missing),
             Event::Nothing,
-            Event::Answer(Slot(2), Answer::Told { revision: 9 }),
+            Event::Response(Slot(2), Response::Watermark { revision: 9 }),
         ];
         assert_eq!(found, expected);
     }
@@ -195,7 +195,7 @@ mod tests {
         }
         let expected = [
             Event::Change { value: "value".into(), place: None },
-            Event::Answer(Slot(1), Answer::Found { value: "other".into(), version: 5 }),
+            Event::Response(Slot(1), Response::Found { value: "other".into(), version: 5 }),
         ];
         assert_eq!(found, expected);
         assert!(input.is_empty());
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(decode(&mut output), Ok(Decoded::Frame(Message::watch(Tag::new(1), PREFIX, Revision::new(7)))));
         assert_eq!(
             events(&mut protocol, &[Message::mark(Tag::new(1), Revision::new(8))]),
-            [Event::Answer(Slot(0), Answer::Told { revision: 8 })]
+            [Event::Response(Slot(0), Response::Watermark { revision: 8 })]
         );
     }
 

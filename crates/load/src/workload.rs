@@ -1,7 +1,7 @@
 //! The workloads: reads, compare-and-swap, fan-out, snapshots.
 
 use crate::keys::{stamp, write};
-use crate::{Answer, Error, Event, Keys, Link, Measured, Pace, Peer, Random, Request, Work, closed_loop};
+use crate::{Error, Event, Keys, Link, Measured, Pace, Peer, Random, Request, Response, Work, closed_loop};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
@@ -54,9 +54,9 @@ impl Work for Reads {
         Some((key, Request::Get { key: self.keys.name(key) }))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         match answer {
-            Answer::Found { value, version } if *version == self.keys.version(key) => self.keys.check(key, value),
+            Response::Found { value, version } if *version == self.keys.version(key) => self.keys.check(key, value),
             other => Err(Error::unexpected(format!("version {}", self.keys.version(key)), other.redacted())),
         }
     }
@@ -116,9 +116,9 @@ impl Work for Writes {
         Some((key, self.put(key, now)))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         match answer {
-            Answer::Written { version } | Answer::Found { version, .. } => {
+            Response::Written { version } | Response::Found { version, .. } => {
                 let known = self.keys.version(key);
                 match self.counts {
                     // A later write of the same key may be in flight already.
@@ -148,10 +148,10 @@ impl Work for ReadAll {
         (key <= self.keys.last()).then(|| (key, Request::Get { key: self.keys.name(key) }))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         let version = match answer {
-            Answer::Found { version, .. } => *version,
-            Answer::Missing => 0,
+            Response::Found { version, .. } => *version,
+            Response::Missing => 0,
             other => return Err(Error::unexpected("a value", other.redacted())),
         };
         self.keys.set_version(key, version);
@@ -230,7 +230,7 @@ impl<W: Work, E: FnMut() -> bool> Work for Until<W, E> {
         if (self.is_over)() { None } else { self.work.next() }
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         self.work.check(key, answer)
     }
 }
@@ -293,7 +293,7 @@ async fn on_every_connection<P: Peer, W: Work + Send + 'static>(
 pub async fn follow(peer: &impl Peer) -> Result<Link, Error> {
     let mut link = peer.open().await?;
     match link.ask(&Request::Follow { since: None }).await? {
-        (Answer::Told { .. } | Answer::Missing, _) => Ok(link),
+        (Response::Watermark { .. } | Response::Missing, _) => Ok(link),
         (other, _) => Err(Error::unexpected("to be sent changes", other.redacted())),
     }
 }
@@ -324,7 +324,7 @@ pub async fn snapshot<P: Peer>(peer: &P, connections: usize) -> Result<(Measured
             loop {
                 match link.receive().await? {
                     Event::Change { .. } => measured.record(started.elapsed()),
-                    Event::Answer(..) => return Ok(measured),
+                    Event::Response(..) => return Ok(measured),
                     Event::Ready | Event::Nothing => {}
                 }
             }

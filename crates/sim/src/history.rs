@@ -166,9 +166,6 @@ pub enum Invocation {
     Barrier,
 }
 
-/// The name under which the torture uses [`Invocation`].
-pub type Asked = Invocation;
-
 /// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as in the protocol")]

@@ -29,9 +29,6 @@ pub use error::RunError;
 pub use random::Random;
 pub use summary::Summary;
 
-/// The name under which the torture and the hostile clients use [`RunError`].
-pub type Trouble = RunError;
-
 /// Prints a line, and ignores errors: the reader of a pipe may close it early.
 pub fn say(text: std::fmt::Arguments<'_>) {
     use std::io::Write;

@@ -1,6 +1,6 @@
 //! The real server as a child process.
 
-use crate::Trouble;
+use crate::RunError;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -58,26 +58,26 @@ impl Launcher {
     }
 
     /// Runs a command of the binary, and returns its standard output.
-    pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, Trouble> {
+    pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, RunError> {
         self.run_with(args, b"").await
     }
 
     /// Runs a command of the binary with this standard input, which must fit into a pipe.
-    pub(crate) async fn run_with(&self, args: &[&OsStr], input: &[u8]) -> Result<String, Trouble> {
+    pub(crate) async fn run_with(&self, args: &[&OsStr], input: &[u8]) -> Result<String, RunError> {
         let mut command = self.command();
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
+        let mut child = command.spawn().map_err(RunError::because("start", &self.binary))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A command may ignore its input.
             let _ = stdin.write_all(input).await;
         }
-        let output = child.wait_with_output().await.map_err(Trouble::because("wait for", &self.binary))?;
+        let output = child.wait_with_output().await.map_err(RunError::because("wait for", &self.binary))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(said(&output.stdout));
         }
         let command = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        Err(Trouble::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
+        Err(RunError::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
     }
 
     /// Starts a server that syncs acknowledged writes. It may not listen yet. `on_finding` is called for each line of
@@ -87,15 +87,15 @@ impl Launcher {
         data: &Path,
         flags: &[&str],
         on_finding: impl Fn(String) + Send + 'static,
-    ) -> Result<ServerProcess, Trouble> {
+    ) -> Result<ServerProcess, RunError> {
         let mut command = self.command();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &format!("{}:0", self.host)]);
         command.args(["--durability", "fsync"]).args(flags);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
+        let mut child = command.spawn().map_err(RunError::because("start", &self.binary))?;
         let pid = child.id().unwrap_or_default();
         let log = File::options().append(true).create(true).open(&self.log);
-        let mut log = log.map_err(Trouble::because("open", &self.log))?;
+        let mut log = log.map_err(RunError::because("open", &self.log))?;
         // The run continues even if the log cannot be written.
         let _ = writeln!(log, "--- server {pid}");
         let log_task = child.stderr.take().map(|stderr| tokio::spawn(copy_log(stderr, log, on_finding)));
@@ -121,31 +121,31 @@ async fn copy_log(from: impl AsyncRead + Unpin, mut log: File, on_finding: impl 
 impl ServerProcess {
     /// Waits until the server listens, and returns its address.
     ///
-    /// Returns [`Trouble::Ended`] with the exit status if the server exits instead.
-    pub(crate) async fn wait_until_listening(&mut self) -> Result<String, Trouble> {
-        let Some(stdout) = self.child.stdout.take() else { return Err(Trouble::Ended { status: "unknown".into() }) };
+    /// Returns [`RunError::Ended`] with the exit status if the server exits instead.
+    pub(crate) async fn wait_until_listening(&mut self) -> Result<String, RunError> {
+        let Some(stdout) = self.child.stdout.take() else { return Err(RunError::Ended { status: "unknown".into() }) };
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(START_TIMEOUT, lines.next_line())
             .await
-            .map_err(|_| Trouble::Slow { what: "start", within: START_TIMEOUT })?;
+            .map_err(|_| RunError::Slow { what: "start", within: START_TIMEOUT })?;
         match first.ok().flatten().as_deref().and_then(|line| line.strip_prefix("listening on ")) {
             Some(address) => {
                 self.address = Some(address.to_owned());
                 Ok(address.to_owned())
             }
-            None => Err(Trouble::Ended { status: self.wait().await?.to_string() }),
+            None => Err(RunError::Ended { status: self.wait().await?.to_string() }),
         }
     }
 
     /// Sends a signal, given by name without `SIG`.
-    pub(crate) async fn signal(&self, name: &str) -> Result<(), Trouble> {
+    pub(crate) async fn signal(&self, name: &str) -> Result<(), RunError> {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).output().await;
-        let output = sent.map_err(Trouble::because("start", Path::new("kill")))?;
+        let output = sent.map_err(RunError::because("start", Path::new("kill")))?;
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Trouble::Command { command: format!("kill -{name}"), status: output.status.to_string(), said })
+        Err(RunError::Command { command: format!("kill -{name}"), status: output.status.to_string(), said })
     }
 
     /// Returns the exit status if the server has exited.
@@ -154,23 +154,23 @@ impl ServerProcess {
     }
 
     /// Kills the server with SIGKILL.
-    pub(crate) async fn kill(mut self) -> Result<(), Trouble> {
+    pub(crate) async fn kill(mut self) -> Result<(), RunError> {
         self.signal("KILL").await?;
         self.wait().await.map(drop)
     }
 
     /// Stops the server cleanly. Any other exit status than 0 is an error.
-    pub(crate) async fn terminate(mut self) -> Result<(), Trouble> {
+    pub(crate) async fn terminate(mut self) -> Result<(), RunError> {
         self.signal("TERM").await?;
         let status = self.wait().await?;
-        if status.success() { Ok(()) } else { Err(Trouble::Ended { status: status.to_string() }) }
+        if status.success() { Ok(()) } else { Err(RunError::Ended { status: status.to_string() }) }
     }
 
-    async fn wait(&mut self) -> Result<ExitStatus, Trouble> {
+    async fn wait(&mut self) -> Result<ExitStatus, RunError> {
         let waited = timeout(STOP_TIMEOUT, self.child.wait())
             .await
-            .map_err(|_| Trouble::Slow { what: "end", within: STOP_TIMEOUT })?;
-        let status = waited.map_err(Trouble::because("wait for", Path::new("the server")))?;
+            .map_err(|_| RunError::Slow { what: "end", within: STOP_TIMEOUT })?;
+        let status = waited.map_err(RunError::because("wait for", Path::new("the server")))?;
         // The rest of the log must be copied before findings are evaluated.
         let _ = timeout(STOP_TIMEOUT, &mut self.log_task).await;
         Ok(status)

@@ -10,7 +10,7 @@ use syncline_sim::check::check;
 use syncline_sim::seeds::fresh_seed;
 use syncline_sim::show::{Filter, show_all};
 use syncline_sim::torture::{Options, load_history, run, table};
-use syncline_sim::{Trouble, say};
+use syncline_sim::{RunError, say};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the real server under faults such as kills, pauses, lost connections and full disks, and checks its promises
@@ -102,11 +102,11 @@ fn main() -> ExitCode {
     })
 }
 
-fn torture(run: Run) -> Result<ExitCode, Trouble> {
+fn torture(run: Run) -> Result<ExitCode, RunError> {
     let system = Path::new("this process");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Trouble::because("start a runtime in", system))?.block_on(async {
-        let terminated = signal(SignalKind::terminate()).map_err(Trouble::because("receive signals for", system));
+    runtime.map_err(RunError::because("start a runtime in", system))?.block_on(async {
+        let terminated = signal(SignalKind::terminate()).map_err(RunError::because("receive signals for", system));
         let mut terminated = terminated?;
         // Dropping the run ends everything that it has started.
         tokio::select! {
@@ -117,9 +117,9 @@ fn torture(run: Run) -> Result<ExitCode, Trouble> {
     })
 }
 
-async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
+async fn play(arguments: Run) -> Result<ExitCode, RunError> {
     let server = arguments.server.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("syncline")));
-    let server = server.filter(|server| server.is_file()).ok_or_else(|| Trouble::Unexpected {
+    let server = server.filter(|server| server.is_file()).ok_or_else(|| RunError::Unexpected {
         expected: "the server binary beside this program (cargo build -p syncline) or --server PATH",
         found: "none".into(),
     })?;
@@ -150,7 +150,7 @@ async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::from(1))
 }
 
-fn check_again(directory: &Path) -> Result<ExitCode, Trouble> {
+fn check_again(directory: &Path) -> Result<ExitCode, RunError> {
     let reports = check(&load_history(directory)?);
     let mut is_fine = true;
     for report in reports {
@@ -163,7 +163,7 @@ fn check_again(directory: &Path) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::from(u8::from(!is_fine)))
 }
 
-fn show_again(show: Show) -> Result<ExitCode, Trouble> {
+fn show_again(show: Show) -> Result<ExitCode, RunError> {
     let history = load_history(&show.directory)?;
     let filter = Filter { keys: show.key.into_iter().collect(), client: show.client, connection: show.connection };
     // Errors mean that the reader has closed the pipe.

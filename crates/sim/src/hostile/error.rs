@@ -1,6 +1,6 @@
 //! The errors of attacks.
 
-use crate::Trouble;
+use crate::RunError;
 use std::fmt::Display;
 use std::io;
 
@@ -20,7 +20,7 @@ pub enum AttackError {
     },
     /// The server cannot be started, or has exited.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    RunError(#[from] RunError),
 }
 
 impl AttackError {

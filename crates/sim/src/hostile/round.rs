@@ -13,7 +13,7 @@ use super::context::{AttackContext, Bound};
 use super::error::AttackError;
 use super::options::Options;
 use super::security::Security;
-use crate::Trouble;
+use crate::RunError;
 use crate::process::{Launcher, ServerProcess};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ pub async fn run(options: &Options, attack: &Attack) -> Result<Report, AttackErr
     let mut server =
         launcher.spawn(&directory.path().join("data"), &flags, move |finding| log_findings.lock().push(finding))?;
     let address = server.wait_until_listening().await?;
-    let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
+    let address = address.parse().map_err(|_| RunError::Unexpected { expected: "an address", found: address })?;
     let target = security.target(address)?;
     let mut report = run_rounds(options, attack, &target, &mut server, &findings).await?;
     // A clean stop must still work after the attack.

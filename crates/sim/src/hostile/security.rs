@@ -3,7 +3,7 @@
 use super::connection::Target;
 use super::error::AttackError;
 use super::options::SecurityMode;
-use crate::Trouble;
+use crate::RunError;
 use crate::process::Launcher;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -58,11 +58,11 @@ impl Security {
     }
 }
 
-fn write_secret(path: &PathBuf, text: &str) -> Result<(), Trouble> {
+fn write_secret(path: &PathBuf, text: &str) -> Result<(), RunError> {
     let write = || {
         let mut file = File::create_new(path)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(text.as_bytes())
     };
-    write().map_err(Trouble::because("write", path))
+    write().map_err(RunError::because("write", path))
 }

@@ -4,7 +4,7 @@
 use super::context::{self, ClientContext, WaitToken};
 use super::recorder::PendingOperation;
 use crate::Random;
-use crate::history::{Asked, Outcome, Stamp, State, Write};
+use crate::history::{Invocation, Outcome, Stamp, State, Write};
 use bytes::{Buf, BytesMut};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -119,10 +119,10 @@ impl BaseClient {
                 (self.context.recorder.next_version(&key, known), self.context.recorder.next_stamp());
             let write = Write { key: key.as_str().into(), state: State { version, value: Some(stamp) } };
             let (of, value) = (key.clone().into(), stamp.value(context::random_length(random)));
-            (Asked::Write(write), Request::Put { key: of, value, version: Version::new(version) }, key, false)
+            (Invocation::Write(write), Request::Put { key: of, value, version: Version::new(version) }, key, false)
         } else {
             let key = context::random_key(random);
-            let record = Asked::Get { key: key.as_str().into() };
+            let record = Invocation::Get { key: key.as_str().into() };
             (record, Request::Get { key: key.clone().into() }, key, random.chance(60))
         };
         let operation = self.context.recorder.begin(self.id, record);

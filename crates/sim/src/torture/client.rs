@@ -3,7 +3,7 @@
 use super::context::{self, ClientContext, FinalState, PREFIXES, WaitToken};
 use crate::Random;
 use crate::frame;
-use crate::history::{Asked, Key, Outcome, Stamp, State, Write};
+use crate::history::{Invocation, Key, Outcome, Stamp, State, Write};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use syncline_client::{Client, GetError, PutError, Replica, RequestError, TxnError, Version, Versioned};
@@ -163,7 +163,7 @@ impl Caller {
     }
 
     async fn get(&self, key: &str) -> Outcome {
-        let operation = self.context.recorder.begin(self.id, Asked::Get { key: key.into() });
+        let operation = self.context.recorder.begin(self.id, Invocation::Get { key: key.into() });
         let outcome = match self.client.get(key.to_owned()).await {
             Ok(Versioned { value, version }) => {
                 Outcome::Found(State { version: version.get(), value: Some(Stamp::of(&value)) })
@@ -183,14 +183,14 @@ impl Caller {
     async fn put_with_length(&self, key: &str, version: u64, length: usize) {
         let stamp = self.context.recorder.next_stamp();
         let write = Write { key: key.into(), state: State { version, value: Some(stamp) } };
-        let operation = self.context.recorder.begin(self.id, Asked::Write(write));
+        let operation = self.context.recorder.begin(self.id, Invocation::Write(write));
         let response = self.client.put(key.to_owned(), stamp.value(length), Version::new(version)).await;
         operation.finish(self.written(key, response));
     }
 
     async fn delete(&self, key: &str, version: u64) {
         let write = Write { key: key.into(), state: State { version, value: None } };
-        let operation = self.context.recorder.begin(self.id, Asked::Write(write));
+        let operation = self.context.recorder.begin(self.id, Invocation::Write(write));
         let response = self.client.delete(key.to_owned(), Version::new(version)).await;
         operation.finish(self.written(key, response));
     }
@@ -239,7 +239,7 @@ impl Caller {
                 }
             }
         }
-        let operation = self.context.recorder.begin(self.id, Asked::Txn { checks, writes });
+        let operation = self.context.recorder.begin(self.id, Invocation::Txn { checks, writes });
         let outcome = match txn.commit().await {
             Ok(revision) => Outcome::Committed { revision: revision.get() },
             Err(TxnError::StaleKey { key }) => Outcome::Stale { key: key.trim_matches('"').into() },
@@ -254,7 +254,7 @@ impl Caller {
     }
 
     async fn list(&self, prefix: &str, after: &str, limit: u32) -> Outcome {
-        let asked = Asked::List { prefix: prefix.into(), after: after.into(), limit };
+        let asked = Invocation::List { prefix: prefix.into(), after: after.into(), limit };
         let operation = self.context.recorder.begin(self.id, asked);
         let outcome = match self.client.list(prefix.to_owned(), after.to_owned(), limit).await {
             Ok(entries) => {
@@ -269,7 +269,7 @@ impl Caller {
     }
 
     async fn barrier(&self) -> Option<u64> {
-        let operation = self.context.recorder.begin(self.id, Asked::Barrier);
+        let operation = self.context.recorder.begin(self.id, Invocation::Barrier);
         match self.client.barrier().await {
             Ok(revision) => {
                 operation.finish(Outcome::Passed { revision: revision.get() });
@@ -290,7 +290,7 @@ impl Caller {
     async fn read_behind_barrier(&self, random: &mut Random) {
         let Some(replica) = random.pick(&self.replicas) else { return };
         let prefix = String::from_utf8_lossy(replica.prefix()).into_owned();
-        let asked = Asked::List { prefix: prefix.as_str().into(), after: "".into(), limit: u32::MAX };
+        let asked = Invocation::List { prefix: prefix.as_str().into(), after: "".into(), limit: u32::MAX };
         let operation = self.context.recorder.begin(self.id, asked);
         self.context.recorder.count("reads behind a barrier", 1);
         let passed = replica.barrier().await;
@@ -381,7 +381,7 @@ pub(super) async fn read_final_state(context: &ClientContext) -> Option<(FinalSt
             let (version, stamp) =
                 (context.recorder.next_version(context::LAST_KEY, known), context.recorder.next_stamp());
             let write = Write { key: context::LAST_KEY.into(), state: State { version, value: Some(stamp) } };
-            let asked = Asked::Txn { checks: Vec::new(), writes: vec![write.clone()] };
+            let asked = Invocation::Txn { checks: Vec::new(), writes: vec![write.clone()] };
             let operation = context.recorder.begin(id, asked);
             let txn = caller.client.txn().put(context::LAST_KEY, stamp.value(Stamp::LENGTH), Version::new(version));
             match txn.commit().await {

@@ -3,7 +3,7 @@
 //! Small disks are mounted in a mount namespace of their own. A child process holds the namespace and exits with this
 //! process, even if this process is killed. So no mounts remain, and other processes do not see them.
 
-use crate::Trouble;
+use crate::RunError;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Mounts a disk at a directory. If the machine does not allow that, returns a plain directory and the reason.
-    pub(super) async fn new(kind: DiskKind, at: &Path) -> Result<(Self, Option<String>), Trouble> {
-        fs::create_dir_all(at).map_err(Trouble::because("make", at))?;
+    pub(super) async fn new(kind: DiskKind, at: &Path) -> Result<(Self, Option<String>), RunError> {
+        fs::create_dir_all(at).map_err(RunError::because("make", at))?;
         let plain = |why| (Self { root: at.to_owned(), holder: None }, why);
         let mount = match kind {
             DiskKind::Directory => return Ok(plain(None)),
@@ -87,7 +87,7 @@ impl Disk {
             let root = Path::new("/proc").join(holder.id().unwrap_or_default().to_string()).join("root").join(inside);
             return Ok((Self { root, holder: Some(holder) }, None));
         }
-        let output = holder.wait_with_output().await.map_err(Trouble::because("wait for", Path::new("unshare")))?;
+        let output = holder.wait_with_output().await.map_err(RunError::because("wait for", Path::new("unshare")))?;
         Ok(plain(Some(String::from_utf8_lossy(&output.stderr).trim().to_owned())))
     }
 
@@ -97,7 +97,7 @@ impl Disk {
     }
 
     /// Fills the disk to the last byte.
-    pub(super) fn fill(&self) -> Result<(), Trouble> {
+    pub(super) fn fill(&self) -> Result<(), RunError> {
         let path = self.root.join(FILLER);
         let filled = File::create(&path).and_then(|mut file| {
             let piece = vec![1; PIECE];
@@ -110,17 +110,17 @@ impl Disk {
                 }
             }
         });
-        filled.map_err(Trouble::because("fill", &path))
+        filled.map_err(RunError::because("fill", &path))
     }
 
     /// Frees the space again.
-    pub(super) fn free(&self) -> Result<(), Trouble> {
+    pub(super) fn free(&self) -> Result<(), RunError> {
         let path = self.root.join(FILLER);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
-        .map_err(Trouble::because("remove", &path))
+        .map_err(RunError::because("remove", &path))
     }
 }
 

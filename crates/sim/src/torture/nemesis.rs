@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::netns::NetNamespace;
 use super::proxy::Upstream;
 use crate::Random;
-use crate::Trouble;
+use crate::RunError;
 use crate::process::{Launcher, ServerProcess};
 use std::ffi::OsStr;
 use std::fs;
@@ -146,14 +146,14 @@ impl Nemesis {
     }
 
     /// Starts a server with a small recent log and a short heartbeat interval.
-    fn spawn(&self) -> Result<ServerProcess, Trouble> {
+    fn spawn(&self) -> Result<ServerProcess, RunError> {
         let recorder = self.context.recorder.clone();
         let flags = ["--recent-log", "16KiB", "--heartbeat", "200ms"];
         self.launcher.spawn(&self.data(), &flags, move |finding| recorder.add_finding(finding))
     }
 
     /// Starts the server, and makes it the upstream of the proxy.
-    pub(super) async fn start(&mut self, restored: Option<(usize, u64)>) -> Result<(), Trouble> {
+    pub(super) async fn start(&mut self, restored: Option<(usize, u64)>) -> Result<(), RunError> {
         let since = self.context.recorder.now();
         let mut server = self.spawn()?;
         let address = server.wait_until_listening().await;
@@ -162,13 +162,13 @@ impl Nemesis {
         let address = address?;
         let id = store_id(&address).await?;
         self.store = self.context.recorder.register_store(&id, since, restored);
-        let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
+        let address = address.parse().map_err(|_| RunError::Unexpected { expected: "an address", found: address })?;
         self.context.proxy.set_upstream(Some(Upstream { address, store: self.store }));
         Ok(())
     }
 
     /// Injects one fault after another for a time, and each fault at least once.
-    pub(super) async fn run(&mut self, duration: Duration) -> Result<(), Trouble> {
+    pub(super) async fn run(&mut self, duration: Duration) -> Result<(), RunError> {
         let until = Instant::now() + duration;
         self.monitor(Duration::from_secs(1)).await?;
         while Instant::now() < until || self.injected < FAULTS.len() {
@@ -187,7 +187,7 @@ impl Nemesis {
     }
 
     /// Stops the server cleanly, and checks its data with `syncline check`.
-    pub(super) async fn end(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn end(&mut self) -> Result<(), RunError> {
         self.terminate().await?;
         self.launcher.run(&[OsStr::new("check"), self.data().as_os_str()]).await.map(drop)
     }
@@ -201,12 +201,12 @@ impl Nemesis {
     }
 
     /// Monitors the server for a time, and returns an error if it exits.
-    async fn monitor(&mut self, time: Duration) -> Result<(), Trouble> {
+    async fn monitor(&mut self, time: Duration) -> Result<(), RunError> {
         let until = Instant::now() + time;
         loop {
             let Some(server) = &mut self.server else { return Ok(()) };
             if let Some(status) = server.exit_status() {
-                return Err(Trouble::Ended { status: status.to_string() });
+                return Err(RunError::Ended { status: status.to_string() });
             }
             if let (Some(memory), Some(files)) = (server.memory(), server.open_files()) {
                 self.context.recorder.gauge("memory of the server", memory, MAX_MEMORY);
@@ -224,7 +224,7 @@ impl Nemesis {
     }
 
     /// Injects one fault, and heals it.
-    async fn inject(&mut self, fault: Fault) -> Result<(), Trouble> {
+    async fn inject(&mut self, fault: Fault) -> Result<(), RunError> {
         let context = self.context.clone();
         let note = |name: &str| {
             context.recorder.count(name, 1);
@@ -318,7 +318,7 @@ impl Nemesis {
         }
     }
 
-    async fn kill(&mut self) -> Result<(), Trouble> {
+    async fn kill(&mut self) -> Result<(), RunError> {
         self.context.proxy.set_upstream(None);
         match self.server.take() {
             Some(server) => server.kill().await,
@@ -327,7 +327,7 @@ impl Nemesis {
     }
 
     /// Stops the server cleanly if it is running.
-    async fn terminate(&mut self) -> Result<(), Trouble> {
+    async fn terminate(&mut self) -> Result<(), RunError> {
         self.context.proxy.set_upstream(None);
         match self.server.take() {
             Some(server) => server.terminate().await,
@@ -335,13 +335,13 @@ impl Nemesis {
         }
     }
 
-    async fn kill_and_restart(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+    async fn kill_and_restart(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         note("kill -9");
         self.kill().await?;
         self.start(None).await
     }
 
-    async fn pause(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+    async fn pause(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         let Some(server) = &self.server else { return Ok(()) };
         note("SIGSTOP");
         server.signal("STOP").await?;
@@ -357,7 +357,7 @@ impl Nemesis {
     }
 
     /// Fills the disk, writes until the server refuses writes, and frees the space again.
-    async fn fill(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+    async fn fill(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         note("disk full");
         self.disk.fill()?;
         let flooded = client::flood(&self.context, self.random.fork(), MAX_FULL).await;
@@ -372,7 +372,7 @@ impl Nemesis {
         watched
     }
 
-    async fn take_backup(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+    async fn take_backup(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         note("backups");
         let file = self.directory.join("backup");
         let _ = fs::remove_file(&file);
@@ -380,13 +380,13 @@ impl Nemesis {
         let args = [OsStr::new("backup"), file.as_os_str(), OsStr::new("--data"), data.as_os_str()];
         let output = self.launcher.run(&args).await?;
         let revision = output.split_once("revision ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-        let revision = revision.ok_or(Trouble::Unexpected { expected: "the revision of a backup", found: output })?;
+        let revision = revision.ok_or(RunError::Unexpected { expected: "the revision of a backup", found: output })?;
         self.context.recorder.note(format!("a backup of store {} at revision {revision}", self.store));
         self.backup = Some(Backup { file, store: self.store, revision });
         Ok(())
     }
 
-    async fn restore(&mut self, note: impl Fn(&str)) -> Result<(), Trouble> {
+    async fn restore(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         if self.backup.is_none() {
             self.take_backup(&note).await?;
         }
@@ -398,7 +398,7 @@ impl Nemesis {
         }
         self.context.recorder.retire_store(self.store);
         let old = self.data();
-        fs::remove_dir_all(&old).map_err(Trouble::because("remove", &old))?;
+        fs::remove_dir_all(&old).map_err(RunError::because("remove", &old))?;
         self.restores += 1;
         let data = self.data();
         let Some(Backup { file, store, revision }) = &self.backup else { return Ok(()) };
@@ -409,8 +409,8 @@ impl Nemesis {
 }
 
 /// Returns the store id from the status of a server.
-async fn store_id(address: &str) -> Result<String, Trouble> {
-    let unexpected = |found: String| Trouble::Unexpected { expected: "a server that returns its status", found };
+async fn store_id(address: &str) -> Result<String, RunError> {
+    let unexpected = |found: String| RunError::Unexpected { expected: "a server that returns its status", found };
     let client = Client::connect(address).await.map_err(|error| unexpected(error.to_string()))?;
     let status = client.status().await.map_err(|error| unexpected(error.to_string()))?;
     let status: serde_json::Value = serde_json::from_str(&status)?;

@@ -3,7 +3,7 @@
 //! No packet leaves the machine: the addresses belong to the range reserved for benchmarks (198.18.0.0/15), and they
 //! are unreachable while the link is down.
 
-use crate::Trouble;
+use crate::RunError;
 use std::path::Path;
 use std::process::Command;
 
@@ -23,7 +23,7 @@ const INSIDE: &str = "server";
 
 impl NetNamespace {
     /// Creates a namespace, or returns why the machine does not allow it.
-    pub(super) fn new() -> Result<Self, Trouble> {
+    pub(super) fn new() -> Result<Self, RunError> {
         let id = std::process::id();
         let (outside, subnet) = (format!("sl{id}"), format!("198.18.{}", id % 250));
         let (name, host) = (format!("syncline-{id}"), format!("{subnet}.2"));
@@ -47,12 +47,12 @@ impl NetNamespace {
     }
 
     /// Sets the link up or down. This happens in the namespace, so that the outer end keeps its routes.
-    pub(super) fn set_link(&self, is_up: bool) -> Result<(), Trouble> {
+    pub(super) fn set_link(&self, is_up: bool) -> Result<(), RunError> {
         run("ip", &["-n", &self.name, "link", "set", INSIDE, if is_up { "up" } else { "down" }])
     }
 
     /// Starts or stops to drop, delay, reorder and duplicate packets.
-    pub(super) fn set_packet_loss(&self, is_enabled: bool) -> Result<(), Trouble> {
+    pub(super) fn set_packet_loss(&self, is_enabled: bool) -> Result<(), RunError> {
         if !is_enabled {
             return run("tc", &["qdisc", "del", "dev", &self.outside, "root"]);
         }
@@ -70,11 +70,11 @@ impl Drop for NetNamespace {
     }
 }
 
-fn run(program: &str, args: &[&str]) -> Result<(), Trouble> {
-    let output = Command::new(program).args(args).output().map_err(Trouble::because("start", Path::new(program)))?;
+fn run(program: &str, args: &[&str]) -> Result<(), RunError> {
+    let output = Command::new(program).args(args).output().map_err(RunError::because("start", Path::new(program)))?;
     if output.status.success() {
         return Ok(());
     }
     let (command, status) = (format!("{program} {}", args.join(" ")), output.status.to_string());
-    Err(Trouble::Command { command, status, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    Err(RunError::Command { command, status, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }

@@ -5,7 +5,7 @@
 use crate::check::{self, Report};
 use crate::frame;
 use crate::history::{
-    Asked, History, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
+    History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl Recorder {
     }
 
     /// Records the start of an operation. The operation is recorded as a whole when it is finished or dropped.
-    pub(super) fn begin(self: &Arc<Self>, client: u64, asked: Asked) -> PendingOperation {
+    pub(super) fn begin(self: &Arc<Self>, client: u64, asked: Invocation) -> PendingOperation {
         PendingOperation { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
     }
 
@@ -232,7 +232,7 @@ pub(super) struct PendingOperation {
     recorder: Arc<Recorder>,
     client: u64,
     asked_at: Moment,
-    asked: Option<Asked>,
+    asked: Option<Invocation>,
 }
 
 impl PendingOperation {
@@ -259,18 +259,18 @@ impl Drop for PendingOperation {
     }
 }
 
-const fn name(asked: &Asked) -> &'static str {
+const fn name(asked: &Invocation) -> &'static str {
     match asked {
-        Asked::Get { .. } => "requests: GET",
-        Asked::Write(Write { state: State { value: Some(_), .. }, .. }) => "requests: PUT",
-        Asked::Write(_) => "requests: DELETE",
-        Asked::Txn { .. } => "requests: TXN",
-        Asked::List { .. } => "requests: LIST",
-        Asked::Barrier => "requests: barrier",
+        Invocation::Get { .. } => "requests: GET",
+        Invocation::Write(Write { state: State { value: Some(_), .. }, .. }) => "requests: PUT",
+        Invocation::Write(_) => "requests: DELETE",
+        Invocation::Txn { .. } => "requests: TXN",
+        Invocation::List { .. } => "requests: LIST",
+        Invocation::Barrier => "requests: barrier",
     }
 }
 
-const fn result(asked: &Asked, outcome: &Outcome) -> &'static str {
+const fn result(asked: &Invocation, outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Found(_) | Outcome::NotFound { .. } | Outcome::Listed { .. } | Outcome::Passed { .. } => {
             "successful reads"
@@ -278,7 +278,9 @@ const fn result(asked: &Asked, outcome: &Outcome) -> &'static str {
         Outcome::Written | Outcome::Committed { .. } => "accepted writes",
         Outcome::Stale { .. } => "stale",
         Outcome::Refused => "refused",
-        Outcome::Unknown if matches!(asked, Asked::Write(_) | Asked::Txn { .. }) => "writes with unknown outcome",
+        Outcome::Unknown if matches!(asked, Invocation::Write(_) | Invocation::Txn { .. }) => {
+            "writes with unknown outcome"
+        }
         Outcome::Unknown => "abandoned reads",
     }
 }
@@ -290,7 +292,7 @@ mod tests {
     #[test]
     fn an_operation_has_a_store_only_if_no_other_was_served_meanwhile() {
         let recorder = Recorder::new();
-        let ask = || recorder.begin(1, Asked::Barrier);
+        let ask = || recorder.begin(1, Invocation::Barrier);
         assert_eq!(recorder.register_store("a", recorder.now(), None), 0);
         let (before, across) = (ask(), ask());
         before.finish(Outcome::Refused);
@@ -310,7 +312,7 @@ mod tests {
     #[test]
     fn a_dropped_operation_has_an_unknown_outcome() {
         let recorder = Recorder::new();
-        drop(recorder.begin(1, Asked::Barrier));
+        drop(recorder.begin(1, Invocation::Barrier));
         let (history, _) = recorder.check();
         assert_eq!(history.operations[0].outcome, Outcome::Unknown);
     }

@@ -10,7 +10,7 @@ use super::{base_client, client, cursor, keep, summary};
 use crate::check::Report;
 use crate::history::{History, Moment, Write};
 use crate::process::Launcher;
-use crate::{Random, Summary, Trouble};
+use crate::{Random, RunError, Summary};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,8 +103,8 @@ pub struct Failure {
 /// Runs rounds until one fails or the time is over. Calls `report` with a line for each round.
 ///
 /// # Errors
-/// Returns [`Trouble`] if a round cannot be set up.
-pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run, Trouble> {
+/// Returns [`RunError`] if a round cannot be set up.
+pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run, RunError> {
     let mut run = Run::default();
     let mut seeds = Random::new(options.seed);
     let net = match options.netns.then(NetNamespace::new) {
@@ -119,9 +119,9 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
     for number in 1.. {
         let directory = options.keep.join(format!("seed-{}-round-{number}", options.seed));
         if directory.exists() {
-            fs::remove_dir_all(&directory).map_err(Trouble::because("remove", &directory))?;
+            fs::remove_dir_all(&directory).map_err(RunError::because("remove", &directory))?;
         }
-        fs::create_dir_all(&directory).map_err(Trouble::because("make", &directory))?;
+        fs::create_dir_all(&directory).map_err(RunError::because("make", &directory))?;
         let kind = DiskKind::of_round(number);
         let (disk, refused) = Disk::new(kind, &directory.join("disk")).await?;
         if let Some(why) = refused {
@@ -141,7 +141,7 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
             run.failure = Some(Failure { directory, text });
             break;
         }
-        fs::remove_dir_all(&directory).map_err(Trouble::because("remove", &directory))?;
+        fs::remove_dir_all(&directory).map_err(RunError::because("remove", &directory))?;
         if Instant::now() >= until {
             break;
         }
@@ -215,7 +215,7 @@ impl Round {
         options: &Options,
         context: &ClientContext,
         nemesis: &mut Nemesis,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RunError> {
         nemesis.start(None).await?;
         let (mut clients, mut writing, mut settling) = self.start_clients(options, context);
         nemesis.run(options.round.max(MIN_ROUND)).await?;
@@ -228,7 +228,8 @@ impl Round {
         }
         let read = client::read_final_state(context).await;
         let accepted = self.recorder.now();
-        let (final_state, last) = read.ok_or(Trouble::Slow { what: "accept the last write", within: QUIET_TIMEOUT })?;
+        let (final_state, last) =
+            read.ok_or(RunError::Slow { what: "accept the last write", within: QUIET_TIMEOUT })?;
         let revision = final_state.revision;
         self.phase.send_replace(Phase::Settle(Arc::new(final_state)));
         if timeout(SETTLE_TIMEOUT, settling.recv()).await.is_err() {
