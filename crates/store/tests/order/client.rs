@@ -1,346 +1,317 @@
-//! One client of the random schedule: its connection, what is on the way to it and from it, and all that it was sent.
+//! One client of the random schedule: its connection, its requests with the responses that they must get, and all frames
+//! that it was sent.
 
+use crate::support::{Coverage, DrivenClient, EffectResult, Link};
+use crate::world::VersionSkew;
 use bytes::{Buf, Bytes, BytesMut};
-use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::sync::Arc;
-use std::time::Duration;
-use syncline_core::server::{Access, Effect, Input, Limits, PageResult, ServerConnection, ServerParameters};
-use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Rights, StoreId, Transaction};
+use syncline_core::server::{Access, Effect, Limits, PageResult};
+use syncline_core::{ConnId, Entry, Outcome, Page, RecentLog, Rights};
 use syncline_wire::{Decoded, Message, Put, Revision, Tag, Version, decode};
 
-use crate::support::{Counts, count};
-use crate::world::Skew;
-
-/// How much unsent output makes a connection wait with more.
-const OUTPUT_ROOM: usize = 128 * 1024;
+/// The unsent bytes from which on a connection adds no more to its output.
+const MAX_UNSENT_OUTPUT: usize = 128 * 1024;
 /// The largest frame that a connection is sent.
-const LARGEST: usize = Put::OVERHEAD + Limits::MAX_PUT;
+const MAX_FRAME: usize = Put::OVERHEAD + Limits::MAX_PUT;
 
-/// What a client asks for.
+/// What a client requests.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
+pub(crate) enum RandomRequest {
     Get {
         key: usize,
     },
     Put {
         key: usize,
-        skew: Skew,
+        skew: VersionSkew,
         size: usize,
     },
-    /// A PUT that is refused without asking anybody.
-    Refused,
+    /// A PUT that the connection refuses on arrival.
+    RefusedPut,
 }
 
-/// One request, and what became of it.
-pub(crate) struct Request {
+/// A request that was sent, and its response.
+pub(crate) struct SentRequest {
     pub(crate) message: Message,
-    /// The answer, once it is known.
-    pub(crate) answer: Option<Message>,
-    /// Where a write stands in the history, or the revision at which it was found to be stale.
+    /// The response that it must get, once that is known.
+    pub(crate) response: Option<Message>,
+    /// The revision of an accepted write, or the revision at which a write was stale.
     pub(crate) at: Option<Revision>,
-    /// The version that was read.
+    /// The version that a GET has read.
     pub(crate) read: Option<Version>,
 }
 
-impl Request {
-    pub(crate) fn new(message: Message) -> Self {
-        Self { message, answer: None, at: None, read: None }
+impl SentRequest {
+    fn new(message: Message) -> Self {
+        Self { message, response: None, at: None, read: None }
     }
 
-    pub(crate) fn is_put(&self) -> bool {
+    fn is_put(&self) -> bool {
         matches!(self.message, Message::Put(_))
     }
 
-    /// The bytes that are held for it.
-    fn held(&self) -> usize {
-        match (&self.answer, &self.message) {
-            (Some(answer), _) => answer.encoded_length(),
+    /// Returns the bytes that the connection holds for it.
+    fn held_bytes(&self) -> usize {
+        match (&self.response, &self.message) {
+            (Some(response), _) => response.encoded_length(),
             (None, Message::Get(get)) => get.key.len(),
             (None, message) => message.encoded_length(),
         }
     }
 
-    /// Whether it was a PUT that was accepted.
+    /// Returns whether it is a PUT that was accepted.
     pub(crate) fn is_accepted(&self) -> bool {
-        self.is_put() && self.answer.as_ref() == Some(&self.message)
+        self.is_put() && self.response.as_ref() == Some(&self.message)
     }
 
-    /// Whether it was a PUT that was refused for its version.
+    /// Returns whether it is a PUT that was refused because of its version.
     pub(crate) fn is_stale(&self) -> bool {
         self.is_put() && self.at.is_some() && !self.is_accepted()
     }
 }
 
-/// What was done, and is not handed to the connection yet.
-pub(crate) enum Done {
-    Verdict,
-    Outcome(Outcome),
-    Entry(Option<Entry>),
-    /// A read that the store was not asked yet.
-    Asked(Bytes),
-    Page(Page),
-}
-
+/// A client.
 pub(crate) struct Client {
-    pub(crate) connection: ServerConnection,
+    link: Link,
     limits: Limits,
-    /// What was written to the socket and has not arrived.
-    pub(crate) outgoing: BytesMut,
-    pub(crate) input: BytesMut,
-    /// All that it has ever asked.
-    pub(crate) requests: Vec<Request>,
-    /// How many of them the connection has taken.
-    taken: usize,
-    /// Input that was taken, of a request that is not counted in `taken`.
-    partly_taken: usize,
-    pub(crate) done: VecDeque<Done>,
-    /// All that the connection has ever sent, when it was put into the output.
+    /// All requests that it has ever sent.
+    pub(crate) requests: Vec<SentRequest>,
+    /// How many of them the connection has decoded.
+    decoded: usize,
+    /// All frames that the connection has ever added to its output.
     pub(crate) frames: Vec<Message>,
-    /// The end of that, where it is no whole frame.
+    /// Bytes of the output that are not in `frames` yet.
     partial: BytesMut,
-    /// How much of the output is in `frames` already.
-    looked_at: usize,
-    /// How many requests are answered by `frames`.
-    answered: usize,
-    /// Where it has started to follow the log.
+    /// The bytes at the front of the output that are in `frames` already.
+    inspected: usize,
+    /// How many requests have their response in `frames`.
+    responses: usize,
+    /// The head of the log when the connection began to follow it.
     pub(crate) joined: Option<Revision>,
-    is_open: bool,
-    /// The head of the log that it was shown last.
+    is_authenticated: bool,
+    /// The head of the log that the connection was shown last.
     shown: Revision,
-    /// Whether it was ever behind what the log held.
+    /// Whether the connection was ever behind the recent log.
     pub(crate) has_caught_up: bool,
-    pub(crate) counts: Counts,
+    pub(crate) coverage: Coverage,
 }
 
 impl Client {
     pub(crate) fn new(id: u64, access: Access, limits: Limits) -> Self {
-        let is_open = access != Access::Password;
+        let is_authenticated = access != Access::Password;
         let mut client = Self {
-            connection: ServerConnection::new(
-                ConnId::new(id),
-                ServerParameters {
-                    limits: limits.validated().unwrap(),
-                    store: StoreId::new([0; 16]),
-                    heartbeat: Duration::from_secs(2),
-                },
-                access,
-            ),
+            link: Link::new(id, access, limits),
             limits,
-            outgoing: BytesMut::new(),
-            input: BytesMut::new(),
             requests: Vec::new(),
-            taken: 0,
-            partly_taken: 0,
-            done: VecDeque::new(),
+            decoded: 0,
             frames: Vec::new(),
             partial: BytesMut::new(),
-            looked_at: 0,
-            answered: 0,
+            inspected: 0,
+            responses: 0,
             joined: None,
-            is_open,
+            is_authenticated,
             shown: Revision::ZERO,
             has_caught_up: false,
-            counts: Counts::new(),
+            coverage: Coverage::default(),
         };
-        if !is_open {
-            client.ask(|tag| Message::auth(tag, "secret"));
+        if !is_authenticated {
+            client.send(|tag| Message::auth(tag, "secret"));
         }
         client
     }
 
-    /// Writes a request to the socket.
-    pub(crate) fn ask(&mut self, message: impl FnOnce(Tag) -> Message) {
+    pub(crate) const fn id(&self) -> ConnId {
+        self.link.connection.id()
+    }
+
+    pub(crate) fn rights(&self) -> &Rights {
+        self.link.connection.rights().unwrap()
+    }
+
+    /// Sends a request.
+    pub(crate) fn send(&mut self, message: impl FnOnce(Tag) -> Message) {
         let message = message(Tag::new(u16::try_from(self.requests.len() + 1).unwrap()));
-        message.encode(&mut self.outgoing).unwrap();
-        let mut request = Request::new(message);
+        self.link.send(&message);
+        let mut request = SentRequest::new(message);
         if request.message.version() == Some(Version::MAX) {
-            request.answer = Some(Message::error(request.message.tag(), "version exhausted"));
-        } else if let Some(missing) = self.missing(&request.message) {
-            let text = format!("not permitted: expected the right to {missing}");
-            request.answer = Some(Message::error(request.message.tag(), text));
+            request.response = Some(Message::error(request.message.tag(), "version exhausted"));
+        } else if let Some(right) = self.missing_right(&request.message) {
+            let text = format!("not permitted: expected the right to {right}");
+            request.response = Some(Message::error(request.message.tag(), text));
         }
         self.requests.push(request);
     }
 
-    /// The right that it does not have to what it asks for.
-    fn missing(&self, message: &Message) -> Option<String> {
-        // Whoever still has to show a password may do everything then.
-        let rights = self.connection.rights()?;
-        let shown = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+    /// Returns the right that the client lacks for a request.
+    fn missing_right(&self, message: &Message) -> Option<String> {
+        // A client that is not authenticated yet gets all rights with the verdict.
+        let rights = self.link.connection.rights()?;
+        let quoted = |key: &Bytes| format!("\"{}\"", String::from_utf8_lossy(key));
         match message {
-            Message::Get(get) if !rights.may_read(&get.key) => Some(format!("read \"{}\"", shown(&get.key))),
-            Message::Put(put) if !rights.may_write(&put.key) => Some(format!("write \"{}\"", shown(&put.key))),
+            Message::Get(get) if !rights.may_read(&get.key) => Some(format!("read {}", quoted(&get.key))),
+            Message::Put(put) if !rights.may_write(&put.key) => Some(format!("write {}", quoted(&put.key))),
             _ => None,
         }
     }
 
-    /// Bytes arrive; answers whether the connection has taken any.
-    pub(crate) fn deliver(&mut self, bytes: usize) -> bool {
-        let arrived = self.outgoing.split_to(bytes.min(self.outgoing.len()));
-        self.input.extend_from_slice(&arrived);
-        let before = self.input.len();
-        if self.connection.handle_input(&mut self.input) == Input::Paused && !self.input.is_empty() {
-            count(&mut self.counts, "paused", 1);
-        }
-        let taken = before - self.input.len();
-        self.partly_taken += taken;
-        while let Some(next) = self.requests.get(self.taken)
-            && next.message.encoded_length() <= self.partly_taken
-        {
-            self.partly_taken -= next.message.encoded_length();
-            self.taken += 1;
-        }
-        assert_eq!(self.partly_taken, 0, "only whole frames are taken");
-        self.look();
-        taken > 0
+    /// Returns the earliest request in flight.
+    fn first_in_flight(&mut self) -> &mut SentRequest {
+        self.requests[..self.decoded].iter_mut().find(|request| request.response.is_none()).unwrap()
     }
 
-    /// Asks what is to be done next.
-    pub(crate) fn poll(&mut self) -> Option<Effect> {
-        let effect = self.connection.poll_effect();
-        self.look();
-        effect
-    }
-
-    /// Hands over what was done first.
-    pub(crate) fn hand(&mut self, done: Done) {
-        match done {
-            Done::Verdict => {
-                let request = self.decide();
-                request.answer = Some(Message::auth(request.message.tag(), ""));
-                self.connection.handle_verdict(Some(Arc::new(Rights::all())));
-                self.is_open = true;
+    /// Records what the result of an effect means for its request.
+    fn record(&mut self, result: &EffectResult) {
+        match result {
+            EffectResult::Verdict => {
+                let request = self.first_in_flight();
+                request.response = Some(Message::auth(request.message.tag(), ""));
+                self.is_authenticated = true;
             }
-            Done::Outcome(outcome) => {
-                let is_ahead = matches!(outcome, Outcome::Accepted { revision } if revision > self.shown);
-                count(&mut self.counts, "outcomes before the log was shown", usize::from(is_ahead));
-                let request = self.decide();
-                match &outcome {
-                    Outcome::Accepted { revision } => {
-                        (request.at, request.answer) = (Some(*revision), Some(request.message.clone()));
-                    }
-                    Outcome::Stale { at, .. } => {
-                        let answer = Message::error(request.message.tag(), "stale put");
-                        (request.at, request.answer) = (Some(*at), Some(answer));
-                    }
-                    Outcome::Unavailable { reason } | Outcome::Unknown { reason } => panic!("unavailable: {reason}"),
-                }
-                self.connection.handle_outcome(outcome);
-            }
-            Done::Entry(entry) => {
-                let request = self.decide();
-                let (tag, key) = (request.message.tag(), request.message.key().unwrap().clone());
-                request.read = Some(entry.as_ref().map_or(Version::ABSENT, |entry| entry.version));
-                let shown = str::from_utf8(&key).unwrap();
-                request.answer = Some(match &entry {
-                    None => Message::error(tag, format!("\"{shown}\": not found")),
-                    Some(Entry { value: None, version, .. }) => {
-                        Message::error(tag, format!("\"{shown}\": deleted at version {version}, not found"))
-                    }
-                    Some(Entry { value: Some(value), version, .. }) => Message::put(tag, key, value.clone(), *version),
-                });
-                self.connection.handle_entry(Ok(entry));
-            }
-            Done::Asked(_) => panic!("a read that was not done"),
-            Done::Page(page) => {
-                let waiting = self.requests[self.answered..].iter();
-                let merged =
-                    waiting.filter(|request| request.is_accepted() && request.at <= Some(page.through)).count();
-                count(&mut self.counts, "own answers merged into pages", merged);
-                count(&mut self.counts, "pages", 1);
-                self.has_caught_up = true;
-                self.connection.handle_page(PageResult::Changes(Ok(page)));
-            }
+            EffectResult::Outcome(outcome) => self.record_outcome(outcome),
+            EffectResult::Entry(entry) => self.record_entry(entry.as_ref()),
+            EffectResult::Page(PageResult::Changes(Ok(page))) => self.record_page(page),
+            EffectResult::Page(_) | EffectResult::Deferred(_) => panic!("expected a page of changes"),
         }
-        self.look();
     }
 
-    /// The earliest request that is neither answered nor refused at once.
-    fn decide(&mut self) -> &mut Request {
-        self.requests[..self.taken].iter_mut().find(|request| request.answer.is_none()).unwrap()
+    fn record_outcome(&mut self, outcome: &Outcome) {
+        let is_ahead = matches!(outcome, Outcome::Accepted { revision } if *revision > self.shown);
+        self.coverage.count_if("outcomes before the log was shown", is_ahead);
+        let request = self.first_in_flight();
+        let (at, response) = match outcome {
+            Outcome::Accepted { revision } => (*revision, request.message.clone()),
+            Outcome::Stale { at, .. } => (*at, Message::error(request.message.tag(), "stale put")),
+            Outcome::Unavailable { reason } | Outcome::Unknown { reason } => panic!("unavailable: {reason}"),
+        };
+        (request.at, request.response) = (Some(at), Some(response));
     }
 
-    pub(crate) fn show(&mut self, log: &RecentLog) {
-        let is_ahead =
-            |done: &Done| matches!(done, Done::Outcome(Outcome::Accepted { revision }) if *revision <= log.head());
-        if self.done.iter().any(is_ahead) {
-            count(&mut self.counts, "own writes in the log before their outcomes", 1);
-        }
-        if self.joined.is_none() && self.is_open {
-            self.joined = Some(log.head());
-            count(&mut self.counts, "clients that came late", usize::from(log.head() > Revision::ZERO));
-        }
-        self.shown = log.head();
-        self.connection.handle_log(log);
-        self.look();
+    fn record_entry(&mut self, entry: Option<&Entry>) {
+        let request = self.first_in_flight();
+        let (tag, key) = (request.message.tag(), request.message.key().unwrap().clone());
+        let name = str::from_utf8(&key).unwrap();
+        request.read = Some(entry.map_or(Version::ABSENT, |entry| entry.version));
+        request.response = Some(match entry {
+            None => Message::error(tag, format!("\"{name}\": not found")),
+            Some(Entry { value: None, version, .. }) => {
+                Message::error(tag, format!("\"{name}\": deleted at version {version}, not found"))
+            }
+            Some(Entry { value: Some(value), version, .. }) => Message::put(tag, key, value.clone(), *version),
+        });
     }
 
-    /// Takes bytes of the output, answers how many.
-    pub(crate) fn take(&mut self, bytes: usize) -> usize {
-        let output = self.connection.output();
-        let taken = bytes.min(output.remaining());
-        output.advance(taken);
-        self.looked_at -= taken;
-        taken
+    fn record_page(&mut self, page: &Page) {
+        let unsent = self.requests[self.responses..].iter();
+        let merged = unsent.filter(|request| request.is_accepted() && request.at <= Some(page.through)).count();
+        self.coverage.count("own responses merged into pages", merged);
+        self.coverage.count("pages", 1);
+        self.has_caught_up = true;
     }
 
-    /// How many of its own writes of a key are not decided yet.
+    /// Returns how many of its own writes of a key have no outcome yet.
     pub(crate) fn undecided_writes(&self, key: &Bytes) -> u64 {
-        let writes = |request: &&Request| request.is_put() && request.answer.is_none();
-        self.requests.iter().filter(writes).filter(|request| request.message.key() == Some(key)).count() as u64
+        let is_undecided = |request: &&SentRequest| request.is_put() && request.response.is_none();
+        self.requests.iter().filter(is_undecided).filter(|request| request.message.key() == Some(key)).count() as u64
     }
 
-    /// Whether a read waits that the store was not asked yet.
-    pub(crate) fn is_reading(&self) -> bool {
-        self.done.iter().any(|done| matches!(done, Done::Asked(_)))
+    /// Ends the input of the connection, which must then be finished.
+    pub(crate) fn finish(&mut self) {
+        self.link.connection.handle_end();
+        assert!(self.link.connection.is_finished());
     }
 
-    /// The transaction that it is to have asked for now.
-    pub(crate) fn check_effect(&self, transaction: &Transaction) {
-        assert_eq!(transaction.origin, Some(self.connection.id()));
-    }
-
-    /// Whether nothing is on the way, in either direction.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.outgoing.is_empty()
-            && self.input.is_empty()
-            && self.done.is_empty()
-            && self.answered == self.requests.len()
-    }
-
-    /// Copies what is new in the output, and checks that what is held is bounded.
-    fn look(&mut self) {
-        let output = self.connection.output();
+    /// Decodes what is new in the output, and checks that the connection holds a bounded number of bytes.
+    fn inspect_output(&mut self) {
+        let output = self.link.connection.output();
         let unsent = output.remaining();
         let mut slices = [IoSlice::new(&[]); 1024];
         let chunks = output.chunks_vectored(&mut slices);
-        let mut skipped = self.looked_at;
+        let mut inspected = self.inspected;
         for chunk in &slices[..chunks] {
-            let skip = skipped.min(chunk.len());
-            skipped -= skip;
+            let skip = inspected.min(chunk.len());
+            inspected -= skip;
             self.partial.extend_from_slice(&chunk[skip..]);
         }
-        self.looked_at = unsent;
+        self.inspected = unsent;
         loop {
             match decode(&mut self.partial) {
                 Ok(Decoded::Frame(frame)) => {
-                    self.answered += usize::from(frame.tag() != Tag::BROADCAST);
+                    self.responses += usize::from(frame.tag() != Tag::BROADCAST);
                     self.frames.push(frame);
                 }
                 Ok(Decoded::Incomplete { .. }) => break,
                 other => panic!("{other:?}"),
             }
         }
-        assert!(self.partial.is_empty(), "half a frame");
-        count(&mut self.counts, "full outputs", usize::from(unsent >= OUTPUT_ROOM));
+        assert!(self.partial.is_empty(), "expected whole frames in the output");
+        self.coverage.count_if("full outputs", unsent >= MAX_UNSENT_OUTPUT);
+        self.check_bounds(unsent);
+    }
 
-        let in_flight = &self.requests[self.answered..self.taken];
+    fn check_bounds(&self, unsent: usize) {
+        let in_flight = &self.requests[self.responses..self.decoded];
         assert!(in_flight.len() <= self.limits.max_requests, "{} requests in flight", in_flight.len());
-        let held: usize = in_flight.iter().map(Request::held).sum();
-        // Requests up to the limit and one more, answers up to the limit and one more, and what fills the output: a page
-        // or broadcasts, and a transaction of two large values more.
-        let bound = 2 * (self.limits.max_unsent + LARGEST) + OUTPUT_ROOM + 2 * LARGEST;
-        assert!(held + unsent < bound, "{held} held and {unsent} unsent, expected less than {bound}");
+        let held: usize = in_flight.iter().map(SentRequest::held_bytes).sum();
+        // Requests up to the limit and one more, responses up to the limit and one more, and what fills the output: a page
+        // or broadcasts, and a transaction of two large values.
+        let bound = 2 * (self.limits.max_unsent + MAX_FRAME) + MAX_UNSENT_OUTPUT + 2 * MAX_FRAME;
+        assert!(held + unsent < bound, "{held} bytes held and {unsent} unsent, expected less than {bound}");
+    }
+}
+
+impl DrivenClient for Client {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn deliver(&mut self, bytes: usize) -> bool {
+        let decoded = self.link.deliver(bytes);
+        self.coverage.count_if("paused", self.link.has_paused_input());
+        let mut rest = decoded;
+        while rest > 0 {
+            let length = self.requests[self.decoded].message.encoded_length();
+            assert!(length <= rest, "the connection has decoded a part of a frame");
+            rest -= length;
+            self.decoded += 1;
+        }
+        self.inspect_output();
+        decoded > 0
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        let effect = self.link.connection.poll_effect();
+        self.inspect_output();
+        effect
+    }
+
+    fn complete(&mut self, result: EffectResult) {
+        self.record(&result);
+        self.link.complete(result);
+        self.inspect_output();
+    }
+
+    fn show_log(&mut self, log: &RecentLog) {
+        let is_in_log = |result: &EffectResult| matches!(result, EffectResult::Outcome(Outcome::Accepted { revision }) if *revision <= log.head());
+        let has_early_write = self.link.results.iter().any(is_in_log);
+        self.coverage.count_if("own writes in the log before their outcomes", has_early_write);
+        if self.joined.is_none() && self.is_authenticated {
+            self.joined = Some(log.head());
+            self.coverage.count_if("clients that joined late", log.head() > Revision::ZERO);
+        }
+        self.shown = log.head();
+        self.link.connection.handle_log(log);
+        self.inspect_output();
+    }
+
+    fn read(&mut self, bytes: usize, _: &RecentLog) -> bool {
+        let output = self.link.connection.output();
+        let count = bytes.min(output.remaining());
+        output.advance(count);
+        self.inspected -= count;
+        count > 0
+    }
+
+    fn assert_drained(&mut self) {
+        assert!(self.link.is_drained(), "{}: something is still on its way", self.id());
+        assert_eq!(self.responses, self.requests.len(), "{}: expected a response to each request", self.id());
     }
 }

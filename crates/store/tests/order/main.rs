@@ -1,111 +1,103 @@
-//! Several connections over one store, under random schedules: whatever comes when, every request gets its answer, and
-//! all see one order of commits.
+//! Base connections over one store, under random schedules. In every order of events, each request gets its response, and
+//! all clients see one order of commits.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod checks;
 mod client;
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the other test uses the rest")]
 mod support;
 mod world;
 
-use client::Ask;
+use client::RandomRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::search;
+use support::{driver_step, recent_log_size, search};
 use syncline_core::server::Limits;
-use world::{OWN, Other, Setup, Skew, Step, World};
+use world::{CLIENTS, ExternalWrite, OWN_KEY, Setup, Step, VersionSkew, World};
 
-/// Mostly small, so that a case is quick; some so large that a few of them fill an output.
+/// Returns the size of a value: mostly small, so that a case is fast; some so large that a few of them fill an output.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![12 => 8..30usize, 2 => 500..5000usize, 2 => 40_000..60_000usize]
 }
 
-/// Mostly the same few, so that connections meet.
+/// Returns the number of a key: mostly one of two, so that clients write the same keys.
 fn key() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 0..2usize, 1 => 2..6usize]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn request() -> impl Strategy<Value = RandomRequest> {
     let skew = prop_oneof![
-        8 => Just(Skew::Next),
-        1 => Just(Skew::Behind),
-        1 => Just(Skew::Ahead),
+        8 => Just(VersionSkew::Next),
+        1 => Just(VersionSkew::Behind),
+        1 => Just(VersionSkew::Ahead),
     ];
     prop_oneof![
-        4 => key().prop_map(|key| Ask::Get { key }),
-        6 => (prop_oneof![2 => key(), 1 => Just(OWN)], skew, size()).prop_map(|(key, skew, size)| Ask::Put { key, skew, size }),
-        1 => Just(Ask::Refused),
+        4 => key().prop_map(|key| RandomRequest::Get { key }),
+        6 => (prop_oneof![2 => key(), 1 => Just(OWN_KEY)], skew, size())
+            .prop_map(|(key, skew, size)| RandomRequest::Put { key, skew, size }),
+        1 => Just(RandomRequest::RefusedPut),
     ]
 }
 
-fn other() -> impl Strategy<Value = Other> {
+fn external_write() -> impl Strategy<Value = ExternalWrite> {
     prop_oneof![
-        3 => size().prop_map(|size| Other::Put { size, times: 1 }),
-        1 => (2..6usize).prop_map(|times| Other::Put { size: 50_000, times }),
-        1 => Just(Other::Delete),
-        1 => Just(Other::Transaction),
+        3 => size().prop_map(|size| ExternalWrite::Put { size, times: 1 }),
+        1 => (2..6usize).prop_map(|times| ExternalWrite::Put { size: 50_000, times }),
+        1 => Just(ExternalWrite::Delete),
+        1 => Just(ExternalWrite::Transaction),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let client = || 0..5usize;
-    // Some do little at a time, and some all that there is.
-    let amount = || prop_oneof![1 => 1..4usize, 1 => Just(usize::MAX)];
-    let bytes = || prop_oneof![1 => 1..40usize, 1 => 1000..100_000usize, 2 => Just(usize::MAX)];
+    let client = || 0..CLIENTS;
     prop_oneof![
-        4 => (client(), vec(ask(), 1..6)).prop_map(|(client, asks)| Step::Ask { client, asks }),
-        4 => (client(), bytes()).prop_map(|(client, bytes)| Step::Deliver { client, bytes }),
-        4 => (client(), amount(), any::<bool>()).prop_map(|(client, most, late)| Step::Work { client, most, late }),
-        3 => amount().prop_map(|most| Step::Commit { most }),
-        4 => (client(), amount()).prop_map(|(client, most)| Step::Hand { client, most }),
-        4 => client().prop_map(|client| Step::Show { client }),
-        2 => (client(), bytes()).prop_map(|(client, bytes)| Step::Take { client, bytes }),
-        2 => (key(), other()).prop_map(|(key, other)| Step::Other { key, other }),
-        3 => client().prop_map(|client| Step::Serve { client }),
-        2 => (client(), key()).prop_map(|(client, key)| Step::Outrun { client, key }),
+        4 => (client(), vec(request(), 1..6)).prop_map(|(client, requests)| Step::Send { client, requests }),
+        24 => driver_step(0..CLIENTS).prop_map(Step::Drive),
+        2 => (key(), external_write()).prop_map(|(key, write)| Step::WriteExternally { key, write }),
+        2 => (client(), key()).prop_map(|(client, key)| Step::OutrunOutcomes { client, key }),
     ]
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
     let max_requests = prop_oneof![1 => 1..4usize, 1 => 4..100usize];
     let max_unsent = prop_oneof![1 => 1..200usize, 1 => 200..20_000usize, 1 => 50_000..300_000usize];
-    let recent_log = prop_oneof![1 => Just(0), 3 => 100..1000usize, 2 => 1000..150_000usize, 2 => Just(usize::MAX)];
-    (max_requests, max_unsent, recent_log).prop_map(|(max_requests, max_unsent, recent_log)| Setup {
+    (max_requests, max_unsent, recent_log_size()).prop_map(|(max_requests, max_unsent, recent_log)| Setup {
         limits: Limits { max_requests, max_unsent, ..Limits::default() },
         recent_log,
     })
 }
 
 #[test]
-fn all_see_one_order_and_nobody_is_left_out() {
+fn clients_see_one_order_of_commits_and_miss_nothing() {
     let expected = [
-        "answers",
+        "responses",
         "own writes",
         "broadcasts",
         "values",
         "values after their broadcasts",
         "deleted",
         "not found",
-        "refused at once",
+        "refused on arrival",
         "stale",
         "stale, overtaken by others",
         "not permitted",
         "pages",
-        "own answers merged into pages",
+        "own responses merged into pages",
         "writes skipped",
         "clients that saw every write",
-        "clients that came late",
+        "clients that joined late",
         "own writes in the log before their outcomes",
         "outcomes before the log was shown",
         "paused",
         "full outputs",
+        "no work after output was written",
     ];
     search(&(setup(), vec(step(), 1..400)), &expected, |(setup, steps)| {
         let mut world = World::new(setup);
         for step in steps {
             world.step(step);
         }
-        world.drain();
-        world.check()
+        world.finish()
     });
 }

@@ -1,27 +1,26 @@
-//! One watcher: its connection, what is on the way, and what it makes of what it is sent, as a careful client would.
+//! One watcher: its connection, and the state that it derives from what it is sent, as a careful client does.
 
 use crate::history::{History, State, apply};
-use crate::support::{Counts, count};
-use crate::world::Write;
+use crate::support::{Coverage, DrivenClient, EffectResult, Link};
+use crate::world::RandomWrite;
 use bytes::{Buf, Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
-use syncline_core::server::{
-    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
-};
-use syncline_core::{ConnId, Entry, Outcome, RecentLog, StoreId};
-use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use syncline_core::RecentLog;
+use syncline_core::server::{Access, Effect, Limits, PageRequest};
+use syncline_wire::{Decoded, List, Mark, Message, Revision, Tag, decode};
 
-/// What a client asks for.
+/// What a client requests.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    Write(Write),
+pub(crate) enum RandomRequest {
+    Write(RandomWrite),
     StalePut(&'static str),
     Get(&'static str),
-    /// From the start, or where it is watched already, once more.
+    /// A WATCH from the start.
     Watch(&'static str),
-    /// From a revision that the store never gave out.
-    WatchUnknown(&'static str),
+    /// A WATCH since a revision that the store never assigned.
+    WatchSinceUnknown(&'static str),
     List {
         prefix: &'static str,
         after: &'static str,
@@ -30,215 +29,154 @@ pub(crate) enum Ask {
     Barrier,
 }
 
-/// What was done for a connection.
-pub(crate) enum Done {
-    Outcome(Outcome),
-    Entry(Option<Entry>),
-    Page(PageResult),
-}
-
-/// A request that is not answered yet.
-struct Request {
+/// A request without a complete response.
+struct SentRequest {
     message: Message,
-    /// What was committed when it was asked.
-    asked_at: Revision,
-    /// What a LIST has told so far.
+    /// The revision of the latest commit when it was sent.
+    head: Revision,
+    /// The keys that a LIST has returned so far.
     listed: Vec<Message>,
 }
 
+/// A prefix that the client watches.
 struct Watched {
-    /// The tag of the WATCH, until its MARK has come.
+    /// The tag of the WATCH, until its MARK is received.
     pending: Option<Tag>,
-    /// Whether it was told to forget, and not yet everything since.
+    /// The client has discarded what it held, and has not received everything since.
     is_reset: bool,
-    /// Whether it holds what it held on an earlier connection, until the MARK has come.
-    resumes: bool,
-    /// The tag of the first WATCH: the connection tells of the prefix what is answered after it.
-    since: Tag,
+    /// The client holds the state of an earlier connection, until the MARK is received.
+    is_resuming: bool,
+    /// The tag of the first WATCH. Own writes after it are responses that belong to the prefix.
+    first_tag: Tag,
 }
 
+/// A watcher.
 pub(crate) struct Client {
-    id: u64,
-    pub(crate) connection: ServerConnection,
-    outgoing: BytesMut,
-    input: BytesMut,
-    /// Whether its input waits until some of what is in flight is answered.
-    is_paused: bool,
-    pub(crate) done: VecDeque<Done>,
+    link: Link,
     received: BytesMut,
     next_tag: u16,
-    requests: BTreeMap<Tag, Request>,
+    requests: BTreeMap<Tag, SentRequest>,
     watched: BTreeMap<Bytes, Watched>,
-    /// What it holds of all that it watches, changes behind the last MARK included.
+    /// What it holds of everything that it watches, changes since the last MARK included.
     held: State,
-    /// What it held at the last MARK, and its revision.
-    shown: (State, Revision),
-    pub(crate) counts: Counts,
+    /// What it held at the last MARK, and the revision of that MARK.
+    marked: (State, Revision),
+    /// What the store held at each revision.
+    history: Rc<RefCell<History>>,
+    pub(crate) coverage: Coverage,
 }
 
-fn connect(id: u64) -> ServerConnection {
-    let parameters =
-        ServerParameters { limits: Limits::default(), store: StoreId::new([7; 16]), heartbeat: Duration::from_secs(2) };
-    ServerConnection::new(ConnId::new(id), parameters, Access::open())
+fn connect(id: u64) -> Link {
+    Link::new(id, Access::open(), Limits::default())
 }
 
 impl Client {
-    pub(crate) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64, history: Rc<RefCell<History>>) -> Self {
         let mut client = Self {
-            id,
-            connection: connect(id),
-            outgoing: BytesMut::new(),
-            input: BytesMut::new(),
-            is_paused: false,
-            done: VecDeque::new(),
+            link: connect(id),
             received: BytesMut::new(),
             next_tag: 1,
             requests: BTreeMap::new(),
             watched: BTreeMap::new(),
             held: State::new(),
-            shown: (State::new(), Revision::ZERO),
-            counts: Counts::new(),
+            marked: (State::new(), Revision::ZERO),
+            history,
+            coverage: Coverage::default(),
         };
-        client.ask(Revision::ZERO, |tag| Message::hello(tag, ""));
+        client.send(Revision::ZERO, |tag| Message::hello(tag, ""));
         client
     }
 
-    /// Writes a request to the socket.
-    pub(crate) fn ask(&mut self, head: Revision, message: impl FnOnce(Tag) -> Message) {
+    /// Sends a request. `head` is the revision of the latest commit.
+    pub(crate) fn send(&mut self, head: Revision, message: impl FnOnce(Tag) -> Message) {
         let message = message(Tag::new(self.next_tag));
         self.next_tag += 1;
-        message.encode(&mut self.outgoing).unwrap();
-        self.requests.insert(message.tag(), Request { message, asked_at: head, listed: Vec::new() });
+        self.link.send(&message);
+        self.requests.insert(message.tag(), SentRequest { message, head, listed: Vec::new() });
     }
 
-    /// Watches a prefix; since what it knows of it, or since a revision that does not exist.
+    /// Watches a prefix since a revision, unless it is watched already.
     pub(crate) fn watch(&mut self, prefix: &'static str, since: Revision, head: Revision) {
+        if !self.watched.contains_key(prefix.as_bytes()) {
+            self.send_watch(prefix.into(), since, head, false);
+        }
+    }
+
+    fn send_watch(&mut self, prefix: Bytes, since: Revision, head: Revision, is_reconnecting: bool) {
         let tag = Tag::new(self.next_tag);
-        self.watched.insert(prefix.into(), Watched { pending: Some(tag), is_reset: false, resumes: false, since: tag });
-        self.ask(head, |tag| Message::watch(tag, prefix, since));
+        let is_resuming = is_reconnecting && since > Revision::ZERO;
+        // What an incomplete WATCH of a lost connection has sent is worth nothing.
+        let is_reset = is_reconnecting && !is_resuming;
+        self.watched.insert(prefix.clone(), Watched { pending: Some(tag), is_reset, is_resuming, first_tag: tag });
+        self.send(head, |tag| Message::watch(tag, prefix, since));
     }
 
-    pub(crate) fn is_watching(&self, prefix: &str) -> bool {
-        self.watched.contains_key(prefix.as_bytes())
-    }
-
-    /// The connection is lost. It holds what it held at the last MARK, and resumes from there.
+    /// Loses the connection. The client keeps what it held at the last MARK, and resumes from there.
     pub(crate) fn reconnect(&mut self, id: u64, head: Revision) {
-        count(&mut self.counts, "reconnections", 1);
-        self.id = id;
-        self.connection = connect(id);
-        self.outgoing.clear();
-        self.input.clear();
-        self.done.clear();
+        self.coverage.count("reconnections", 1);
+        self.link = connect(id);
         self.received.clear();
         self.requests.clear();
-        let (held, since) = self.shown.clone();
+        let (held, since) = self.marked.clone();
         self.held = held;
         self.next_tag = 1;
-        self.ask(head, |tag| Message::hello(tag, ""));
+        self.send(head, |tag| Message::hello(tag, ""));
         for (prefix, watched) in std::mem::take(&mut self.watched) {
-            let is_known = watched.pending.is_none() && !watched.is_reset && since > Revision::ZERO;
-            if is_known {
-                count(&mut self.counts, "watches resumed", 1);
-            }
-            let tag = Tag::new(self.next_tag);
-            let since = if is_known { since } else { Revision::ZERO };
-            // What it knows of a prefix that it was not told whole is as good as nothing.
-            self.watched.insert(
-                prefix.clone(),
-                Watched { pending: Some(tag), is_reset: !is_known, resumes: is_known, since: tag },
-            );
-            self.ask(head, |tag| Message::watch(tag, prefix, since));
+            let is_complete = watched.pending.is_none() && !watched.is_reset && since > Revision::ZERO;
+            self.coverage.count_if("watches resumed", is_complete);
+            self.send_watch(prefix, if is_complete { since } else { Revision::ZERO }, head, true);
         }
         let unknown: Vec<_> = self.held.keys().filter(|key| !self.is_known(key)).cloned().collect();
         unknown.iter().for_each(|key| drop(self.held.remove(key)));
     }
 
-    /// Whether a prefix tells of a key, and it holds all of that.
+    /// Returns whether a watched prefix covers a key, and none that covers it is reset.
     fn is_known(&self, key: &[u8]) -> bool {
-        let mut above = self.watched.iter().filter(|(prefix, _)| key.starts_with(prefix));
-        above.clone().any(|(_, watched)| watched.pending.is_none() || !watched.is_reset)
-            && above.all(|(_, watched)| !watched.is_reset)
+        let mut covering = self.watched.iter().filter(|(prefix, _)| key.starts_with(prefix));
+        covering.clone().any(|(_, watched)| watched.pending.is_none() || !watched.is_reset)
+            && covering.all(|(_, watched)| !watched.is_reset)
     }
 
-    /// Whether what it holds of a key is to be that of the store.
+    /// Returns whether a MARK promises that the client holds what the store held of a key.
     fn is_promised(&self, key: &[u8]) -> bool {
-        let mut above = self.watched.iter().filter(|(prefix, _)| key.starts_with(prefix));
-        above.clone().any(|(_, watched)| watched.pending.is_none())
-            && above.all(|(_, watched)| watched.pending.is_none() || !(watched.is_reset || watched.resumes))
+        let mut covering = self.watched.iter().filter(|(prefix, _)| key.starts_with(prefix));
+        covering.clone().any(|(_, watched)| watched.pending.is_none())
+            && covering.all(|(_, watched)| watched.pending.is_none() || !(watched.is_reset || watched.is_resuming))
     }
 
-    pub(crate) fn deliver(&mut self, bytes: usize) -> bool {
-        let arrived = self.outgoing.split_to(bytes.min(self.outgoing.len()));
-        self.input.extend_from_slice(&arrived);
-        let before = self.input.len();
-        self.is_paused = self.connection.handle_input(&mut self.input) == Input::Paused;
-        self.input.len() < before
-    }
-
-    /// Whether it goes on when reads were answered, or some of its output was written.
-    pub(crate) fn has_work(&self) -> bool {
-        self.is_paused || self.connection.has_work()
-    }
-
-    pub(crate) fn poll(&mut self) -> Option<Effect> {
-        let effect = self.connection.poll_effect();
-        if let Some(Effect::Page(PageRequest::Changes { max_bytes, .. })) = &effect {
-            count(&mut self.counts, "catch-ups", usize::from(*max_bytes > 64 * 1024));
-        }
-        effect
-    }
-
-    pub(crate) fn hand(&mut self, done: Done) {
-        match done {
-            Done::Outcome(outcome) => self.connection.handle_outcome(outcome),
-            Done::Entry(entry) => self.connection.handle_entry(Ok(entry)),
-            Done::Page(page) => self.connection.handle_page(page),
-        }
-    }
-
-    pub(crate) fn show(&mut self, log: &RecentLog) {
-        self.connection.handle_log(log);
-    }
-
-    /// Reads some of what it was sent, and checks it against what has happened.
-    pub(crate) fn take(&mut self, bytes: usize, history: &History) -> bool {
-        let output = self.connection.output();
-        let count = bytes.min(output.remaining());
-        self.received.extend_from_slice(&output.copy_to_bytes(count));
-        loop {
-            match decode(&mut self.received) {
-                Ok(Decoded::Frame(frame)) => self.receive(&frame, history),
-                Ok(Decoded::Incomplete { .. }) => return count > 0,
-                other => panic!("{other:?}"),
+    fn receive(&mut self, frame: &Message) {
+        match frame {
+            Message::Mark(mark) if mark.tag == Tag::BROADCAST => {
+                self.coverage.count_if("heartbeats", self.marked.1 == mark.revision);
+                self.check(mark.revision);
             }
+            Message::Mark(mark) => self.receive_mark(mark),
+            _ if frame.tag() == Tag::BROADCAST => self.receive_broadcast(frame),
+            _ => self.receive_response(frame),
         }
     }
 
-    fn receive(&mut self, frame: &Message, history: &History) {
-        if let Message::Mark(mark) = frame {
-            return self.receive_mark(mark.tag, mark.revision, history);
+    fn receive_broadcast(&mut self, frame: &Message) {
+        if self.requests.values().any(|request| matches!(request.message, Message::Hello(_))) {
+            // Before the response to HELLO, the connection is sent every change.
+            return;
         }
-        if frame.tag() == Tag::BROADCAST {
-            if self.requests.values().any(|request| matches!(request.message, Message::Hello(_))) {
-                // Until HELLO is answered, it is sent everything.
-                return;
-            }
-            assert!(
-                self.watched.keys().any(|prefix| frame.key().unwrap().starts_with(prefix)),
-                "nobody has asked for {frame}"
-            );
-            count(&mut self.counts, "deletions", usize::from(matches!(frame, Message::Delete(_))));
-            return apply(&mut self.held, frame);
-        }
-        let request = self.requests.get_mut(&frame.tag()).unwrap_or_else(|| panic!("nobody has asked for {frame}"));
-        let is_over = match (&request.message, frame) {
+        let key = frame.key().unwrap();
+        assert!(self.watched.keys().any(|prefix| key.starts_with(prefix)), "not watched: {frame}");
+        self.coverage.count_if("deletions", matches!(frame, Message::Delete(_)));
+        apply(&mut self.held, frame);
+    }
+
+    fn receive_response(&mut self, frame: &Message) {
+        let request =
+            self.requests.get_mut(&frame.tag()).unwrap_or_else(|| panic!("no request has the tag of {frame}"));
+        let is_complete = match (&request.message, frame) {
             (Message::Get(get), Message::Put(_) | Message::Delete(_)) => {
                 assert_eq!(Some(&get.key), frame.key());
                 true
             }
             (_, Message::Error(error)) => {
-                count(&mut self.counts, "stale", usize::from(error.text.starts_with(b"stale put")));
+                self.coverage.count_if("stale", error.text.starts_with(b"stale put"));
                 true
             }
             (Message::Hello(_), Message::Hello(_)) => true,
@@ -248,105 +186,140 @@ impl Client {
             }
             (Message::Put(_) | Message::Delete(_) | Message::Txn(_), Message::Put(_) | Message::Delete(_)) => {
                 let is_txn = matches!(request.message, Message::Txn(_));
-                count(&mut self.counts, if is_txn { "own transactions" } else { "own writes" }, 1);
+                self.coverage.count(if is_txn { "own transactions" } else { "own writes" }, 1);
                 let key = frame.key().unwrap();
-                if self.watched.iter().any(|(prefix, w)| w.since < frame.tag() && key.starts_with(prefix)) {
+                if self.watched.iter().any(|(prefix, w)| w.first_tag < frame.tag() && key.starts_with(prefix)) {
                     apply(&mut self.held, frame);
                 }
                 !is_txn
             }
-            (asked, _) => panic!("no answer to {asked}: {frame}"),
+            (request, _) => panic!("not a response to {request}: {frame}"),
         };
-        if is_over {
+        if is_complete {
             self.requests.remove(&frame.tag());
         }
     }
 
-    fn receive_mark(&mut self, tag: Tag, revision: Revision, history: &History) {
-        if tag == Tag::BROADCAST {
-            count(&mut self.counts, "heartbeats", usize::from(self.shown.1 == revision));
-            return self.check(revision, history);
-        }
-        let request = self.requests.remove(&tag).unwrap_or_else(|| panic!("a MARK for nobody: tag {tag}"));
+    /// Receives the MARK that completes a request, or that begins a WATCH afresh.
+    fn receive_mark(&mut self, &Mark { tag, revision }: &Mark) {
+        let request = self.requests.remove(&tag).unwrap_or_else(|| panic!("no request has the tag of MARK {tag}"));
         match &request.message {
             Message::Watch(watch) => {
                 let watched = self.watched.get_mut(&watch.prefix).unwrap();
-                let is_newest = watched.pending == Some(tag);
-                // Of an empty store, the MARK that ends it tells 0 too.
+                // The MARK that completes a WATCH of an empty store has revision 0 too.
                 if revision == Revision::ZERO && watch.since > Revision::ZERO && !watched.is_reset {
-                    count(&mut self.counts, "watches begun afresh", 1);
+                    self.coverage.count("watches reset", 1);
                     watched.is_reset = true;
                     self.held.retain(|key, _| !key.starts_with(&watch.prefix));
                     self.requests.insert(tag, request);
                     return;
                 }
-                if is_newest {
+                if watched.pending == Some(tag) {
                     (watched.pending, watched.is_reset) = (None, false);
                 }
-                count(&mut self.counts, "watches answered", 1);
-                self.check(revision, history);
+                self.coverage.count("watches completed", 1);
+                self.check(revision);
             }
             Message::Mark(_) => {
-                count(&mut self.counts, "barriers", 1);
-                assert!(revision >= request.asked_at, "a barrier at {revision}, expected {}", request.asked_at);
-                self.check(revision, history);
+                self.coverage.count("barriers", 1);
+                assert!(revision >= request.head, "a barrier at {revision}, expected at least {}", request.head);
+                self.check(revision);
             }
-            Message::List(list) => {
-                count(&mut self.counts, "lists", 1);
-                count(&mut self.counts, "listed keys", request.listed.len());
-                let keys: Vec<_> = request.listed.iter().map(|frame| frame.key().unwrap()).collect();
-                assert!(keys.is_sorted_by(|a, b| a < b), "out of order: {keys:?}");
-                assert!(keys.iter().all(|key| key.starts_with(&list.prefix) && **key > list.after), "{keys:?}");
-                assert!(keys.len() <= list.limit as usize);
-                for frame in &request.listed {
-                    assert!(history.ever_held(request.asked_at, revision, frame), "never since it was asked: {frame}");
-                }
-                // What was there all the time, and within the limit, is listed.
-                let is_whole = keys.len() < list.limit as usize;
-                let last = keys.last();
-                for (key, (_, version)) in history.at(request.asked_at) {
-                    let is_asked = key.starts_with(&list.prefix) && key > list.after;
-                    let is_within = is_whole || last.is_some_and(|last| key < **last);
-                    let is_still = history.at(revision).get(&key).is_some_and(|(_, now)| *now == version);
-                    assert!(!(is_asked && is_within && is_still) || keys.contains(&&key), "{key:?} is not listed");
-                }
-            }
-            // It tells the revision of the transaction, no more.
-            Message::Txn(_) => assert!(revision > request.asked_at),
-            other => panic!("no answer to {other}: MARK {revision}"),
+            Message::List(list) => self.check_list(list, &request, revision),
+            // It carries the revision of the transaction, and promises nothing else.
+            Message::Txn(_) => assert!(revision > request.head),
+            other => panic!("not a response to {other}: MARK {revision}"),
         }
     }
 
-    /// The promise of a MARK.
-    fn check(&mut self, revision: Revision, history: &History) {
-        assert!(self.shown.1 <= revision, "back from {} to {revision}", self.shown.1);
-        count(&mut self.counts, "marks", 1);
+    /// Checks what a LIST has returned, now that its MARK is received.
+    fn check_list(&mut self, list: &List, request: &SentRequest, revision: Revision) {
+        self.coverage.count("lists", 1);
+        self.coverage.count("listed keys", request.listed.len());
+        let history = self.history.borrow();
+        let keys: Vec<_> = request.listed.iter().map(|frame| frame.key().unwrap()).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "out of order: {keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with(&list.prefix) && **key > list.after), "{keys:?}");
+        assert!(keys.len() <= list.limit as usize);
+        for frame in &request.listed {
+            assert!(history.ever_held(request.head, revision, frame), "not true since the request: {frame}");
+        }
+        // A key that did not change meanwhile, and is within the limit, is listed.
+        let is_below_limit = keys.len() < list.limit as usize;
+        let last = keys.last();
+        for (key, (_, version)) in history.at(request.head) {
+            let is_requested = key.starts_with(&list.prefix) && key > list.after;
+            let is_within = is_below_limit || last.is_some_and(|last| key < **last);
+            let is_unchanged = history.at(revision).get(&key).is_some_and(|(_, now)| *now == version);
+            assert!(!(is_requested && is_within && is_unchanged) || keys.contains(&&key), "{key:?} is not listed");
+        }
+    }
+
+    /// Checks the promise of a MARK.
+    fn check(&mut self, revision: Revision) {
+        assert!(self.marked.1 <= revision, "a MARK of {revision} after one of {}", self.marked.1);
+        self.coverage.count("marks", 1);
         let promised = |state: &State| -> Vec<(Bytes, u64, usize)> {
             let keys = state.iter().filter(|(key, _)| self.is_promised(key));
             keys.map(|(key, (value, version))| (key.clone(), version.get(), value.len())).collect()
         };
-        let (held, expected) = (promised(&self.held), promised(&history.at(revision)));
-        assert_eq!(held, expected, "connection {} at revision {revision}", self.id);
-        count(&mut self.counts, "marks of keys that are there", usize::from(!held.is_empty()));
-        self.shown = (self.held.clone(), revision);
+        let (held, expected) = (promised(&self.held), promised(&self.history.borrow().at(revision)));
+        assert_eq!(held, expected, "connection {} at revision {revision}", self.link.connection.id());
+        self.coverage.count_if("marks with keys", !held.is_empty());
+        self.marked = (self.held.clone(), revision);
     }
 
-    /// Whether nothing is on the way, in either direction.
-    pub(crate) fn assert_drained(&self) {
-        let open: Vec<_> = self.requests.values().map(|request| request.message.to_string()).collect();
-        assert!(open.is_empty(), "not answered: {open:?}");
-        assert!(self.outgoing.is_empty() && self.input.is_empty() && self.done.is_empty());
-    }
-
-    /// What it holds of all that it watches.
+    /// Panics unless the client holds the part of `state` that it watches.
     pub(crate) fn assert_holds(&self, state: &State) {
         let watched = state.iter().filter(|(key, _)| self.watched.keys().any(|prefix| key.starts_with(prefix)));
         let expected: State = watched.map(|(key, value)| (key.clone(), value.clone())).collect();
-        assert!(self.held == expected, "connection {} does not hold the latest", self.id);
+        assert!(self.held == expected, "connection {} does not hold the latest state", self.link.connection.id());
     }
 }
 
-/// The version that a write of this client should carry.
-pub(crate) fn next(current: Version) -> Version {
-    current.next().unwrap()
+impl DrivenClient for Client {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn deliver(&mut self, bytes: usize) -> bool {
+        self.link.deliver(bytes) > 0
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        let effect = self.link.connection.poll_effect();
+        if let Some(Effect::Page(PageRequest::Changes { max_bytes, .. })) = &effect {
+            // A page of a scan is smaller.
+            self.coverage.count_if("catch-ups", *max_bytes > 64 * 1024);
+        }
+        effect
+    }
+
+    fn complete(&mut self, result: EffectResult) {
+        self.link.complete(result);
+    }
+
+    fn show_log(&mut self, log: &RecentLog) {
+        self.link.connection.handle_log(log);
+    }
+
+    fn read(&mut self, bytes: usize, history: &RecentLog) -> bool {
+        self.history.borrow_mut().follow(history);
+        let output = self.link.connection.output();
+        let count = bytes.min(output.remaining());
+        self.received.extend_from_slice(&output.copy_to_bytes(count));
+        loop {
+            match decode(&mut self.received) {
+                Ok(Decoded::Frame(frame)) => self.receive(&frame),
+                Ok(Decoded::Incomplete { .. }) => return count > 0,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn assert_drained(&mut self) {
+        let open: Vec<_> = self.requests.values().map(|request| request.message.to_string()).collect();
+        assert!(open.is_empty(), "without a response: {open:?}");
+        assert!(self.link.is_drained());
+    }
 }
