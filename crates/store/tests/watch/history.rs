@@ -1,11 +1,12 @@
-//! What has happened in the store, so that its state at any revision is known.
+//! The state of the store at each revision.
 
-use bytes::{Bytes, BytesMut};
+use crate::support::commits_after;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use syncline_core::{Dialect, RecentLog};
-use syncline_wire::{Decoded, Message, Revision, Version, decode};
+use syncline_wire::{Message, Revision, Version};
 
-/// The keys that are there, each with its value and version.
+/// The keys that have a value, each with its value and version.
 pub(crate) type State = BTreeMap<Bytes, (Bytes, Version)>;
 
 /// The state of a store at each revision.
@@ -15,29 +16,24 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Takes in what a log holds that has forgotten nothing.
+    /// Adds the latest commits of a log that holds every commit.
     pub(crate) fn follow(&mut self, log: &RecentLog) {
         let (last, mut state) = match self.states.last_key_value() {
             None => (Revision::ZERO, State::new()),
             Some((last, state)) => (*last, state.clone()),
         };
-        for unread in log.after(last).unwrap() {
-            for (place, committed) in unread.commits().iter().enumerate() {
-                let mut frames = BytesMut::from(unread.frames(Dialect::Extended, place..place + 1).as_ref());
-                while let Ok(Decoded::Frame(message)) = decode(&mut frames) {
-                    apply(&mut state, &message);
-                }
-                self.states.insert(committed.revision, state.clone());
-            }
+        for commit in commits_after(log, last, Dialect::Extended) {
+            commit.writes.iter().for_each(|write| apply(&mut state, write));
+            self.states.insert(commit.revision, state.clone());
         }
     }
 
-    /// What the store held at a revision.
+    /// Returns what the store held at a revision.
     pub(crate) fn at(&self, revision: Revision) -> State {
         self.states.range(..=revision).next_back().map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
-    /// Whether a key had this value and version at some revision of a range.
+    /// Returns whether a key had the value and version of `message` at some revision of a range.
     pub(crate) fn ever_held(&self, from: Revision, to: Revision, message: &Message) -> bool {
         let Message::Put(put) = message else { return false };
         let first = self.at(from);
@@ -46,11 +42,11 @@ impl History {
     }
 }
 
-/// What a change makes of a state.
+/// Applies a change to a state.
 pub(crate) fn apply(state: &mut State, message: &Message) {
     match message {
         Message::Put(put) => drop(state.insert(put.key.clone(), (put.value.clone(), put.version))),
         Message::Delete(delete) => drop(state.remove(&delete.key)),
-        other => panic!("no change: {other}"),
+        other => panic!("expected a change, found {other}"),
     }
 }
