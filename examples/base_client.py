@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A client of Syncline's base protocol in plain Python, and what it gets to see.
+"""A client of Syncline's base protocol in plain Python, and a program that uses it.
 
     python3 examples/base_client.py 127.0.0.1:6660
     python3 examples/base_client.py synclines://localhost:6660 certs/ca.pem
 
-Everything that a program in another language needs is in `Client`; docs/protocol.md tells the rest.
+`Client` contains everything that a program in another language needs. docs/protocol.md describes the protocol.
 """
 
 import socket
@@ -16,7 +16,7 @@ GET, PUT, ERROR, AUTH = range(4)
 
 
 class Client:
-    """One connection. Requests are answered in order; broadcasts (tag 0) may stand anywhere between the answers."""
+    """A connection. Responses are in the order of requests; broadcasts (tag 0) may arrive between them."""
 
     def __init__(self, host, port, tls=None):
         self.socket = socket.create_connection((host, port), timeout=60)
@@ -27,7 +27,7 @@ class Client:
         self.tag = 0
 
     def get(self, key):
-        """The value and version of a key, or None."""
+        """Returns the value and version of a key, or None."""
         kind, *rest = self.request(struct.pack("<H", len(key)) + key, GET)
         if kind == ERROR and rest[0].endswith(b"not found"):
             return None
@@ -35,7 +35,7 @@ class Client:
         return rest[1], rest[2]
 
     def put(self, key, value, version):
-        """Whether the write was accepted: it is where `version` is the current one plus 1."""
+        """Returns whether the server accepted the write: `version` must be the current version plus 1."""
         body = struct.pack("<H", len(key)) + key + struct.pack("<H", len(value)) + value + struct.pack("<Q", version)
         kind, *rest = self.request(body, PUT)
         if kind == ERROR and rest[0] == b"stale put":
@@ -44,7 +44,7 @@ class Client:
         return True
 
     def next_broadcast(self):
-        """Waits for somebody else's write: key, value, version."""
+        """Waits for a write of another connection, and returns its key, value and version."""
         while not self.broadcasts:
             tag, message = self.receive()
             assert tag == 0, message
@@ -86,21 +86,21 @@ def main(address, ca=None):
     assert writer.put(b"language", b"", 1)
     print("put a new key at version 1")
     assert not writer.put(b"language", b"too late", 1)
-    print("put it at version 1 again: stale, as it must be")
+    print("put it at version 1 again: stale, as expected")
     assert writer.put(b"language", b"python", 2)
     assert writer.get(b"language") == (b"python", 2)
-    print("put it at version 2, and got that")
+    print("put it at version 2, and read it")
     assert watcher.next_broadcast() == (b"language", b"", 1)
     assert watcher.next_broadcast() == (b"language", b"python", 2)
-    print("another connection was sent both, in order")
+    print("another connection received both, in order")
 
-    # The same, byte for byte: the worked example of the protocol.
+    # The worked example of docs/protocol.md, byte for byte.
     raw = Client(host, int(port), tls).socket
     example = bytes.fromhex("01 0700 0400 6e616d65 0400 746f6e79 0100000000000000")
     raw.sendall(example)
     assert raw.makefile("rb").read(len(example)) == example
-    print("the worked example is answered with the same frame")
-    print("all as the protocol says")
+    print("the response to the worked example is the same frame")
+    print("everything is as the protocol requires")
 
 
 if __name__ == "__main__":

@@ -5,94 +5,95 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(about = "The same work on Syncline, Redis, etcd and NATS, on one machine, in turns")]
+#[command(about = "Compares Syncline, Redis, etcd and NATS under the same work on one machine")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// The threads of the load generator
+    /// Number of load generator threads
     #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
     pub(crate) threads: u64,
 }
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start the servers, do every run in rounds, and write the report
+    /// Start the servers, do all runs in alternating rounds, and write bench/results.md
     Compare(Compare),
-    /// Print the names of all runs, and who does them
+    /// Print the names of all runs and the systems of each
     Runs,
-    /// Reads of random keys
+    /// Measure reads of random keys
     Get {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 50)]
         connections: usize,
-        /// Requests in flight on each
+        /// Requests in flight on each connection
         #[arg(long, value_name = "N", default_value_t = 1)]
         depth: u16,
     },
-    /// Compare-and-swap, one in flight for each writer
+    /// Measure compare-and-swap, one in flight for each writer
     Put {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 64)]
         writers: usize,
     },
-    /// One connection writes, the others are sent it
+    /// Measure fan-out: one connection writes, and watchers receive each write
     Fanout {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 100)]
         watchers: usize,
         /// Writes in flight
         #[arg(long, value_name = "N", default_value_t = 64)]
         depth: u16,
-        /// At most so many writes per second
+        /// Limit of writes per second
         #[arg(long, value_name = "N")]
         rate: Option<u32>,
     },
-    /// Memory of connections that do nothing; needs --pid
+    /// Measure the memory of idle connections; needs --pid
     Idle {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 1000)]
         connections: usize,
-        /// They are sent what changes
+        /// Let the connections watch all keys
         #[arg(long)]
         watching: bool,
     },
-    /// One writes, beside a watcher that does not read, until it does
+    /// Measure a writer beside a watcher that does not read, and how the watcher catches up
     Stall {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 200_000)]
         puts: usize,
         #[arg(long, value_name = "N", default_value_t = 64)]
         depth: u16,
     },
-    /// Watchers come back all at once, each so many changes behind
+    /// Measure watchers that all reconnect at once
     Reconnect {
         #[command(flatten)]
-        one: One,
+        server: Existing,
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         watchers: usize,
+        /// Changes that each watcher has missed
         #[arg(long, value_name = "N", default_value_t = 1000)]
         behind: usize,
     },
 }
 
-/// A server that runs already.
+/// A server that is already running.
 #[derive(clap::Args)]
-pub(crate) struct One {
-    /// What it is: syncline, syncline-base, syncline-tls, redis, redis-pubsub, nats, nats-core, etcd
+pub(crate) struct Existing {
+    /// System: syncline, syncline-base, syncline-tls, redis, redis-pubsub, nats, nats-core, etcd
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: String,
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) addr: SocketAddr,
-    /// Its process, to see what it takes
+    /// Process id of the server, to measure its memory and processor time
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// The CA of its certificate, for syncline-tls, whose certificate must be for localhost
+    /// CA certificate of the server, for syncline-tls; the server's certificate must be for localhost
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -101,50 +102,50 @@ pub(crate) struct One {
     pub(crate) value_size: usize,
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     pub(crate) seconds: f64,
-    /// Print a JSON object
+    /// Print the figures as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Compare {
-    /// The Syncline to compare: its binary
+    /// Syncline binary to compare
     #[arg(long, value_name = "FILE")]
     pub(crate) syncline: PathBuf,
 
-    /// Where the other servers are installed
+    /// Directory in which the other servers are installed
     #[arg(long, value_name = "DIR")]
     pub(crate) installed: PathBuf,
 
-    /// Where the servers keep their data meanwhile, and results.json what was measured
+    /// Directory for the data of the servers and for results.json, which keeps all samples
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
 
-    /// The repository, whose docs/performance.md is written
+    /// Root of the repository, in which bench/results.md and the plots are written
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
 
-    /// Measure nothing: write docs/performance.md of what was measured last
+    /// Measure nothing: write bench/results.md from the stored samples
     #[arg(long)]
     pub(crate) report_only: bool,
 
-    /// Only the run of this name, or those whose names begin so; `runs` lists them. The others stay as they were measured last
+    /// Do only these runs, given by name or by prefix (see `runs`); the report keeps the stored samples of the others
     #[arg(long, value_name = "RUN", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 
-    /// Only these servers
+    /// Compare only these servers
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = ["syncline", "redis", "nats", "etcd"])]
     pub(crate) peers: Vec<String>,
 
-    /// How often each does each run
+    /// Number of rounds
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
 
-    /// How long each run lasts
+    /// Measuring time of each run
     #[arg(long, value_name = "SECONDS")]
     pub(crate) seconds: Option<f64>,
 
-    /// Everything in less than 3 minutes: shorter, once, fewer keys. Writes no report
+    /// Do all runs in less than 3 minutes: one short round with fewer keys; writes no report
     #[arg(long)]
     pub(crate) quick: bool,
 

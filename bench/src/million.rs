@@ -1,40 +1,42 @@
-//! Stores with a million keys: what a key takes, how long it is from the start of a process to its first answer, and what
-//! watchers of such a store that come back cost.
+//! Stores with a million keys: the memory of a key, the time from the start of a process to its first response, and the
+//! cost of watchers that reconnect.
 
-use crate::compare::{Plan, Ready, answers, directory, fill, turns};
-use crate::contender::Contender;
-use crate::failure::Failure;
-use crate::run::{Sample, Workload, figures};
-use crate::server::{Running, Setting};
+use crate::error::BenchError;
+use crate::plan::{Plan, PreparedServer, alternate, directory, fill, wait_until_ready};
+use crate::sample::{Figures, Sample, figures};
+use crate::server::{Profile, Server};
+use crate::system::System;
+use crate::target::Workload;
 use std::time::Duration;
 use syncline_load::Keys;
 use syncline_load::process::usage;
 
-/// How long a server is given to settle until its memory is looked at.
-const SETTLING: Duration = Duration::from_secs(1);
+/// The pause before the memory of a server is measured.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-pub(crate) async fn compare(plan: &Plan, told: &mut impl FnMut(&Sample)) -> Result<(), Failure> {
-    for run in plan.runs(Setting::Filled) {
-        let contenders = plan.contenders(run);
+/// Does all planned runs on full stores.
+pub(crate) async fn compare(plan: &Plan, report: &mut impl FnMut(&Sample)) -> Result<(), BenchError> {
+    for run in plan.runs(Profile::Filled) {
+        let systems = plan.systems(run);
         let mut stores = Vec::new();
-        for contender in contenders {
-            stores.push(Store::fill(plan, contender).await?);
+        for system in systems {
+            stores.push(Store::fill(plan, system).await?);
         }
         if run.work == Workload::Start {
-            for store in turns(&stores, plan.rounds) {
-                told(&Sample {
+            for store in alternate(&stores, plan.rounds) {
+                report(&Sample {
                     run: run.id.into(),
-                    contender: store.contender.id().into(),
-                    figures: store.start_again(plan).await?,
+                    system: store.system.id().into(),
+                    figures: store.measure_start(plan).await?,
                 });
             }
         } else {
             for store in &stores {
-                let ready = store.open(plan).await?;
+                let prepared = store.open(plan).await?;
                 for _ in 0..plan.rounds {
-                    told(&plan.run(run, store.contender, &ready).await?);
+                    report(&plan.run(run, store.system, &prepared).await?);
                 }
-                ready.server.stop().await?;
+                prepared.server.stop().await?;
             }
         }
         for store in stores {
@@ -44,43 +46,43 @@ pub(crate) async fn compare(plan: &Plan, told: &mut impl FnMut(&Sample)) -> Resu
     Ok(())
 }
 
-/// What a server has left on disk.
+/// A full store on disk, without a running server.
 struct Store {
-    contender: Contender,
+    system: System,
     directory: std::path::PathBuf,
     keys: Keys,
-    /// What its process took before there were keys, and with all of them just written.
+    /// The memory of the server's process before it had keys, and just after all keys were written.
     empty: u64,
     written: u64,
 }
 
 impl Store {
-    async fn fill(plan: &Plan, contender: Contender) -> Result<Self, Failure> {
-        let mut server = Self::start(plan, contender).await?;
-        answers(&mut server, contender).await?;
+    async fn fill(plan: &Plan, system: System) -> Result<Self, BenchError> {
+        let mut server = Self::start(plan, system).await?;
+        wait_until_ready(&mut server, system).await?;
         let empty = resident(&server)?;
         let keys = Keys::new(plan.many_keys, plan.value_size);
-        fill(&server, contender, &keys).await?;
-        tokio::time::sleep(SETTLING).await;
+        fill(&server, system, &keys).await?;
+        tokio::time::sleep(SETTLE_TIME).await;
         let written = resident(&server)?;
-        Ok(Self { contender, directory: server.stop().await?, keys, empty, written })
+        Ok(Self { system, directory: server.stop().await?, keys, empty, written })
     }
 
-    async fn start(plan: &Plan, contender: Contender) -> Result<Running, Failure> {
-        Running::start(&plan.places, contender.kind(), Setting::Filled, &directory(Setting::Filled)).await
+    async fn start(plan: &Plan, system: System) -> Result<Server, BenchError> {
+        Server::start(&plan.paths, system.kind(), Profile::Filled, &directory(Profile::Filled)).await
     }
 
-    async fn open(&self, plan: &Plan) -> Result<Ready, Failure> {
-        let mut server = Self::start(plan, self.contender).await?;
-        answers(&mut server, self.contender).await?;
-        Ok(Ready { server, keys: self.keys.clone() })
+    async fn open(&self, plan: &Plan) -> Result<PreparedServer, BenchError> {
+        let mut server = Self::start(plan, self.system).await?;
+        wait_until_ready(&mut server, self.system).await?;
+        Ok(PreparedServer { server, keys: self.keys.clone() })
     }
 
-    /// Starts the server once more, and ends it.
-    async fn start_again(&self, plan: &Plan) -> Result<crate::run::Figures, Failure> {
-        let mut server = Self::start(plan, self.contender).await?;
-        let took = answers(&mut server, self.contender).await?;
-        tokio::time::sleep(SETTLING).await;
+    /// Measures one start of the server on this store.
+    async fn measure_start(&self, plan: &Plan) -> Result<Figures, BenchError> {
+        let mut server = Self::start(plan, self.system).await?;
+        let took = wait_until_ready(&mut server, self.system).await?;
+        tokio::time::sleep(SETTLE_TIME).await;
         let full = resident(&server)?;
         server.stop().await?;
         let each = |bytes: u64| bytes.saturating_sub(self.empty) as f64 / self.keys.count() as f64;
@@ -93,7 +95,7 @@ impl Store {
     }
 }
 
-fn resident(server: &Running) -> Result<u64, Failure> {
-    let pid = server.place.pid.ok_or(Failure::Ended(server.kind.name()))?;
+fn resident(server: &Server) -> Result<u64, BenchError> {
+    let pid = server.info.pid.ok_or(BenchError::Exited(server.kind.name()))?;
     Ok(usage(pid)?.resident)
 }

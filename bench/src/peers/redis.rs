@@ -1,25 +1,26 @@
 //! Redis: RESP2 over a raw socket.
 //!
-//! A key holds its version (8 bytes) and behind it the value, so that a plain GET, the fastest that Redis has, tells both.
-//! Compare-and-swap is a script: it looks at those 8 bytes, and the load generator has made what is to be stored, so
-//! that the script does no more than it must. Redis answers in the order of requests.
+//! A key stores its version (8 bytes) followed by the value. A plain GET, the fastest read of Redis, thus returns both.
+//! Compare-and-swap is a script that compares those 8 bytes. The load generator prepares the new bytes, so the script
+//! does as little as possible. Redis sends responses in the order of the requests.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use syncline_load::{Answer, Error, Event, Link, Peer, Protocol, Request, Slot};
+use syncline_load::{Error, Event, Link, Peer, Protocol, Request, Response, Slot};
 
-/// What is done beside or instead of the write.
+/// How Redis is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Compare-and-swap.
     Swap,
-    /// Compare-and-swap, and the value is published by the same script.
+    /// Compare-and-swap by a script that also publishes the value.
     SwapAndPublish,
-    /// The value is published, and nothing is kept.
+    /// PUBLISH only, which stores nothing.
     Publish,
 }
 
+/// How to connect to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisPeer {
     pub(crate) address: SocketAddr,
@@ -28,7 +29,7 @@ pub(crate) struct RedisPeer {
 
 impl Peer for RedisPeer {
     async fn open(&self) -> Result<Link, Error> {
-        Link::open(self.address, Redis { mode: self.mode, sha: Bytes::new(), asked: VecDeque::new() }).await
+        Link::open(self.address, Redis { mode: self.mode, sha: Bytes::new(), pending: VecDeque::new() }).await
     }
 
     fn counts(&self) -> bool {
@@ -36,10 +37,10 @@ impl Peer for RedisPeer {
     }
 }
 
-/// The channel that values are published to.
+/// The channel of published values.
 const CHANNEL: &[u8] = b"syncline-bench";
 
-/// The bytes of a version in front of a value.
+/// The length of the version in front of a value.
 const VERSION: usize = 8;
 
 const SWAP: &str = "if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 0 end
@@ -51,11 +52,11 @@ redis.call('SET', KEYS[1], ARGV[2])
 redis.call('PUBLISH', 'syncline-bench', ARGV[2])
 return 1";
 
-/// The longest bulk that is taken.
+/// The longest accepted bulk string.
 const MAX_BULK: usize = 1024 * 1024;
 
-/// What was asked, of which the answer has not come.
-enum Asked {
+/// A request without a response so far.
+enum Pending {
     Script,
     Get(Slot),
     Put(Slot, u64),
@@ -65,9 +66,9 @@ enum Asked {
 /// A connection.
 struct Redis {
     mode: Mode,
-    /// The name of the script.
+    /// The hash by which the script is called.
     sha: Bytes,
-    asked: VecDeque<Asked>,
+    pending: VecDeque<Pending>,
 }
 
 /// Appends a command.
@@ -82,12 +83,12 @@ fn command<const N: usize>(output: &mut BytesMut, words: [&[u8]; N]) {
 
 fn header(output: &mut BytesMut, kind: u8, number: usize) {
     output.put_u8(kind);
-    number_to(output, number);
+    put_decimal(output, number);
     output.put_slice(b"\r\n");
 }
 
-/// Appends a number in decimal digits, without the machinery of formatting.
-pub(super) fn number_to(output: &mut BytesMut, mut number: usize) {
+/// Appends a number in decimal digits. Faster than the formatting of the standard library.
+pub(super) fn put_decimal(output: &mut BytesMut, mut number: usize) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     for (place, digit) in digits.iter_mut().enumerate().rev() {
@@ -101,7 +102,7 @@ pub(super) fn number_to(output: &mut BytesMut, mut number: usize) {
     output.put_slice(digits.get(start..).unwrap_or_default());
 }
 
-/// A version as it is stored; of a key that is not there nothing is.
+/// Returns the stored bytes of a version and how many of them count: none for a key that does not exist.
 fn stored(version: u64) -> ([u8; VERSION], usize) {
     (version.to_le_bytes(), if version == 0 { 0 } else { VERSION })
 }
@@ -110,7 +111,7 @@ impl Protocol for Redis {
     fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error> {
         let script = if self.mode == Mode::SwapAndPublish { SWAP_AND_PUBLISH } else { SWAP };
         command(output, [b"SCRIPT", b"LOAD", script.as_bytes()]);
-        self.asked.push_back(Asked::Script);
+        self.pending.push_back(Pending::Script);
         Ok(())
     }
 
@@ -118,7 +119,7 @@ impl Protocol for Redis {
         match request {
             Request::Get { key } => {
                 command(output, [b"GET", key]);
-                self.asked.push_back(Asked::Get(slot));
+                self.pending.push_back(Pending::Get(slot));
             }
             Request::Put { key, value, replaces } => {
                 let version = replaces + 1;
@@ -132,14 +133,14 @@ impl Protocol for Redis {
                     let old = old.get(..length).unwrap_or_default();
                     command(output, [b"EVALSHA", &self.sha, b"1", key, old, &kept]);
                 }
-                self.asked.push_back(Asked::Put(slot, version));
+                self.pending.push_back(Pending::Put(slot, version));
             }
             Request::Follow { since: None } => {
                 command(output, [b"SUBSCRIBE", CHANNEL]);
-                self.asked.push_back(Asked::Follow(slot));
+                self.pending.push_back(Pending::Follow(slot));
             }
             Request::Follow { since: Some(_) } | Request::Barrier => {
-                return Err(Error::unexpected("a request that Redis has", "one to go on from a revision"));
+                return Err(Error::unexpected("a request that Redis supports", "one to resume from a revision"));
             }
         }
         Ok(())
@@ -161,17 +162,17 @@ impl Protocol for Redis {
                 let mut frame = input.split_to(start + length + 2);
                 frame.advance(start);
                 frame.truncate(length);
-                return self.answer(Reply::Bulk(frame.freeze())).map(Some);
+                return self.response(Reply::Bulk(frame.freeze())).map(Some);
             }
             (b':', Some(number)) => Reply::Number(number),
             _ => return Err(Error::Protocol(String::from_utf8_lossy(input.get(..start).unwrap_or(input)).into())),
         };
         input.advance(start);
-        self.answer(bulk).map(Some)
+        self.response(bulk).map(Some)
     }
 }
 
-/// What Redis has answered.
+/// A reply of Redis.
 enum Reply {
     Nil,
     Number(i64),
@@ -179,29 +180,29 @@ enum Reply {
 }
 
 impl Redis {
-    fn answer(&mut self, reply: Reply) -> Result<Event, Error> {
-        let asked = self.asked.pop_front().ok_or_else(|| Error::Protocol("an answer to nothing".into()))?;
-        Ok(match (asked, reply) {
-            (Asked::Script, Reply::Bulk(sha)) => {
+    fn response(&mut self, reply: Reply) -> Result<Event, Error> {
+        let pending = self.pending.pop_front().ok_or_else(|| Error::Protocol("a response without a request".into()))?;
+        Ok(match (pending, reply) {
+            (Pending::Script, Reply::Bulk(sha)) => {
                 self.sha = sha;
                 Event::Ready
             }
-            (Asked::Get(slot), Reply::Nil) => Event::Answer(slot, Answer::Missing),
-            (Asked::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
+            (Pending::Get(slot), Reply::Nil) => Event::Response(slot, Response::Missing),
+            (Pending::Get(slot), Reply::Bulk(mut value)) if value.len() >= VERSION => {
                 let version = value.get_u64_le();
-                Event::Answer(slot, Answer::Found { value, version })
+                Event::Response(slot, Response::Found { value, version })
             }
-            // How many were sent it, which the watchers count themselves.
-            (Asked::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
-                Event::Answer(slot, Answer::Written { version })
+            // The number is that of the subscribers. Watchers count the messages themselves.
+            (Pending::Put(slot, version), Reply::Number(_)) if self.mode == Mode::Publish => {
+                Event::Response(slot, Response::Written { version })
             }
-            (Asked::Put(slot, version), Reply::Number(1)) => Event::Answer(slot, Answer::Written { version }),
-            (Asked::Put(slot, _), Reply::Number(0)) => Event::Answer(slot, Answer::Stale),
-            _ => return Err(Error::Protocol("another kind of answer than there is to the request".into())),
+            (Pending::Put(slot, version), Reply::Number(1)) => Event::Response(slot, Response::Written { version }),
+            (Pending::Put(slot, _), Reply::Number(0)) => Event::Response(slot, Response::Stale),
+            _ => return Err(Error::Protocol("a response of another type than the request has".into())),
         })
     }
 
-    /// A message of a channel, or the answer to SUBSCRIBE: `*3`, twice `$…`, and either `$…` or `:…`.
+    /// Handles a message of a channel or the response to SUBSCRIBE: `*3`, twice `$…`, and either `$…` or `:…`.
     fn pushed(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Error> {
         let Some((number, mut at)) = line(input, 0) else { return Ok(None) };
         if decimal(number) != Some(3) {
@@ -215,9 +216,9 @@ impl Redis {
         let number = decimal(number).ok_or_else(|| Error::Protocol("expected a number".into()))?;
         if input.get(at) == Some(&b':') {
             input.advance(start);
-            return match self.asked.pop_front() {
-                Some(Asked::Follow(slot)) => Ok(Some(Event::Answer(slot, Answer::Told { revision: 0 }))),
-                _ => Err(Error::Protocol("a subscription that was not asked for".into())),
+            return match self.pending.pop_front() {
+                Some(Pending::Follow(slot)) => Ok(Some(Event::Response(slot, Response::Watermark { revision: 0 }))),
+                _ => Err(Error::Protocol("a subscription without a request".into())),
             };
         }
         let length = bounded(number)?;
@@ -231,7 +232,7 @@ impl Redis {
     }
 }
 
-/// What stands between the byte at `at` and the next end of a line, and where the line behind it begins.
+/// Returns the text from after the byte at `at` to the end of the line, and the position of the next line.
 fn line(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = input.get(at + 1..)?;
     let length = rest.iter().position(|&byte| byte == b'\r')?;
@@ -254,11 +255,11 @@ mod tests {
     use super::*;
 
     fn connection(mode: Mode) -> Redis {
-        Redis { mode, sha: "abc".into(), asked: VecDeque::new() }
+        Redis { mode, sha: "abc".into(), pending: VecDeque::new() }
     }
 
     fn events(redis: &mut Redis, input: &[u8]) -> Vec<Event> {
-        // Byte by byte: no frame may be taken before it is whole.
+        // Byte by byte: an incomplete frame must never be decoded.
         let mut buffer = BytesMut::new();
         let mut events = Vec::new();
         for byte in input {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_proves_the_version_that_it_has_seen() {
+    fn a_write_sends_the_version_that_it_replaces() {
         let mut output = BytesMut::new();
         let put = |replaces| Request::Put { key: "k".into(), value: "v".into(), replaces };
         connection(Mode::Swap).encode(Slot(0), &put(0), &mut output).unwrap();
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_in_the_order_of_requests() {
+    fn responses_arrive_in_the_order_of_requests() {
         let mut redis = connection(Mode::Swap);
         let mut output = BytesMut::new();
         let requests = [
@@ -297,16 +298,16 @@ mod tests {
         }
         let found = events(&mut redis, b"$9\r\n\x04\0\0\0\0\0\0\0v\r\n$-1\r\n:1\r\n:0\r\n");
         let expected = [
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 4 }),
-            Event::Answer(Slot(1), Answer::Missing),
-            Event::Answer(Slot(2), Answer::Written { version: 5 }),
-            Event::Answer(Slot(3), Answer::Stale),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 4 }),
+            Event::Response(Slot(1), Response::Missing),
+            Event::Response(Slot(2), Response::Written { version: 5 }),
+            Event::Response(Slot(3), Response::Stale),
         ];
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn what_is_published_is_a_change() {
+    fn a_published_message_is_a_change() {
         let mut redis = connection(Mode::SwapAndPublish);
         redis.encode(Slot(3), &Request::Follow { since: None }, &mut BytesMut::new()).unwrap();
         let found = events(
@@ -314,25 +315,27 @@ mod tests {
             b"*3\r\n$9\r\nsubscribe\r\n$14\r\nsyncline-bench\r\n:1\r\n\
               *3\r\n$7\r\nmessage\r\n$14\r\nsyncline-bench\r\n$9\r\n\x04\0\0\0\0\0\0\0v\r\n",
         );
-        let expected =
-            [Event::Answer(Slot(3), Answer::Told { revision: 0 }), Event::Change { value: "v".into(), place: None }];
+        let expected = [
+            Event::Response(Slot(3), Response::Watermark { revision: 0 }),
+            Event::Change { value: "v".into(), place: None },
+        ];
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn an_error_is_one() {
+    fn an_error_reply_is_an_error() {
         let mut input = BytesMut::from(&b"-NOSCRIPT No matching script.\r\n"[..]);
         let error = connection(Mode::Swap).decode(&mut input, &mut BytesMut::new()).unwrap_err();
         assert!(error.to_string().contains("NOSCRIPT"), "{error}");
     }
 
     #[test]
-    fn numbers_in_digits() {
+    fn numbers_are_encoded_as_decimal_digits() {
         for (number, expected) in
             [(0, "0"), (9, "9"), (10, "10"), (65_535, "65535"), (usize::MAX, "18446744073709551615")]
         {
             let mut output = BytesMut::new();
-            number_to(&mut output, number);
+            put_decimal(&mut output, number);
             assert_eq!(output.as_ref(), expected.as_bytes());
         }
     }

@@ -1,21 +1,21 @@
-//! The command line, flag by flag: the help texts come from here.
+//! The command line, flag by flag. The help texts are the doc comments of this file.
 
 use crate::failure::EXIT_CODES;
 use crate::servers::ServersArg;
 use crate::settings::Settings;
-use crate::size::{Size, count};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use syncline_client::Position;
+use syncline_config::{Size, count};
 use syncline_server::{Config, Limits};
 
 /// A versioned key-value server that keeps every client up to date.
 ///
-/// Each key has a version. A write is accepted only if it carries the current version plus 1, and so proves that it has
-/// seen the latest; every accepted write is sent to all clients at once, in one order.
+/// Each key has a version. The server accepts a write only if it carries the current version plus 1, which proves that
+/// the writer has seen the latest value. The server sends every accepted write to all clients at once, in one order.
 #[derive(Parser)]
 #[command(name = "syncline", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Args {
@@ -45,11 +45,12 @@ pub(crate) enum Command {
 
 /// Run a server.
 ///
-/// Prints `listening on HOST:PORT` once clients can connect, and logs to stderr (RUST_LOG=debug says more). Ctrl-C or
-/// SIGTERM ends it in order.
+/// Prints `listening on HOST:PORT` on stdout as soon as clients can connect, and writes its log to stderr
+/// (RUST_LOG=debug logs more). Ctrl-C or SIGTERM shuts it down in order. SIGHUP makes it read certificates and users
+/// again.
 ///
-/// What a flag says may stand in a file too (--config), under the same name. A flag wins over its environment variable, that
-/// over the file, the file over the default.
+/// A configuration file (--config) can set every flag below, under the same name. A flag overrides its environment
+/// variable, which overrides the file, which overrides the default.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -57,44 +58,45 @@ Examples:
   syncline serve --config syncline.toml
   syncline serve --config syncline.toml --check-config")]
 pub(crate) struct Serve {
-    /// A file with any of the flags below: TOML, as in `max-connections = 20000`
+    /// The configuration file, in TOML, with lines such as `max-connections = 20000`
     #[arg(long, env = "SYNCLINE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Check everything that can be without opening the data or the port, print what would be in force, and end
+    /// Check the settings, print those that would apply, and exit; opens neither the data nor the port
     #[arg(long)]
     pub(crate) check_config: bool,
 
-    /// Where each of the others got its value
+    /// The value and the origin of each flag that a file can set.
     #[arg(skip)]
     pub(crate) settings: Settings,
 
-    /// Where to listen; port 0 takes any that is free
+    /// The address to listen on; port 0 chooses a free port
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "HOST:PORT", default_value_t = Config::default().listen)]
     pub(crate) listen: String,
 
-    /// The directory that the data is kept in; made where it is not there
+    /// The data directory, which is created if it does not exist. Cannot be combined with --durability memory
     #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
 
-    /// Speak TLS, and nothing else on this port: the server's certificate, in PEM, with those behind it that lead to its CA
+    /// The server's certificate in PEM, followed by any intermediate certificates. The server then speaks TLS only
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = TLS)]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// The key of that certificate, in PEM
+    /// The private key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Take certificates of clients that one of these CAs has signed; without one, a client needs a password, where there
-    /// are any, or is turned away
+    /// Accept client certificates that one of these CAs has signed. A client without one needs a password; if the
+    /// server has no passwords, it refuses the client
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
-    /// A file with the hash of a password, which every client must know then; `syncline passwd` makes one. Needs TLS
+    /// A file with the hash of one password that every client must send; `syncline passwd` makes it. Requires TLS
     #[arg(long, value_name = "FILE", conflicts_with = "users", help_heading = ACCESS)]
     pub(crate) auth_hash_file: Option<PathBuf>,
 
-    /// A file with users, each with a password or certificate and the prefixes that they may read and write. Needs TLS
+    /// A file with users. Each has a password or a certificate, and the prefixes that it may read and write. Requires
+    /// TLS
     #[arg(long, value_name = "FILE", help_heading = ACCESS)]
     pub(crate) users: Option<PathBuf>,
 
@@ -102,88 +104,92 @@ pub(crate) struct Serve {
     #[arg(long, value_enum, default_value_t = Durability::Fsync)]
     pub(crate) durability: Durability,
 
-    /// How long a deleted key is remembered, with its version
+    /// How long the server remembers the version of a deleted key
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
 
-    /// How many threads serve connections; commits have one of their own [default: one less than there are processors, at
-    /// least 1]
+    /// The number of threads that serve connections, besides the one that commits to disk [default: the number of
+    /// processors minus 1, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub(crate) threads: Option<u16>,
 
-    /// The longest key
+    /// The largest key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
     pub(crate) max_key: Size,
 
-    /// The most of key and value together; up to 16 MiB. More than 65,525 bytes only clients get that know PUTL
+    /// The largest key and value together, at most 16 MiB. Clients without the feature PUTL cannot receive entries of
+    /// more than 65,525 bytes
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
     pub(crate) max_entry_size: Size,
 
-    /// The most connections; more are refused
+    /// The number of connections; the server refuses any more
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
     pub(crate) max_connections: usize,
 
-    /// The most connections that have not shown yet who they are; a quarter of them from one address
+    /// With TLS: the number of connections that have not authenticated yet, a quarter of them from one address
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_unauthenticated, help_heading = LIMITS)]
     pub(crate) max_unauthenticated: usize,
 
-    /// The most requests in flight per connection; at it, the connection is not read from
+    /// The number of requests in flight on a connection; the server then stops reading from it until one is answered
     #[arg(long, value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
     pub(crate) max_requests: usize,
 
-    /// The most bytes in flight per connection, answers not sent yet included; at it, it is not read from
+    /// The size of the requests in flight and the unsent responses of a connection; the server then stops reading from
+    /// it
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_unsent), help_heading = LIMITS)]
     pub(crate) max_unsent: Size,
 
-    /// The most bytes of writes that wait to be committed; at it, nobody who writes is read from
+    /// The size of all writes that wait for a commit; the server then stops reading from connections that write
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_queue), help_heading = LIMITS)]
     pub(crate) max_queue: Size,
 
-    /// The most bytes of large requests that have come in part, all connections together; at it, they wait to be read
+    /// The size of all large requests that have arrived in part; the server then stops reading the next ones
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_input), help_heading = LIMITS)]
     pub(crate) max_input: Size,
 
-    /// How much of the newest history is kept in memory; who falls behind it is sent the latest of each key
+    /// The size of the newest history in memory. A reader that falls behind it gets only the latest version of each key
     #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
     pub(crate) recent_log: Size,
 
-    /// How often a watcher hears from the server at the least; silent for three times as long, the connection is dead
+    /// How often a watcher receives something at least; clients take three such times of silence for a lost connection
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s", help_heading = LIMITS)]
     pub(crate) heartbeat: Duration,
 
-    /// How long a stranger may take for the TLS handshake and for showing who it is, in all
+    /// With TLS: the time that a client has for the TLS handshake and for authentication together
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", help_heading = LIMITS)]
     pub(crate) authorize_within: Duration,
 }
 
 impl Serve {
-    /// How many threads serve connections.
+    /// Returns the number of threads that serve connections.
     pub(crate) fn threads(&self) -> usize {
-        let most_useful = || available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1));
-        self.threads.map_or_else(most_useful, usize::from)
+        let default = || available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1));
+        self.threads.map_or_else(default, usize::from)
     }
 }
 
-/// More threads than this are a slip.
+/// A larger number of threads is taken for a mistake.
 const MAX_THREADS: i64 = 1024;
 
 const ACCESS: &str = "Access";
 const TLS: &str = "TLS";
 const LIMITS: &str = "Limits";
 
+/// What an acknowledged write survives. `memory` chooses another engine as well: `engine.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Durability {
-    /// A power cut: it is on disk
+    /// A power cut: the write is on disk
     Fsync,
-    /// A killed process: the system has it. A power cut may take the newest; then the store has a new id
+    /// A killed process: the operating system has the write. A power cut may lose the newest writes; the store then
+    /// gets a new id
     Os,
-    /// Nothing: all is kept in memory, and lost when the process ends
+    /// Nothing: the server keeps everything in memory only, and uses no data directory
     Memory,
 }
 
 /// Print the value of a key.
 ///
-/// The bytes are printed exactly as they are; on a terminal, with a newline and the version behind them.
+/// Into a pipe or a file, the bytes are written exactly as they are. On a terminal, the version and a newline follow.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -194,17 +200,17 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// Which key
+    /// The key
     pub(crate) key: OsString,
 
-    /// Print a JSON object: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
+    /// Print a JSON object: key, value, version (key_hex and value_hex for bytes that are not UTF-8)
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Write a key.
 ///
-/// Without --version or --force, the key must be new.
+/// Without --version or --force, the key must not exist yet.
 #[derive(clap::Args)]
 #[command(group = ArgGroup::new("what").args(["value", "file"]), after_long_help = "\
 Examples:
@@ -215,21 +221,21 @@ pub(crate) struct Put {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// Which key
+    /// The key
     pub(crate) key: OsString,
 
-    /// What it shall hold; without this and --file, it is read from stdin
+    /// The value; without it and without --file, the value is read from stdin
     pub(crate) value: Option<OsString>,
 
-    /// Read the value from a file; - is stdin
+    /// Read the value from a file; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// The version that the value will have: the current one plus 1, or 1 for a new key
+    /// The version that the value will have: the current version plus 1, or 1 for a new key
     #[arg(long, value_name = "N", conflicts_with = "force", default_value_t = 1)]
     pub(crate) version: u64,
 
-    /// Put over whatever is there
+    /// Overwrite the key, whatever its version is
     #[arg(long)]
     pub(crate) force: bool,
 
@@ -240,16 +246,17 @@ pub(crate) struct Put {
 
 /// Print all keys under a prefix, then every change as it happens, until Ctrl-C.
 ///
-/// Each line is a key with its value and version. A connection that is lost is made again, and nothing is missed.
+/// Each line shows a key with its value and version. If the connection is lost, the command connects again and misses
+/// no change.
 ///
-/// With --json, every line has the revision at which it is true. Where what was told before is to be forgotten, because the
-/// history is another one (a restored backup) or what was deleted since is no longer known, a line says
-/// {"reset":true,…}, and everything follows.
+/// With --json, every line contains the revision at which it is true. A line {"reset":true,…} means: forget everything
+/// printed before, because the complete state follows. It is printed when the server has another history (a restored
+/// backup), or no longer remembers all deletions since.
 ///
-/// With --exec, a command is run for each change, one after the other, by `sh -c`. It finds SYNCLINE_KEY, SYNCLINE_VERSION,
-/// SYNCLINE_REVISION, SYNCLINE_DELETED (true or false) and SYNCLINE_VALUE in its environment, and the value on its stdin.
-/// What can't stand there (a NUL byte, more than 64 KiB) is not set; stdin has any value. A command that fails is told on
-/// stderr, and the watch goes on.
+/// With --exec, the command runs CMD with `sh -c` for each change, one after the other. CMD gets the value on stdin and
+/// these environment variables: SYNCLINE_KEY, SYNCLINE_VALUE, SYNCLINE_VERSION, SYNCLINE_REVISION, and SYNCLINE_DELETED
+/// (true or false). SYNCLINE_KEY and SYNCLINE_VALUE are not set if they contain a NUL byte or are longer than 64 KiB. If
+/// CMD fails, a message on stderr says so, and the watch continues.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -261,37 +268,38 @@ pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// What the keys start with; all keys where it is left out
+    /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
-    /// Only what has changed after this: REVISION, or STORE:REVISION, of which --marks and `syncline status` tell both
-    /// parts. If the store is another one, everything is told
+    /// Print only what changed after this position: REVISION, or STORE:REVISION as --marks and `syncline status` show
+    /// it. If the server has another store, the command prints everything
     #[arg(long, value_name = "REVISION")]
     pub(crate) since: Option<Position>,
 
-    /// End when everything up to now is told
+    /// Exit as soon as everything up to now is printed
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Print a JSON object a line: key, value, version, revision, and deleted where it was (bytes that are not UTF-8 as
-    /// key_hex, value_hex). With --exec, that is what the command finds on its stdin
+    /// Print one JSON object per line: key, value, version, revision, and deleted if the key was deleted (key_hex and
+    /// value_hex for bytes that are not UTF-8). With --exec, CMD gets that line on stdin
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// With --json: print {"revision":…,"store":…} when all up to there is told, to go on from with --since
+    /// With --json: print {"revision":…,"store":…} whenever everything up to that revision is printed; --since
+    /// continues there
     #[arg(long, requires = "json")]
     pub(crate) marks: bool,
 
-    /// Run a command for each change, instead of printing it. With --once, exit code 7 tells that one has failed
+    /// Run a command for each change instead of printing it. With --once, exit code 7 means that a run failed
     #[arg(long, value_name = "CMD")]
     pub(crate) exec: Option<OsString>,
 }
 
 /// Delete a key.
 ///
-/// Its version is remembered (by default for 7 days), so that nobody takes a key that was made again for the old one.
-/// Without --version, whatever is there is deleted.
+/// The server remembers the version of a deleted key (for 7 days by default), so that a key that is created again is not
+/// mistaken for the old one. Without --version, the command deletes the key whatever its version is.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -301,10 +309,10 @@ pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// Which key
+    /// The key
     pub(crate) key: OsString,
 
-    /// The version that the deletion will have: the current one plus 1
+    /// The version that the deletion will have: the current version plus 1
     #[arg(long, value_name = "N")]
     pub(crate) version: Option<u64>,
 
@@ -315,8 +323,8 @@ pub(crate) struct Delete {
 
 /// Print the keys under a prefix, in their order.
 ///
-/// Asks for one page after the other, and so needs little memory. What changes meanwhile is told as it was or as it is;
-/// `syncline export` tells all as of one revision.
+/// The command reads one page after the other and needs little memory. A key that changes meanwhile is printed as it was
+/// or as it is. To print all keys as of one revision, use `syncline export`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -327,45 +335,46 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// What the keys start with; all keys where it is left out
+    /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
-    /// Print only the keys: into a pipe exactly as they are, each with a newline behind it
+    /// Print only the keys. Into a pipe, each is written exactly as it is, followed by a newline
     #[arg(long)]
     pub(crate) keys: bool,
 
-    /// Print a JSON object a line: key, value, version (bytes that are not UTF-8 as key_hex, value_hex)
+    /// Print one JSON object per line: key, value, version (key_hex and value_hex for bytes that are not UTF-8)
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// At most so many
+    /// Print at most N keys
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
 
-    /// Only those that come after this one
+    /// Print only keys after this one
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<OsString>,
 }
 
-/// Do several things together, or none of them.
+/// Commit several operations as one transaction
 ///
-/// Reads operations from stdin, one a line, with quotes as in a shell; `#` begins a comment:
+/// Reads operations from stdin, one per line. Words are quoted as in a shell;
+/// `#` begins a comment:
 ///
-///   check KEY VERSION         only if the key is at this version (0: not there)
+///   check KEY VERSION         the key must be at this version (0: absent)
 ///   put KEY VALUE [VERSION]   without VERSION, the key must be new
-///   delete KEY [VERSION]      without VERSION, whatever is there is deleted
+///   delete KEY [VERSION]      without VERSION, deletes the current version
 ///
-/// VERSION is what `syncline put` and `syncline delete` take: the current one plus 1. A key may stand there once.
-/// Prints the revision that all of it has.
-#[allow(rustdoc::broken_intra_doc_links, reason = "in a help text, brackets say that something may be left out")]
+/// VERSION of put and delete is the current version plus 1. Each key may occur
+/// once. Prints the revision of the transaction.
+#[allow(rustdoc::broken_intra_doc_links, reason = "in a help text, brackets mark an optional argument")]
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
     after_long_help = "\
 Example:
   syncline txn <<END
-  check mayor 3                # nobody else has become mayor
+  check mayor 3                # the mayor is still the same
   put mayor/office 'Room 1' 2
   delete mayor/candidate
   END"
@@ -379,7 +388,7 @@ pub(crate) struct Txn {
     pub(crate) json: bool,
 }
 
-/// Print how the server is.
+/// Print the state of the server.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -396,8 +405,8 @@ pub(crate) struct Status {
 
 /// Write all keys under a prefix to a file, as JSON lines.
 ///
-/// All as of one revision, while the server goes on; they are held in memory meanwhile. `syncline import` reads them;
-/// `watch --json --once` and `list --json` print the same.
+/// All keys are as of one revision, and the server is not paused. The command holds them in memory until they are
+/// written. `syncline import` reads the file; `watch --json --once` and `list --json` print the same format.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -407,20 +416,21 @@ pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// What the keys start with; all keys where it is left out
+    /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
-    /// The file to write, which must not be there yet; without it, or -, they are printed
+    /// The file to write, which must not exist; without it, or with `-`, stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
 
 /// Write the keys of a file of JSON lines, with their versions.
 ///
-/// Each line is a write with its version: it is accepted where the key is not there at all, or at the version before. A
-/// key that is there just as the line says is left as it is, so an import that was interrupted can be run again. All else
-/// is a conflict, which is told, counted, and leaves the key as it is (exit code 3), unless --force is given.
+/// Each line is a write with its version. The server accepts it if it does not know the key, or if the key is at the
+/// version before. A line whose key already has the same value and version is skipped, so an interrupted import can be
+/// repeated. Any other line is a conflict: the command reports and counts it, and leaves the key as it is (exit code 3).
+/// With --force, it overwrites the key instead.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -430,10 +440,10 @@ pub(crate) struct Import {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// The file, with lines as `export` writes them; without it, or -, stdin is read
+    /// The file, with lines as `export` writes them; without it, or with `-`, stdin
     pub(crate) file: Option<PathBuf>,
 
-    /// Write over what is there at another version; it gets the version after that
+    /// Overwrite keys that are at another version; they get the version after that
     #[arg(long)]
     pub(crate) force: bool,
 
@@ -442,12 +452,16 @@ pub(crate) struct Import {
     pub(crate) json: bool,
 }
 
-/// Write everything of a data directory to one file.
+/// Copy a data directory to one backup file.
 ///
-/// A server may be running on it: what was acknowledged before is in the backup, all as of one revision.
+/// A server may be running on the directory. The backup contains everything acknowledged before, as of one revision.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline backup monday.backup
+  syncline backup /mnt/backups/ --data /var/lib/syncline")]
 pub(crate) struct Backup {
-    /// The file to write, which must not be there yet; or a directory to write it to
+    /// The file to write, which must not exist; or a directory to write it to
     #[arg(value_name = "FILE_OR_DIR")]
     pub(crate) to: PathBuf,
 
@@ -456,87 +470,113 @@ pub(crate) struct Backup {
     pub(crate) data: PathBuf,
 }
 
-/// Make a data directory of a backup.
+/// Make a data directory from a backup.
 ///
-/// The same keys, values, versions and revisions, under a new store id: clients that knew the old one start afresh.
+/// It has the same keys, values, versions and revisions, and a new store id: clients that knew the old store start from
+/// the beginning.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Example:
+  syncline restore monday.backup --data restored")]
 pub(crate) struct Restore {
-    /// The backup
+    /// The backup file
     #[arg(value_name = "FILE")]
     pub(crate) from: PathBuf,
 
-    /// The data directory to make; what is there must be empty
+    /// The data directory to make; if it exists, it must be empty
     #[arg(long, env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
 }
 
-/// Look whether a data directory is whole, and count what is in it.
+/// Check a data directory for damage, and count its keys.
 ///
-/// Reads everything, checks every checksum, and that all orders agree. Changes nothing; a server may be running on it.
+/// Reads everything and verifies every checksum and every index. Changes nothing. A server may be running on the
+/// directory.
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Example:
+  syncline check /var/lib/syncline")]
 pub(crate) struct Check {
     /// The data directory
     #[arg(env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
 }
 
-/// Hash a password, for `serve --auth-hash-file` or a file of users.
+/// Print the hash of a password, for `serve --auth-hash-file` or `serve --users`.
 ///
-/// Asks for the password twice, without showing it. Where stdin is no terminal, reads one line from it.
+/// Asks for the password twice without showing it. If stdin is not a terminal, reads the password from its first line.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   syncline passwd > password.hash
-  syncline passwd --user ann >> users.toml")]
+  syncline passwd --user ann --read config/ --write config/ann/ >> users.toml
+  syncline passwd --user operator --admin < operator.password >> users.toml")]
 pub(crate) struct Passwd {
-    /// Print a whole entry for a file of users. It may read and write nothing until you say what
+    /// Print an entry for a users file instead of the hash alone
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
+
+    /// A prefix of the keys that the user may read; '' is all keys. May be repeated
+    #[arg(long, value_name = "PREFIX", requires = "user")]
+    pub(crate) read: Vec<String>,
+
+    /// A prefix of the keys that the user may write; '' is all keys. May be repeated
+    #[arg(long, value_name = "PREFIX", requires = "user")]
+    pub(crate) write: Vec<String>,
+
+    /// Let the user read and write all keys, and read the status
+    #[arg(long, requires = "user", conflicts_with_all = ["read", "write"])]
+    pub(crate) admin: bool,
 }
 
-/// Measure a server: how much it does a second, and how long each request takes.
+/// Measure how many requests a server answers per second, and how long each takes.
 ///
-/// A closed loop: each connection keeps --depth requests in flight, and sends the next when one is answered. Writes go to
-/// keys that start with `syncline-bench/`, which stay there. Run it on another machine than the server's, or share its
-/// processors; it says which machine it ran on.
+/// Each connection keeps --depth requests in flight and sends the next one when one is answered. Writes go to keys that
+/// start with `syncline-bench/`; these keys remain. The command and the server compete for processors if they run on the
+/// same machine.
 #[derive(Clone, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  syncline bench put
+  syncline bench get --connections 256 --depth 16
+  syncline bench fanout --rate 1000 --json")]
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
-    /// What to do
+    /// The workload
     #[arg(value_enum)]
     pub(crate) workload: Workload,
 
-    /// Connections; for fanout, those that are sent every change
+    /// The number of connections; for fanout, the number of watchers
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) connections: u64,
 
-    /// Requests in flight on each connection; for fanout, on the one that writes
+    /// The number of requests in flight on each connection; for fanout, on the connection that writes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub(crate) depth: u64,
 
-    /// Keys, shared out among the connections
+    /// The number of keys, divided among the connections
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) keys: u64,
 
-    /// The bytes of each value; at least 8
+    /// The size of each value, at least 8 bytes
     #[arg(long, value_name = "SIZE", default_value_t = Size(100))]
     pub(crate) value_size: Size,
 
-    /// Connect as programs do that know no HELLO: each connection is sent what all others write
+    /// Speak the base protocol, without HELLO: each connection then receives what all others write
     #[arg(long)]
     pub(crate) base: bool,
 
-    /// For put: watchers of everything that read nothing before the end
+    /// For put: the number of watchers of all keys that read nothing until the end
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(crate) stalled: u64,
 
-    /// For fanout: at most so many puts per second
+    /// For fanout: the largest number of puts per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
 
-    /// How long to measure
+    /// The duration of the measurement
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s")]
     pub(crate) time: Duration,
 
@@ -549,18 +589,19 @@ pub(crate) struct Bench {
 pub(crate) enum Workload {
     /// Compare-and-swap: each connection writes its own keys
     Put,
-    /// Reads of random keys, which are written before
+    /// Reads of random keys, which are written first
     Get,
-    /// One connection writes; how long until the others, which watch, are sent it
+    /// One connection writes; the others watch. Measures the time until they receive each change
     Fanout,
-    /// Each connection begins to watch everything; how fast the keys come
+    /// Each connection begins to watch all keys. Measures how fast the keys arrive
     Snapshot,
 }
 
-/// Make certificates to try TLS with: a CA, a server's certificate, and a client's.
+/// Make certificates to try TLS: for a CA, a server and clients.
 ///
-/// Writes ca.pem, ca-key.pem, server.pem, server-key.pem and, with --client, NAME.pem and NAME-key.pem; overwrites nothing.
-/// Where the directory holds a CA already, it signs with that. The keys are for whoever runs this, and for nobody else.
+/// Writes ca.pem, ca-key.pem, server.pem, server-key.pem and, with --client, NAME.pem and NAME-key.pem. Overwrites
+/// nothing: if the directory already contains a CA, the command signs with that CA. Only the current user can read the
+/// keys.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -568,19 +609,19 @@ Examples:
   syncline cert --host db.example --host 10.0.0.7 --client backup --dir /etc/syncline
   syncline cert --client reports --dir /etc/syncline")]
 pub(crate) struct Cert {
-    /// A name or address by which clients reach the server; localhost stands for 127.0.0.1 and ::1 too
+    /// A name or address by which clients reach the server; localhost includes 127.0.0.1 and ::1
     #[arg(long = "host", value_name = "HOST", required_unless_present = "client")]
     pub(crate) hosts: Vec<String>,
 
-    /// Make a certificate for a client of this name too
+    /// Make a certificate for a client of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) client: Option<String>,
 
-    /// Where to write them; made where it is not there
+    /// The directory to write to, which is created if it does not exist
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub(crate) dir: PathBuf,
 
-    /// For how many days the certificates are valid; the CA is for ten years, or as long
+    /// The days for which the certificates are valid. The CA is valid for at least ten years
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) days: u32,
 }

@@ -1,4 +1,4 @@
-//! `syncline bench`: load on a server of the user's, with what bench/ compares servers with.
+//! `syncline bench`: puts load on a server, with the same load generator as the comparison in `bench/`.
 
 use crate::args::{Bench, Workload};
 use crate::failure::Failure;
@@ -10,10 +10,10 @@ use syncline_load::process::machine;
 use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Error, Keys, Measured, STAMP, SynclinePeer};
 
-/// How long deliveries may still come when no more is written.
-const LATE: Duration = Duration::from_secs(10);
+/// How long deliveries may take after the last write.
+const DRAIN: Duration = Duration::from_secs(10);
 
-/// What was asked for, made ready.
+/// A measurement that is ready to run.
 struct Plan {
     peer: SynclinePeer,
     keys: Keys,
@@ -26,7 +26,7 @@ impl Plan {
             return Err(Failure::Usage(format!("--value-size: expected at least 8 bytes, found {}", args.value_size)));
         }
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        // A snapshot is for connections that said HELLO.
+        // A snapshot needs the extension.
         let base = args.base && args.workload != Workload::Snapshot;
         Ok(Self {
             peer: SynclinePeer { dialer: Arc::new(args.servers.dialer()?), base },
@@ -39,7 +39,8 @@ impl Plan {
         })
     }
 
-    /// What was measured, in which time, and how many changes the watchers were sent that had not read.
+    /// Runs the workload. Returns the measurements, their duration, and the number of changes that the stalled watchers
+    /// received at the end.
     async fn measure(&self, args: &Bench) -> Result<(Measured, Duration, u64), Error> {
         let Self { peer, keys, load } = self;
         workload::learn(peer, keys).await?;
@@ -67,7 +68,7 @@ impl Plan {
                     depth: load.depth,
                     rate: args.rate,
                     time: load.time,
-                    late: LATE,
+                    late: DRAIN,
                 };
                 workload::fanout(peer, keys, fanout).await?
             }
@@ -91,13 +92,13 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
     let count = measured.count();
     let rate = count as f64 / took.as_secs_f64();
     let at = |quantile| measured.micros_at(quantile);
-    let most = measured.micros_at_most();
+    let max = measured.micros_at_most();
     if args.json {
         return print_line(
             &json!({
                 "workload": name, "base": args.base, "rate": args.rate, "connections": args.connections, "depth": args.depth, "keys": args.keys,
                 "value_size": args.value_size.0, "seconds": took.as_secs_f64(), "count": count, "per_second": rate,
-                "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": most,
+                "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": max,
                 "broadcasts": measured.broadcasts, "stalled": args.stalled, "woken": woken, "machine": machine(),
             })
             .to_string(),
@@ -110,20 +111,20 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
         args.depth
     ))?;
     print_line(&format!(
-        "latency: p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, most {most:.0} µs",
+        "latency: p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {max:.0} µs",
         at(0.5),
         at(0.99),
         at(0.999)
     ))?;
     if measured.broadcasts > 0 && args.workload == Workload::Put {
         print_line(&format!(
-            "broadcasts: {:.0}/s, for each connection is sent what the others write",
+            "broadcasts: {:.0}/s, because each connection receives what the others write",
             measured.broadcasts as f64 / took.as_secs_f64()
         ))?;
     }
     if args.stalled > 0 {
         print_line(&format!(
-            "stalled: {} watchers read nothing meanwhile; then they were sent {} changes, and hold the latest of every key",
+            "stalled: {} watchers read nothing meanwhile; afterwards they received {} changes, and have the latest version of every key",
             args.stalled, woken
         ))?;
     }

@@ -1,4 +1,4 @@
-//! `syncline cert`: certificates to try TLS with, or for a small installation that has no other CA.
+//! `syncline cert`: makes certificates to try TLS, or for a small installation without a CA of its own.
 
 use crate::args::Cert;
 use crate::failure::Failure;
@@ -16,22 +16,22 @@ use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a new CA is valid, where its certificates are not valid longer.
+/// The days for which a new CA is valid, unless its certificates are valid longer.
 const CA_DAYS: u32 = 3653;
 
-/// How long ago certificates begin to be valid: clocks differ.
+/// How far in the past the validity begins, because clocks differ.
 const SKEW: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) fn run(args: &Cert) -> Result<(), Failure> {
     let hosts = args.hosts.iter().map(|host| names_of(host)).collect::<Result<Vec<_>, _>>()?.concat();
     let client = args.client.as_deref().map(file_name).transpose()?;
     let files = Files { dir: &args.dir };
-    // Looked at before anything is made, so that nothing is left half done.
+    // Check all paths first, so that a failure leaves no files behind.
     let wanted = [(!args.hosts.is_empty()).then_some("server"), client].into_iter().flatten();
     for path in wanted.flat_map(|name| [files.certificate(name), files.key(name)]) {
         if path.exists() {
             return Err(Failure::Usage(format!(
-                "{} is there already; move it away, or name another --dir",
+                "{} already exists; move it away, or choose another --dir",
                 path.display()
             )));
         }
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Cert) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o755)
         .create(&args.dir)
-        .map_err(|error| Failure::Unavailable(format!("can't make {}: {error}", args.dir.display())))?;
+        .map_err(|error| Failure::Unavailable(format!("can't create {}: {error}", args.dir.display())))?;
     let ca = files.ca(args.days)?;
     if !args.hosts.is_empty() {
         let mut params = params(args.days, &args.hosts.join(", "))?;
@@ -57,19 +57,19 @@ pub(crate) fn run(args: &Cert) -> Result<(), Failure> {
     }
     let host = args.hosts.first().map_or("HOST", String::as_str);
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let shows = match client {
+    let identity = match client {
         None => String::new(),
         Some(name) => {
             format!(" --tls-cert {} --tls-key {}", quoted(&files.certificate(name))?, quoted(&files.key(name))?)
         }
     };
     print_line(&format!(
-        "syncline status --addr synclines://{host}:6660 --tls-ca {}{shows}",
+        "syncline status --addr synclines://{host}:6660 --tls-ca {}{identity}",
         quoted(&files.certificate("ca"))?
     ))
 }
 
-/// Where everything is.
+/// The paths of the files.
 struct Files<'a> {
     dir: &'a Path,
 }
@@ -83,7 +83,7 @@ impl Files<'_> {
         self.dir.join(format!("{name}-key.pem"))
     }
 
-    /// The CA of the directory: the one that is there, or a new one.
+    /// Returns the CA of the directory, and creates one if there is none.
     fn ca(&self, days: u32) -> Result<Issuer<'static, KeyPair>, Failure> {
         let (certificate, key) = (self.certificate("ca"), self.key("ca"));
         if certificate.exists() || key.exists() {
@@ -91,33 +91,33 @@ impl Files<'_> {
                 std::fs::read_to_string(path)
                     .map_err(|error| Failure::Unavailable(format!("can't read {}: {error}", path.display())))
             };
-            let of_it = |path: &Path| {
+            let invalid = |path: &Path| {
                 let path = path.display().to_string();
-                move |error| Failure::Usage(format!("{path}: expected a CA that this command has made: {error}"))
+                move |error| Failure::Usage(format!("{path}: expected a CA that `syncline cert` made: {error}"))
             };
-            let signing = KeyPair::from_pem(&read(&key)?).map_err(of_it(&key))?;
-            return Issuer::from_ca_cert_pem(&read(&certificate)?, signing).map_err(of_it(&certificate));
+            let signing = KeyPair::from_pem(&read(&key)?).map_err(invalid(&key))?;
+            return Issuer::from_ca_cert_pem(&read(&certificate)?, signing).map_err(invalid(&certificate));
         }
-        let signing = KeyPair::generate().map_err(|error| unmade(&error))?;
-        // By its name, a certificate says which CA has signed it: no two have the same.
+        let signing = KeyPair::generate().map_err(|error| rcgen_failure(&error))?;
+        // A certificate refers to its CA by name, so every CA needs a name of its own.
         let id: String = signing.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
         let mut params = params(days.max(CA_DAYS), &format!("Syncline CA {id}"))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let made = params.self_signed(&signing).map_err(|error| unmade(&error))?;
+        let made = params.self_signed(&signing).map_err(|error| rcgen_failure(&error))?;
         self.write("ca", &made.pem(), &signing)?;
         Ok(Issuer::new(params, signing))
     }
 
-    /// Makes a certificate that the CA has signed.
+    /// Makes a key and a certificate that the CA signs, and writes both.
     fn signed(&self, name: &str, params: &CertificateParams, ca: &Issuer<'_, KeyPair>) -> Result<(), Failure> {
-        let key = KeyPair::generate().map_err(|error| unmade(&error))?;
-        let made = params.signed_by(&key, ca).map_err(|error| unmade(&error))?;
+        let key = KeyPair::generate().map_err(|error| rcgen_failure(&error))?;
+        let made = params.signed_by(&key, ca).map_err(|error| rcgen_failure(&error))?;
         self.write(name, &made.pem(), &key)
     }
 
     fn write(&self, name: &str, certificate: &str, key: &KeyPair) -> Result<(), Failure> {
-        // The key first: a certificate without one is of no use, and nobody else may have a look meanwhile.
+        // The key first, because a certificate without a key is useless.
         write_new(&self.key(name), 0o600, &key.serialize_pem())?;
         write_new(&self.certificate(name), 0o644, certificate)
     }
@@ -129,21 +129,23 @@ fn params(days: u32, name: &str) -> Result<CertificateParams, Failure> {
     params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
     let now = SystemTime::now();
-    let until = now.checked_add(DAY * days).ok_or_else(|| Failure::Usage("--days: expected fewer".into()))?;
+    let until = now.checked_add(DAY * days).ok_or_else(|| {
+        Failure::Usage(format!("--days: expected a date that the system can represent, found {days} days from now"))
+    })?;
     params.not_before = (now - SKEW).into();
     params.not_after = until.into();
     Ok(params)
 }
 
-/// The names and addresses that a host stands for.
+/// Returns the names and addresses that a host stands for.
 fn names_of(host: &str) -> Result<Vec<SanType>, Failure> {
     if let Ok(address) = host.parse() {
         return Ok(vec![SanType::IpAddress(address)]);
     }
     let name = host.try_into().map_err(|_| bad_host(host))?;
-    // What clients would refuse is refused here.
-    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '*');
-    if host.is_empty() || !host.chars().all(is_fine) {
+    // Refuse names that clients would refuse.
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '*');
+    if host.is_empty() || !host.chars().all(is_valid) {
         return Err(bad_host(host));
     }
     let mut names = vec![SanType::DnsName(name)];
@@ -158,18 +160,18 @@ fn bad_host(host: &str) -> Failure {
     Failure::Usage(format!("--host: expected a name or an address, without a port, found {host:?}"))
 }
 
-/// A client's name, which names its files too.
+/// Checks the name of a client, which is the name of its files as well.
 fn file_name(name: &str) -> Result<&str, Failure> {
-    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
-    let is_taken = ["ca", "server"].contains(&name) || name.ends_with("-key");
-    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_fine) || is_taken {
-        let expected = "letters, digits, - _ . @, and neither ca nor server";
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    let is_reserved = ["ca", "server"].contains(&name) || name.ends_with("-key");
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_valid) || is_reserved {
+        let expected = "letters, digits, - _ . @, and neither ca nor server nor an end in -key";
         return Err(Failure::Usage(format!("--client: expected {expected}, found {name:?}")));
     }
     Ok(name)
 }
 
-/// Writes a file that is not there yet.
+/// Writes a new file, and refuses to overwrite one.
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
@@ -180,13 +182,13 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::Unavailable(format!("can't write {}: {error}", path.display())))
 }
 
-/// As a shell takes it.
+/// Returns a path, quoted for a shell.
 fn quoted(path: &Path) -> Result<String, Failure> {
     let path = path.to_string_lossy();
     let quoted = shlex::try_quote(&path).map_err(|error| Failure::Usage(format!("--dir: {error}")))?;
     Ok(quoted.into_owned())
 }
 
-fn unmade(error: &rcgen::Error) -> Failure {
+fn rcgen_failure(error: &rcgen::Error) -> Failure {
     Failure::Unavailable(format!("can't make a certificate: {error}"))
 }

@@ -1,4 +1,4 @@
-//! `syncline delete`
+//! `syncline delete`: deletes a key.
 
 use crate::args::Delete;
 use crate::failure::Failure;
@@ -6,14 +6,14 @@ use crate::output::{Json, deletion, print_line, shown};
 use crate::stale::{Found, stale};
 use syncline_client::{Client, GetError, PutError, Version};
 
-/// How often a deletion of whatever is there is tried: each that is stale means that somebody else's write was not.
+/// The number of attempts to delete the current version. An attempt fails only if another write was accepted meanwhile.
 const MAX_ATTEMPTS: usize = 256;
 
 pub(crate) async fn run(args: Delete) -> Result<(), Failure> {
     let client = args.servers.connect().await?;
     let key = args.key.into_encoded_bytes();
     let version = match args.version.map(Version::new) {
-        None => whatever_is_there(&client, &key).await?,
+        None => delete_current(&client, &key).await?,
         Some(version) => match client.delete(key.clone(), version).await {
             Ok(()) => version,
             Err(PutError::StalePut) => return Err(stale("delete", &client, &key, version).await),
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Delete) -> Result<(), Failure> {
     print_line(&if args.json { Json::new(&key, version).deleted().to_string() } else { deletion(&key, version) })
 }
 
-async fn whatever_is_there(client: &Client, key: &[u8]) -> Result<Version, Failure> {
+async fn delete_current(client: &Client, key: &[u8]) -> Result<Version, Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let version = existing(client, key).await?.next_version();
         match client.delete(key.to_owned(), version).await {
@@ -32,10 +32,13 @@ async fn whatever_is_there(client: &Client, key: &[u8]) -> Result<Version, Failu
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::Stale(format!("{}: others were faster {MAX_ATTEMPTS} times", shown(key))))
+    Err(Failure::Stale(format!("{}: the key changed during each of {MAX_ATTEMPTS} attempts", shown(key))))
 }
 
-/// What a key holds that is there.
+/// Returns the state of a key that exists.
+///
+/// # Errors
+/// [`Failure::NotFound`] if it does not exist.
 pub(crate) async fn existing(client: &Client, key: &[u8]) -> Result<Found, Failure> {
     match Found::of(client, key).await? {
         Found::Deleted(version) => {

@@ -10,10 +10,10 @@ use syncline_client::{KeyChange, Revision};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The longest that is put into an environment. Linux takes twice as much in one variable.
+/// The largest value of an environment variable, in bytes. Linux allows twice as much.
 const MAX_VARIABLE: usize = 64 * 1024;
 
-/// A command, and how often it has failed.
+/// A shell command, with the number of its runs and failures.
 pub(crate) struct Exec {
     command: OsString,
     is_json: bool,
@@ -26,23 +26,23 @@ impl Exec {
         Self { command, is_json, runs: 0, failed: 0 }
     }
 
-    /// Runs it to its end. That it has failed is told on stderr, and counted.
+    /// Runs the command for a change and waits for its end. Counts a failure and reports it on stderr.
     pub(crate) async fn run(&mut self, change: &KeyChange, revision: Revision) {
         self.runs += 1;
-        let failed = match self.status(change, revision).await {
+        let failure = match self.status(change, revision).await {
             Ok(status) if status.success() => return,
             Ok(status) => status.to_string(),
             Err(error) => format!("can't run sh: {error}"),
         };
         self.failed += 1;
-        note(&format!("syncline: --exec: {failed}, for {} at version {}", shown(&change.key), change.version));
+        note(&format!("syncline: --exec: {failure}, for {} at version {}", shown(&change.key), change.version));
     }
 
-    /// What it all came to.
-    pub(crate) fn ended(self) -> Result<(), Failure> {
+    /// Returns a failure if any run failed.
+    pub(crate) fn result(self) -> Result<(), Failure> {
         match self {
             Self { failed: 0, .. } => Ok(()),
-            Self { runs, failed, .. } => Err(Failure::Exec(format!("--exec: {failed} of {runs} runs have failed"))),
+            Self { runs, failed, .. } => Err(Failure::Exec(format!("--exec: {failed} of {runs} runs failed"))),
         }
     }
 
@@ -58,7 +58,7 @@ impl Exec {
         for (name, bytes) in [("SYNCLINE_KEY", Some(key)), ("SYNCLINE_VALUE", value.as_ref())] {
             match bytes.filter(|bytes| bytes.len() <= MAX_VARIABLE && !bytes.contains(&0)) {
                 Some(bytes) => command.env(name, OsStr::from_bytes(bytes)),
-                // One that was set for this process says nothing of the change.
+                // The process may have inherited a variable of this name.
                 None => command.env_remove(name),
             };
         }
@@ -70,12 +70,12 @@ impl Exec {
         let pipe = child.stdin.take();
         let writing = tokio::spawn(async move {
             if let Some(mut pipe) = pipe {
-                // It may not want all of it.
+                // The command may end without reading all of its stdin.
                 let _ = pipe.write_all(&stdin).await;
             }
         });
         let status = child.wait().await;
-        // What it has started and left behind does not get the rest.
+        // A background process of the command may still hold the pipe open.
         writing.abort();
         status
     }

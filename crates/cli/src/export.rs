@@ -1,4 +1,4 @@
-//! `syncline export`
+//! `syncline export`: writes the keys under a prefix as JSON lines, all as of one revision.
 
 use crate::args::Export;
 use crate::failure::Failure;
@@ -9,16 +9,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use syncline_client::{KeyChange, Moved, Step};
+use syncline_client::{KeyChange, Progress, Step};
 
 pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     let prefix = args.prefix.into_encoded_bytes();
     let mut cursor = args.servers.cursor(prefix, None).await?;
-    // The first step: all keys, as of one revision.
+    // The first step of a cursor contains all keys as of one revision.
     let step = match cursor.next().await? {
-        Moved::To(step) => step,
-        Moved::Lost { reason } => return Err(Failure::Unavailable(reason)),
-        Moved::Back => return Err(Failure::Unavailable("the connection was lost".into())),
+        Progress::Step(step) => step,
+        Progress::Disconnected { reason } => return Err(Failure::Unavailable(reason)),
+        Progress::Reconnected => return Err(Failure::Unavailable("the connection was lost".into())),
     };
     drop(cursor);
     match args.file.filter(|file| file.as_os_str() != "-") {
@@ -31,19 +31,19 @@ pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file that is not there yet. None is left behind where that fails.
+/// Writes a new file. If that fails, removes the file again.
 fn write_file(step: &Step, path: &PathBuf) -> Result<(), Failure> {
-    let file = File::create_new(path).map_err(|error| cannot(path, &error))?;
+    let file = File::create_new(path).map_err(|error| write_failure(path, &error))?;
     let written =
-        write(step, Printer::new(file)).and_then(|file| file.sync_all().map_err(|error| cannot(path, &error)));
+        write(step, Printer::new(file)).and_then(|file| file.sync_all().map_err(|error| write_failure(path, &error)));
     if written.is_err() {
-        // Where it can't be removed either, its disk has other troubles.
+        // The first error is reported; a second one would add nothing.
         let _ = std::fs::remove_file(path);
     }
     written
 }
 
-fn cannot(path: &Path, error: &io::Error) -> Failure {
+fn write_failure(path: &Path, error: &io::Error) -> Failure {
     Failure::Unavailable(format!("can't write {}: {error}", path.display()))
 }
 

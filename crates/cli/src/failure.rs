@@ -1,28 +1,30 @@
-//! Why a command has failed, and the exit code for it.
+//! The failures of commands, with their messages and exit codes.
 
 use std::io;
 use std::process::ExitCode;
-use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsProblem, TxnError, UpdateError};
+use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsError, TxnError, UpdateError};
 use syncline_store::OpenError;
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  fine
-  1  the key is not there
-  2  the command line, the configuration, a key or a value can't be
-  3  stale: the version is not the current one plus 1; nothing was written (import: of the keys in conflict)
-  4  unavailable: the server can't be reached, or can't do it for now; nothing was written
-  5  the outcome is unknown: the connection was lost while the write was in flight
-  6  the data directory is damaged, or not one; nothing was changed
-  7  a command that --exec has run has failed
-  8  not permitted: a right is missing, or the password is wrong or missing; nothing was written";
+  0  success; also if the reader of the output is gone, as in `... | head`
+  1  the key does not exist
+  2  invalid command line, configuration, key or value
+  3  stale: the version is not the current version plus 1; nothing was written
+     (import: the keys in conflict were not written)
+  4  unavailable: the server cannot be reached, or cannot serve the request now;
+     nothing was written
+  5  outcome unknown: the connection was lost while a write was in flight
+  6  the data directory is damaged, or is not a data directory; it is unchanged
+  7  a command that --exec ran failed
+  8  not permitted: a right is missing, or the password is wrong or missing;
+     nothing was written";
 
-/// Where passwords come from.
-const PASSWORD_HINT: &str =
-    "--password-file or SYNCLINE_PASSWORD_FILE names a file that holds it; --user or SYNCLINE_USER says who asks.";
+/// How to provide a password.
+const PASSWORD_HINT: &str = "Set --password-file or SYNCLINE_PASSWORD_FILE to a file with the password, and --user or SYNCLINE_USER to the name of the user, if the server has users.";
 
-/// Why a command has failed.
+/// The reason why a command failed, with a message for each kind except the last.
 #[derive(Debug)]
 pub(crate) enum Failure {
     NotFound(String),
@@ -33,12 +35,12 @@ pub(crate) enum Failure {
     Damaged(String),
     Exec(String),
     NotPermitted(String),
-    /// Nobody reads what is printed any more, as after `| head`: no failure, only the end.
-    NobodyReads,
+    /// The reader of stdout is gone, as in `… | head`. The command ends without a message, successfully.
+    OutputClosed,
 }
 
 impl Failure {
-    /// What to tell people.
+    /// Returns the message for stderr.
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
             Self::NotFound(message)
@@ -49,14 +51,14 @@ impl Failure {
             | Self::Damaged(message)
             | Self::Exec(message)
             | Self::NotPermitted(message) => Some(message),
-            Self::NobodyReads => None,
+            Self::OutputClosed => None,
         }
     }
 
-    /// What to tell programs.
+    /// Returns the exit code, as [`EXIT_CODES`] lists it.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::NobodyReads => 0,
+            Self::OutputClosed => 0,
             Self::NotFound(_) => 1,
             Self::Usage(_) => 2,
             Self::Stale(_) => 3,
@@ -68,26 +70,26 @@ impl Failure {
         })
     }
 
-    /// As it is, of a line of the input.
+    /// Returns the same failure with the number of the input line in front of the message.
     pub(crate) fn in_line(self, number: u64) -> Self {
-        let told = |message| format!("line {number}: {message}");
+        let prefixed = |message| format!("line {number}: {message}");
         match self {
-            Self::NotFound(message) => Self::NotFound(told(message)),
-            Self::Usage(message) => Self::Usage(told(message)),
-            Self::Stale(message) => Self::Stale(told(message)),
-            Self::Unavailable(message) => Self::Unavailable(told(message)),
-            Self::OutcomeUnknown(message) => Self::OutcomeUnknown(told(message)),
-            Self::Damaged(message) => Self::Damaged(told(message)),
-            Self::Exec(message) => Self::Exec(told(message)),
-            Self::NotPermitted(message) => Self::NotPermitted(told(message)),
-            Self::NobodyReads => Self::NobodyReads,
+            Self::NotFound(message) => Self::NotFound(prefixed(message)),
+            Self::Usage(message) => Self::Usage(prefixed(message)),
+            Self::Stale(message) => Self::Stale(prefixed(message)),
+            Self::Unavailable(message) => Self::Unavailable(prefixed(message)),
+            Self::OutcomeUnknown(message) => Self::OutcomeUnknown(prefixed(message)),
+            Self::Damaged(message) => Self::Damaged(prefixed(message)),
+            Self::Exec(message) => Self::Exec(prefixed(message)),
+            Self::NotPermitted(message) => Self::NotPermitted(prefixed(message)),
+            Self::OutputClosed => Self::OutputClosed,
         }
     }
 
-    /// What could not be printed.
+    /// Returns the failure for an error of writing to stdout.
     pub(crate) fn printing(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Unavailable(format!("can't write the output: {error}")),
         }
     }
@@ -100,18 +102,20 @@ impl From<ConnectError> for Failure {
             | ConnectError::Pem(_)
             | ConnectError::Password(_)
             | ConnectError::PasswordWithoutTls { .. } => return Self::Usage(error.to_string()),
-            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsProblem::UnknownCa { .. }, .. } => {
-                "--tls-ca or SYNCLINE_TLS_CA names a file with the CA."
+            ConnectError::NoRoots { .. } | ConnectError::Tls { problem: TlsError::UnknownCa { .. }, .. } => {
+                "Set --tls-ca or SYNCLINE_TLS_CA to a file with the CA."
             }
-            ConnectError::Tls { problem: TlsProblem::CertificateDemanded, .. } => {
-                "--tls-cert and --tls-key, or SYNCLINE_TLS_CERT and SYNCLINE_TLS_KEY, name the files."
+            ConnectError::Tls { problem: TlsError::CertificateDemanded, .. } => {
+                "Set --tls-cert and --tls-key, or SYNCLINE_TLS_CERT and SYNCLINE_TLS_KEY, to the files."
             }
             ConnectError::Tls { .. } => return Self::Unavailable(error.to_string()),
             ConnectError::BadPassword { .. } => return Self::NotPermitted(error.to_string()),
             ConnectError::PasswordRequired { .. } => {
                 return Self::NotPermitted(format!("{error}\n{PASSWORD_HINT}"));
             }
-            _ => "Is a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR says where it is.",
+            _ => {
+                "Is a server running there? `syncline serve` starts one; --addr or SYNCLINE_ADDR names another address."
+            }
         };
         Self::Unavailable(format!("{error}\n{hint}"))
     }
@@ -132,9 +136,8 @@ impl From<GetError> for Failure {
         let message = error.to_string();
         match error {
             GetError::NotFound { .. } => Self::NotFound(message),
-            GetError::TooLarge { .. } | GetError::Refused { .. } => Self::Usage(message),
-            GetError::NotPermitted { .. } => Self::NotPermitted(message),
-            GetError::Unavailable { .. } => Self::Unavailable(message),
+            GetError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -145,9 +148,8 @@ impl From<PutError> for Failure {
         match error {
             PutError::StalePut => Self::Stale(message),
             PutError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            PutError::BaseOnly(_) | PutError::TooLarge { .. } | PutError::Refused { .. } => Self::Usage(message),
-            PutError::NotPermitted { .. } => Self::NotPermitted(message),
-            PutError::Unavailable { .. } => Self::Unavailable(message),
+            PutError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -160,7 +162,7 @@ impl From<RequestError> for Failure {
                 Self::Usage(message)
             }
             RequestError::NotPermitted { .. } => Self::NotPermitted(message),
-            RequestError::Unavailable { .. } => Self::Unavailable(message),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -170,6 +172,7 @@ impl From<CursorError> for Failure {
         match error {
             CursorError::Connect(error) => error.into(),
             CursorError::Request(error) => error.into(),
+            error => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -180,9 +183,8 @@ impl From<TxnError> for Failure {
         match error {
             TxnError::StaleKey { .. } => Self::Stale(message),
             TxnError::OutcomeUnknown { .. } => Self::OutcomeUnknown(message),
-            TxnError::BaseOnly(_) | TxnError::TooLarge { .. } | TxnError::Refused { .. } => Self::Usage(message),
-            TxnError::NotPermitted { .. } => Self::NotPermitted(message),
-            TxnError::Unavailable { .. } => Self::Unavailable(message),
+            TxnError::Request(error) => error.into(),
+            _ => Self::Unavailable(message),
         }
     }
 }
@@ -193,6 +195,7 @@ impl From<UpdateError> for Failure {
             UpdateError::Get(error) => error.into(),
             UpdateError::Put(error) => error.into(),
             UpdateError::Contended { .. } => Self::Stale(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `syncline get`
+//! `syncline get`: prints the value of a key.
 
 use crate::args::Get;
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! `syncline import`
+//! `syncline import`: writes the keys of a file of JSON lines, with their versions.
 
 use crate::args::Import;
 use crate::failure::Failure;
@@ -16,48 +16,49 @@ use syncline_client::{Client, PutError, Version};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// The longest line: the largest value that any server takes, in the longest way to write it.
+/// The longest line, in bytes: the largest value that any server accepts, in the longest notation.
 const MAX_LINE: u64 = 128 << 20;
 
-/// How many bytes of lines are read at once, beyond the last line of them.
+/// The size of a batch of lines, in bytes. The last line may exceed it.
 const BATCH: usize = 64 * 1024;
 
-/// How many such wait to be written.
+/// The number of batches that may wait to be written.
 const MAX_BATCHES: usize = 4;
 
-/// How many writes are in flight.
+/// The number of writes in flight.
 const MAX_IN_FLIGHT: usize = 1024;
 
-/// How many bytes of keys and values are in flight, beyond the last of them.
+/// The size of the keys and values in flight, in bytes. The last one may exceed it.
 const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
-/// How often a write over whatever is there is tried.
+/// The number of attempts to overwrite a key. An attempt fails only if another write was accepted meanwhile.
 const MAX_ATTEMPTS: usize = 256;
 
-/// How many conflicts are told each by its line.
-const MAX_TOLD: u64 = 20;
+/// The number of conflicts that are reported one by one.
+const MAX_REPORTED: u64 = 20;
 
 pub(crate) async fn run(args: Import) -> Result<(), Failure> {
     let client = args.servers.connect().await?;
     let (lines, total) = open(args.file)?;
     let mut importer = Importer::new(client, args.force);
-    let ended = importer.import(lines, total).await;
+    let result = importer.import(lines, total).await;
     let Counts { written, unchanged, conflicts } = importer.counts;
     print_line(&if args.json {
         json!({ "written": written, "unchanged": unchanged, "conflicts": conflicts }).to_string()
     } else {
         format!("{written} written, {unchanged} unchanged, {conflicts} in conflict")
     })?;
-    ended?;
+    result?;
     match conflicts {
         0 => Ok(()),
+        1 => Err(Failure::Stale("1 line is in conflict with the server; its key was left unchanged".into())),
         _ => Err(Failure::Stale(format!(
-            "{conflicts} of the keys are at other versions than the file expects, and were left as they are"
+            "{conflicts} lines are in conflict with the server; their keys were left unchanged"
         ))),
     }
 }
 
-/// Some lines, and how many bytes were read up to their end.
+/// Some lines, and the number of bytes read up to their end.
 struct Batch {
     lines: Vec<Vec<u8>>,
     done: u64,
@@ -65,24 +66,24 @@ struct Batch {
 
 type Batches = mpsc::Receiver<io::Result<Batch>>;
 
-/// Reads lines on a thread of its own, for who waits for a pipe must not keep answers waiting. Also answers how many bytes
-/// there are, where that is known.
+/// Starts a thread that reads the lines, because reading from a pipe may block. Also returns the size of the input, if it
+/// is known.
 fn open(file: Option<PathBuf>) -> Result<(Batches, Option<u64>), Failure> {
     let file = file.filter(|file| file.as_os_str() != "-");
-    let cannot = |error| {
+    let unreadable = |error| {
         let name = file.as_ref().map_or_else(|| "stdin".into(), |file| file.display().to_string());
         Failure::Usage(format!("can't read {name}: {error}"))
     };
     let (source, total): (Box<dyn Read + Send>, _) = match &file {
         None => (Box::new(io::stdin()), None),
         Some(path) => {
-            let file = File::open(path).map_err(cannot)?;
-            let metadata = file.metadata().map_err(cannot)?;
+            let file = File::open(path).map_err(unreadable)?;
+            let metadata = file.metadata().map_err(unreadable)?;
             (Box::new(file), metadata.is_file().then_some(metadata.len()))
         }
     };
     let (sender, batches) = mpsc::channel(MAX_BATCHES);
-    std::thread::Builder::new().spawn(move || read(source, &sender)).map_err(cannot)?;
+    std::thread::Builder::new().spawn(move || read(source, &sender)).map_err(unreadable)?;
     Ok((batches, total))
 }
 
@@ -103,7 +104,7 @@ fn read(source: impl Read, batches: &mpsc::Sender<io::Result<Batch>>) {
             lines.push(line);
         }
         done += bytes as u64;
-        // Nobody reads on after a line that is none.
+        // The receiver is gone after an invalid line.
         if lines.is_empty() || batches.blocking_send(Ok(Batch { lines, done })).is_err() {
             return;
         }
@@ -117,15 +118,15 @@ struct Counts {
     conflicts: u64,
 }
 
-/// What has become of a line.
+/// The outcome of a line.
 enum Outcome {
     Written,
     Unchanged,
     Conflict(Found),
 }
 
-/// A write that has ended.
-struct Ended {
+/// A write that is complete.
+struct Completed {
     number: u64,
     line: Line,
     outcome: Result<Outcome, Failure>,
@@ -135,8 +136,8 @@ struct Importer {
     client: Client,
     force: bool,
     counts: Counts,
-    in_flight: JoinSet<Ended>,
-    /// Lines of one key are written one after the other.
+    in_flight: JoinSet<Completed>,
+    /// The keys of the writes in flight. Lines of the same key are written one after the other.
     keys: HashSet<Vec<u8>>,
     bytes: usize,
 }
@@ -150,23 +151,23 @@ impl Importer {
     async fn import(&mut self, mut batches: Batches, total: Option<u64>) -> Result<(), Failure> {
         let bar = progress::bar();
         let mut number = 0;
-        let mut ended = Ok(());
+        let mut result = Ok(());
         'all: while let Some(batch) = batches.recv().await {
             let Batch { lines, done } = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
-                    ended = Err(Failure::Usage(format!("can't read on after line {number}: {error}")));
+                    result = Err(Failure::Usage(format!("can't read the line after line {number}: {error}")));
                     break;
                 }
             };
             for text in lines {
                 number += 1;
-                ended = match Line::parse(&text) {
+                result = match Line::parse(&text) {
                     Ok(None) => Ok(()),
                     Ok(Some(line)) => self.write(number, line).await,
                     Err(error) => Err(Failure::Usage(error).in_line(number)),
                 };
-                if ended.is_err() {
+                if result.is_err() {
                     break 'all;
                 }
             }
@@ -174,34 +175,34 @@ impl Importer {
                 bar.show(Instant::now(), "importing", done, total);
             }
         }
-        // What is in flight is written or not: that is counted in any case.
+        // Count the writes in flight even after an error, because the server may accept them.
         while !self.in_flight.is_empty() {
-            ended = ended.and(self.one_ended().await);
+            result = result.and(self.complete_one().await);
         }
-        ended
+        result
     }
 
-    /// Puts a write in flight, once there is room for it.
+    /// Starts a write, as soon as the limits on writes in flight allow it.
     async fn write(&mut self, number: u64, line: Line) -> Result<(), Failure> {
         while self.in_flight.len() >= MAX_IN_FLIGHT
             || self.bytes >= MAX_IN_FLIGHT_BYTES
             || self.keys.contains(&line.key)
         {
-            self.one_ended().await?;
+            self.complete_one().await?;
         }
         self.bytes += length(&line);
         self.keys.insert(line.key.clone());
         let (client, force) = (self.client.clone(), self.force);
         self.in_flight.spawn(async move {
             let outcome = if force { overwrite(&client, &line).await } else { write(&client, &line).await };
-            Ended { number, line, outcome }
+            Completed { number, line, outcome }
         });
         Ok(())
     }
 
-    /// Waits for the end of one of those in flight.
-    async fn one_ended(&mut self) -> Result<(), Failure> {
-        let Some(Ok(Ended { number, line, outcome })) = self.in_flight.join_next().await else { return Ok(()) };
+    /// Waits until one of the writes in flight is complete, and counts it.
+    async fn complete_one(&mut self) -> Result<(), Failure> {
+        let Some(Ok(Completed { number, line, outcome })) = self.in_flight.join_next().await else { return Ok(()) };
         self.bytes -= length(&line);
         self.keys.remove(&line.key);
         match outcome.map_err(|failure| failure.in_line(number))? {
@@ -210,11 +211,11 @@ impl Importer {
             Outcome::Conflict(found) => {
                 self.counts.conflicts += 1;
                 match self.counts.conflicts {
-                    ..=MAX_TOLD => {
+                    ..=MAX_REPORTED => {
                         let (key, version) = (shown(&line.key), line.version);
                         note(&format!("line {number}: conflict: {key} is {found}, the file has version {version}"));
                     }
-                    next if next == MAX_TOLD + 1 => note("more conflicts are counted only"),
+                    next if next == MAX_REPORTED + 1 => note("further conflicts are counted, but not listed"),
                     _ => {}
                 }
             }
@@ -227,7 +228,7 @@ fn length(line: &Line) -> usize {
     line.key.len() + line.value.as_ref().map_or(0, Vec::len)
 }
 
-/// Writes what a line says, with its version.
+/// Writes a line with its version.
 async fn write(client: &Client, line: &Line) -> Result<Outcome, Failure> {
     match write_at(client, line, line.version).await {
         Ok(()) => return Ok(Outcome::Written),
@@ -239,7 +240,7 @@ async fn write(client: &Client, line: &Line) -> Result<Outcome, Failure> {
     Ok(if is_same { Outcome::Unchanged } else { Outcome::Conflict(found) })
 }
 
-/// Writes what a line says, over whatever is there.
+/// Writes a line with the next version of its key, whatever that is.
 async fn overwrite(client: &Client, line: &Line) -> Result<Outcome, Failure> {
     let mut version = line.version;
     for _ in 0..MAX_ATTEMPTS {
@@ -254,7 +255,7 @@ async fn overwrite(client: &Client, line: &Line) -> Result<Outcome, Failure> {
         }
         version = found.next_version();
     }
-    Err(Failure::Stale(format!("{}: others were faster {MAX_ATTEMPTS} times", shown(&line.key))))
+    Err(Failure::Stale(format!("{}: the key changed during each of {MAX_ATTEMPTS} attempts", shown(&line.key))))
 }
 
 async fn write_at(client: &Client, line: &Line, version: Version) -> Result<(), PutError> {
@@ -264,7 +265,7 @@ async fn write_at(client: &Client, line: &Line, version: Version) -> Result<(), 
     }
 }
 
-/// Whether a key is what a line says, but for the version.
+/// Returns whether a key has the state of a line, apart from the version.
 fn holds(found: &Found, line: &Line) -> bool {
     match (found, &line.value) {
         (Found::At(found), Some(value)) => found.value == value,

@@ -1,4 +1,4 @@
-//! `syncline list`
+//! `syncline list`: prints the keys under a prefix, page by page.
 
 use crate::args::List;
 use crate::failure::Failure;
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use std::io::{self, IsTerminal};
 use syncline_client::{GetError, Versioned};
 
-/// How many keys are asked for at once.
+/// The number of keys in a page.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(args: List) -> Result<(), Failure> {
     let client = args.servers.connect().await?;
     let is_terminal = io::stdout().is_terminal();
     let mut printer = Printer::stdout();
-    let mut tell = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {
+    let mut print = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {
         (true, true) => printer.line(Json::new(key, *version).to_string().as_bytes()),
         (true, false) => printer.line(Json::new(key, *version).value(value).to_string().as_bytes()),
         (false, true) if is_terminal => printer.line(shown(key).to_string().as_bytes()),
@@ -23,11 +23,11 @@ pub(crate) async fn run(args: List) -> Result<(), Failure> {
     };
     let prefix = Bytes::from(args.prefix.into_encoded_bytes());
     let mut left = args.limit.unwrap_or(u64::MAX);
-    // The empty key comes before all that a LIST can tell.
+    // A LIST returns only keys after a given key, so it never returns the empty key.
     if prefix.is_empty() && args.after.is_none() && left > 0 {
         match client.get("").await {
             Ok(found) => {
-                tell(&Bytes::new(), &found)?;
+                print(&Bytes::new(), &found)?;
                 left -= 1;
             }
             Err(GetError::NotFound { .. }) => {}
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: List) -> Result<(), Failure> {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
         let page = client.list(prefix.clone(), after.clone(), limit).await?;
         for (key, found) in &page {
-            tell(key, found)?;
+            print(key, found)?;
         }
         left -= page.len() as u64;
         match page.last() {

@@ -1,13 +1,15 @@
-//! The command line of Syncline.
+//! The binary `syncline`: parses the command line, sets up logging and the runtime, and runs one command.
 //!
-//! Each command lives in a file of its own; what all of them may say of a failure, and the exit codes, in `failure.rs`.
+//! Each command has a file of its own. `failure.rs` defines the failures and exit codes that they share. Only `main`
+//! ends the process with an exit code (clap does as well, for `--help` and usage errors).
 
 mod args;
 mod bench;
 mod cert;
-mod config_file;
+mod command_line;
 mod data;
 mod delete;
+mod engine;
 mod exec;
 mod export;
 mod failure;
@@ -22,7 +24,6 @@ mod put;
 mod serve;
 mod servers;
 mod settings;
-mod size;
 mod stale;
 mod status;
 mod txn;
@@ -37,7 +38,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let args = match settings::parse_args(std::env::args_os()) {
+    let args = match command_line::parse_args(std::env::args_os()) {
         Ok(args) => args,
         Err(failure) => return fail(&failure),
     };
@@ -55,17 +56,17 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // Where the log can't be written, as when its reader or the terminal is gone, telling that there would panic.
+        // Without this, the subscriber would panic when stderr is closed, because it reports write errors there.
         .log_internal_errors(false)
         .init();
-    let ended = match runtime.enable_all().build() {
+    let result = match runtime.enable_all().build() {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
         Ok(runtime) => runtime.block_on(async {
             match args.command {
-                // As a task, who comes in is taken in by the threads that serve, not beside them.
+                // In a task, the accept loop runs on the worker threads; `block_on` would add one more thread.
                 Command::Serve(serve) => tokio::spawn(serve::run(serve))
                     .await
-                    .unwrap_or_else(|died| Err(Failure::Unavailable(format!("the server has died: {died}")))),
+                    .unwrap_or_else(|error| Err(Failure::Unavailable(format!("the server failed: {error}")))),
                 Command::Get(get) => get::run(get).await,
                 Command::Put(put) => put::run(put).await,
                 Command::Watch(watch) => watch::run(watch).await,
@@ -84,16 +85,16 @@ fn main() -> ExitCode {
             }
         }),
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
 }
 
-/// Tells people why, and programs by the exit code.
+/// Prints the reason on stderr and returns the exit code.
 fn fail(failure: &Failure) -> ExitCode {
     if let Some(message) = failure.message() {
-        // Where even this can't be said, the exit code has to do.
+        // If stderr is closed, the exit code alone reports the failure.
         let _ = writeln!(std::io::stderr(), "syncline: {message}");
     }
     failure.exit_code()

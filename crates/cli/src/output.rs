@@ -1,4 +1,4 @@
-//! What is printed: for people on a terminal, as it is into a pipe, as JSON where that was asked for.
+//! Output on stdout and stderr: lines for people, and JSON for programs.
 
 use crate::failure::Failure;
 use serde_json::{Map, Value};
@@ -6,35 +6,35 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use syncline_wire::{EscapedBytes, Revision, Version};
 
-/// How much of a value a line for people shows.
-const SHOWN: usize = 200;
+/// The number of characters of a key or value in a line for people.
+const MAX_SHOWN: usize = 200;
 
-/// The bytes that a [`Printer`] prints at once.
-const PIECE: usize = 64 * 1024;
+/// The size of the buffer of a [`Printer`].
+const BUFFER: usize = 64 * 1024;
 
-/// Prints bytes, and sees to it that they are out.
+/// Writes bytes to stdout and flushes it.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::printing(&error))
 }
 
-/// Prints a line.
+/// Writes a line to stdout and flushes it.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     print(format!("{line}\n").as_bytes())
 }
 
-/// Tells people something that is no result.
+/// Writes a line to stderr.
 pub(crate) fn note(text: &str) {
-    // Where even this can't be said, nobody listens.
+    // If stderr is closed, the line has no reader.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A key or value, as a line for people shows it.
+/// Returns a key or value as lines for people show it.
 pub(crate) fn shown(bytes: &[u8]) -> EscapedBytes<'_> {
-    EscapedBytes::new(bytes, SHOWN)
+    EscapedBytes::new(bytes, MAX_SHOWN)
 }
 
-/// Prints much, in large pieces.
+/// A buffered writer of lines. The owner must call [`flush`](Self::flush) or [`finish`](Self::finish) at the end.
 pub(crate) struct Printer<W: Write>(BufWriter<W>);
 
 impl Printer<io::Stdout> {
@@ -45,7 +45,7 @@ impl Printer<io::Stdout> {
 
 impl<W: Write> Printer<W> {
     pub(crate) fn new(to: W) -> Self {
-        Self(BufWriter::with_capacity(PIECE, to))
+        Self(BufWriter::with_capacity(BUFFER, to))
     }
 
     pub(crate) fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
@@ -53,28 +53,28 @@ impl<W: Write> Printer<W> {
         written.map_err(|error| Failure::printing(&error))
     }
 
-    /// Sees to it that all is out.
+    /// Writes the buffered lines.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|error| Failure::printing(&error))
     }
 
-    /// As [`flush`](Self::flush), and hands back where it went to.
+    /// Writes the buffered lines and returns the underlying writer.
     pub(crate) fn finish(self) -> Result<W, Failure> {
         self.0.into_inner().map_err(|error| Failure::printing(error.error()))
     }
 }
 
-/// A key, its value, and its version, as a line for people shows them.
+/// Returns a key with its value and version as a line for people.
 pub(crate) fn entry(key: &[u8], value: &[u8], version: Version) -> String {
     format!("{} = {}  (version {version})", shown(key), shown(value))
 }
 
-/// A key that was deleted, as a line for people shows it.
+/// Returns a deleted key as a line for people.
 pub(crate) fn deletion(key: &[u8], version: Version) -> String {
     format!("{} deleted  (version {version})", shown(key))
 }
 
-/// A JSON object of a key and what is known of it. Bytes that are not UTF-8 stand in hex, under a name that says so.
+/// A JSON object about a key. Bytes that are not UTF-8 are in hexadecimal, under a name that ends in `_hex`.
 #[derive(Clone, Debug)]
 pub(crate) struct Json(Map<String, Value>);
 

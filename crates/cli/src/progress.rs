@@ -1,57 +1,58 @@
-//! How far something has come that takes long: a bar on stderr, where that is a terminal, and where it takes longer than a
-//! second. It is gone before anything else is printed.
+//! A progress bar for long operations.
+//!
+//! It appears on stderr after one second, if stderr is a terminal, and is removed before anything else is printed.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use syncline_store::{Progress, Report, Stage};
 
-/// What ends earlier is not worth a bar.
+/// An operation that ends earlier shows no bar.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// What a bar looks like: `reading [====>    ] 12 MiB of 40 MiB, 3s left`.
+/// The style of the bar: `reading [====>    ] 12 MiB of 40 MiB, 3s left`.
 const STYLE: &str = "{msg} [{wide_bar}] {binary_bytes} of {binary_total_bytes}, {eta} left";
 
-/// Does something that tells how far it has come, and shows that.
+/// Runs an operation and shows the progress that it reports.
 pub(crate) fn shown_while<T>(work: impl FnOnce(&Report) -> T) -> T {
     let bar = Arc::new(bar());
-    let told = bar.clone();
+    let reported = bar.clone();
     let report: Report = Arc::new(move |Progress { stage, done, total }| {
         let name = match stage {
             Stage::Reading => "reading",
             Stage::Writing => "writing",
         };
-        told.show(Instant::now(), name, done, total);
+        reported.show(Instant::now(), name, done, total);
     });
-    let done = work(&report);
+    let result = work(&report);
     bar.clear();
-    done
+    result
 }
 
-/// A bar on stderr.
+/// Returns a bar on stderr.
 pub(crate) fn bar() -> Bar<fn() -> ProgressDrawTarget> {
     Bar::new(Instant::now(), ProgressDrawTarget::stderr)
 }
 
-/// Shows how far something has come, and is gone when it is dropped.
+/// A progress bar, which is removed when it is dropped.
 pub(crate) struct Bar<T> {
     bar: ProgressBar,
     started: Instant,
-    /// Where it is drawn. A target that is no terminal shows nothing.
+    /// Where to draw the bar. A target that is not a terminal shows nothing.
     target: T,
     drawn: OnceLock<()>,
 }
 
 impl<T: Fn() -> ProgressDrawTarget> Bar<T> {
     fn new(started: Instant, target: T) -> Self {
-        // The template is right: a test shows it.
+        // The template is valid, as the tests show, so the default is never used.
         let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(style.progress_chars("=> "));
         Self { bar, started, target, drawn: OnceLock::new() }
     }
 
-    /// Shows how far it has come, where that takes long.
+    /// Updates the bar, and shows it once the operation has taken long enough.
     pub(crate) fn show(&self, now: Instant, name: &'static str, done: u64, total: u64) {
         if self.bar.message() != name {
             self.bar.set_message(name);
@@ -84,7 +85,7 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
 
-    /// A terminal that keeps what it was sent.
+    /// A terminal that records its output.
     #[derive(Clone, Debug, Default)]
     struct Screen(Arc<Mutex<String>>);
 
@@ -128,7 +129,7 @@ mod tests {
         }
     }
 
-    /// A bar on a screen, and when it was made.
+    /// Returns a bar, the screen that it draws on, and the time when it was made.
     fn bar() -> (Bar<impl Fn() -> ProgressDrawTarget>, Screen, Instant) {
         let (screen, started) = (Screen::default(), Instant::now());
         let of_bar = screen.clone();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_within_a_second_shows_nothing() {
+    fn an_operation_of_less_than_a_second_shows_no_bar() {
         let (bar, screen, started) = bar();
         for millis in [0, 500, 999] {
             bar.show(started + Duration::from_millis(millis), "reading", millis, 1000);
@@ -146,16 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_shows_how_far_it_has_come_and_leaves_nothing_behind() {
+    fn a_longer_operation_shows_a_bar_and_removes_it_at_the_end() {
         let (bar, screen, started) = bar();
         bar.show(started + DELAY, "reading", 3 << 20, 6 << 20);
-        let said = || screen.0.lock().unwrap().clone();
+        let shown = || screen.0.lock().unwrap().clone();
         bar.bar.force_draw();
-        assert!(said().starts_with("reading [==") && said().contains("] 3.00 MiB of 6.00 MiB, "), "{}", said());
+        assert!(shown().starts_with("reading [==") && shown().contains("] 3.00 MiB of 6.00 MiB, "), "{}", shown());
         bar.show(started + DELAY, "writing", 1 << 20, 4 << 20);
         bar.bar.force_draw();
-        assert!(said().starts_with("writing [==") && said().contains("] 1.00 MiB of 4.00 MiB, "), "{}", said());
+        assert!(shown().starts_with("writing [==") && shown().contains("] 1.00 MiB of 4.00 MiB, "), "{}", shown());
         bar.bar.finish_and_clear();
-        assert_eq!(said().trim(), "");
+        assert_eq!(shown().trim(), "");
     }
 }

@@ -1,4 +1,4 @@
-//! `syncline put`
+//! `syncline put`: writes a key.
 
 use crate::args::Put;
 use crate::failure::Failure;
@@ -32,8 +32,8 @@ pub(crate) async fn run(args: Put) -> Result<(), Failure> {
     })
 }
 
-/// The value to be written, of the argument, a file or stdin. Of the latter no more is read than any server takes, and
-/// one byte more, so that too much is refused as such.
+/// Returns the value from the argument, a file or stdin. Reads at most one byte more than any server accepts, so that a
+/// value that is too large is refused as such.
 fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, Failure> {
     if let Some(argument) = argument {
         return Ok(argument.into_encoded_bytes());
@@ -47,7 +47,7 @@ fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, F
     let value = match file {
         Some(path) => File::open(path).and_then(|mut file| read(&mut file)),
         None if io::stdin().is_terminal() => {
-            return Err(Failure::Usage("no value: expected VALUE, --file FILE, or a pipe on stdin".into()));
+            return Err(Failure::Usage("expected a value as VALUE, --file FILE or a pipe on stdin, found none".into()));
         }
         None => read(&mut io::stdin().lock()),
     };

@@ -1,6 +1,7 @@
-//! `syncline serve`
+//! `syncline serve`: checks the settings, opens the store, and serves it until a signal ends the server.
 
-use crate::args::{Durability, Serve};
+use crate::args::Serve;
+use crate::engine::{Engine, RunOnStore};
 use crate::failure::Failure;
 use crate::output::{print, print_line};
 use std::io::{self, IsTerminal};
@@ -9,62 +10,58 @@ use syncline_server::{
     AccessControl, BindError, ClientCertificates, Config, Handle, Identity, LimitError, Limits, Pem, Server, Tls,
     TlsFiles,
 };
-use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
+use syncline_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// Files that the process has open beside its connections.
+/// The number of files that the process needs besides one for each connection.
 const OTHER_FILES: u64 = 64;
 
-pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
-    let config = checked(&args)?;
-    if args.check_config {
-        return print(format!("# fine; this would be in force:\n{}", args.settings).as_bytes());
+pub(crate) async fn run(mut args: Serve) -> Result<(), Failure> {
+    let engine = Engine::choose(&args)?;
+    let config = config(&args)?;
+    for (flag, reason) in engine.ignored_flags() {
+        args.settings.mark_unused(flag, reason);
     }
-    let durability = match args.durability {
-        Durability::Fsync => store::Durability::Fsync,
-        Durability::Os => store::Durability::Os,
-        Durability::Memory => {
-            let store = MemoryStore::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
-            warn!("durability is memory: everything is lost when this process ends");
-            return serve(args, config, store).await;
-        }
-    };
-    let options = DiskOptions { durability, tombstones: args.tombstones, ..DiskOptions::default() };
-    let store = DiskStore::open(&args.data, options)?;
-    let promise = match durability {
-        store::Durability::Fsync => "an acknowledged write is on disk: it survives a power cut",
-        store::Durability::Os => "an acknowledged write survives a killed process, not a power cut",
-    };
-    info!(data = %args.data.display(), store = %store.id(), "{promise}");
-    serve(args, config, store).await
+    if args.check_config {
+        return print(format!("# valid; these settings would apply:\n{}", args.settings).as_bytes());
+    }
+    engine.open(Service { args: Arc::new(args), config }).await
 }
 
-/// Serves a store until a signal ends it.
-async fn serve(args: Serve, config: Config, store: impl Store) -> Result<(), Failure> {
-    let deaf = |error| Failure::Unavailable(format!("can't hear signals: {error}"));
-    let (signals, hangups) = (Signals::new().map_err(deaf)?, Hangups::new().map_err(deaf)?);
-    allow_files(config.max_connections);
-    let server = Server::bind(config, store).await.map_err(|error| match error {
-        BindError::Limits(_) | BindError::Input(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
-        BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
-            Failure::Unavailable(error.to_string())
-        }
-    })?;
-    print_line(&format!("listening on {}", server.local_addr()))?;
-    let handle = server.handle();
-    let ends = async {
-        tokio::select! {
-            () = signals.first() => {}
-            () = hangups.reload(Arc::new(args), &handle) => {}
-        }
-    };
-    server.run(ends).await.map_err(|error| Failure::Unavailable(error.to_string()))
+/// A server that is ready to be started on a store.
+struct Service {
+    args: Arc<Serve>,
+    config: Config,
 }
 
-/// What the server is told to do, as far as it can be checked without opening the data or the port. Whatever else is read
-/// before that is read here.
-fn checked(args: &Serve) -> Result<Config, Failure> {
+impl RunOnStore for Service {
+    /// Serves the store until a signal ends the server.
+    async fn run(self, store: impl Store) -> Result<(), Failure> {
+        let no_signals = |error| Failure::Unavailable(format!("can't receive signals: {error}"));
+        let (end_signals, hangups) = (EndSignals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
+        allow_files(self.config.max_connections);
+        let server = Server::bind(self.config, store).await.map_err(|error| match error {
+            BindError::Limits(_) | BindError::Input(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
+            BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
+                Failure::Unavailable(error.to_string())
+            }
+        })?;
+        print_line(&format!("listening on {}", server.local_addr()))?;
+        let handle = server.handle();
+        let shutdown = async {
+            tokio::select! {
+                () = end_signals.first() => {}
+                () = hangups.reload(self.args, &handle) => {}
+            }
+        };
+        server.run(shutdown).await.map_err(|error| Failure::Unavailable(error.to_string()))
+    }
+}
+
+/// Checks the settings as far as this is possible without opening the data or the port, and returns the server's
+/// configuration. Reads the files of certificates and users.
+fn config(args: &Serve) -> Result<Config, Failure> {
     let limits = Limits {
         max_key: args.max_key.0,
         max_entry: args.max_entry_size.0,
@@ -78,13 +75,13 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
             LimitError::MaxRequests => "max-requests",
             LimitError::MaxUnsent => "max-unsent",
         };
-        args.settings.wrong(flag, &error)
+        args.settings.invalid(flag, &error)
     })?;
     let address = args.listen.rsplit_once(':');
     if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
-        return Err(args.settings.wrong("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
+        return Err(args.settings.invalid("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
     }
-    let (tls, access) = door(args)?;
+    let (tls, access) = load_tls_and_access(args)?;
     let config = Config {
         listen: args.listen.clone(),
         max_connections: args.max_connections,
@@ -98,21 +95,20 @@ fn checked(args: &Serve) -> Result<Config, Failure> {
         authorize_within: args.authorize_within,
         max_unauthenticated: args.max_unauthenticated,
     };
-    config.check_input().map_err(|error| args.settings.wrong("max-input", &error))?;
+    config.check_input().map_err(|error| args.settings.invalid("max-input", &error))?;
     Ok(config)
 }
 
-/// By which certificates the server is known, and who may come in: all that a reload reads again.
-fn door(args: &Serve) -> Result<(Option<Tls>, AccessControl), Failure> {
-    let access = access(args)?;
+/// Reads the files of certificates and users: everything that a reload reads again.
+fn load_tls_and_access(args: &Serve) -> Result<(Option<Tls>, AccessControl), Failure> {
+    let access = load_access(args)?;
     let tls = tls_files(args, &access).map(|files| Tls::load(&files)).transpose();
     let tls = tls.map_err(|error| Failure::Usage(error.to_string()))?;
     access.check(tls.is_some()).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok((tls, access))
 }
 
-/// Who may come in, as the files say that are named.
-fn access(args: &Serve) -> Result<AccessControl, Failure> {
+fn load_access(args: &Serve) -> Result<AccessControl, Failure> {
     let access = match (&args.auth_hash_file, &args.users) {
         (Some(file), _) => AccessControl::from_hash_file(file),
         (None, Some(file)) => AccessControl::from_users_file(file),
@@ -121,29 +117,29 @@ fn access(args: &Serve) -> Result<AccessControl, Failure> {
     access.map_err(|error| Failure::Usage(error.to_string()))
 }
 
-/// Where the certificates are; `None`: no TLS is to be spoken.
+/// Returns the certificate files, or `None` for a server without TLS.
 fn tls_files(args: &Serve, access: &AccessControl) -> Option<TlsFiles> {
     let (certificate, key) = args.tls_cert.as_ref().zip(args.tls_key.as_ref())?;
     let clients = match &args.tls_client_ca {
         None => ClientCertificates::None,
-        // Whoever shows none may show a password.
+        // A client without a certificate may still authenticate with a password.
         Some(ca) if access.is_required() => ClientCertificates::Accepted(Pem::file(ca)),
         Some(ca) => ClientCertificates::Demanded(Pem::file(ca)),
     };
     Some(TlsFiles { identity: Identity::files(certificate, key), clients })
 }
 
-/// Allows this process as many files as it has connections, as far as the system lets it.
+/// Raises the limit of open files to what the connections need, as far as the system allows.
 fn allow_files(connections: usize) {
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
     match rlimit::increase_nofile_limit(needed) {
         Ok(allowed) if allowed >= needed => {}
         Ok(allowed) => warn!(allowed, needed, "the system allows fewer open files than --max-connections needs"),
-        Err(error) => warn!(%error, "can't tell how many files may be open"),
+        Err(error) => warn!(%error, "can't determine the limit of open files"),
     }
 }
 
-/// The signal that says: read the files again. It also says that the terminal is gone.
+/// The signal SIGHUP. It asks for a reload, or reports that the terminal of the server was closed.
 struct Hangups {
     hangup: Signal,
     has_terminal: bool,
@@ -154,49 +150,49 @@ impl Hangups {
         Ok(Self { hangup: signal(SignalKind::hangup())?, has_terminal: io::stdin().is_terminal() })
     }
 
-    /// Reads certificates and users again whenever it comes; resolves when the terminal is gone in which the server was
-    /// started.
+    /// Reloads certificates and users at each signal. Returns when the terminal in which the server was started is
+    /// closed.
     async fn reload(mut self, args: Arc<Serve>, handle: &Handle) {
         while self.hangup.recv().await.is_some() {
             if self.has_terminal && !io::stdin().is_terminal() {
-                info!("the terminal is gone");
+                info!("the terminal was closed");
                 return;
             }
-            let of_reader = args.clone();
-            let read = tokio::task::spawn_blocking(move || door(&of_reader)).await;
-            match read.map_err(|error| error.to_string()).and_then(|read| put_in_force(read, handle)) {
-                Ok(()) => info!("certificates and users were read again, and are in force"),
-                Err(why) => error!("nothing was reloaded, what was in force stays so: {why}"),
+            let args = args.clone();
+            let loaded = tokio::task::spawn_blocking(move || load_tls_and_access(&args)).await;
+            match loaded.map_err(|error| error.to_string()).and_then(|loaded| apply(loaded, handle)) {
+                Ok(()) => info!("reloaded certificates and users"),
+                Err(reason) => error!("reload failed, the previous certificates and users stay in force: {reason}"),
             }
         }
     }
 }
 
-/// Puts all in force, or nothing.
-fn put_in_force(read: Result<(Option<Tls>, AccessControl), Failure>, handle: &Handle) -> Result<(), String> {
-    let (tls, access) = read.map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+/// Applies certificates and users to new connections, or leaves both unchanged if loading failed.
+fn apply(loaded: Result<(Option<Tls>, AccessControl), Failure>, handle: &Handle) -> Result<(), String> {
+    let (tls, access) = loaded.map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
     if let Some(tls) = tls {
         handle.set_tls(tls).map_err(|error| error.to_string())?;
     }
     handle.set_access(access).map_err(|error| error.to_string())
 }
 
-/// The signals that end a server in order.
-struct Signals {
+/// The signals that end a server: SIGINT and SIGTERM.
+struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Signals {
+impl EndSignals {
     fn new() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Resolves at the first of them. A second one ends the process at once: whatever was acknowledged is as durable as
-    /// it was promised to be.
+    /// Returns at the first signal. A second signal ends the process at once; this loses no acknowledged write, because
+    /// an acknowledged write is already as durable as `--durability` says.
     async fn first(mut self) {
         let name = self.next().await;
-        info!(signal = name, "asked to end; once more ends at once");
+        info!(signal = name, "shutting down after a signal; a second signal ends the process at once");
         tokio::spawn(async move {
             self.next().await;
             std::process::exit(130);

@@ -1,52 +1,54 @@
-//! Where the servers are, and how a command connects to them: the one place where any does.
+//! The flags that name the server, and the connections that commands make with them.
 
 use crate::failure::Failure;
-use crate::settings::read_bounded;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use syncline_client::{Client, Cursor, Dialer, Endpoint, Endpoints, Identity, Options, Password, Pem, Position, Tls};
+use syncline_config::read_bounded;
 
+/// The flags that every client command accepts.
 #[derive(Clone, clap::Args)]
 pub(crate) struct ServersArg {
-    /// The server; where several serve the same store, all of them, of which the first that answers is taken.
-    /// syncline://HOST:PORT is the same as HOST:PORT; synclines://HOST:PORT speaks TLS
+    /// The server. HOST:PORT and syncline://HOST:PORT are the same; synclines://HOST:PORT speaks TLS. Several
+    /// addresses, separated by commas, are alternative addresses of one server: the command uses the first that answers
     #[arg(long = "addr", env = "SYNCLINE_ADDR", value_name = "HOST:PORT", value_delimiter = ',', default_value = DEFAULT)]
     addresses: Vec<Endpoint>,
 
-    /// The CAs that may have signed the server's certificate, in PEM; without it, those that the system trusts
+    /// The CAs that may have signed the server's certificate, in PEM; without it, the CAs that the system trusts
     #[arg(long, env = "SYNCLINE_TLS_CA", value_name = "FILE", help_heading = "TLS")]
     tls_ca: Option<PathBuf>,
 
-    /// The certificate that this client shows, in PEM
+    /// The certificate of this client, in PEM
     #[arg(long, env = "SYNCLINE_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     tls_cert: Option<PathBuf>,
 
-    /// The key of that certificate, in PEM
+    /// The private key of that certificate, in PEM
     #[arg(long, env = "SYNCLINE_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     tls_key: Option<PathBuf>,
 
-    /// Who asks, where the server knows users
+    /// The name of the user, if the server has users
     #[arg(long, env = "SYNCLINE_USER", value_name = "NAME", help_heading = "Password")]
     user: Option<String>,
 
-    /// A file that holds the password, which is sent over TLS only. Without it, SYNCLINE_PASSWORD may hold it; there is no
-    /// flag for the password itself, for everybody on this machine sees the command lines of all processes
+    /// A file with the password, which is sent over TLS only. The variable SYNCLINE_PASSWORD may contain the password
+    /// instead. There is no flag for the password itself, because all users of a machine can see command lines
     #[arg(long, env = "SYNCLINE_PASSWORD_FILE", value_name = "FILE", help_heading = "Password")]
     password_file: Option<PathBuf>,
 }
 
-/// The environment variable that may hold the password.
+/// The environment variable that may contain the password.
 const PASSWORD: &str = "SYNCLINE_PASSWORD";
 
-/// The largest file that a password is read from.
+/// The largest password file, in bytes.
 const MAX_PASSWORD_FILE: usize = 64 * 1024;
 
-/// The password that a file holds; the newline that editors put behind it is no part of it.
+/// Reads the password from a file, without the newline that editors append.
 fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
-    let unread = |why: &dyn Display| Failure::Usage(format!("can't read a password from {}: {why}", file.display()));
-    let mut secret = read_bounded(file, MAX_PASSWORD_FILE).map_err(|error| unread(&error))?;
+    let unreadable =
+        |reason: &dyn Display| Failure::Usage(format!("can't read a password from {}: {reason}", file.display()));
+    let mut secret = read_bounded(file, MAX_PASSWORD_FILE).map_err(|error| unreadable(&error))?;
     if secret.ends_with(b"\n") {
         secret.pop();
         if secret.ends_with(b"\r") {
@@ -54,12 +56,12 @@ fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
         }
     }
     if secret.is_empty() {
-        return Err(unread(&"it is empty"));
+        return Err(unreadable(&"the file is empty"));
     }
     Ok(secret)
 }
 
-/// Where servers listen by default.
+/// The default address, on which servers listen by default.
 const DEFAULT: &str = "127.0.0.1:6660";
 
 impl ServersArg {
@@ -67,23 +69,26 @@ impl ServersArg {
         self.addresses.clone().into()
     }
 
-    /// A client of the servers.
+    /// Connects a client.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Ok(Client::connect_with(self.endpoints(), self.options()?).await?)
     }
 
-    /// A cursor on what they hold.
+    /// Opens a cursor on the keys under a prefix.
     pub(crate) async fn cursor(&self, prefix: Vec<u8>, since: Option<Position>) -> Result<Cursor, Failure> {
         Ok(Cursor::open(self.endpoints(), prefix, since, self.options()?).await?)
     }
 
-    /// For who speaks the protocol alone: sockets, and where they lead to.
+    /// Returns a dialer, for commands that speak the protocol without the client library.
     pub(crate) fn dialer(&self) -> Result<Dialer, Failure> {
         Ok(Dialer::new(&self.endpoints(), &self.options()?)?)
     }
 
     fn options(&self) -> Result<Options, Failure> {
-        Ok(Options { tls: self.tls(), password: self.password()?, ..Options::default() })
+        let mut options = Options::default();
+        options.tls = self.tls();
+        options.password = self.password()?;
+        Ok(options)
     }
 
     fn password(&self) -> Result<Option<Password>, Failure> {
@@ -95,17 +100,17 @@ impl ServersArg {
             (None, secret) => Ok(secret.map(Password::new)),
             (Some(name), Some(secret)) => Ok(Some(Password::of_user(name, &secret))),
             (Some(name), None) => Err(Failure::Usage(format!(
-                "expected the password of {name}, found none: --password-file or SYNCLINE_PASSWORD_FILE names a file that holds it, or {PASSWORD} does"
+                "expected the password of {name}, found none: set --password-file or SYNCLINE_PASSWORD_FILE to a file with the password, or {PASSWORD} to the password"
             ))),
         }
     }
 
     fn tls(&self) -> Tls {
         let identity = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
-        Tls {
-            ca: self.tls_ca.as_ref().map(Pem::file),
-            identity: identity.map(|(certificate, key)| Identity::files(certificate, key)),
-        }
+        let mut tls = Tls::default();
+        tls.ca = self.tls_ca.as_ref().map(Pem::file);
+        tls.identity = identity.map(|(certificate, key)| Identity::files(certificate, key));
+        tls
     }
 }
 
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_connect_to_where_servers_listen() {
+    fn clients_connect_to_the_address_on_which_servers_listen_by_default() {
         assert_eq!(DEFAULT, syncline_server::Config::default().listen);
     }
 }

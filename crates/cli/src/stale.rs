@@ -1,19 +1,21 @@
-//! What to say to whoever has not seen the latest version of a key.
+//! Reports about writes that carried a version other than the next one.
 
 use crate::failure::Failure;
 use crate::output::shown;
 use syncline_client::{Client, GetError, Version, Versioned};
 
-/// Where a key is: at a version, or deleted at one.
+/// The current state of a key.
 pub(crate) enum Found {
     At(Versioned),
-    /// At version 0 where nothing is known of it.
+    /// The version of the deletion, or version 0 if the server does not know the key.
     Deleted(Version),
 }
 
 impl Found {
+    /// Asks the server for the state of a key.
+    ///
     /// # Errors
-    /// Where it can't be learned.
+    /// [`GetError`], except that the key does not exist.
     pub(crate) async fn of(client: &Client, key: &[u8]) -> Result<Self, GetError> {
         match client.get(key.to_owned()).await {
             Ok(found) => Ok(Self::At(found)),
@@ -29,7 +31,8 @@ impl Found {
         }
     }
 
-    /// The version that the next write has. The last one is refused by the server, which says so better.
+    /// Returns the version of the next write. After the last version there is none, and the server refuses the write with
+    /// a clear message.
     pub(crate) fn next_version(&self) -> Version {
         self.version().next().unwrap_or(Version::MAX)
     }
@@ -39,13 +42,13 @@ impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::At(found) => write!(f, "at version {}", found.version),
-            Self::Deleted(Version::ABSENT) => f.write_str("not there"),
+            Self::Deleted(Version::ABSENT) => f.write_str("absent"),
             Self::Deleted(version) => write!(f, "deleted at version {version}"),
         }
     }
 }
 
-/// What was found where `what` was tried with another version, and what to do.
+/// Returns the failure for a stale `what` ("put" or "delete"): the state of the key, and how to write to it anyway.
 pub(crate) async fn stale(what: &str, client: &Client, key: &[u8], tried: Version) -> Failure {
     let key_shown = shown(key);
     Failure::Stale(match Found::of(client, key).await {

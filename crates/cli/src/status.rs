@@ -1,4 +1,4 @@
-//! `syncline status`
+//! `syncline status`: prints the state of the server.
 
 use crate::args::Status;
 use crate::failure::Failure;
@@ -9,19 +9,20 @@ use std::time::Duration;
 
 pub(crate) async fn run(args: Status) -> Result<(), Failure> {
     let client = args.servers.connect().await?;
-    let told = client.status().await?;
+    let response = client.status().await?;
     if args.json {
-        return print_line(&told);
+        return print_line(&response);
     }
-    let status: Map<String, Value> = serde_json::from_str(&told)
-        .map_err(|error| Failure::Unavailable(format!("expected a JSON object as status, found {told}: {error}")))?;
+    let status: Map<String, Value> = serde_json::from_str(&response).map_err(|error| {
+        Failure::Unavailable(format!("expected a JSON object as status, found {response}: {error}"))
+    })?;
     let rows = rows(status);
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     print_line(&lines.join("\n"))
 }
 
-/// What people want to know, in this order; then what this version does not know of.
+/// Returns names and values: first those in [`NAMES`], in that order, then those that this version does not know.
 fn rows(mut status: Map<String, Value>) -> Vec<(String, String)> {
     let head = status.get("head").and_then(Value::as_u64);
     let mut rows = Vec::new();
@@ -31,8 +32,11 @@ fn rows(mut status: Map<String, Value>) -> Vec<(String, String)> {
     }
     rows.extend(status.into_iter().map(|(name, value)| (name.replace('_', " "), plain(&value))));
     for (name, _) in &mut rows {
-        if name == "uptime seconds" {
-            *name = "up".into();
+        match name.as_str() {
+            "uptime seconds" => *name = "up".into(),
+            // The key is older than the term.
+            "strangers" => *name = "unauthenticated".into(),
+            _ => {}
         }
     }
     rows
@@ -81,10 +85,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_stands_in_order_and_what_is_not_behind_it() {
-        let told = r#"{"aha":[1],"head":9,"keys":2,"uptime_seconds":3661,"data":null,"slowest_cursor":7,"bytes":2048,
+    fn known_rows_come_first_in_a_fixed_order() {
+        let status = r#"{"aha":[1],"head":9,"keys":2,"uptime_seconds":3661,"data":null,"slowest_cursor":7,"bytes":2048,
             "recent_log":{"bytes":0,"since":3}}"#;
-        let rows: Vec<_> = rows(serde_json::from_str(told).unwrap());
+        let rows: Vec<_> = rows(serde_json::from_str(status).unwrap());
         let rows: Vec<_> = rows.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let expected = [
             "up: 1h 1m 1s",

@@ -1,4 +1,4 @@
-//! `syncline txn`
+//! `syncline txn`: reads operations from stdin and commits them as one transaction.
 
 use crate::args::Txn;
 use crate::delete::existing;
@@ -10,16 +10,16 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read};
 use syncline_client::{Client, TxnError, Version};
 
-/// The most that is read: what the largest transaction can hold, several times over.
+/// The largest input, in bytes: several times as large as the largest transaction.
 const MAX_INPUT: u64 = 256 << 20;
 
-/// The version of a put that names none: the key must be new.
+/// The version of a put without a version: the key must be new.
 const NEW: Version = Version::new(1);
 
 pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        note("operations, one a line; Ctrl-D commits them");
+        note("enter operations, one per line; Ctrl-D commits them");
     }
     let mut input = Vec::new();
     let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut input);
@@ -51,23 +51,23 @@ pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
     })
 }
 
-/// Which operation was at fault, and what it has found.
+/// Returns the failure for a stale transaction: the operation at fault, and the state of its key.
 async fn stale(client: &Client, operations: &[Operation], key: &str) -> Failure {
     for operation in operations {
-        // The server tells the first one at fault, by a key that is clipped where it is long. This asks anew.
+        // The server names the first key at fault, but shortens a long key, so this asks for every key again.
         let Ok(found) = Found::of(client, &operation.key).await else { break };
         if !operation.applies_to(&found) {
             let Operation { line, key, .. } = operation;
             let (key, expected) = (shown(key), operation.expected());
-            let said = format!("stale: {key} is {found}, expected {expected}; nothing was written");
-            return Failure::Stale(said).in_line(*line);
+            let message = format!("stale: {key} is {found}, expected {expected}; nothing was written");
+            return Failure::Stale(message).in_line(*line);
         }
     }
-    // It was at fault, and no longer is.
+    // The key has changed again since.
     Failure::Stale(format!("stale: {key} was at another version; nothing was written"))
 }
 
-/// An operation, and where it stands.
+/// An operation, with the number of its line.
 #[derive(Debug, PartialEq, Eq)]
 struct Operation {
     line: u64,
@@ -91,7 +91,7 @@ impl Operation {
                 version == Some(found.version()) || version == Some(current)
             }
             (What::Delete, None) => matches!(found, Found::At(_)),
-            // A key of which nothing is known takes any version.
+            // A key that the server does not know accepts any version.
             (What::Put(_), version) => {
                 found.version() == Version::ABSENT || version.unwrap_or(NEW) == found.next_version()
             }
@@ -99,22 +99,22 @@ impl Operation {
         }
     }
 
-    /// What it needs the key to be.
+    /// Returns the state of the key that the operation requires.
     fn expected(&self) -> String {
         match (&self.what, self.version) {
-            (What::Check, Some(Version::ABSENT)) => "not to be there".into(),
+            (What::Check, Some(Version::ABSENT)) => "an absent key".into(),
             (What::Check, version) => format!("version {}", version.unwrap_or(Version::ABSENT)),
             (What::Put(_), None) => "a new key".into(),
-            (What::Delete, None) => "to be there".into(),
+            (What::Delete, None) => "an existing key".into(),
             (_, Some(version)) => format!("version {}", version.get().saturating_sub(1)),
         }
     }
 }
 
-/// Reads operations, one a line.
+/// Parses operations, one per line.
 ///
 /// # Errors
-/// What is wrong, and in which line.
+/// A message with the line at fault.
 fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
     let mut operations = Vec::new();
     let mut lines = HashMap::new();
@@ -125,7 +125,7 @@ fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
         let operation = operation(number, name, arguments).map_err(|what| wrong(&what))?;
         if let Some(before) = lines.insert(operation.key.clone(), number) {
             let key = shown(&operation.key);
-            return Err(wrong(&format!("expected each key once, found {key} in line {before} already")));
+            return Err(wrong(&format!("expected each key once, found {key} in line {before} as well")));
         }
         operations.push(operation);
     }
@@ -150,7 +150,7 @@ fn operation(line: u64, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation,
     };
     let number = |text: &Vec<u8>| {
         let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        number.map(Version::new).ok_or_else(|| format!("expected a version, a number, found {}", shown(text)))
+        number.map(Version::new).ok_or_else(|| format!("expected a version (a number), found {}", shown(text)))
     };
     Ok(Operation { line, what, key: key.clone(), version: version.map(number).transpose()? })
 }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_read_as_a_shell_reads_words() {
+    fn words_are_quoted_as_in_a_shell() {
         let input =
             b"check a 3  # as it was\n\n# nothing here\nput 'b c' \"it's\" 2\n  delete d\\ e\nput \xff ''\ndelete f 9";
         let expected = [
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_operation_is_told_with_its_line() {
+    fn an_invalid_operation_is_refused_with_its_line() {
         for (input, expected) in [
             ("", "expected operations on stdin, found none"),
             ("# nothing\n\n", "expected operations on stdin, found none"),
@@ -187,9 +187,9 @@ mod tests {
             ("delete", "line 1: expected delete KEY [VERSION], found 1 words"),
             ("put a b 1 2", "line 1: expected put KEY VALUE [VERSION], found 5 words"),
             ("\nget a", "line 2: expected check, put or delete, found get"),
-            ("put a b -1", "line 1: expected a version, a number, found -1"),
+            ("put a b -1", "line 1: expected a version (a number), found -1"),
             ("put a 'b", "line 1: expected a closing quote, found none"),
-            ("put a b\n\ndelete a", "line 3: expected each key once, found a in line 1 already"),
+            ("put a b\n\ndelete a", "line 3: expected each key once, found a in line 1 as well"),
         ] {
             assert_eq!(parse(input.as_bytes()), Err(expected.to_owned()), "{input}");
         }

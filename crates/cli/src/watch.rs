@@ -1,4 +1,4 @@
-//! `syncline watch`
+//! `syncline watch`: prints the keys under a prefix and then every change, or runs a command for each.
 
 use crate::args::Watch;
 use crate::exec::Exec;
@@ -6,50 +6,50 @@ use crate::failure::Failure;
 use crate::output::{Json, Printer, deletion, entry, note};
 use serde_json::json;
 use std::io::Stdout;
-use syncline_client::{KeyChange, Moved, Position, Step};
+use syncline_client::{KeyChange, Position, Progress, Step};
 
 pub(crate) async fn run(args: Watch) -> Result<(), Failure> {
     let endpoints = args.servers.endpoints();
     let prefix = args.prefix.into_encoded_bytes();
     let mut cursor = args.servers.cursor(prefix, args.since).await?;
     let exec = args.exec.map(|command| Exec::new(command, args.json));
-    let mut teller = Teller { is_json: args.json, has_marks: args.marks, exec, printer: Printer::stdout() };
+    let mut reporter = Reporter { is_json: args.json, has_marks: args.marks, exec, printer: Printer::stdout() };
     let mut is_first = true;
     loop {
         match cursor.next().await? {
-            Moved::To(step) => {
+            Progress::Step(step) => {
                 if std::mem::take(&mut is_first) && !args.once {
                     note(&format!("watching {endpoints} (Ctrl-C to end)"));
                 }
-                teller.tell(step).await?;
+                reporter.report(step).await?;
                 if args.once {
-                    return teller.exec.map_or(Ok(()), Exec::ended);
+                    return reporter.exec.map_or(Ok(()), Exec::result);
                 }
             }
-            Moved::Lost { reason } if args.once => return Err(Failure::Unavailable(reason)),
-            Moved::Lost { reason } => note(&format!("connection lost: {reason}; connecting again")),
-            Moved::Back => note("connected again; nothing is missed"),
+            Progress::Disconnected { reason } if args.once => return Err(Failure::Unavailable(reason)),
+            Progress::Disconnected { reason } => note(&format!("connection lost: {reason}; connecting again")),
+            Progress::Reconnected => note("connected again; no change was missed"),
         }
     }
 }
 
-/// Tells what changes.
-struct Teller {
+/// Prints changes, or runs the command for them.
+struct Reporter {
     is_json: bool,
     has_marks: bool,
     exec: Option<Exec>,
     printer: Printer<Stdout>,
 }
 
-impl Teller {
-    async fn tell(&mut self, Step { is_reset, changes, at }: Step) -> Result<(), Failure> {
+impl Reporter {
+    async fn report(&mut self, Step { is_reset, changes, at }: Step) -> Result<(), Failure> {
         let Position { store, revision } = at;
         let store = store.map(|store| store.to_string());
         if is_reset && self.is_json && self.exec.is_none() {
             let line = json!({ "reset": true, "revision": revision.get(), "store": store });
             self.printer.line(line.to_string().as_bytes())?;
         } else if is_reset {
-            note("what was told before is no longer so: this is all that there is");
+            note("the history is another one: forget what was printed before, because the complete state follows");
         }
         for change in &changes {
             match &mut self.exec {

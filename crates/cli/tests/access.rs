@@ -1,4 +1,4 @@
-//! `syncline passwd`, and what `syncline serve` makes of it.
+//! `syncline passwd`, and the files that `syncline serve` accepts or refuses.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,7 +10,7 @@ use support::syncline;
 use syncline_server::{Hash, Users};
 use tempfile::TempDir;
 
-/// Runs a command to its end, with this on stdin.
+/// Runs a command with this text on stdin.
 fn piped(args: &[&str], stdin: &str) -> Output {
     let mut command = syncline(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -39,34 +39,49 @@ fn a_password_on_stdin_is_hashed() {
 }
 
 #[test]
-fn what_is_no_password_is_refused() {
+fn an_empty_or_long_password_is_refused() {
     assert_eq!(refused(&piped(&["passwd"], "\n")), "syncline: expected a password, found none\n");
     assert_eq!(refused(&piped(&["passwd"], "")), "syncline: expected a password, found none\n");
     let long = "x".repeat(513);
-    assert_eq!(refused(&piped(&["passwd"], &long)), "syncline: expected a password of at most 512 bytes\n");
+    assert_eq!(
+        refused(&piped(&["passwd"], &long)),
+        "syncline: expected a password of at most 512 bytes, found a longer one\n"
+    );
     fine(&piped(&["passwd"], &"x".repeat(512)));
 }
 
 #[test]
-fn an_entry_for_a_file_of_users_gives_no_rights_by_itself() {
+fn an_entry_without_rights_is_refused_by_a_server_and_says_so() {
     for name in ["ann", "a \"b\" \\ \u{7f}"] {
-        let entry = fine(&piped(&["passwd", "--user", name], "secret\n"));
-        assert!(
-            Users::parse(&entry).unwrap_err().to_string().ends_with("expected a right: read, write, or admin = true")
-        );
+        let output = piped(&["passwd", "--user", name], "secret\n");
+        let note = String::from_utf8(output.stderr.clone()).unwrap();
+        assert!(output.status.success() && note.contains("has no rights yet"), "{output:?}");
+        let entry = String::from_utf8(output.stdout).unwrap();
+        let refused = Users::parse(&entry).unwrap_err().to_string();
+        assert!(refused.ends_with("expected a right: read, write, or admin = true"), "{refused}");
         let users = Users::parse(&entry.replace("read = []", "read = [\"\"]")).unwrap();
         assert_eq!(users.names().collect::<Vec<_>>(), [name]);
     }
     for name in ["", "a:b"] {
-        assert!(
-            refused(&piped(&["passwd", "--user", name], "secret\n"))
-                .starts_with("syncline: --user: name: expected 1 to")
-        );
+        let refused = refused(&piped(&["passwd", "--user", name], "secret\n"));
+        assert!(refused.starts_with("syncline: --user: name: expected 1 to"), "{refused}");
     }
 }
 
-/// Types lines at the prompts of a command in a terminal, when it shows no more what is typed; answers all that the screen
-/// shows.
+#[test]
+fn an_entry_with_rights_is_complete() {
+    for rights in [&["--read", "a/", "--read", "b \"c\"", "--write", ""][..], &["--write", "a/"], &["--admin"]] {
+        let entry = fine(&piped(&[&["passwd", "--user", "ann"], rights].concat(), "secret\n"));
+        let users = Users::parse(&entry).unwrap_or_else(|error| panic!("{entry}: {error}"));
+        assert_eq!(users.names().collect::<Vec<_>>(), ["ann"]);
+    }
+    for flags in [&["--read", "a/"][..], &["--user", "ann", "--admin", "--read", "a/"]] {
+        assert!(refused(&piped(&[&["passwd"], flags].concat(), "secret\n")).starts_with("error: "), "{flags:?}");
+    }
+}
+
+/// Runs a command in a terminal, and types a line at each prompt as soon as the terminal shows no typed text. Returns
+/// everything that the terminal shows.
 fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     let mut child = Command::new("script")
         .args(["-qec", &format!("tty; {} {command}", support::SYNCLINE), "/dev/null"])
@@ -86,7 +101,7 @@ fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     let terminal = shown.trim_end().to_owned();
     for (prompt, line) in lines {
         show_until(&mut shown, prompt);
-        // The prompt is there a moment before.
+        // The prompt appears before the terminal stops to show typed text.
         wait_until_silent(&terminal);
         writeln!(keyboard, "{line}").unwrap();
     }
@@ -95,7 +110,7 @@ fn typed(command: &str, lines: &[(&str, &str)]) -> String {
     shown
 }
 
-/// Waits until a terminal is set to show nothing of what is typed.
+/// Waits until a terminal shows no typed text.
 fn wait_until_silent(terminal: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
@@ -105,28 +120,28 @@ fn wait_until_silent(terminal: &str) {
             return;
         }
     }
-    panic!("{terminal} still shows what is typed");
+    panic!("{terminal} still shows typed text");
 }
 
 #[test]
-fn a_terminal_is_asked_twice_and_shows_nothing_of_it() {
-    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("The same again: ", "s3cr3t")]);
+fn a_terminal_asks_twice_and_shows_no_password() {
+    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("Repeat the password: ", "s3cr3t")]);
     assert!(!shown.contains("s3cr3t"), "{shown}");
     let hash = shown.lines().find(|line| line.starts_with('$')).unwrap_or_else(|| panic!("{shown}"));
     assert!(hash.trim_end().parse::<Hash>().unwrap().verify(b"s3cr3t"));
 }
 
 #[test]
-fn two_passwords_that_differ_are_refused() {
-    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("The same again: ", "secret")]);
-    assert!(shown.contains("syncline: expected the same password twice, found two"), "{shown}");
+fn two_different_passwords_are_refused() {
+    let shown = typed("passwd", &[("Password: ", "s3cr3t"), ("Repeat the password: ", "secret")]);
+    assert!(shown.contains("syncline: expected the same password twice, found two different ones"), "{shown}");
     assert!(!shown.contains('$'), "{shown}");
     let shown = typed("passwd", &[("Password: ", "")]);
     assert!(shown.contains("syncline: expected a password, found none"), "{shown}");
 }
 
 #[test]
-fn no_password_is_asked_of_clients_without_tls() {
+fn a_server_without_tls_refuses_to_require_passwords() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (hash, users, data) = (path("hash"), path("users.toml"), path("data"));
@@ -138,14 +153,14 @@ fn no_password_is_asked_of_clients_without_tls() {
             .env("RUST_LOG", "error")
             .output();
         assert_eq!(refused(&output.unwrap()), "syncline: must use TLS if authorization is required\n");
-        assert!(!directory.path().join("data").exists(), "nothing was made");
+        assert!(!directory.path().join("data").exists(), "no data directory may be created");
     }
     let both = syncline(&["serve", "--auth-hash-file", &hash, "--users", &users]).output().unwrap();
     assert!(refused(&both).contains("cannot be used with '--users"), "{both:?}");
 }
 
 #[test]
-fn a_file_that_can_not_be_used_is_named_with_its_line() {
+fn an_invalid_users_file_is_refused_with_its_line() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("file").to_str().unwrap().to_owned();
     let serve = |flag| {

@@ -1,4 +1,4 @@
-//! The load generator does what it says, and counts what it does.
+//! `syncline bench`: the counts of the load generator are true.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -44,7 +44,7 @@ fn every_delivery_of_a_fanout_is_counted_once() {
         let json: Value = serde_json::from_str(&server.fine(&["get", "syncline-bench/000000000", "--json"])).unwrap();
         json["version"].as_u64().unwrap()
     };
-    // One key: its version counts the writes.
+    // There is one key, so its version is the number of writes.
     let found = measure(&server, &["fanout", "--connections", "7", "--depth", "4", "--keys", "1"]);
     assert_eq!(found["count"].as_u64().unwrap(), 7 * head(&server), "{found}");
 }
@@ -52,10 +52,10 @@ fn every_delivery_of_a_fanout_is_counted_once() {
 #[test]
 fn what_cannot_be_measured_is_told() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
-    let said = server.fails(2, &["bench", "put", "--value-size", "7"]);
-    assert_eq!(said, "syncline: --value-size: expected at least 8 bytes, found 7\n");
-    let said = server.fails(2, &["bench", "put", "--connections", "0"]);
-    assert!(said.contains("0 is not in 1..=100000"), "{said}");
-    let said = server.fails(4, &["bench", "put", "--addr", "127.0.0.1:1"]);
-    assert!(said.starts_with("syncline: can't connect to 127.0.0.1:1: "), "{said}");
+    let printed = server.fails(2, &["bench", "put", "--value-size", "7"]);
+    assert_eq!(printed, "syncline: --value-size: expected at least 8 bytes, found 7\n");
+    let printed = server.fails(2, &["bench", "put", "--connections", "0"]);
+    assert!(printed.contains("0 is not in 1..=100000"), "{printed}");
+    let printed = server.fails(4, &["bench", "put", "--addr", "127.0.0.1:1"]);
+    assert!(printed.starts_with("syncline: can't connect to 127.0.0.1:1: "), "{printed}");
 }

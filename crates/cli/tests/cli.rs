@@ -1,4 +1,4 @@
-//! The command line, as people and scripts use it: the real binary, its output, its exit codes.
+//! The commands of the real binary: their output and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -33,7 +33,7 @@ fn json_for_programs() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_exit_code_1() {
+fn a_missing_key_is_exit_code_1() {
     let server = Server::start();
     assert_eq!(server.fails(1, &["get", "nothing"]), "syncline: nothing: not found\n");
 }
@@ -42,10 +42,10 @@ fn a_key_that_is_not_there_is_exit_code_1() {
 fn a_stale_put_is_exit_code_3_and_says_what_to_do() {
     let server = Server::start();
     server.fine(&["put", "name", "mark"]);
-    let said = server.fails(3, &["put", "name", "tony"]);
+    let printed = server.fails(3, &["put", "name", "tony"]);
     let expected = "syncline: stale put: name is at version 1, so the next write has version 2, not 1\n\
                     To write over what is there: --version 2, or --force.\n";
-    assert_eq!(said, expected);
+    assert_eq!(printed, expected);
     assert_eq!(server.fails(3, &["put", "name", "tony", "--version", "9"]), expected.replace("not 1", "not 9"));
     assert_eq!(server.fine(&["get", "name"]), "mark");
     assert_eq!(server.fine(&["put", "name", "tony", "--force"]), "name  (version 2)\n");
@@ -68,8 +68,8 @@ fn a_value_comes_from_an_argument_a_file_or_stdin_byte_for_byte() {
     }
     server.fine(&["put", "empty", ""]);
     assert_eq!(server.fine(&["get", "empty"]), "");
-    let said = server.fails(2, &["put", "none", "--file", "/no/such/file"]);
-    assert!(said.starts_with("syncline: can't read the value from /no/such/file: "), "{said}");
+    let printed = server.fails(2, &["put", "none", "--file", "/no/such/file"]);
+    assert!(printed.starts_with("syncline: can't read the value from /no/such/file: "), "{printed}");
 }
 
 #[test]
@@ -80,34 +80,34 @@ fn a_value_may_be_as_large_as_the_server_allows() {
     assert!(server.piped(&["put", "k"], &value).status.success());
     assert!(server.run(&["get", "k"]).stdout == value);
     let output = server.piped(&["put", "k", "--force"], &[value, vec![0; 9]].concat());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), said.contains("expected at most 16777216")), (Some(2), true), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), printed.contains("expected at most 16777216")), (Some(2), true), "{printed}");
 }
 
 #[test]
-fn what_cannot_be_is_exit_code_2() {
+fn an_invalid_command_key_or_value_is_exit_code_2() {
     let server = Server::start();
     for args in [&["put"][..], &["get"], &["nonsense"], &["put", "k", "v", "--version", "one"], &["get", "k", "--nope"]]
     {
-        let said = server.fails(2, args);
-        assert!(said.contains("error: ") && said.contains("--help"), "{args:?}: {said}");
+        let printed = server.fails(2, args);
+        assert!(printed.contains("error: ") && printed.contains("--help"), "{args:?}: {printed}");
     }
-    let said = server.fails(2, &["put", "k", "v", "--version", "2", "--force"]);
-    assert!(said.contains("cannot be used with"), "{said}");
-    let said = server.fails(2, &["put", "k", "v", "--file", "f"]);
-    assert!(said.contains("cannot be used with"), "{said}");
+    let printed = server.fails(2, &["put", "k", "v", "--version", "2", "--force"]);
+    assert!(printed.contains("cannot be used with"), "{printed}");
+    let printed = server.fails(2, &["put", "k", "v", "--file", "f"]);
+    assert!(printed.contains("cannot be used with"), "{printed}");
     let output = server.piped(&["put", "k"], &[0; 100_000]);
     assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "syncline: too large: key and value of 100001 bytes together, expected at most 65525\n");
-    let said = server.fails(2, &["get", &"k".repeat(4097)]);
-    assert_eq!(said, "syncline: too large: key of 4097 bytes, expected at most 4096\n");
-    let said = server.fails(2, &["put", "k", "v", "--version", "18446744073709551615"]);
-    assert_eq!(said, "syncline: the server refused: version exhausted\n");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(printed, "syncline: too large: key and value of 100001 bytes together, expected at most 65525\n");
+    let printed = server.fails(2, &["get", &"k".repeat(4097)]);
+    assert_eq!(printed, "syncline: too large: key of 4097 bytes, expected at most 4096\n");
+    let printed = server.fails(2, &["put", "k", "v", "--version", "18446744073709551615"]);
+    assert_eq!(printed, "syncline: the server refused: version exhausted\n");
 }
 
 #[test]
-fn where_no_server_is_it_is_exit_code_4() {
+fn an_unreachable_server_is_exit_code_4() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let commands: [&[&str]; 9] = [
         &["get", "k"],
@@ -123,9 +123,9 @@ fn where_no_server_is_it_is_exit_code_4() {
     for args in commands {
         let output = syncline(args).args(["--addr", &unused]).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with(&format!("syncline: can't connect to {unused}: ")), "{said}");
-        assert!(said.contains("syncline serve"), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(printed.starts_with(&format!("syncline: can't connect to {unused}: ")), "{printed}");
+        assert!(printed.contains("syncline serve"), "{printed}");
     }
 }
 
@@ -147,7 +147,7 @@ fn of_several_addresses_the_first_that_answers_is_taken() {
 }
 
 #[test]
-fn what_a_server_of_the_base_protocol_cannot_do_is_exit_code_2() {
+fn a_command_that_needs_the_extension_is_exit_code_2_without_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     for args in [&["watch"][..], &["list"], &["status"], &["export"], &["delete", "k", "--version", "2"]] {
@@ -157,14 +157,14 @@ fn what_a_server_of_the_base_protocol_cannot_do_is_exit_code_2() {
         first.write_all(b"\x02\x01\0\x14\0unknown message kind").unwrap();
         let (mut second, _) = listener.accept().unwrap();
         if args == ["list"] {
-            // The empty key, which a LIST can't tell, is asked for first.
+            // The command reads the empty key first, which a LIST never returns.
             second.read_exact(&mut [0; 5]).unwrap();
             second.write_all(b"\x02\x01\0\x0d\0\"\": not found").unwrap();
         }
-        let (status, said) = command.end();
+        let (status, printed) = command.end();
         let expected =
             "syncline: expected a server that speaks the extension, found one that speaks only the base protocol\n";
-        assert_eq!((status.code(), said.as_str()), (Some(2), expected), "{args:?}");
+        assert_eq!((status.code(), printed.as_str()), (Some(2), expected), "{args:?}");
     }
 }
 
@@ -175,17 +175,17 @@ fn an_address_that_is_taken_is_exit_code_4() {
     let output = syncline(&["serve", "--listen", &server.addr]).env("SYNCLINE_DATA", data.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(output.stdout.is_empty(), "{output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains(&format!("syncline: can't listen on {}: ", server.addr)), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains(&format!("syncline: can't listen on {}: ", server.addr)), "{printed}");
 }
 
 #[test]
-fn limits_that_cannot_be_are_exit_code_2() {
+fn an_invalid_limit_is_exit_code_2() {
     for (args, expected) in [
         (&["--max-key", "65536"][..], "expected at most 65535 bytes, found 65536"),
         (&["--max-entry-size", "17MiB"], "expected at most 16777216 bytes, found 17825792"),
         (&["--max-requests", "0"], "expected at least 1, found 0"),
-        (&["--max-unsent", "lots"], "expected a size like 65525, 4KiB or 64MiB, found lots"),
+        (&["--max-unsent", "lots"], "expected a size such as 65525, 4KiB or 64MiB, found lots"),
         (&["--durability", "paper"], "invalid value 'paper'"),
         (&["--tombstones", "soon"], "invalid value 'soon'"),
     ] {
@@ -193,8 +193,8 @@ fn limits_that_cannot_be_are_exit_code_2() {
         let mut serve = syncline(&["serve", "--listen", "127.0.0.1:0"]);
         let output = serve.args(args).env("SYNCLINE_DATA", data.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains(expected), "{args:?}: {said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(printed.contains(expected), "{args:?}: {printed}");
     }
 }
 
@@ -206,13 +206,13 @@ fn a_write_whose_connection_is_lost_is_exit_code_5() {
     let mut stream = greet(&listener);
     stream.read_exact(&mut [0; 17]).unwrap();
     drop(stream);
-    let (status, said) = put.end();
-    assert_eq!(status.code(), Some(5), "{said}");
-    assert!(said.contains("the write may have been accepted or not"), "{said}");
+    let (status, printed) = put.end();
+    assert_eq!(status.code(), Some(5), "{printed}");
+    assert!(printed.contains("the write may have been accepted or not"), "{printed}");
 }
 
 #[test]
-fn serve_says_what_it_promises_and_ends_in_order() {
+fn serve_logs_its_durability_and_shuts_down_in_order() {
     for (signal, durability, promise) in [
         ("TERM", "fsync", "survives a power cut"),
         ("INT", "os", "survives a killed process, not a power cut"),
@@ -222,19 +222,19 @@ fn serve_says_what_it_promises_and_ends_in_order() {
         let mut connection = TcpStream::connect(&server.addr).unwrap();
         assert_eq!(server.fine(&["put", "k", "v"]), "k  (version 1)\n");
         server.process.signal(signal);
-        let mut said = Vec::new();
-        connection.read_to_end(&mut said).unwrap();
-        assert!(said.ends_with(b"\x02\0\0\x1a\0unavailable: shutting down"), "{said:?}");
-        let (status, said) = server.process.end();
-        assert_eq!(status.code(), Some(0), "{said}");
+        let mut printed = Vec::new();
+        connection.read_to_end(&mut printed).unwrap();
+        assert!(printed.ends_with(b"\x02\0\0\x1a\0unavailable: shutting down"), "{printed:?}");
+        let (status, printed) = server.process.end();
+        assert_eq!(status.code(), Some(0), "{printed}");
         for expected in [promise, "shutting down", "shut down"] {
-            assert!(said.contains(expected), "{expected:?} is not in {said}");
+            assert!(printed.contains(expected), "{expected:?} is not in {printed}");
         }
     }
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_the_next_start() {
+fn acknowledged_writes_survive_a_restart() {
     for end in ["TERM", "KILL"] {
         let server = Server::start();
         server.fine(&["put", "name", "mark"]);
@@ -254,20 +254,20 @@ fn a_data_directory_in_use_is_exit_code_4_and_names_the_holder() {
     let data = server.data.path().to_str().unwrap();
     let output = syncline(&["serve", "--listen", "127.0.0.1:0", "--data", data]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
     let expected = format!("syncline: {data} is in use by process {}: ", server.process.id());
-    assert!(said.starts_with(&expected), "{said}");
+    assert!(printed.starts_with(&expected), "{printed}");
 }
 
 #[test]
-fn a_directory_with_other_things_in_it_is_exit_code_6_and_is_left_alone() {
+fn a_directory_with_foreign_files_is_exit_code_6_and_unchanged() {
     let data = tempfile::TempDir::new().unwrap();
     std::fs::write(data.path().join("letter.txt"), "dear").unwrap();
     let mut serve = syncline(&["serve", "--listen", "127.0.0.1:0"]);
     let output = serve.env("SYNCLINE_DATA", data.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("found `letter.txt`; choose another directory"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("found `letter.txt`; choose another directory"), "{printed}");
     assert_eq!(std::fs::read(data.path().join("letter.txt")).unwrap(), b"dear");
 }
 
@@ -279,10 +279,10 @@ fn logs_hold_no_values() {
     let output = server.command(&["put", "key", "TopSecretValue"]).env("RUST_LOG", "trace").output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     server.process.signal("TERM");
-    let (_, mut said) = server.process.end();
-    assert!(said.contains("connected"), "the log says something: {said}");
-    said += &String::from_utf8(output.stderr).unwrap();
-    assert!(!said.contains("TopSecret"), "{said}");
+    let (_, mut printed) = server.process.end();
+    assert!(printed.contains("connected"), "the log says something: {printed}");
+    printed += &String::from_utf8(output.stderr).unwrap();
+    assert!(!printed.contains("TopSecret"), "{printed}");
 }
 
 #[test]
@@ -291,13 +291,13 @@ fn help_is_there_for_every_command() {
     for command in commands {
         let output = syncline(&[command, "--help"]).output().unwrap();
         assert!(output.status.success(), "{command}");
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains(&format!("Usage: syncline {command}")), "{said}");
-        let has_example = said.contains("Example") && said.contains(&format!("  syncline {command}"));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains(&format!("Usage: syncline {command}")), "{printed}");
+        let has_example = printed.contains("Example") && printed.contains(&format!("  syncline {command}"));
         assert!(has_example || command == "serve", "no example in the help of {command}");
     }
     let output = syncline(&["--help"]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("Exit codes:"), "{said}");
-    assert!(commands.iter().all(|command| said.contains(&format!("\n  {command} "))), "{said}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("Exit codes:"), "{printed}");
+    assert!(commands.iter().all(|command| printed.contains(&format!("\n  {command} "))), "{printed}");
 }

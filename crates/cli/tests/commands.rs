@@ -1,4 +1,4 @@
-//! `syncline delete`, `list`, `txn` and `status`.
+//! `syncline delete`, `list`, `txn` and `status`: their output and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use support::{Process, Server, greet, syncline};
 
 #[test]
-fn delete_takes_a_version_or_whatever_is_there() {
+fn delete_accepts_a_version_or_deletes_the_current_one() {
     let server = Server::start();
     server.fine(&["put", "k", "1"]);
     server.fine(&["put", "k", "2", "--version", "2"]);
@@ -19,18 +19,18 @@ fn delete_takes_a_version_or_whatever_is_there() {
     assert_eq!(server.fails(1, &["delete", "k"]), gone);
     assert_eq!(server.fails(1, &["delete", "never"]), "syncline: never: not found\n");
     server.fine(&["put", "k", "4", "--version", "4"]);
-    let said = server.fails(3, &["delete", "k", "--version", "4"]);
+    let printed = server.fails(3, &["delete", "k", "--version", "4"]);
     let expected = "syncline: stale delete: k is at version 4, so the next write has version 5, not 4\n\
                     To delete what is there: --version 5, or no --version.\n";
-    assert_eq!(said, expected);
-    let said = server.fine(&["delete", "k", "--version", "5", "--json"]);
-    assert_eq!(said, "{\"deleted\":true,\"key\":\"k\",\"version\":5}\n");
-    let said = server.fails(3, &["put", "k", "6"]);
-    assert!(said.contains("k is deleted at version 5, so the next write has version 6, not 1"), "{said}");
+    assert_eq!(printed, expected);
+    let printed = server.fine(&["delete", "k", "--version", "5", "--json"]);
+    assert_eq!(printed, "{\"deleted\":true,\"key\":\"k\",\"version\":5}\n");
+    let printed = server.fails(3, &["put", "k", "6"]);
+    assert!(printed.contains("k is deleted at version 5, so the next write has version 6, not 1"), "{printed}");
 }
 
 #[test]
-fn list_has_prefixes_limits_and_a_place_to_go_on_from() {
+fn list_obeys_prefix_limit_and_after() {
     let server = Server::start();
     assert_eq!(server.fine(&["list"]), "");
     for key in ["", "a", "b/1", "b/2", "b/3", "c"] {
@@ -75,24 +75,24 @@ fn more_than_a_page_is_listed_whole_and_in_order() {
 }
 
 #[test]
-fn what_nobody_reads_to_its_end_is_no_failure() {
+fn a_closed_output_pipe_is_no_failure() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let value = "v".repeat(1000);
     let lines: String =
         (0..2000).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{value}\",\"version\":1}}\n")).collect();
     assert!(server.piped(&["import"], lines.as_bytes()).status.success());
     for command in [&["list"][..], &["list", "--json"], &["export"], &["watch", "--once"]] {
-        // Much more than a pipe holds: it is still writing when its reader has gone.
+        // The output exceeds the buffer of a pipe, so the command is still writing when the pipe is closed.
         let mut process = Process::start(&mut server.command(command));
         assert!(!process.line().is_empty());
         process.close_stdout();
-        let (status, said) = process.end();
-        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{command:?}");
+        let (status, printed) = process.end();
+        assert_eq!((status.code(), printed.as_str()), (Some(0), ""), "{command:?}");
     }
 }
 
 #[test]
-fn a_transaction_is_done_as_a_whole_and_tells_its_revision() {
+fn a_transaction_is_committed_as_a_whole_with_one_revision() {
     let server = Server::start();
     server.fine(&["put", "dir", "1"]);
     server.fine(&["put", "old", "v"]);
@@ -106,15 +106,15 @@ fn a_transaction_is_done_as_a_whole_and_tells_its_revision() {
 }
 
 #[test]
-fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
+fn a_stale_transaction_names_the_line_and_writes_nothing() {
     let server = Server::start();
     server.fine(&["put", "here", "v"]);
     server.fine(&["put", "gone", "v"]);
     server.fine(&["delete", "gone"]);
     for (script, expected) in [
         ("check here 2", "line 2: stale: here is at version 1, expected version 2"),
-        ("check here 0", "line 2: stale: here is at version 1, expected not to be there"),
-        ("check new 1", "line 2: stale: new is not there, expected version 1"),
+        ("check here 0", "line 2: stale: here is at version 1, expected an absent key"),
+        ("check new 1", "line 2: stale: new is absent, expected version 1"),
         ("put here w", "line 2: stale: here is at version 1, expected a new key"),
         ("put here w 3", "line 2: stale: here is at version 1, expected version 2"),
         ("put gone w", "line 2: stale: gone is deleted at version 2, expected a new key"),
@@ -122,10 +122,10 @@ fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
     ] {
         let output = server.piped(&["txn"], format!("put other v\n{script}\n").as_bytes());
         assert_eq!(output.status.code(), Some(3), "{script}: {output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said, format!("syncline: {expected}; nothing was written\n"));
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(printed, format!("syncline: {expected}; nothing was written\n"));
     }
-    // To delete what is not there is seen before anything is sent.
+    // The command notices that the key does not exist before it sends the transaction.
     let output = server.piped(&["txn"], b"put other v\ndelete gone\n");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "syncline: line 2: gone: not found (deleted at version 2)\n");
@@ -133,22 +133,22 @@ fn a_transaction_that_is_stale_names_the_line_and_writes_nothing() {
 }
 
 #[test]
-fn a_transaction_that_cannot_be_is_exit_code_2() {
+fn an_invalid_transaction_is_exit_code_2() {
     let server = Server::start();
     let many: String = (0..1025).map(|n| format!("put {n} v\n")).collect();
     let large = format!("put k {}\n", "v".repeat(70_000));
     for (script, expected) in [
         ("", "expected operations on stdin, found none"),
         ("put a b\nput c\n", "line 2: expected put KEY VALUE [VERSION], found 2 words"),
-        ("put a b\nput a c\n", "line 2: expected each key once, found a in line 1 already"),
+        ("put a b\nput a c\n", "line 2: expected each key once, found a in line 1 as well"),
         (&many, "1024"),
         (&large, "expected at most 65525"),
         ("put k v 18446744073709551615", "version exhausted"),
     ] {
         let output = server.piped(&["txn"], script.as_bytes());
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with("syncline: ") && said.contains(expected), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(printed.starts_with("syncline: ") && printed.contains(expected), "{printed}");
     }
     assert_eq!(server.fine(&["list"]), "");
 }
@@ -165,23 +165,23 @@ fn a_transaction_whose_connection_is_lost_is_exit_code_5() {
     let mut stream = greet(&listener);
     stream.read_exact(&mut [0; 10]).unwrap();
     drop(stream);
-    let (status, said) = txn.end();
-    assert_eq!(status.code(), Some(5), "{said}");
-    assert!(said.contains("all of it may have been accepted or none"), "{said}");
+    let (status, printed) = txn.end();
+    assert_eq!(status.code(), Some(5), "{printed}");
+    assert!(printed.contains("all of it may have been accepted or none"), "{printed}");
 }
 
 #[test]
-fn status_is_for_people_and_for_programs() {
+fn status_prints_rows_or_json() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
     server.fine(&["put", "gone", "v"]);
     server.fine(&["delete", "gone"]);
-    let said = server.fine(&["status"]);
-    let row = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
-    assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{said}");
-    assert_eq!(row("head").as_deref(), Some("revision 3"), "{said}");
-    assert_eq!(row("keys").as_deref(), Some("1"), "{said}");
-    assert_eq!(row("durability").as_deref(), Some("fsync"), "{said}");
+    let printed = server.fine(&["status"]);
+    let row = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{printed}");
+    assert_eq!(row("head").as_deref(), Some("revision 3"), "{printed}");
+    assert_eq!(row("keys").as_deref(), Some("1"), "{printed}");
+    assert_eq!(row("durability").as_deref(), Some("fsync"), "{printed}");
     let json = server.fine(&["status", "--json"]);
     assert!(json.starts_with('{') && json.ends_with("}\n") && json.contains("\"head\":3,"), "{json}");
 }

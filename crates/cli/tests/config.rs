@@ -1,4 +1,4 @@
-//! The configuration file: which value wins, what is refused and how that is told, and what `--check-config` shows.
+//! The configuration file: precedence of values, error messages, and the output of `--check-config`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use support::{Server, syncline};
 use tempfile::TempDir;
 
-/// The example that is packaged.
+/// The packaged example.
 const EXAMPLE: &str = include_str!("../../../packaging/syncline.toml");
 
 /// A directory with a configuration file in it.
-struct Place {
+struct ConfigDir {
     directory: TempDir,
     file: PathBuf,
 }
 
-impl Place {
+impl ConfigDir {
     fn with(text: impl AsRef<[u8]>) -> Self {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("syncline.toml");
@@ -31,36 +31,36 @@ impl Place {
         self.file.to_str().unwrap()
     }
 
-    /// `serve --check-config` with this file, more arguments and an environment.
+    /// Runs `serve --check-config` with this file, and with further flags and variables.
     fn check(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
         let mut command = syncline(&["serve", "--check-config", "--config", self.file()]);
         command.args(args).envs(env.iter().copied()).current_dir(self.directory.path()).output().unwrap()
     }
 
-    /// Each key with its value and where that is from, as `--check-config` shows them.
+    /// Returns each key with its value and origin, as `--check-config` shows them.
     #[track_caller]
-    fn in_force(&self, args: &[&str], env: &[(&str, &str)]) -> BTreeMap<String, (String, String)> {
+    fn settings(&self, args: &[&str], env: &[(&str, &str)]) -> BTreeMap<String, (String, String)> {
         shown(&self.check(args, env))
     }
 
-    /// What is told, without the file's name, where the file is refused.
+    /// Checks that the file is refused, and returns the message without the name of the file.
     #[track_caller]
     fn refused(&self) -> String {
         let output = self.check(&[], &[]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(output.stdout.is_empty(), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         let start = format!("syncline: {}: ", self.file());
-        said.strip_prefix(&start).unwrap_or_else(|| panic!("{said}")).to_owned()
+        printed.strip_prefix(&start).unwrap_or_else(|| panic!("{printed}")).to_owned()
     }
 }
 
 #[track_caller]
 fn shown(output: &Output) -> BTreeMap<String, (String, String)> {
     assert!(output.status.success(), "{output:?}");
-    let said = std::str::from_utf8(&output.stdout).unwrap();
-    let mut lines = said.lines();
-    assert_eq!(lines.next(), Some("# fine; this would be in force:"));
+    let printed = std::str::from_utf8(&output.stdout).unwrap();
+    let mut lines = printed.lines();
+    assert_eq!(lines.next(), Some("# valid; these settings would apply:"));
     lines
         .map(|line| {
             let (assignment, origin) = line.rsplit_once("  # ").unwrap_or_else(|| panic!("{line}"));
@@ -70,42 +70,43 @@ fn shown(output: &Output) -> BTreeMap<String, (String, String)> {
         .collect()
 }
 
-/// What is in force where nothing is said.
+/// Returns the default settings.
 fn defaults() -> BTreeMap<String, (String, String)> {
     shown(&syncline(&["serve", "--check-config"]).output().unwrap())
 }
 
 #[test]
-fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
-    let place = Place::with("listen = 'file:1'\nmax-connections = 20000\nmax-unsent = '2 MiB'\ndurability = \"os\"\n");
+fn command_line_overrides_environment_overrides_file_overrides_default() {
+    let place =
+        ConfigDir::with("listen = 'file:1'\nmax-connections = 20000\nmax-unsent = '2 MiB'\ndurability = \"os\"\n");
     let line = |number| format!("{}, line {number}", place.file());
     let env = [("SYNCLINE_LISTEN", "env:2")];
     let args = ["--listen", "flag:3", "--max-unsent=3MiB"];
 
-    let found = place.in_force(&[], &[]);
+    let found = place.settings(&[], &[]);
     assert_eq!(found["listen"], ("\"file:1\"".into(), line(1)));
     assert_eq!(found["max-connections"], ("20000".into(), line(2)));
     assert_eq!(found["max-unsent"], ("\"2 MiB\"".into(), line(3)));
     assert_eq!(found["durability"], ("\"os\"".into(), line(4)));
     assert_eq!(found["heartbeat"], ("\"2s\"".into(), "default".into()));
 
-    assert_eq!(place.in_force(&[], &env)["listen"], ("\"env:2\"".into(), "SYNCLINE_LISTEN".into()));
+    assert_eq!(place.settings(&[], &env)["listen"], ("\"env:2\"".into(), "SYNCLINE_LISTEN".into()));
 
-    let found = place.in_force(&args, &env);
+    let found = place.settings(&args, &env);
     assert_eq!(found["listen"], ("\"flag:3\"".into(), "command line".into()));
     assert_eq!(found["max-unsent"], ("\"3MiB\"".into(), "command line".into()));
-    assert_eq!(found["max-connections"], ("20000".into(), line(2)), "what nothing else says, the file does");
+    assert_eq!(found["max-connections"], ("20000".into(), line(2)), "the file sets what nothing else sets");
 }
 
 #[test]
-fn a_flag_wins_also_where_it_says_the_default() {
-    let place = Place::with("durability = 'os'");
-    assert_eq!(place.in_force(&["--durability", "fsync"], &[])["durability"].1, "command line");
+fn a_flag_overrides_the_file_even_with_the_default_value() {
+    let place = ConfigDir::with("durability = 'os'");
+    assert_eq!(place.settings(&["--durability", "fsync"], &[])["durability"].1, "command line");
 }
 
 #[test]
-fn a_server_does_what_its_file_says_and_the_environment_may_name_the_file() {
-    let place = Place::with("listen = '127.0.0.1:0'\nmax-key = 3\n");
+fn a_server_obeys_its_file_which_the_environment_may_name() {
+    let place = ConfigDir::with("listen = '127.0.0.1:0'\nmax-key = 3\n");
     let server = Server::start_with(&["--config", place.file()], "off");
     server.fine(&["put", "abc", "value"]);
     assert!(server.fails(2, &["put", "abcd", "value"]).contains("key of 4 bytes, expected at most 3"));
@@ -115,8 +116,8 @@ fn a_server_does_what_its_file_says_and_the_environment_may_name_the_file() {
 }
 
 #[test]
-fn relative_paths_mean_what_they_mean_on_the_command_line() {
-    let place = Place::with("listen = '127.0.0.1:0'\ndata = 'here'\n");
+fn relative_paths_in_a_file_are_relative_to_the_working_directory() {
+    let place = ConfigDir::with("listen = '127.0.0.1:0'\ndata = 'here'\n");
     let elsewhere = TempDir::new().unwrap();
     let mut command = syncline(&["serve", "--config", place.file()]);
     let mut process = support::Process::start(command.current_dir(elsewhere.path()));
@@ -124,25 +125,25 @@ fn relative_paths_mean_what_they_mean_on_the_command_line() {
     assert!(elsewhere.path().join("here").is_dir());
 }
 
-/// A commit takes its thread while it waits for the disk, so that one is left for it where there are several.
+/// One processor is left for the thread that commits.
 #[test]
 #[cfg(target_os = "linux")]
-fn as_many_threads_serve_as_are_asked_for_or_one_less_than_there_are_processors() {
+fn the_default_number_of_threads_is_that_of_processors_minus_one() {
     let default = std::thread::available_parallelism().unwrap().get() - 1;
     for (text, expected) in [("", default.max(1)), ("threads = 3", 3)] {
-        let place = Place::with(format!("listen = '127.0.0.1:0'\n{text}"));
+        let place = ConfigDir::with(format!("listen = '127.0.0.1:0'\n{text}"));
         let mut command = syncline(&["serve", "--config", place.file()]);
         let mut process = support::Process::start(command.current_dir(place.directory.path()));
         assert!(process.line().starts_with("listening on "));
         let tasks = format!("/proc/{}/task", process.id());
         let serving = || {
             let names = std::fs::read_dir(&tasks).unwrap().filter_map(|thread| {
-                // One that has ended meanwhile has no name.
+                // A thread that has just ended has no name.
                 std::fs::read_to_string(thread.unwrap().path().join("comm")).ok()
             });
             names.filter(|name| name.starts_with("tokio-rt-worker")).count()
         };
-        // A thread is called what the one is called that has made it, until it says what it is called itself.
+        // A new thread has the name of its parent until it sets its own.
         let late = Instant::now() + Duration::from_secs(60);
         while serving() != expected {
             assert!(Instant::now() < late, "{text}: {} threads, expected {expected}", serving());
@@ -154,16 +155,16 @@ fn as_many_threads_serve_as_are_asked_for_or_one_less_than_there_are_processors(
 #[test]
 fn check_config_opens_neither_the_data_nor_the_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = Place::with(format!("listen = '{}'\ndata = 'here'\n", taken.local_addr().unwrap()));
-    assert_eq!(place.in_force(&[], &[])["data"].0, "\"here\"");
+    let place = ConfigDir::with(format!("listen = '{}'\ndata = 'here'\n", taken.local_addr().unwrap()));
+    assert_eq!(place.settings(&[], &[])["data"].0, "\"here\"");
     assert!(!place.directory.path().join("here").exists());
 }
 
 #[test]
-fn what_check_config_shows_is_a_file_that_says_the_same() {
-    let place = Place::with("data = 'a \"b\" \\ #c'\nmax-connections = 0x10\n");
+fn the_output_of_check_config_is_an_equivalent_file() {
+    let place = ConfigDir::with("data = 'a \"b\" \\ #c'\nmax-connections = 0x10\n");
     let first = place.check(&["--heartbeat", "1s 500ms"], &[]);
-    let again = Place::with(&first.stdout).in_force(&[], &[]);
+    let again = ConfigDir::with(&first.stdout).settings(&[], &[]);
     let values = |found: &BTreeMap<String, (String, String)>| -> Vec<_> {
         found.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect()
     };
@@ -174,36 +175,40 @@ fn what_check_config_shows_is_a_file_that_says_the_same() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_file_line_and_the_nearest_name() {
-    let said = Place::with("# mine\nmax_conections = 5\n").refused();
-    assert_eq!(said, "line 2: unknown key max_conections; did you mean max-connections?\n");
-    assert_eq!(Place::with("colour = 'red'").refused(), "line 1: unknown key colour\n");
+fn an_unknown_key_is_refused_with_a_similar_name() {
+    let printed = ConfigDir::with("# mine\nmax_conections = 5\n").refused();
+    assert_eq!(printed, "line 2: unknown key max_conections; did you mean max-connections?\n");
+    assert_eq!(ConfigDir::with("colour = 'red'").refused(), "line 1: unknown key colour\n");
 }
 
 #[test]
-fn the_flags_of_the_command_line_alone_are_refused_by_name() {
+fn flags_for_the_command_line_only_are_refused_in_a_file() {
     for flag in ["config", "check-config", "help"] {
-        let expected = format!("line 1: {flag} can't stand in a file, only on the command line\n");
-        assert_eq!(Place::with(format!("{flag} = 'x'")).refused(), expected);
+        let expected = format!("line 1: {flag} cannot be set in a file, only on the command line\n");
+        assert_eq!(ConfigDir::with(format!("{flag} = 'x'")).refused(), expected);
     }
 }
 
 #[test]
-fn a_wrong_type_is_told_with_what_was_expected_and_found() {
+fn a_value_of_another_type_is_refused() {
     for (value, found) in [("[1]", "an array"), ("1.5", "a float"), ("12:00:00", "a date or time")] {
         let expected = format!("line 1: max-key: expected a string, an integer, true or false, found {found}\n");
-        assert_eq!(Place::with(format!("max-key = {value}")).refused(), expected);
+        assert_eq!(ConfigDir::with(format!("max-key = {value}")).refused(), expected);
     }
-    let said = Place::with("listen = true").refused();
-    assert_eq!(said, "line 1: listen: expected a string or an integer, found a boolean\n");
-    assert!(Place::with("[limits]\nmax-key = 1\n").refused().contains("found a table; all keys stand at the top"));
+    let printed = ConfigDir::with("listen = true").refused();
+    assert_eq!(printed, "line 1: listen: expected a string or an integer, found a boolean\n");
+    assert!(
+        ConfigDir::with("[limits]\nmax-key = 1\n")
+            .refused()
+            .contains("found a table; all keys belong to the top level")
+    );
 }
 
 #[test]
-fn a_wrong_value_is_told_with_file_line_and_key() {
+fn an_invalid_value_is_refused_with_file_line_and_key() {
     for (text, expected) in [
         ("\nmax-key = 'long'", "line 2: max-key: invalid value 'long'"),
-        ("max-key = 'long'", "expected a size like 65525, 4KiB or 64MiB, found long"),
+        ("max-key = 'long'", "expected a size such as 65525, 4KiB or 64MiB, found long"),
         ("max-connections = -1", "line 1: max-connections: invalid value '-1'"),
         ("threads = 0", "line 1: threads: invalid value '0'"),
         ("threads = 0", "0 is not in 1..=1024"),
@@ -218,72 +223,72 @@ fn a_wrong_value_is_told_with_file_line_and_key() {
         ("max-requests = 0", "line 1: max-requests: requests in flight: expected at least 1, found 0\n"),
         ("max-unsent = 0", "line 1: max-unsent: bytes of unsent answers: expected at least 1, found 0\n"),
     ] {
-        let said = Place::with(text).refused();
-        assert!(said.contains(expected), "{text:?}: {said}");
-        assert!(!said.contains("--help"), "{said}");
+        let printed = ConfigDir::with(text).refused();
+        assert!(printed.contains(expected), "{text:?}: {printed}");
+        assert!(!printed.contains("--help"), "{printed}");
     }
 }
 
 #[test]
-fn a_value_that_is_not_used_is_no_reason_to_be_silent_about_its_key() {
-    let place = Place::with("max-keys = 3");
+fn an_unknown_key_is_refused_even_if_a_flag_would_override_it() {
+    let place = ConfigDir::with("max-keys = 3");
     let output = place.check(&["--max-key", "4"], &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
-fn what_is_wrong_on_the_command_line_is_told_of_the_command_line() {
-    let place = Place::with("max-connections = 5");
+fn an_invalid_flag_is_reported_as_a_flag_or_variable() {
+    let place = ConfigDir::with("max-connections = 5");
     for (args, expected) in [
         (&["--max-connections", "many"][..], "error: invalid value 'many' for '--max-connections <N>'"),
         (&["--nonsense"], "error: unexpected argument '--nonsense'"),
         (&["--max-key", "65536"], "syncline: --max-key: the longest key: expected at most 65535 bytes"),
     ] {
         let output = place.check(args, &[]);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), said.starts_with(expected)), (Some(2), true), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), printed.starts_with(expected)), (Some(2), true), "{printed}");
     }
     let output = place.check(&[], &[("SYNCLINE_LISTEN", "nowhere")]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "syncline: SYNCLINE_LISTEN: expected HOST:PORT, found \"nowhere\"\n");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(printed, "syncline: SYNCLINE_LISTEN: expected HOST:PORT, found \"nowhere\"\n");
 }
 
 #[test]
-fn a_key_that_stands_twice_is_refused_at_its_second_line() {
-    let said = Place::with("max-key = 1\n\nmax-key = 1\n").refused();
-    assert_eq!(said, "line 3: not TOML: duplicate key\n");
+fn a_duplicate_key_is_refused_at_its_second_line() {
+    let printed = ConfigDir::with("max-key = 1\n\nmax-key = 1\n").refused();
+    assert_eq!(printed, "line 3: not TOML: duplicate key\n");
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_by_its_name() {
-    let cannot = |place: &Place| {
+fn an_unreadable_file_is_refused_with_its_name() {
+    let cannot = |place: &ConfigDir| {
         let output = place.check(&[], &[]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         let start = format!("syncline: can't read the configuration file {}: ", place.file());
-        said.strip_prefix(&start).unwrap_or_else(|| panic!("{said}")).to_owned()
+        printed.strip_prefix(&start).unwrap_or_else(|| panic!("{printed}")).to_owned()
     };
-    let missing = Place::with("");
+    let missing = ConfigDir::with("");
     std::fs::remove_file(&missing.file).unwrap();
     assert!(cannot(&missing).starts_with("No such file"));
-    assert_eq!(cannot(&Place::with(b"max-key = 1\n# \xff\n")), "line 2: expected UTF-8, found other bytes\n");
+    assert_eq!(cannot(&ConfigDir::with(b"max-key = 1\n# \xff\n")), "line 2: expected UTF-8, found other bytes\n");
     let comment = |bytes: usize| "#".repeat(bytes);
-    assert_eq!(cannot(&Place::with(comment((1 << 20) + 1))), "expected at most 1048576 bytes, found more\n");
-    assert_eq!(Place::with(comment(1 << 20)).in_force(&[], &[]), defaults());
+    assert_eq!(cannot(&ConfigDir::with(comment((1 << 20) + 1))), "expected at most 1048576 bytes, found more\n");
+    assert_eq!(ConfigDir::with(comment(1 << 20)).settings(&[], &[]), defaults());
 }
 
 #[test]
 fn the_packaged_example_has_every_flag_with_its_default() {
     let defaults = defaults();
-    assert_eq!(Place::with(EXAMPLE).in_force(&[], &[]), defaults, "as it stands, it says nothing");
+    assert_eq!(ConfigDir::with(EXAMPLE).settings(&[], &[]), defaults, "all keys of the example are commented out");
 
-    // A key that is out of force has no space behind its `#`.
+    // A commented key has no space after `#`; a comment has one.
     let keys: Vec<_> = EXAMPLE.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = ")).collect();
     let keys: Vec<_> = keys.into_iter().filter(|(key, _)| !key.starts_with(' ')).collect();
     for (name, (value, origin)) in &defaults {
         let found: Vec<_> = keys.iter().filter(|(key, _)| *key == name.trim_start_matches('#')).collect();
-        assert_eq!(found.len(), 1, "{name} stands in the example once");
+        assert_eq!(found.len(), 1, "{name} must occur once in the example");
         assert!(origin == "not set" || found[0].1 == value, "{name}: {found:?}, {value}");
     }
-    assert_eq!(keys.len(), defaults.len(), "no other keys");
+    assert_eq!(keys.len(), defaults.len(), "the example has other keys as well");
 }

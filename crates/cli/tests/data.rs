@@ -1,4 +1,4 @@
-//! Backup, restore and check, of a data directory that is being served and of one that is not.
+//! `syncline backup`, `restore` and `check`, with and without a server on the data directory.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod support;
@@ -37,7 +37,7 @@ fn store_id(data: &Path) -> String {
 }
 
 #[test]
-fn a_backup_of_a_running_server_becomes_another_server_with_the_same_keys_and_versions() {
+fn a_restored_backup_of_a_running_server_has_its_keys_and_versions() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     let data = server.data.path().to_str().unwrap().to_owned();
@@ -46,14 +46,14 @@ fn a_backup_of_a_running_server_becomes_another_server_with_the_same_keys_and_ve
     }
     server.fine(&["put", "other", ""]);
     let backup = path(&directory, "backup");
-    let said = fine(&["backup", &backup, "--data", &data]);
-    assert_eq!(said, format!("{backup}: revision 4, 2 keys and 0 deleted ones, 16 bytes\n"));
+    let printed = fine(&["backup", &backup, "--data", &data]);
+    assert_eq!(printed, format!("{backup}: revision 4, 2 keys and 0 deleted ones, 16 bytes\n"));
     server.fine(&["put", "later", "not in it"]);
 
     let restored = Arc::new(TempDir::new().unwrap());
     let to = restored.path().to_str().unwrap();
-    let said = fine(&["restore", &backup, "--data", to]);
-    assert_eq!(said, format!("{to}: revision 4, 2 keys and 0 deleted ones, 16 bytes, under a new store id\n"));
+    let printed = fine(&["restore", &backup, "--data", to]);
+    assert_eq!(printed, format!("{to}: revision 4, 2 keys and 0 deleted ones, 16 bytes, under a new store id\n"));
     assert_ne!(store_id(restored.path()), store_id(server.data.path()));
     let other = Server::start_on(&restored, &["--listen", "127.0.0.1:0"], "off");
     assert_eq!(other.fine(&["get", "name", "--json"]), "{\"key\":\"name\",\"value\":\"value 3\",\"version\":3}\n");
@@ -61,7 +61,7 @@ fn a_backup_of_a_running_server_becomes_another_server_with_the_same_keys_and_ve
     other.fails(1, &["get", "later"]);
     other.fails(3, &["put", "name", "again", "--version", "3"]);
     other.fine(&["put", "name", "on", "--version", "4"]);
-    assert_eq!(server.fine(&["get", "later"]), "not in it", "the first goes on");
+    assert_eq!(server.fine(&["get", "later"]), "not in it", "the first server continues");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn check_counts_what_is_there_running_or_not() {
 }
 
 #[test]
-fn a_backup_goes_into_a_directory_under_a_name_of_its_own_and_never_over_a_file() {
+fn a_backup_into_a_directory_gets_a_name_and_overwrites_nothing() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     server.fine(&["put", "key", "value"]);
@@ -87,14 +87,14 @@ fn a_backup_goes_into_a_directory_under_a_name_of_its_own_and_never_over_a_file(
     fine(&["backup", to, "--data", data]);
     let name = format!("{}.backup", server.data.path().file_name().unwrap().to_str().unwrap());
     let written = std::fs::read(directory.path().join(&name)).unwrap();
-    let said = fails(4, &["backup", to, "--data", data]);
-    assert!(said.contains("can't write") && said.contains(&name), "{said}");
+    let printed = fails(4, &["backup", to, "--data", data]);
+    assert!(printed.contains("can't write") && printed.contains(&name), "{printed}");
     assert_eq!(std::fs::read(directory.path().join(&name)).unwrap(), written);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left behind");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no other file may remain");
 }
 
 #[test]
-fn what_is_damaged_is_told_with_file_and_offset_and_is_neither_backed_up_nor_served() {
+fn damage_is_reported_with_its_offset_and_neither_copied_nor_served() {
     let directory = TempDir::new().unwrap();
     let server = Server::start();
     for version in 1..=3 {
@@ -109,8 +109,8 @@ fn what_is_damaged_is_told_with_file_and_offset_and_is_neither_backed_up_nor_ser
     std::fs::write(&segment, bytes).unwrap();
     let dir = data.path().to_str().unwrap();
     for args in [&["check", dir][..], &["backup", &path(&directory, "b"), "--data", dir], &["serve", "--data", dir]] {
-        let said = fails(6, args);
-        assert!(said.contains("is damaged at offset 0: revision 1 is missing"), "{args:?}: {said}");
+        let printed = fails(6, args);
+        assert!(printed.contains("is damaged at offset 0: revision 1 is missing"), "{args:?}: {printed}");
     }
 }
 
@@ -122,12 +122,12 @@ fn what_is_no_backup_or_no_place_for_one_is_refused() {
     let data = server.data.path().to_str().unwrap();
     let backup = path(&directory, "backup");
     fine(&["backup", &backup, "--data", data]);
-    // A directory that holds data is not written over; one in use even less.
+    // Neither a directory in use nor one with data is overwritten.
     assert!(fails(4, &["restore", &backup, "--data", data]).contains("is in use by process"));
     let filled = path(&directory, "filled");
     fine(&["restore", &backup, "--data", &filled]);
     assert!(fails(6, &["restore", &backup, "--data", &filled]).contains("expected it to be empty"));
-    // Neither is a letter a backup, nor half of one.
+    // A text file is no backup, and neither is a part of a backup.
     let half = path(&directory, "half");
     let whole = std::fs::read(&backup).unwrap();
     std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
@@ -135,9 +135,9 @@ fn what_is_no_backup_or_no_place_for_one_is_refused() {
     std::fs::write(&letter, "dear reader, this is no backup").unwrap();
     for file in [&half, &letter] {
         let empty = path(&directory, "empty");
-        let said = fails(6, &["restore", file, "--data", &empty]);
-        assert!(said.contains("is damaged at offset"), "{said}");
-        assert!(!Path::new(&empty).exists(), "nothing was made of it");
+        let printed = fails(6, &["restore", file, "--data", &empty]);
+        assert!(printed.contains("is damaged at offset"), "{printed}");
+        assert!(!Path::new(&empty).exists(), "no directory may be created");
     }
     assert!(fails(4, &["restore", &path(&directory, "none"), "--data", &half]).contains("can't open"));
     assert!(fails(4, &["check", &path(&directory, "none")]).contains("can't open"));

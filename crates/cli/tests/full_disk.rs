@@ -1,8 +1,8 @@
-//! A disk that is really full, twice: a small tmpfs, and an ext4 in a file. Writes are refused, nothing acknowledged is
-//! lost or unreadable, and writes go on as soon as there is room.
+//! A full disk: a small tmpfs, and an ext4 in a file. The server refuses writes, loses no acknowledged write, answers
+//! reads, and accepts writes again as soon as space is freed.
 //!
-//! The disks are mounted in a mount namespace of their own, which a process holds that ends with the test, however that
-//! ends: nothing is left to be unmounted, and nobody else sees them.
+//! Each disk is mounted in a mount namespace that belongs to a child process. The process ends with the test in any case,
+//! so no mount is left behind, and no other process sees it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -16,28 +16,29 @@ use support::{Process, syncline};
 use syncline_wire::{Decoder, Message, Tag, Version};
 use tempfile::TempDir;
 
-/// The size of the disks, and of the file that takes room on them: without it there is room for four files of the log,
-/// with it for two.
+/// The size of the disks, and of a file that occupies space on them. Without the file, there is space for four segments;
+/// with it, for two.
 const DISK: &str = "160M";
 const BALLAST: u64 = 64 * 1024 * 1024;
 
 const VALUE: usize = 60_000;
 
-/// Writes without which no file of the log is full.
+/// A number of writes that fill no segment.
 const FILLS_NOTHING: u64 = 500;
 
-/// No disk of this size takes more.
+/// A number of writes that no disk of this size can hold.
 const MOST: u64 = 5_000;
 
-/// A mounted disk, for as long as it is held.
+/// A mounted disk, which is unmounted when it is dropped.
 struct Mounted {
-    /// Has the namespace; ends when its stdin does.
+    /// The process that holds the namespace. It ends when its stdin is closed.
     holder: Child,
     directory: TempDir,
 }
 
 impl Mounted {
-    /// Mounts what `mount` says, at `$1`. None where the machine does not allow that, which is told.
+    /// Runs the script `mount`, which mounts a disk at `$1`. If the machine does not allow that, prints a notice and returns
+    /// `None`.
     fn new(name: &str, mount: &str) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let script = format!("set -e; {mount}; echo mounted; exec cat >/dev/null");
@@ -58,11 +59,11 @@ impl Mounted {
         if line == "mounted\n" {
             return Some(Self { holder, directory });
         }
-        let said = holder.wait_with_output().unwrap().stderr;
-        skip(name, String::from_utf8_lossy(&said).trim())
+        let printed = holder.wait_with_output().unwrap().stderr;
+        skip(name, String::from_utf8_lossy(&printed).trim())
     }
 
-    /// Where it is, for processes outside.
+    /// Returns the path of the disk for processes outside of the namespace.
     fn path(&self) -> PathBuf {
         let inside = self.directory.path().strip_prefix("/").unwrap();
         Path::new("/proc").join(self.holder.id().to_string()).join("root").join(inside)
@@ -81,7 +82,7 @@ fn is_root() -> bool {
     id.stdout == b"0\n"
 }
 
-/// Says that a test did not run: past the harness, which keeps what tests print to itself.
+/// Prints that a test was skipped. Writes to stderr directly, because the test harness captures what tests print.
 fn skip(name: &str, why: &str) -> Option<Mounted> {
     io::stderr().write_all(format!("skipped: {name}: {why}\n").as_bytes()).unwrap();
     None
@@ -112,7 +113,7 @@ impl Server {
         self.decoder.read().unwrap().unwrap()
     }
 
-    /// Puts a new key; why not, where it is refused.
+    /// Writes a new key. Returns the error text if the server refuses.
     fn put(&mut self, number: u64) -> Result<(), String> {
         match self.ask(&Message::put(Tag::new(1), key(number), value(number), Version::new(1))) {
             Message::Put(_) => Ok(()),
@@ -121,7 +122,7 @@ impl Server {
         }
     }
 
-    /// Whether just the first keys are there, each with its value.
+    /// Checks that exactly the first keys exist, each with its value.
     #[track_caller]
     fn holds(&mut self, keys: u64) {
         for number in 0..keys {
@@ -139,12 +140,12 @@ fn key(number: u64) -> String {
     format!("key{number}")
 }
 
-/// A value that no other key has.
+/// Returns the value of a key, which no other key has.
 fn value(number: u64) -> Vec<u8> {
     number.to_le_bytes().into_iter().cycle().take(VALUE).collect()
 }
 
-/// Fills a disk that has a ballast on it, makes room, and goes on.
+/// Fills a disk, frees space, and continues to write.
 fn fill(disk: &Mounted) {
     let data = disk.path();
     let mut server = Server::start(&data);
@@ -171,20 +172,20 @@ fn fill(disk: &Mounted) {
     server.holds(more);
     server.put(more).unwrap();
     server.process.signal("TERM");
-    let (status, said) = server.process.end();
-    assert!(status.success(), "{said}");
+    let (status, printed) = server.process.end();
+    assert!(status.success(), "{printed}");
 }
 
 #[test]
-fn a_full_tmpfs_refuses_writes_until_there_is_room_and_loses_none() {
+fn a_full_tmpfs_refuses_writes_until_space_is_freed_and_loses_none() {
     if let Some(disk) = Mounted::new("a full tmpfs", &format!("mount -t tmpfs -o size={DISK} none \"$1\"")) {
         fill(&disk);
     }
 }
 
 #[test]
-fn a_full_ext4_refuses_writes_until_there_is_room_and_loses_none() {
-    // The image has no name once it is mounted; its loop device ends with the mount.
+fn a_full_ext4_refuses_writes_until_space_is_freed_and_loses_none() {
+    // The image is deleted after the mount, and the loop device ends with the mount.
     let mount = format!(
         "image=$(mktemp); trap 'rm -f \"$image\"' EXIT; truncate -s {DISK} \"$image\"; mkfs.ext4 -q -m 0 \"$image\"; \
          mount -o loop \"$image\" \"$1\"; rm \"$image\"; trap - EXIT"

@@ -1,8 +1,7 @@
-//! Nothing that was acknowledged is lost, whenever the server is killed: the real binary, eight writers, `kill -9` at
-//! random moments, again and again on the same data directory. A watcher resumes each time where it was, and holds what
-//! the store holds.
+//! The server is killed (`kill -9`) at random moments, again and again on the same data directory, while eight writers
+//! write. No acknowledged write is lost. A watcher resumes after each kill and has the same state as the store.
 //!
-//! `SYNCLINE_KILLS=1000 cargo test --release --test kill` kills it more often.
+//! `SYNCLINE_KILLS=1000 cargo test --release --test kill` runs more kills.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -22,12 +21,12 @@ const KEYS_EACH: u64 = 20;
 const IN_FLIGHT: u64 = 16;
 const KILLS: u64 = 50;
 
-/// What a writer knows of a key.
+/// The versions of a key that its writer knows.
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// The last version that was acknowledged.
+    /// The last acknowledged version.
     acknowledged: u64,
-    /// The last version that was asked for.
+    /// The last version that a put was sent for.
     asked: u64,
 }
 
@@ -38,12 +37,12 @@ fn key(writer: u64, number: u64) -> String {
     format!("writer{writer}/key{number}")
 }
 
-/// What a key holds at a version: long enough that records differ in length, and of no other key or version.
+/// Returns the value of a key at a version: unique, and of a length that varies.
 fn value(writer: u64, number: u64, version: u64) -> String {
     format!("{writer}.{number}.{version}.").repeat(1 + usize::try_from(version % 7).unwrap())
 }
 
-/// Puts one key after the other, some in flight at once, until the server is gone.
+/// Writes the keys in turn, with several writes in flight, until the server is gone.
 fn write(addr: &str, writer: u64, mut keys: Keys, acknowledged: &AtomicU64) -> Keys {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -63,7 +62,7 @@ fn write(addr: &str, writer: u64, mut keys: Keys, acknowledged: &AtomicU64) -> K
     };
     loop {
         while sent < answered + IN_FLIGHT {
-            // A failure means that the server is gone; what it had answered may still be read.
+            // A failure means that the server is gone. Responses that it sent before can still be read.
             if send(&mut keys, &mut sent, &mut stream).is_err() {
                 break;
             }
@@ -73,7 +72,7 @@ fn write(addr: &str, writer: u64, mut keys: Keys, acknowledged: &AtomicU64) -> K
             Ok(Some(Message::Put(put))) => {
                 let known = keys.get_mut(&(answered % KEYS_EACH)).unwrap();
                 known.acknowledged += 1;
-                assert_eq!(put.version.get(), known.acknowledged, "answers come in order");
+                assert_eq!(put.version.get(), known.acknowledged, "responses must be in order");
                 answered += 1;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
@@ -83,7 +82,7 @@ fn write(addr: &str, writer: u64, mut keys: Keys, acknowledged: &AtomicU64) -> K
     }
 }
 
-/// Compares what is there with what is known, and learns which writes in flight were accepted.
+/// Compares the store with the versions known to the writer, and records which writes in flight were accepted.
 fn check(addr: &str, writer: u64, keys: &mut Keys) {
     let mut stream = TcpStream::connect(addr).unwrap();
     let mut decoder = Decoder::new(stream.try_clone().unwrap());
@@ -106,19 +105,19 @@ fn check(addr: &str, writer: u64, keys: &mut Keys) {
     }
 }
 
-/// Somebody who watches everything, over one connection after the other.
+/// A watcher of all keys, over one connection after the other.
 #[derive(Default)]
 struct Watcher {
-    /// What it was told up to the last MARK.
+    /// The state at the last MARK.
     held: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
     at: Revision,
     store: Option<[u8; 16]>,
-    /// What it was told since.
+    /// The changes since the last MARK.
     gathered: Vec<Message>,
 }
 
 impl Watcher {
-    /// Connects, and goes on from where it was; answers when it holds all that the store holds.
+    /// Connects and resumes. Returns when the state is that of the store.
     fn resume(&mut self, addr: &str) -> Decoder<TcpStream> {
         self.gathered.clear();
         let mut stream = TcpStream::connect(addr).unwrap();
@@ -133,9 +132,9 @@ impl Watcher {
         let mut decoder = Decoder::new(stream);
         loop {
             match decoder.read().unwrap().unwrap() {
-                Message::Hello(said) => {
-                    let store = ServerHello::decode(&said.body).unwrap().store_id;
-                    assert_eq!(*self.store.get_or_insert(store), store, "a kill makes no other history");
+                Message::Hello(printed) => {
+                    let store = ServerHello::decode(&printed.body).unwrap().store_id;
+                    assert_eq!(*self.store.get_or_insert(store), store, "a kill must not change the store id");
                 }
                 Message::Mark(mark) if mark.tag == watch => {
                     self.take(Message::Mark(mark));
@@ -146,7 +145,7 @@ impl Watcher {
         }
     }
 
-    /// Reads until the server is gone.
+    /// Applies changes until the server is gone.
     fn follow(mut self, mut decoder: Decoder<TcpStream>) -> Self {
         while let Ok(Some(told)) = decoder.read() {
             self.take(told);
@@ -157,7 +156,12 @@ impl Watcher {
     fn take(&mut self, told: Message) {
         match told {
             Message::Mark(mark) => {
-                assert!(mark.revision >= self.at, "back from {} to {}: nothing was forgotten", self.at, mark.revision);
+                assert!(
+                    mark.revision >= self.at,
+                    "back from {} to {}, although no deletion was forgotten",
+                    self.at,
+                    mark.revision
+                );
                 self.mark(mark.revision);
             }
             change => self.gathered.push(change),
@@ -172,7 +176,7 @@ impl Watcher {
         }
     }
 
-    /// Compares what it holds with what each writer knows to be there.
+    /// Compares the state with the versions known to the writers.
     fn check(&self, all: &[Keys]) {
         let mut expected = BTreeMap::new();
         for (writer, keys) in (0..).zip(all) {
@@ -184,13 +188,13 @@ impl Watcher {
         let names = |state: &BTreeMap<Vec<u8>, (Vec<u8>, u64)>| -> Vec<_> {
             state.iter().map(|(key, (_, version))| (String::from_utf8_lossy(key).into_owned(), *version)).collect()
         };
-        assert_eq!(names(&self.held), names(&expected), "what the watcher holds at revision {}", self.at);
-        assert!(self.held == expected, "at revision {} the watcher holds other values than the store", self.at);
+        assert_eq!(names(&self.held), names(&expected), "the keys of the watcher at revision {}", self.at);
+        assert!(self.held == expected, "at revision {}, the watcher has other values than the store", self.at);
     }
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
+fn no_acknowledged_write_is_lost_when_the_server_is_killed() {
     let kills = std::env::var("SYNCLINE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let data = Arc::new(TempDir::new().unwrap());
     let mut all: Vec<Keys> = (0..WRITERS).map(|_| Keys::new()).collect();
@@ -198,7 +202,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     let mut total = 0;
     let mut watcher = Watcher::default();
     for kill in 0..kills {
-        // Both promises hold when only the process dies.
+        // Both levels survive the death of the process.
         let durability = if kill % 2 == 0 { "fsync" } else { "os" };
         let server = Server::start_on(&data, &["--listen", "127.0.0.1:0", "--durability", durability], "off");
         for (writer, keys) in (0..).zip(&mut all) {
@@ -232,5 +236,5 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
     }
     drop(watcher.resume(&server.addr));
     watcher.check(&all);
-    assert!(total > kills * 100, "only {total} writes were acknowledged: too little load to show anything");
+    assert!(total > kills * 100, "only {total} writes were acknowledged, which is too little load");
 }

@@ -1,4 +1,4 @@
-//! TLS with real peers: our own client with each thing that can be wrong, OpenSSL, and Python. Both sides say what is.
+//! TLS with real peers: `syncline`, OpenSSL and Python. For each kind of failure, both sides report the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/base_client.py");
 
-/// GET of a key that is not there, in the base protocol, and its answer.
+/// A GET of a missing key in the base protocol, and its response.
 const REQUEST: &[u8] = b"\x00\x07\x00\x01\x00k";
-const ANSWER: &[u8] = b"\x02\x07\x00\x0e\x00\"k\": not found";
+const RESPONSE: &[u8] = b"\x02\x07\x00\x0e\x00\"k\": not found";
 
-/// Certificates, made as a person makes them.
+/// A directory with certificates that `syncline cert` made.
 struct Certs(TempDir);
 
 impl Certs {
@@ -38,19 +38,19 @@ impl Certs {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// The arguments of a server that is the host of these certificates.
+    /// Starts a server with these certificates.
     fn serve(&self, more: &[&str]) -> Server {
         let (cert, key) = (self.path("server.pem"), self.path("server-key.pem"));
         let args = ["--listen", "127.0.0.1:0", "--durability", "os", "--tls-cert", &cert, "--tls-key", &key];
         Server::start_with(&[&args[..], more].concat(), "syncline_server=warn")
     }
 
-    /// As [`Certs::serve`], for clients with certificates only.
+    /// Starts a server that requires a client certificate.
     fn serve_known(&self) -> Server {
         self.serve(&["--tls-client-ca", &self.path("ca.pem")])
     }
 
-    /// Makes one that expired long ago.
+    /// Makes a certificate that expired long ago.
     fn make_expired(&self, name: &str) {
         let read = |name: &str| std::fs::read_to_string(self.path(name)).unwrap();
         let ca = KeyPair::from_pem(&read("ca-key.pem")).unwrap();
@@ -71,11 +71,11 @@ fn localhost(server: &Server) -> String {
     format!("synclines://localhost:{}", port(server))
 }
 
-/// Expects a client to fail with this on stderr, and the server to say that in its log, of the client's address.
+/// Checks that a client fails with one text on stderr, and that the server logs another one with the client's address.
 #[track_caller]
 fn expect_both_sides(server: &mut Server, args: &[&str], at_the_client: &str, at_the_server: &str) {
-    let said = server.fails(4, args);
-    assert!(said.contains(at_the_client), "{said}\nexpected: {at_the_client}");
+    let printed = server.fails(4, args);
+    assert!(printed.contains(at_the_client), "{printed}\nexpected: {at_the_client}");
     let logged = server.process.error_line();
     assert!(
         logged.contains(at_the_server) && logged.contains("peer=127.0.0.1:"),
@@ -111,14 +111,14 @@ fn every_command_speaks_tls() {
         let told: serde_json::Value = serde_json::from_str(&run(&bench)).unwrap();
         assert!(told["count"].as_u64() > Some(0), "{workload}: {told}");
     }
-    // And by flags.
+    // The same with flags.
     let [ca, cert, key] = ["ca.pem", "alice.pem", "alice-key.pem"].map(|name| certs.path(name));
     let flags = ["get", "a", "--addr", &addr, "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
     assert_eq!(server.fine(&flags), "one");
 }
 
 #[test]
-fn a_client_with_another_ca_is_told_and_so_is_the_server() {
+fn both_sides_report_an_unknown_ca() {
     let (certs, others) = (Certs::new(&["--host", "localhost"]), Certs::new(&["--host", "localhost"]));
     let mut server = certs.serve(&[]);
     let other = others.path("ca.pem");
@@ -127,14 +127,14 @@ fn a_client_with_another_ca_is_told_and_so_is_the_server() {
         &mut server,
         &args,
         &format!(
-            "expected a certificate that is signed by a CA of {other}, found another one; if it is your server, name the CA that has signed its certificate\n--tls-ca or SYNCLINE_TLS_CA names"
+            "expected a certificate that is signed by a CA of {other}, found another one; if it is your server, name the CA that has signed its certificate\nSet --tls-ca or SYNCLINE_TLS_CA to"
         ),
         "the client does not trust this server's certificate: it must know the CA that has signed it",
     );
 }
 
 #[test]
-fn a_host_of_another_name_is_told_and_so_is_the_server() {
+fn both_sides_report_a_wrong_host_name() {
     let certs = Certs::new(&["--host", "db.example", "--host", "10.0.0.7"]);
     let mut server = certs.serve(&[]);
     let args = ["get", "k", "--addr", &localhost(&server), "--tls-ca", &certs.path("ca.pem")];
@@ -147,7 +147,7 @@ fn a_host_of_another_name_is_told_and_so_is_the_server() {
 }
 
 #[test]
-fn an_expired_certificate_is_told_at_start_and_to_the_client_and_by_it() {
+fn an_expired_certificate_is_reported_at_start_and_on_both_sides() {
     let certs = Certs::new(&["--host", "localhost"]);
     certs.make_expired("server");
     let mut server = certs.serve(&[]);
@@ -163,7 +163,7 @@ fn an_expired_certificate_is_told_at_start_and_to_the_client_and_by_it() {
 }
 
 #[test]
-fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides() {
+fn both_sides_report_a_missing_foreign_or_expired_client_certificate() {
     let certs = Certs::new(&["--host", "localhost", "--client", "alice"]);
     certs.make_expired("late");
     let others = Certs::new(&["--client", "alice"]);
@@ -174,7 +174,7 @@ fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides
     expect_both_sides(
         &mut server,
         &args,
-        "the server demands a certificate of the client, found none; set one, and its key\n--tls-cert and --tls-key",
+        "the server demands a certificate of the client, found none; set one, and its key\nSet --tls-cert and --tls-key",
         "the client has shown no certificate, and this server demands one (--tls-client-ca)",
     );
     let foreign = shown(others.path("alice.pem"), others.path("alice-key.pem"));
@@ -192,14 +192,14 @@ fn a_client_certificate_that_is_missing_foreign_or_expired_is_told_on_both_sides
         "the client's certificate is not valid at this time: ",
     );
     let crossed = shown(certs.path("alice.pem"), others.path("alice-key.pem"));
-    let said = server.fails(2, &[&args[..], &crossed.each_ref().map(String::as_str)].concat());
-    assert!(said.contains("alice-key.pem is not the key of the certificate in "), "{said}");
+    let printed = server.fails(2, &[&args[..], &crossed.each_ref().map(String::as_str)].concat());
+    assert!(printed.contains("alice-key.pem is not the key of the certificate in "), "{printed}");
     let right = shown(certs.path("alice.pem"), certs.path("alice-key.pem"));
     server.fails(1, &[&args[..], &right.each_ref().map(String::as_str)].concat());
 }
 
 #[test]
-fn plain_and_tls_that_meet_are_told_on_both_sides() {
+fn both_sides_report_a_mismatch_of_plain_and_tls() {
     let certs = Certs::new(&["--host", "localhost"]);
     let mut server = certs.serve(&[]);
     let args = ["get", "k", "--addr", &format!("syncline://{}", server.addr)];
@@ -235,8 +235,8 @@ fn a_server_that_cannot_speak_tls_does_not_start() {
         (&["--tls-client-ca", &cert], "--tls-cert"),
     ] {
         let output = syncline(&["serve", "--listen", "127.0.0.1:0", "--data", &data]).args(args).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && said.contains(expected), "{args:?}: {said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && printed.contains(expected), "{args:?}: {printed}");
         assert!(output.stdout.is_empty(), "it did not listen");
     }
 }
@@ -248,13 +248,13 @@ fn the_python_client_is_served_within_tls() {
     let addr = localhost(&server);
     let python = |ca: &str| Command::new("python3").args([SCRIPT, &addr, ca]).output().unwrap();
     let output = python(&certs.path("ca.pem"));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said.lines().last(), Some("all as the protocol says"));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(printed.lines().last(), Some("everything is as the protocol requires"));
 
     let output = python(&Certs::new(&["--host", "localhost"]).path("ca.pem"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("certificate verify failed"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && printed.contains("certificate verify failed"), "{printed}");
     let logged = server.process.error_line();
     assert!(logged.contains("the client does not trust this server's certificate"), "{logged}");
 }
@@ -277,24 +277,24 @@ impl OpenSsl {
         stdin.flush().unwrap();
     }
 
-    /// Reads its stdout until this stands there.
+    /// Reads stdout until it ends with the expected bytes.
     #[track_caller]
     fn expect(&mut self, expected: &[u8]) {
-        let (mut said, mut byte) = (Vec::new(), [0]);
+        let (mut printed, mut byte) = (Vec::new(), [0]);
         let stdout = self.0.stdout.as_mut().unwrap();
-        while !said.ends_with(expected) {
+        while !printed.ends_with(expected) {
             let read = stdout.read(&mut byte).unwrap();
-            assert_eq!(read, 1, "its end, behind {}", String::from_utf8_lossy(&said));
-            said.extend(byte);
+            assert_eq!(read, 1, "its end, behind {}", String::from_utf8_lossy(&printed));
+            printed.extend(byte);
         }
     }
 
-    /// Waits for its end; answers what it has said on stderr.
+    /// Waits for the end of the process and returns its stderr.
     fn end(mut self) -> String {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let mut printed = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
         self.0.wait().unwrap();
-        said
+        printed
     }
 }
 
@@ -314,7 +314,7 @@ fn openssl_is_served_by_both_versions() {
     for version in ["-tls1_2", "-tls1_3"] {
         let mut peer = OpenSsl::connect(&server, &certs, &["-quiet", version, "-cert", &cert, "-key", &key]);
         peer.say(REQUEST);
-        peer.expect(ANSWER);
+        peer.expect(RESPONSE);
     }
 }
 
@@ -322,12 +322,12 @@ fn openssl_is_served_by_both_versions() {
 fn openssl_is_told_what_is_wrong_and_so_is_the_server() {
     let certs = Certs::new(&["--host", "localhost"]);
     let mut server = certs.serve_known();
-    let said = OpenSsl::connect(&server, &certs, &["-quiet"]).end();
-    assert!(said.contains("alert certificate required"), "{said}");
+    let printed = OpenSsl::connect(&server, &certs, &["-quiet"]).end();
+    assert!(printed.contains("alert certificate required"), "{printed}");
     let logged = server.process.error_line();
     assert!(logged.contains("the client has shown no certificate"), "{logged}");
-    let said = OpenSsl::connect(&server, &certs, &["-quiet", "-tls1_1", "-cipher", "ALL@SECLEVEL=0"]).end();
-    assert!(said.contains("alert"), "{said}");
+    let printed = OpenSsl::connect(&server, &certs, &["-quiet", "-tls1_1", "-cipher", "ALL@SECLEVEL=0"]).end();
+    assert!(printed.contains("alert"), "{printed}");
     let logged = server.process.error_line();
     assert!(logged.contains("the client speaks no TLS that this server speaks (1.2 or 1.3)"), "{logged}");
 }
@@ -338,24 +338,24 @@ fn renegotiation_is_refused_and_harms_nobody() {
     let server = certs.serve(&[]);
     let mut peer = OpenSsl::connect(&server, &certs, &["-tls1_2"]);
     peer.say(REQUEST);
-    peer.expect(ANSWER);
+    peer.expect(RESPONSE);
     peer.say(b"R\n");
-    let said = peer.end();
-    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+    let printed = peer.end();
+    assert!(printed.contains("RENEGOTIATING") && printed.contains("no renegotiation"), "{printed}");
     server.fails(1, &["get", "k", "--addr", &localhost(&server), "--tls-ca", &certs.path("ca.pem")]);
 }
 
 #[test]
 fn certificates_are_made_once_and_keys_are_for_their_owner_only() {
     let certs = Certs(TempDir::new().unwrap());
-    let said = certs.make(&["--host", "localhost", "--client", "alice"]);
+    let printed = certs.make(&["--host", "localhost", "--client", "alice"]);
     let [server, key, ca] = ["server.pem", "server-key.pem", "ca.pem"].map(|name| certs.path(name));
     let expected = format!(
         "syncline serve --tls-cert {server} --tls-key {key}\nsyncline status --addr synclines://localhost:6660 --tls-ca {ca} --tls-cert {} --tls-key {}\n",
         certs.path("alice.pem"),
         certs.path("alice-key.pem")
     );
-    assert_eq!(said, expected);
+    assert_eq!(printed, expected);
     let mode = |name: &str| std::fs::metadata(certs.path(name)).unwrap().permissions().mode() & 0o777;
     for (key, certificate) in
         [("ca-key.pem", "ca.pem"), ("server-key.pem", "server.pem"), ("alice-key.pem", "alice.pem")]
@@ -370,8 +370,8 @@ fn certificates_are_made_once_and_keys_are_for_their_owner_only() {
     let before = contents(certs.0.path());
     let dir = certs.path("");
     let again = syncline(&["cert", "--dir", &dir, "--host", "localhost", "--client", "bob"]).output().unwrap();
-    let said = String::from_utf8(again.stderr).unwrap();
-    assert!(again.status.code() == Some(2) && said.contains("server.pem is there already"), "{said}");
+    let printed = String::from_utf8(again.stderr).unwrap();
+    assert!(again.status.code() == Some(2) && printed.contains("server.pem already exists"), "{printed}");
     assert!(contents(certs.0.path()) == before, "nothing was made, nothing overwritten");
     certs.make(&["--client", "bob"]);
     assert!(contents(certs.0.path()).len() == before.len() + 2, "signed by the CA that is there");
@@ -379,12 +379,12 @@ fn certificates_are_made_once_and_keys_are_for_their_owner_only() {
         (["--host", "a:1"], "--host: expected a name or an address, without a port, found \"a:1\""),
         (
             ["--client", "../x"],
-            "--client: expected letters, digits, - _ . @, and neither ca nor server, found \"../x\"",
+            "--client: expected letters, digits, - _ . @, and neither ca nor server nor an end in -key, found \"../x\"",
         ),
         (["--client", "ca"], "--client: expected letters"),
     ] {
         let output = syncline(&["cert", "--dir", &dir]).args(args).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && said.contains(expected), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && printed.contains(expected), "{printed}");
     }
 }

@@ -1,5 +1,5 @@
-//! A server on a network, as an operator runs it: users with rights, passwords from files and from the environment,
-//! certificates and users that are read again; and that nothing secret is shown anywhere.
+//! A server with TLS and users: rights, passwords from files and from the environment, and reloads. No output and no log
+//! contains a secret.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -11,14 +11,14 @@ use support::{SYNCLINE, Server, syncline};
 use syncline_server::Hash;
 use tempfile::TempDir;
 
-/// Words that are told nobody.
+/// The secrets that must not appear in any output.
 const PASSWORD: &str = "correct-horse-battery";
 const WRONG: &str = "wrong-horse-battery";
 const VALUE: &str = "precious-value-of-mine";
 
 static HASH: LazyLock<String> = LazyLock::new(|| Hash::make(PASSWORD.as_bytes()).unwrap().expose());
 
-/// Certificates, a file of users, and the server that reads them.
+/// Certificates, a users file, and a server with both.
 struct Lab {
     files: TempDir,
     server: Server,
@@ -42,15 +42,15 @@ impl Lab {
         self.files.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// A client command of a user who has a file with the password.
+    /// Returns a client command with the name and the password of a user.
     fn command(&self, user: &str, args: &[&str]) -> Command {
-        let mut command = self.nobody(args);
+        let mut command = self.unauthenticated(args);
         command.args(["--user", user, "--password-file", &self.path("password")]);
         command
     }
 
-    /// A client command of somebody who shows no password.
-    fn nobody(&self, args: &[&str]) -> Command {
+    /// Returns a client command without a password.
+    fn unauthenticated(&self, args: &[&str]) -> Command {
         let port = self.server.addr.rsplit_once(':').unwrap().1;
         let mut command = syncline(args);
         command.args(["--addr", &format!("synclines://localhost:{port}"), "--tls-ca", &self.path("certs/ca.pem")]);
@@ -64,13 +64,13 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Has the files read again, and answers what the log says of that.
+    /// Makes the server reload its files, and returns the line that it logs.
     fn reload(&mut self) -> String {
         self.server.process.signal("HUP");
         loop {
             let line = self.server.process.error_line();
             assert!(!line.is_empty(), "the server has ended");
-            if line.contains("reloaded") || line.contains("read again") {
+            if line.contains("reloaded certificates") || line.contains("reload failed") {
                 return line;
             }
         }
@@ -90,16 +90,16 @@ fn write_users(file: &str, hash: &str) {
     fs::write(file, users).unwrap();
 }
 
-/// That a command was refused for want of a right, with this at the end of what it says.
+/// Checks that a command was refused because of a missing right, with this text on stderr.
 #[track_caller]
 fn not_permitted(output: &Output, text: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(8) && said.contains(text), "{output:?}\nexpected: {text}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(8) && printed.contains(text), "{output:?}\nexpected: {text}");
     assert!(output.stdout.is_empty(), "{output:?}");
 }
 
 #[test]
-fn users_do_what_they_may_and_are_told_which_right_is_missing() {
+fn users_have_their_rights_and_refusals_name_the_missing_one() {
     let lab = Lab::start("off");
     let refused = |args: &[&str], text: &str| not_permitted(&lab.command("ann", args).output().unwrap(), text);
     lab.fine("operator", &["put", "config/theme", "dark"]);
@@ -122,72 +122,77 @@ fn users_do_what_they_may_and_are_told_which_right_is_missing() {
 }
 
 #[test]
-fn who_shows_no_password_or_a_wrong_one_is_told_so_and_nothing_else() {
+fn a_missing_or_wrong_password_is_refused_with_the_reason() {
     let lab = Lab::start("off");
-    not_permitted(&lab.nobody(&["get", "k"]).output().unwrap(), "requires a password, and none is set");
+    not_permitted(&lab.unauthenticated(&["get", "k"]).output().unwrap(), "requires a password, and none is set");
     for (user, password) in [("ann", "wrong"), ("nobody", "password")] {
-        let mut command = lab.nobody(&["get", "k"]);
+        let mut command = lab.unauthenticated(&["get", "k"]);
         let output = command.args(["--user", user, "--password-file", &lab.path(password)]).output().unwrap();
         not_permitted(&output, "refuses: the name or the password is wrong");
     }
-    // Where the environment has it, no file is needed; and without TLS it is not sent.
+    // The environment may contain the password. Without TLS, it is not sent.
     let by_environment = |args: &[&str]| {
-        let mut command = lab.nobody(args);
+        let mut command = lab.unauthenticated(args);
         command.env("SYNCLINE_USER", "operator").env("SYNCLINE_PASSWORD", PASSWORD).output().unwrap()
     };
     assert!(by_environment(&["put", "k", "v"]).status.success());
     let mut plain = syncline(&["get", "k", "--addr", &lab.server.addr]);
     let output = plain.env("SYNCLINE_PASSWORD", PASSWORD).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.code() == Some(2) && said.contains("passwords travel") | said.contains("travel over TLS only")
+        output.status.code() == Some(2)
+            && printed.contains("passwords travel") | printed.contains("travel over TLS only")
     );
-    let output = lab.nobody(&["get", "k"]).args(["--user", "ann"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("expected the password of ann, found none"), "{said}");
+    let output = lab.unauthenticated(&["get", "k"]).args(["--user", "ann"]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && printed.contains("expected the password of ann, found none"),
+        "{printed}"
+    );
 }
 
 #[test]
-fn a_reload_brings_other_users_and_certificates_and_a_broken_file_nothing() {
+fn a_reload_applies_new_users_and_certificates_or_nothing() {
     let mut lab = Lab::start("syncline=info");
     lab.fine("operator", &["put", "config/theme", "dark"]);
     let (users, wrong) = (lab.path("users.toml"), lab.path("wrong"));
-    // One who is in, and whose user stays as it is.
+    // A connection whose user does not change.
     let mut watcher = support::Process::start(&mut lab.command("operator", &["watch", "config/"]));
     assert_eq!(watcher.line(), "config/theme = dark  (version 1)");
 
     let before = fs::read_to_string(&users).unwrap();
     fs::write(&users, before.replace("admin = true", "admin = maybe")).unwrap();
-    let said = lab.reload();
+    let printed = lab.reload();
     assert!(
-        said.contains("nothing was reloaded, what was in force stays so: ") && said.contains("users.toml"),
-        "{said}"
+        printed.contains("reload failed, the previous certificates and users stay in force: ")
+            && printed.contains("users.toml"),
+        "{printed}"
     );
     assert_eq!(lab.fine("ann", &["get", "config/theme"]), "dark");
 
-    // Ann's password is another one; the operator's stays.
+    // Ann gets another password; the operator does not.
     let other = Hash::make(WRONG.as_bytes()).unwrap().expose();
     fs::write(&users, before.replacen(&*HASH, &other, 1)).unwrap();
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     not_permitted(&lab.command("ann", &["get", "config/theme"]).output().unwrap(), "the name or the password is wrong");
-    let mut by_new = lab.nobody(&["get", "config/theme"]);
+    let mut by_new = lab.unauthenticated(&["get", "config/theme"]);
     assert!(by_new.args(["--user", "ann", "--password-file", &wrong]).output().unwrap().status.success());
 
-    // Certificates of another CA: who trusts the old one only sees that it is another.
+    // A certificate of another CA: a client that trusts only the old CA refuses it.
     for file in ["server.pem", "server-key.pem"] {
         make_certificates_once(&lab.path("others"));
         fs::copy(lab.path(&format!("others/{file}")), lab.path(&format!("certs/{file}"))).unwrap();
     }
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     let output = lab.command("operator", &["get", "config/theme"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.code() == Some(4) && said.contains("expected a certificate that is signed by a CA"),
-        "{said}"
+        output.status.code() == Some(4) && printed.contains("expected a certificate that is signed by a CA"),
+        "{printed}"
     );
     fs::copy(lab.path("others/ca.pem"), lab.path("certs/ca.pem")).unwrap();
     lab.fine("operator", &["put", "config/theme", "light", "--version", "2"]);
-    // Through all of it, nobody has disturbed who was in.
+    // The reloads did not disturb this connection.
     assert_eq!(watcher.line(), "config/theme = light  (version 2)");
 }
 
@@ -198,10 +203,10 @@ fn make_certificates_once(directory: &str) {
 }
 
 #[test]
-fn a_server_without_anything_to_reload_lives_through_a_hangup() {
+fn a_server_without_files_to_reload_survives_a_hangup() {
     let mut server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "syncline=info");
     server.process.signal("HUP");
-    while !server.process.error_line().contains("are in force") {}
+    while !server.process.error_line().contains("reloaded certificates and users") {}
     server.fine(&["put", "k", "v"]);
 }
 
@@ -216,15 +221,15 @@ fn a_server_whose_log_nobody_reads_any_more_serves_on() {
 #[test]
 fn a_server_whose_terminal_is_closed_ends_in_order() {
     let data = TempDir::new().unwrap();
-    // Starts it as the leader of a terminal of its own, waits until it listens, and closes the terminal.
+    // Start the server as the leader of a terminal of its own, wait until it listens, and close the terminal.
     let script = "
 import os, pty, sys
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(sys.argv[1], sys.argv[1:])
-said = b''
-while b'listening on' not in said:
-    said += os.read(terminal, 1000)
+printed = b''
+while b'listening on' not in printed:
+    printed += os.read(terminal, 1000)
 os.close(terminal)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 255)
 ";
@@ -246,16 +251,16 @@ fn no_password_and_no_value_is_shown_anywhere() {
     assert!(run(&mut lab.command("operator", &["put", "k", VALUE])).status.success());
     assert!(run(&mut lab.command("operator", &["get", "k"])).status.success());
     assert!(run(&mut lab.command("operator", &["watch", "--once"])).status.success());
-    // Stale, refused, wrong, too large: errors of every kind.
+    // Errors of every kind: stale, not permitted, a wrong password, too large.
     assert_eq!(run(&mut lab.command("operator", &["put", "k", VALUE, "--version", "9"])).status.code(), Some(3));
     assert_eq!(run(&mut lab.command("ann", &["put", "k", VALUE])).status.code(), Some(8));
-    let mut wrong = lab.nobody(&["get", "k"]);
+    let mut wrong = lab.unauthenticated(&["get", "k"]);
     assert_eq!(run(wrong.env("SYNCLINE_USER", "ann").env("SYNCLINE_PASSWORD", WRONG)).status.code(), Some(8));
     assert_eq!(run(&mut lab.command("operator", &["put", "k", &VALUE.repeat(4000)])).status.code(), Some(2));
     let status = run(&mut lab.command("operator", &["status", "--json"]));
     shown.push(("STATUS", String::from_utf8(status.stdout).unwrap()));
 
-    // A process that lasts shows what it was given in the list of processes, and so does the server.
+    // The list of processes shows the command line and the environment of running processes.
     let mut watcher = support::Process::start(&mut lab.command("operator", &["watch", "k"]));
     assert_eq!(watcher.line(), format!("k = {VALUE}  (version 1)"));
     for (whose, id) in [("arguments of the server", lab.server.process.id()), ("arguments of a client", watcher.id())] {
@@ -263,7 +268,7 @@ fn no_password_and_no_value_is_shown_anywhere() {
         assert!(!line.is_empty());
         shown.push((whose, String::from_utf8_lossy(&line).into_owned()));
     }
-    assert!(lab.reload().contains("are in force"));
+    assert!(lab.reload().contains("reloaded certificates and users"));
     lab.server.process.signal("TERM");
     let Lab { server, .. } = lab;
     let (status, log) = server.process.end();

@@ -1,4 +1,4 @@
-//! `syncline export` and `import`.
+//! `syncline export` and `import`: files, conflicts, order and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use support::Server;
 use tempfile::TempDir;
 
-/// Runs `import` with these lines on stdin: its exit code, stdout and stderr.
+/// Runs `import` with lines on stdin, and returns the exit code, stdout and stderr.
 fn import(server: &Server, args: &[&str], lines: &str) -> (i32, String, String) {
     let output = server.piped(&[&["import"], args].concat(), lines.as_bytes());
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -14,7 +14,7 @@ fn import(server: &Server, args: &[&str], lines: &str) -> (i32, String, String) 
 }
 
 #[test]
-fn what_is_exported_is_imported_into_a_fresh_server_with_its_versions() {
+fn an_export_is_imported_into_an_empty_server_with_its_versions() {
     let server = Server::start();
     server.fine(&["put", "name", "mark"]);
     server.fine(&["put", "name", "tony", "--version", "2"]);
@@ -30,19 +30,19 @@ fn what_is_exported_is_imported_into_a_fresh_server_with_its_versions() {
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("{file}: 4 keys as of revision 7\n"));
     let exported = std::fs::read_to_string(file).unwrap();
-    assert_eq!(server.fine(&["export"]), exported, "as it is printed");
+    assert_eq!(server.fine(&["export"]), exported, "stdout and file must be equal");
     assert_eq!(server.fine(&["export", "--file", "-"]), exported);
-    assert_eq!(server.fine(&["list", "--json"]), exported, "as list prints it");
+    assert_eq!(server.fine(&["list", "--json"]), exported, "export and list must print the same");
 
     let other = Server::start();
     assert_eq!(other.fine(&["import", file]), "4 written, 0 unchanged, 0 in conflict\n");
     assert_eq!(other.fine(&["export"]), exported);
-    // Once more, and from a pipe: nothing is left to do.
+    // A second import, from a pipe, changes nothing.
     assert_eq!(
         import(&other, &["--json"], &exported),
         (0, "{\"conflicts\":0,\"unchanged\":4,\"written\":0}\n".into(), String::new())
     );
-    // What a watch has seen can be imported, too.
+    // The output of `watch` can be imported as well.
     let third = Server::start();
     let watched = server.fine(&["watch", "--once", "--json", "--marks"]);
     assert_eq!(import(&third, &["-"], &watched).1, "4 written, 0 unchanged, 0 in conflict\n");
@@ -59,13 +59,13 @@ fn an_export_has_a_prefix_and_never_writes_over_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "precious").unwrap();
     let path = file.path().to_str().unwrap();
-    let said = server.fails(4, &["export", "--file", path]);
-    assert!(said.starts_with(&format!("syncline: can't write {path}: ")), "{said}");
+    let printed = server.fails(4, &["export", "--file", path]);
+    assert!(printed.starts_with(&format!("syncline: can't write {path}: ")), "{printed}");
     assert_eq!(std::fs::read(file.path()).unwrap(), b"precious");
 }
 
 #[test]
-fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
+fn a_conflict_is_reported_and_leaves_the_key_unchanged() {
     let server = Server::start();
     server.fine(&["put", "same", "v"]);
     server.fine(&["put", "newer", "theirs"]);
@@ -84,75 +84,78 @@ fn a_conflict_is_told_and_counted_and_leaves_the_key_as_it_is() {
                  {\"key\":\"gone\",\"value\":\"v\",\"version\":1}\n\
                  {\"key\":\"later\",\"value\":\"v\",\"version\":1}\n\
                  {\"key\":\"new\",\"value\":\"v\",\"version\":9}";
-    let (code, counts, said) = import(&server, &[], lines);
-    assert_eq!((code, counts.as_str()), (3, "2 written, 1 unchanged, 4 in conflict\n"), "{said}");
+    let (code, counts, printed) = import(&server, &[], lines);
+    assert_eq!((code, counts.as_str()), (3, "2 written, 1 unchanged, 4 in conflict\n"), "{printed}");
     for line in [
         "line 2: conflict: newer is at version 2, the file has version 1",
         "line 4: conflict: other is at version 1, the file has version 1",
         "line 6: conflict: gone is deleted at version 2, the file has version 1",
         "line 7: conflict: later is at version 2, the file has version 1",
-        "syncline: 4 of the keys are at other versions than the file expects, and were left as they are",
+        "syncline: 4 lines are in conflict with the server; their keys were left unchanged",
     ] {
-        assert!(said.lines().any(|found| found == line), "{line:?} is not in {said}");
+        assert!(printed.lines().any(|found| found == line), "{line:?} is not in {printed}");
     }
     let there = "later = v  (version 2)\nnew = v  (version 9)\nnewer = theirs  (version 2)\nnext = w  (version 2)\n\
                  other = theirs  (version 1)\nsame = v  (version 1)\n";
     assert_eq!(server.fine(&["list"]), there);
 
-    let (code, counts, said) = import(&server, &["--force"], lines);
-    assert_eq!((code, counts.as_str(), said.as_str()), (0, "3 written, 4 unchanged, 0 in conflict\n", ""));
+    let (code, counts, printed) = import(&server, &["--force"], lines);
+    assert_eq!((code, counts.as_str(), printed.as_str()), (0, "3 written, 4 unchanged, 0 in conflict\n", ""));
     let there = "gone = v  (version 3)\nlater = v  (version 2)\nnew = v  (version 9)\nnewer = ours  (version 3)\nnext = w  (version 2)\n\
                  other = ours  (version 2)\nsame = v  (version 1)\n";
     assert_eq!(server.fine(&["list"]), there);
 }
 
 #[test]
-fn many_conflicts_are_told_by_their_number() {
+fn many_conflicts_are_counted_after_the_first_twenty() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let lines = |value| -> String {
         (0..100).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{value}\",\"version\":1}}\n")).collect()
     };
     assert_eq!(import(&server, &[], &lines("a")).1, "100 written, 0 unchanged, 0 in conflict\n");
-    let (code, counts, said) = import(&server, &[], &lines("b"));
+    let (code, counts, printed) = import(&server, &[], &lines("b"));
     assert_eq!((code, counts.as_str()), (3, "0 written, 0 unchanged, 100 in conflict\n"));
-    assert_eq!(said.lines().count(), 22, "{said}");
-    assert!(said.contains("\nmore conflicts are counted only\n"), "{said}");
+    assert_eq!(printed.lines().count(), 22, "{printed}");
+    assert!(printed.contains("\nfurther conflicts are counted, but not listed\n"), "{printed}");
 }
 
 #[test]
-fn lines_of_one_key_are_written_in_their_order_deletions_included() {
+fn lines_of_one_key_are_written_in_order_including_deletions() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let mut lines: String =
         (1..=300).map(|n| format!("{{\"key\":\"k\",\"value\":\"{n}\",\"version\":{n}}}\n")).collect();
     lines += "{\"deleted\":true,\"key\":\"k\",\"version\":301}\n{\"key\":\"other\",\"value\":\"\",\"version\":1}\n";
     assert_eq!(import(&server, &[], &lines).1, "302 written, 0 unchanged, 0 in conflict\n");
     assert_eq!(server.fails(1, &["get", "k"]), "syncline: k: not found (deleted at version 301)\n");
-    // Also where each has to be written over what is there.
+    // The same with --force, when each line overwrites the key.
     let lines: String = (1..=300).map(|n| format!("{{\"key\":\"k\",\"value\":\"{n}\",\"version\":1}}\n")).collect();
     assert_eq!(import(&server, &["--force"], &lines).1, "300 written, 0 unchanged, 0 in conflict\n");
     assert_eq!(server.fine(&["get", "k", "--json"]), "{\"key\":\"k\",\"value\":\"300\",\"version\":601}\n");
 }
 
 #[test]
-fn a_line_that_is_none_is_exit_code_2_and_named_and_what_was_before_it_is_counted() {
+fn an_invalid_line_is_exit_code_2_and_earlier_lines_are_counted() {
     let server = Server::start();
-    let (code, counts, said) = import(&server, &[], "{\"key\":\"k\",\"value\":\"v\",\"version\":1}\nk = v\n");
+    let (code, counts, printed) = import(&server, &[], "{\"key\":\"k\",\"value\":\"v\",\"version\":1}\nk = v\n");
     assert_eq!((code, counts.as_str()), (2, "1 written, 0 unchanged, 0 in conflict\n"));
-    assert!(said.starts_with("syncline: line 2: expected a JSON object: "), "{said}");
-    let said = server.fails(2, &["import", "/no/such/file"]);
-    assert!(said.starts_with("syncline: can't read /no/such/file: "), "{said}");
+    assert!(printed.starts_with("syncline: line 2: expected a JSON object: "), "{printed}");
+    let printed = server.fails(2, &["import", "/no/such/file"]);
+    assert!(printed.starts_with("syncline: can't read /no/such/file: "), "{printed}");
     let long = format!("{{\"key\":\"{}\",\"value\":\"v\",\"version\":1}}\n", "k".repeat(5000));
-    let (code, _, said) = import(&server, &[], &long);
-    assert_eq!((code, said.as_str()), (2, "syncline: line 1: too large: key of 5000 bytes, expected at most 4096\n"));
+    let (code, _, printed) = import(&server, &[], &long);
+    assert_eq!(
+        (code, printed.as_str()),
+        (2, "syncline: line 1: too large: key of 5000 bytes, expected at most 4096\n")
+    );
 }
 
 #[test]
-fn more_than_is_in_flight_at_once_is_written_whole() {
+fn an_import_larger_than_the_limits_in_flight_is_complete() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "os"], "off");
     let value = "v".repeat(1000);
     let lines: String =
         (0..20_000).map(|n| format!("{{\"key\":\"{n:08}\",\"value\":\"{value}\",\"version\":1}}\n")).collect();
-    let (code, counts, said) = import(&server, &[], &lines);
-    assert_eq!((code, counts.as_str()), (0, "20000 written, 0 unchanged, 0 in conflict\n"), "{said}");
+    let (code, counts, printed) = import(&server, &[], &lines);
+    assert_eq!((code, counts.as_str()), (0, "20000 written, 0 unchanged, 0 in conflict\n"), "{printed}");
     assert_eq!(server.fine(&["export"]), lines);
 }

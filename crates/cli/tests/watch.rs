@@ -1,4 +1,4 @@
-//! `syncline watch`: what is there, what changes, where it goes on, and the command that it runs.
+//! `syncline watch`: snapshots, changes, resuming, and `--exec`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 /// The store id of a server.
 fn store(server: &Server) -> String {
-    let said = server.fine(&["watch", "--once", "--json", "--marks", "nothing starts with this"]);
-    let (_, behind) = said.split_once(r#""store":""#).unwrap();
+    let printed = server.fine(&["watch", "--once", "--json", "--marks", "nothing starts with this"]);
+    let (_, behind) = printed.split_once(r#""store":""#).unwrap();
     behind.split('"').next().unwrap().to_owned()
 }
 
@@ -68,17 +68,17 @@ fn since_tells_only_what_has_changed_and_what_was_deleted() {
     assert_eq!(watch.line(), "new = v  (version 1)");
     server.fine(&["delete", "new"]);
     assert_eq!(watch.line(), "new deleted  (version 2)");
-    let said = server.fails(2, &["watch", "--since", "yesterday"]);
-    assert!(said.contains("expected REVISION or STORE:REVISION"), "{said}");
+    let printed = server.fails(2, &["watch", "--since", "yesterday"]);
+    assert!(printed.contains("expected REVISION or STORE:REVISION"), "{printed}");
 }
 
 #[test]
-fn where_it_cannot_go_on_everything_is_told_behind_a_line_that_says_so() {
+fn a_watch_that_cannot_resume_prints_a_reset_and_then_everything() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
     let store = store(&server);
     let other = "0".repeat(32);
-    // Of another store, and of this one, but never reached.
+    // A position in another store, and one in this store that was never reached.
     for at in [format!("{other}:1"), format!("{store}:7")] {
         let expected = format!(
             "{{\"reset\":true,\"revision\":1,\"store\":\"{store}\"}}\n\
@@ -87,7 +87,10 @@ fn where_it_cannot_go_on_everything_is_told_behind_a_line_that_says_so() {
         assert_eq!(server.fine(&["watch", "--once", "--json", "--since", &at]), expected);
         let output = server.run(&["watch", "--once", "--since", &at]);
         assert_eq!(output.stdout, b"k = v  (version 1)\n");
-        assert_eq!(output.stderr, b"what was told before is no longer so: this is all that there is\n");
+        assert_eq!(
+            output.stderr,
+            b"the history is another one: forget what was printed before, because the complete state follows\n"
+        );
     }
 }
 
@@ -101,19 +104,19 @@ fn marks_tell_where_to_go_on_and_transactions_are_told_whole() {
     assert_eq!(watch.line(), r#"{"key":"b","revision":1,"value":"2","version":1}"#);
     assert_eq!(watch.line(), r#"{"key":"a","revision":1,"value":"1","version":1}"#);
     assert_eq!(watch.line(), format!(r#"{{"revision":1,"store":"{store}"}}"#));
-    let said = server.fails(2, &["watch", "--marks"]);
-    assert!(said.contains("--json"), "{said}");
+    let printed = server.fails(2, &["watch", "--marks"]);
+    assert!(printed.contains("--json"), "{printed}");
 }
 
-/// A watcher that has lost its server says so, and when it is back.
+/// Checks that the watch reports a lost connection, and the next one.
 fn lost_and_back(watch: &mut Process) {
-    let said = watch.error_line();
-    assert!(said.starts_with("connection lost: ") && said.ends_with("; connecting again"), "{said}");
-    assert_eq!(watch.error_line(), "connected again; nothing is missed");
+    let printed = watch.error_line();
+    assert!(printed.starts_with("connection lost: ") && printed.ends_with("; connecting again"), "{printed}");
+    assert_eq!(watch.error_line(), "connected again; no change was missed");
 }
 
 #[test]
-fn a_watcher_of_a_server_that_comes_back_misses_nothing_and_is_told_nothing_twice() {
+fn a_watcher_misses_and_repeats_nothing_when_the_server_restarts() {
     let server = Server::start();
     server.fine(&["put", "k", "1"]);
     server.fine(&["put", "other", "1"]);
@@ -122,7 +125,7 @@ fn a_watcher_of_a_server_that_comes_back_misses_nothing_and_is_told_nothing_twic
     let (addr, data) = (server.addr.clone(), server.data.clone());
     server.process.signal("KILL");
     server.process.end();
-    // What happens while it is away: nothing can be in between, for the address is another one.
+    // Changes while the watch is not connected: this server has another address, which the watch does not know.
     let elsewhere = Server::start_on(&data, &["--listen", "127.0.0.1:0"], "off");
     elsewhere.fine(&["put", "k", "2", "--version", "2"]);
     elsewhere.fine(&["delete", "other"]);
@@ -156,32 +159,32 @@ fn a_watcher_whose_store_is_another_one_is_told_everything() {
 }
 
 #[test]
-fn a_server_that_goes_away_before_all_is_told_is_exit_code_4_where_it_is_to_end() {
+fn a_connection_lost_during_a_snapshot_is_exit_code_4() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     for command in [&["watch", "--once"][..], &["export"]] {
         let watch = Process::start(syncline(command).args(["--addr", &addr]));
-        // It is greeted, asks, and is told half of it.
+        // The client gets a HELLO, sends its requests, and receives a part of the snapshot.
         let mut stream = greet(&listener);
         stream.write_all(b"\x01\0\0\x01\0k\x01\0v\x01\0\0\0\0\0\0\0").unwrap();
         stream.read_exact(&mut [0; 13]).unwrap();
         drop(stream);
-        let (status, said) = watch.end();
-        assert_eq!(status.code(), Some(4), "{command:?}: {said}");
-        assert_eq!(said, "syncline: the server closed the connection\n");
+        let (status, printed) = watch.end();
+        assert_eq!(status.code(), Some(4), "{command:?}: {printed}");
+        assert_eq!(printed, "syncline: the server closed the connection\n");
     }
 }
 
 #[test]
-fn a_watcher_that_nobody_reads_any_more_ends() {
+fn a_watch_ends_when_its_output_is_closed() {
     let server = Server::start();
     let mut watch = server.watch(&[]);
     server.fine(&["put", "k", "1"]);
     assert_eq!(watch.line(), "k = 1  (version 1)");
     watch.close_stdout();
     server.fine(&["put", "k", "2", "--force"]);
-    let (status, said) = watch.end();
-    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+    let (status, printed) = watch.end();
+    assert_eq!((status.code(), printed.as_str()), (Some(0), ""));
 }
 
 #[test]
@@ -202,40 +205,40 @@ fn exec_runs_a_command_for_each_change_one_after_the_other() {
 }
 
 #[test]
-fn exec_is_handed_any_bytes_of_any_length_and_need_not_read_them() {
+fn an_exec_command_gets_any_bytes_and_may_leave_them_unread() {
     let large = ["--listen", "127.0.0.1:0", "--max-entry-size", "1MiB"];
     let server = Server::start_with(&large, "off");
     let value: Vec<u8> = (1..=255).cycle().take(60_000).collect();
     server.piped(&["put", "binary"], &value);
     server.piped(&["put", "zero"], b"a\0b");
     let digest = r#"printf '%s' "$SYNCLINE_VALUE" | cksum; cksum; echo "${SYNCLINE_VALUE+set}""#;
-    let said = server.fine(&["watch", "binary", "--once", "--exec", digest]);
-    let lines: Vec<_> = said.lines().collect();
-    let [from_variable, from_stdin, "set"] = lines[..] else { panic!("{said}") };
+    let printed = server.fine(&["watch", "binary", "--once", "--exec", digest]);
+    let lines: Vec<_> = printed.lines().collect();
+    let [from_variable, from_stdin, "set"] = lines[..] else { panic!("{printed}") };
     assert_eq!(from_variable, from_stdin);
-    assert!(from_stdin.ends_with(" 60000"), "{said}");
-    let said = server.fine(&["watch", "zero", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; od -An -c"#]);
-    assert_eq!(said, "unset\n   a  \\0   b\n");
+    assert!(from_stdin.ends_with(" 60000"), "{printed}");
+    let printed = server.fine(&["watch", "zero", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; od -An -c"#]);
+    assert_eq!(printed, "unset\n   a  \\0   b\n");
     server.piped(&["put", "large"], &[b'v'; 70_000]);
-    let said = server.fine(&["watch", "large", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; wc -c"#]);
-    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["unset", "70000"]);
-    // Nobody reads more than a pipe holds.
+    let printed = server.fine(&["watch", "large", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}"; wc -c"#]);
+    assert_eq!(printed.split_whitespace().collect::<Vec<_>>(), ["unset", "70000"]);
+    // The value exceeds the buffer of a pipe, and the command does not read it.
     assert_eq!(server.fine(&["watch", "large", "--once", "--exec", "echo done"]), "done\n");
-    // A variable of this process is not taken for one of the change.
+    // The command does not inherit a variable of the watch as if it belonged to the change.
     let mut watch = server.command(&["watch", "zero", "--once", "--exec", r#"echo "${SYNCLINE_VALUE-unset}""#]);
     assert_eq!(watch.env("SYNCLINE_VALUE", "outer").output().unwrap().stdout, b"unset\n");
 }
 
 #[test]
-fn exec_with_json_is_handed_the_line() {
+fn exec_with_json_passes_the_json_line() {
     let server = Server::start();
     server.fine(&["put", "k", "v"]);
-    let said = server.fine(&["watch", "--once", "--json", "--exec", "cat"]);
-    assert_eq!(said, "{\"key\":\"k\",\"revision\":1,\"value\":\"v\",\"version\":1}\n");
+    let printed = server.fine(&["watch", "--once", "--json", "--exec", "cat"]);
+    assert_eq!(printed, "{\"key\":\"k\",\"revision\":1,\"value\":\"v\",\"version\":1}\n");
 }
 
 #[test]
-fn a_command_that_fails_is_told_and_counted_and_the_watch_goes_on() {
+fn a_failed_exec_command_is_reported_and_the_watch_continues() {
     let server = Server::start();
     server.fine(&["put", "bad", "v"]);
     server.fine(&["put", "good", "v"]);
@@ -243,12 +246,11 @@ fn a_command_that_fails_is_told_and_counted_and_the_watch_goes_on() {
     let output = server.run(&["watch", "--once", "--exec", script]);
     assert_eq!(output.status.code(), Some(7), "{output:?}");
     assert_eq!(output.stdout, b"fine\n");
-    let expected =
-        "syncline: --exec: exit status: 1, for bad at version 1\nsyncline: --exec: 1 of 2 runs have failed\n";
+    let expected = "syncline: --exec: exit status: 1, for bad at version 1\nsyncline: --exec: 1 of 2 runs failed\n";
     assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
     let mut watch = server.watch(&["--exec", "kill -KILL $$"]);
-    let said = [watch.error_line(), watch.error_line()];
-    assert!(said.iter().all(|line| line.starts_with("syncline: --exec: signal: 9 (SIGKILL), for ")), "{said:?}");
+    let printed = [watch.error_line(), watch.error_line()];
+    assert!(printed.iter().all(|line| line.starts_with("syncline: --exec: signal: 9 (SIGKILL), for ")), "{printed:?}");
     server.fine(&["put", "new", "v"]);
     assert_eq!(watch.error_line(), "syncline: --exec: signal: 9 (SIGKILL), for new at version 1");
 }

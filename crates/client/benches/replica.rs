@@ -1,9 +1,10 @@
-//! A replica of many keys beside a `BTreeMap` of the same, in the same run, interleaved: a lookup, while changes come and
-//! while none do; a snapshot; and how long the first snapshot takes to be whole, over loopback, server included.
+//! Compares a replica of many keys with a `BTreeMap` of the same keys, interleaved in one run. It measures a lookup, with
+//! and without concurrent changes; a snapshot; and how long a new replica takes to become complete over loopback, including
+//! the work of the server.
 //!
 //! `cargo bench -p syncline-client --bench replica -- [--keys 1000000] [--rounds 5] [--rate 10000]`
 //!
-//! Prints medians of the rounds.
+//! It prints the medians of the rounds.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -25,10 +26,10 @@ use syncline_server::{Config, Server};
 use syncline_store::MemoryStore;
 use tokio::task::JoinSet;
 
-/// Keys that are written in one transaction.
-const TOGETHER: u64 = 1000;
+/// The number of keys written in one transaction.
+const BATCH: u64 = 1000;
 
-/// Lookups that are timed together.
+/// The number of lookups in one measurement.
 const LOOKUPS: u32 = 200_000;
 
 fn main() {
@@ -36,12 +37,12 @@ fn main() {
     let mut benched = false;
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
-        let mut value = || given.next().unwrap_or_else(|| panic!("{name} wants a value")).parse().unwrap();
+        let mut value = || given.next().unwrap_or_else(|| panic!("expected a value behind {name}")).parse().unwrap();
         match name.as_str() {
             "--keys" => keys = value(),
             "--rounds" => rounds = value(),
             "--rate" => rate = value(),
-            // Said by `cargo bench`, and not by `cargo test --all-targets`, which only wants to know that it builds.
+            // `cargo bench` passes this. `cargo test --all-targets` does not, and only checks that the benchmark builds.
             "--bench" => benched = true,
             other => panic!("expected --keys, --rounds or --rate, found {other}"),
         }
@@ -93,16 +94,16 @@ async fn run(keys: u64, rounds: u64, rate: u64) {
     writer.await.unwrap();
 }
 
-async fn measure(what: &str, replica: &Replica, map: &Arc<BTreeMap<Bytes, Versioned>>, keys: u64, rounds: u64) {
+async fn measure(what: &str, replica: &Replica, map: &Arc<BTreeMap<Bytes, Versioned>>, count: u64, rounds: u64) {
     let (replica, map) = (replica.clone(), map.clone());
     let times = tokio::task::spawn_blocking(move || {
         let mut random = 1;
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            let asked: Vec<_> = (0..LOOKUPS).map(|_| key(next(&mut random) % keys)).collect();
-            times[0].push(per_item(&asked, |key| drop(black_box(map.get(&key[..]).cloned()))));
-            times[1].push(per_item(&asked, |key| drop(black_box(replica.get(key)))));
-            times[2].push(per_item(&asked, |_| drop(black_box(replica.snapshot()))));
+            let keys: Vec<_> = (0..LOOKUPS).map(|_| key(next(&mut random) % count)).collect();
+            times[0].push(per_item(&keys, |key| drop(black_box(map.get(&key[..]).cloned()))));
+            times[1].push(per_item(&keys, |key| drop(black_box(replica.get(key)))));
+            times[2].push(per_item(&keys, |_| drop(black_box(replica.snapshot()))));
         }
         times
     });
@@ -111,9 +112,9 @@ async fn measure(what: &str, replica: &Replica, map: &Arc<BTreeMap<Bytes, Versio
     println!("{what}: BTreeMap {map:?}, replica {replica:?} ({ratio:.2} times), snapshot {snapshot:?}");
 }
 
-fn per_item(asked: &[Bytes], look: impl Fn(&Bytes)) -> Duration {
+fn per_item(keys: &[Bytes], look: impl Fn(&Bytes)) -> Duration {
     let begun = Instant::now();
-    asked.iter().for_each(look);
+    keys.iter().for_each(look);
     begun.elapsed() / LOOKUPS
 }
 
@@ -122,7 +123,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// xorshift64*: the same numbers in each run.
+/// Returns the next number of xorshift64*, which yields the same sequence in each run.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
@@ -132,8 +133,8 @@ fn next(state: &mut u64) -> u64 {
 
 async fn fill(client: &Client, keys: u64) {
     let mut writes = JoinSet::new();
-    for first in (0..keys).step_by(TOGETHER as usize) {
-        let txn = (first..keys.min(first + TOGETHER))
+    for first in (0..keys).step_by(BATCH as usize) {
+        let txn = (first..keys.min(first + BATCH))
             .fold(client.txn(), |txn, number| txn.put(key(number), value(number), Version::new(1)));
         writes.spawn(txn.commit());
         if writes.len() == 4 {
@@ -145,7 +146,7 @@ async fn fill(client: &Client, keys: u64) {
     }
 }
 
-/// Changes random keys, so many in a second, until it is told to stop.
+/// Changes random keys at this rate per second, until `stop` is set.
 async fn change(client: Client, keys: u64, rate: u64, stop: Arc<AtomicBool>) {
     let mut versions = vec![1; usize::try_from(keys).unwrap()];
     let mut random = 2;

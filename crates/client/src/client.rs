@@ -1,13 +1,15 @@
-//! The handle that users hold.
+//! The handle to a client: basic reads and writes. Other files add the methods that return their types.
 
-use crate::changes::{Changes, Readers};
+use crate::change::{Change, Subscribers};
 use crate::connection::{self, Command, Setup};
 use crate::dialer::Dialer;
+use crate::endpoints::Endpoints;
+use crate::error::{ConnectError, GetError, PutError, RequestError};
 use crate::failure::Failure;
 use crate::link;
-use crate::send_guard::{SendGuard, Withdrawn};
+use crate::options::Options;
+use crate::send_guard::{Cancelled, SendGuard};
 use crate::shared::Shared;
-use crate::{ConnectError, Endpoints, GetError, Options, Pages, PutError, Replica, RequestError, Txn};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,78 +18,103 @@ use syncline_wire::{Revision, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-/// How many requests wait for the connection's task; more wait with their callers.
-const MAX_WAITING: usize = 1024;
+/// The number of requests that are queued for the connection task. Further callers wait until there is space.
+const MAX_QUEUED: usize = 1024;
 
-/// A handle on a connection to a Syncline server. Cheap to clone; all clones share the connection, which ends with the
-/// last of them.
+/// A handle to a connection to a Syncline server.
 ///
-/// Every request ends within [`Options::request_timeout`], a [`watch`](Client::watch) within [`Options::watch_timeout`].
-/// Reads that were in flight when the connection was lost are asked again on the next one; writes are not, for their fate
-/// is not known: they end with [`PutError::OutcomeUnknown`].
+/// It is cheap to clone. All clones share one connection, which is closed when the last clone is dropped. If the connection
+/// is lost, the client connects again, with growing pauses between attempts.
 ///
-/// A server that speaks only the base protocol is spoken to in that: [`get`](Client::get), [`put`](Client::put),
-/// [`update`](Client::update) and [`changes`](Client::changes) work, all else ends with [`BaseOnly`](crate::BaseOnly).
+/// # Time limits and lost connections
+/// Every request ends within [`Options::request_timeout`], and a [`watch`](Client::watch) within
+/// [`Options::watch_timeout`]. Reads that were in flight when the connection was lost are repeated on the next one. Writes
+/// are not, because they may have been accepted: they end with [`PutError::OutcomeUnknown`].
+///
+/// # Cancellation
+/// If the future of a request is dropped, the request may still be sent, and a write may still be accepted. Its response is
+/// discarded.
+///
+/// # Servers of the base protocol
+/// With a server that speaks only the base protocol, [`get`](Client::get), [`put`](Client::put),
+/// [`update`](Client::update) and [`changes`](Client::changes) work. All other requests fail with
+/// [`RequestError::BaseOnly`].
 #[derive(Clone)]
 pub struct Client {
     options: Arc<Options>,
     commands: mpsc::Sender<Command>,
-    readers: Readers,
+    subscribers: Subscribers,
     shared: Arc<Shared>,
 }
 
 impl Client {
-    /// Connects to a server at an [`Endpoint`](crate::Endpoint), or to the first that answers of several. Must be called
-    /// within a tokio runtime.
+    /// Connects to a server with the default [`Options`]. If several [endpoints](crate::Endpoint) are given, the client
+    /// connects to the first that responds. Must be called within a tokio runtime.
+    ///
+    /// Cancellation safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
-    /// [`ConnectError`] where the first attempt fails, with each of them. Later, a lost connection is made again by itself.
+    /// [`ConnectError`] of the last endpoint if none can be connected to. After this call has succeeded, the client
+    /// reconnects by itself.
     pub async fn connect(endpoints: impl Into<Endpoints>) -> Result<Self, ConnectError> {
         Self::connect_with(endpoints, Options::default()).await
     }
 
-    /// As [`Client::connect`], with other options than the default ones.
+    /// Connects to a server with the given [`Options`]; see [`Client::connect`].
+    ///
+    /// Cancellation safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
-    /// As [`Client::connect`].
+    /// As for [`Client::connect`]. Also if a certificate, key or password in the options cannot be used.
     pub async fn connect_with(endpoints: impl Into<Endpoints>, options: Options) -> Result<Self, ConnectError> {
         let endpoints = endpoints.into();
         let options = Arc::new(options);
         let dialer = Dialer::new(&endpoints, &options)?;
         let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
-        let (commands, received) = mpsc::channel(MAX_WAITING);
-        let (readers, shared) = (Readers::default(), Arc::new(Shared::new()));
-        let setup =
-            Setup { endpoints, dialer, options: options.clone(), readers: readers.clone(), shared: shared.clone() };
+        let (commands, received) = mpsc::channel(MAX_QUEUED);
+        let (subscribers, shared) = (Subscribers::default(), Arc::new(Shared::new()));
+        let setup = Setup {
+            endpoints,
+            dialer,
+            options: options.clone(),
+            subscribers: subscribers.clone(),
+            shared: shared.clone(),
+        };
         tokio::spawn(connection::run(setup, link, received));
-        Ok(Self { options, commands, readers, shared })
+        Ok(Self { options, commands, subscribers, shared })
     }
 
-    /// The latest value of a key.
+    /// Returns the latest value of a key.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`GetError::NotFound`] where the key is not there, and others.
+    /// [`GetError::NotFound`] if the key does not exist, [`GetError::Request`] if the request failed.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Versioned, GetError> {
         match self.request(Request::Get { key: key.into() }).await? {
             Response::Value(found) => Ok(found),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
     }
 
-    /// Writes a key. `version` is the one that the value will have: the current one plus 1, or 1 for a new key.
+    /// Writes a key. `version` is the version that the value gets: the current version plus 1, or 1 for a new key.
+    ///
+    /// If the future is dropped, the write may still be accepted.
     ///
     /// # Errors
-    /// [`PutError::StalePut`] where that is not the next version, [`PutError::OutcomeUnknown`] where the connection was
-    /// lost meanwhile, and others, which all mean that nothing was written.
+    /// [`PutError::StalePut`] if `version` is not the next version. [`PutError::OutcomeUnknown`] if the connection was
+    /// lost, or the time limit expired, while the write was in flight. With any other error nothing was written.
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Result<(), PutError> {
         self.write(Request::Put { key: key.into(), value: value.into(), version }).await
     }
 
-    /// Deletes a key. `version` is the one that the deletion will have: the current one plus 1. It is remembered, so that
-    /// the next write of the key has to carry that plus 1.
+    /// Deletes a key. `version` is the version that the tombstone gets: the current version plus 1. The next write of the
+    /// key must carry the version of the tombstone plus 1.
+    ///
+    /// If the future is dropped, the deletion may still be accepted.
     ///
     /// # Errors
-    /// As [`Client::put`]; [`PutError::BaseOnly`] where the server knows no deletions.
+    /// As for [`Client::put`]. [`RequestError::BaseOnly`] if the server does not support deletions.
     pub async fn delete(&self, key: impl Into<Bytes>, version: Version) -> Result<(), PutError> {
         self.write(Request::Delete { key: key.into(), version }).await
     }
@@ -95,43 +122,31 @@ impl Client {
     async fn write(&self, request: Request) -> Result<(), PutError> {
         match self.request(request).await? {
             Response::Written => Ok(()),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
     }
 
-    /// Several operations that are accepted together, or not at all: see [`Txn`].
-    pub fn txn(&self) -> Txn {
-        Txn::new(self.clone())
-    }
-
-    /// A replica of all keys under a prefix; the empty one: of all that there are. It is whole when this returns.
+    /// Waits until all replicas of this client show everything that was committed, by any client, before the call. Returns
+    /// a revision that includes all of that.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`RequestError::BaseOnly`] where the server keeps nobody up to date, and others.
-    pub async fn watch(&self, prefix: impl Into<Bytes>) -> Result<Replica, RequestError> {
-        let prefix = prefix.into();
-        match self.request_within(Request::Watch { prefix: prefix.clone() }, self.options.watch_timeout).await? {
-            Response::Watched => Ok(Replica::new(self.clone(), prefix)),
-            other => Err(Failure::Answered(other).into()),
-        }
-    }
-
-    /// Waits until all replicas of this client show what had been committed, by anybody, when this was called. Answers up
-    /// to which revision that is so.
-    ///
-    /// # Errors
-    /// [`RequestError::Unavailable`] where the server does not answer in time, and others.
+    /// [`RequestError::Unavailable`] if the server does not respond in time, and any other [`RequestError`].
     pub async fn barrier(&self) -> Result<Revision, RequestError> {
         match self.request(Request::Barrier).await? {
             Response::Passed { revision } => Ok(revision),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
     }
 
-    /// At most `limit` keys under a prefix, in order, strictly after `after`. Fewer than that: these were all.
+    /// Returns at most `limit` keys under a prefix, in key order, starting strictly after the key `after`. If it returns
+    /// fewer keys than `limit`, there are no more.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// [`RequestError`] if the request failed.
     pub async fn list(
         &self,
         prefix: impl Into<Bytes>,
@@ -140,66 +155,62 @@ impl Client {
     ) -> Result<Vec<(Bytes, Versioned)>, RequestError> {
         match self.request(Request::List { prefix: prefix.into(), after: after.into(), limit }).await? {
             Response::Listed { entries } => Ok(entries),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
     }
 
-    /// All keys under a prefix, page by page.
-    pub fn pages(&self, prefix: impl Into<Bytes>) -> Pages {
-        Pages::new(self.clone(), prefix.into())
-    }
-
-    /// How the server is: a JSON object, to which fields may be added.
+    /// Returns the status of the server: a JSON object. Later versions of the server may add fields.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// [`RequestError`] if the request failed.
     pub async fn status(&self) -> Result<String, RequestError> {
         match self.request(Request::Status).await? {
             Response::Status { text } => Ok(text),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
-    }
-
-    /// What others write from now on, in the order of the commits. This client's own writes are not among it: they are
-    /// answered. It may begin with what was written before, by anybody, since the client was connected; and while a
-    /// [replica](Client::watch) is filled, it may tell again of a key that has not changed.
-    pub fn changes(&self) -> Changes {
-        let changes = Changes::new(self.readers.add(self.options.max_waiting_changes), self.clone());
-        self.shared.follow();
-        changes
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn subscribe_to_changes(&self) -> mpsc::Receiver<Change> {
+        self.subscribers.add(self.options.max_waiting_changes)
+    }
+
     pub(crate) async fn request(&self, request: Request) -> Result<Response, Failure> {
         self.request_within(request, self.options.request_timeout).await
     }
 
-    async fn request_within(&self, request: Request, within: Duration) -> Result<Response, Failure> {
-        let deadline = Instant::now() + within;
-        let too_late = || match self.shared.trouble() {
-            None => format!("no answer within {within:?}"),
-            Some(trouble) => format!("no answer within {within:?}: {trouble}"),
+    pub(crate) async fn request_within(&self, request: Request, limit: Duration) -> Result<Response, Failure> {
+        let deadline = Instant::now() + limit;
+        let timed_out = || match self.shared.connect_error() {
+            None => format!("no answer within {limit:?}"),
+            Some(error) => format!("no answer within {limit:?}: {error}"),
         };
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let guard = SendGuard::default();
         let command = Command { request, reply, guard: guard.clone() };
         match timeout_at(deadline, self.commands.send(command)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Failure::NotSent { reason: RUNTIME_GONE.into() }),
-            Err(_) => return Err(Failure::NotSent { reason: too_late() }),
+            Err(_) => return Err(Failure::NotSent { reason: timed_out() }),
         }
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Failure::Lost { reason: RUNTIME_GONE.into() }),
-            Err(_) => match guard.withdraw() {
-                Withdrawn::NotSent => Err(Failure::NotSent { reason: too_late() }),
-                Withdrawn::InFlight => Err(Failure::Lost { reason: too_late() }),
+        match timeout_at(deadline, response).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => Err(Failure::NoResponse { reason: RUNTIME_GONE.into() }),
+            Err(_) => match guard.cancel() {
+                Cancelled::NotSent => Err(Failure::NotSent { reason: timed_out() }),
+                Cancelled::InFlight => Err(Failure::NoResponse { reason: timed_out() }),
             },
         }
     }
 }
 
-const RUNTIME_GONE: &str = "the runtime that the client lives on has ended";
+const RUNTIME_GONE: &str = "the runtime of the client has shut down";

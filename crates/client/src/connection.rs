@@ -1,112 +1,119 @@
-//! The task behind a client: drives [`ClientConnection`] over a socket, and makes a new one when that is lost.
+//! The task of a client: drives a [`ClientConnection`] over a socket, and reconnects when the connection is lost.
+//!
+//! It moves bytes and distributes events. What a frame means is decided in `syncline_core`.
 
-use crate::changes::{Change, Readers};
+use crate::change::{Change, Subscribers};
+use crate::dialer::Dialer;
+use crate::endpoints::Endpoints;
 use crate::failure::Failure;
-use crate::link::{self, Link, Lost};
+use crate::link::{self, Disconnect, Link};
+use crate::options::Options;
 use crate::send_guard::SendGuard;
 use crate::shared::Shared;
-use crate::{Dialer, Endpoints, Options, Socket};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use syncline_core::Output;
 use syncline_core::client::{
-    ClientConnection, Event, Lost as Left, ProtocolError, Refused, RefusedBecause, Replicas, Request, Response,
+    ClientConnection, Event, LostConnection, ProtocolError, Replicas, Request, Response, SendError, SendErrorKind,
 };
+use syncline_tls::Socket;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-/// How much is read at once, at the least.
+/// The minimum free space of the input buffer before a read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 
-/// How many bytes of requests are gathered before some must be written.
+/// The maximum size of unwritten requests, in bytes. Above it, no command is accepted until some are written.
 const MAX_UNSENT: usize = 256 * 1024;
 
-/// How many requests are in flight at once: the tags that there are, less those that the connection takes for itself.
+/// The maximum number of requests in flight. The connection needs the other tags for resumed WATCHes.
 const MAX_IN_FLIGHT: usize = 60_000;
 
-/// How long a server gets to take the end of a connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time limit for an orderly shutdown of the connection.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request, and who waits for its answer.
+/// A request, and the channel for its response.
 pub(crate) struct Command {
     pub(crate) request: Request,
     pub(crate) reply: oneshot::Sender<Result<Response, Failure>>,
     pub(crate) guard: SendGuard,
 }
 
-/// What comes with a request that is in flight.
+/// The token of a request in flight.
 enum Token {
-    Caller {
-        reply: oneshot::Sender<Result<Response, Failure>>,
-        guard: SendGuard,
-    },
-    /// The task itself has asked.
-    Nobody,
+    /// A caller waits for the response.
+    Caller { reply: oneshot::Sender<Result<Response, Failure>>, guard: SendGuard },
+    /// The task made the request itself.
+    Internal,
 }
 
 impl Token {
-    /// Tells the caller; one that has gone does not want to know.
-    fn tell(self, answer: Result<Response, Failure>) {
+    /// Sends the response to the caller, which may have dropped its future.
+    fn complete(self, response: Result<Response, Failure>) {
         if let Self::Caller { reply, .. } = self {
-            let _ = reply.send(answer);
+            let _ = reply.send(response);
         }
     }
 }
 
-/// What a client's task needs to know.
+/// The configuration and the shared state of the task.
 pub(crate) struct Setup {
     pub(crate) endpoints: Endpoints,
     pub(crate) dialer: Dialer,
     pub(crate) options: Arc<Options>,
-    pub(crate) readers: Readers,
+    pub(crate) subscribers: Subscribers,
     pub(crate) shared: Arc<Shared>,
 }
 
-/// Serves the commands of a client over one connection after the other, until the last handle is gone.
+/// Executes the commands of a client over one connection after the other, until the last handle is dropped.
 pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<Command>) {
-    let mut retried = VecDeque::new();
-    let (mut replicas, mut held) = (Replicas::new(), Vec::new());
+    let mut retries = VecDeque::new();
+    let (mut replicas, mut deferred) = (Replicas::new(), Vec::new());
     let mut next = Some(first);
-    while let Some(Link { stream, input, greeting, endpoint }) = next {
-        let base_only = greeting.is_none();
-        let connection = match greeting {
-            Some(greeting) => ClientConnection::extended(&greeting, replicas, held),
-            None => ClientConnection::base(replicas, held),
+    while let Some(Link { stream, input, hello, endpoint }) = next {
+        let base_only = hello.is_none();
+        let connection = match hello {
+            Some(hello) => ClientConnection::extended(&hello, replicas, deferred),
+            None => ClientConnection::base(replicas, deferred),
         };
-        let mut session = Session { setup: &setup, connection, notice: None, is_stale: false, follows: false };
-        let Err(lost) = session.serve(stream, input, &mut commands, &mut retried).await else { return };
-        let reason = lost.reason(session.notice.take());
+        let mut session = Session { setup: &setup, connection, notice: None, has_mark: false, follows: false };
+        let Err(disconnect) = session.serve(stream, input, &mut commands, &mut retries).await else { return };
+        let reason = disconnect.reason(session.notice.take());
         warn!(endpoints = %setup.endpoints, reason, "connection lost");
-        let left = session.connection.into_lost();
-        (replicas, held) = give_back(left, &reason, &mut retried);
-        setup.shared.show(replicas.shown());
+        let lost = session.connection.into_lost();
+        (replicas, deferred) = requeue(lost, &reason, &mut retries);
+        setup.shared.publish(replicas.views());
         next = reconnect(&setup, endpoint, base_only, &commands).await;
-        // Whatever was broadcast meanwhile was missed.
-        setup.readers.tell(&Change::Gap);
+        // Broadcasts between the two connections were missed.
+        setup.subscribers.send(&Change::Gap);
     }
 }
 
-/// What a lost connection leaves: reads are to be asked again, first of all; writes have an unknown fate.
-fn give_back(left: Left<Token>, reason: &str, retried: &mut VecDeque<Command>) -> (Replicas, Vec<(Token, Response)>) {
-    for (request, token) in left.unanswered.into_iter().rev() {
+/// Queues the reads of a lost connection for a retry, before all other commands. Writes end with an unknown outcome.
+fn requeue(
+    lost: LostConnection<Token>,
+    reason: &str,
+    retries: &mut VecDeque<Command>,
+) -> (Replicas, Vec<(Token, Response)>) {
+    for (request, token) in lost.unanswered.into_iter().rev() {
         match token {
             Token::Caller { reply, guard } if request.is_read() => {
                 if !reply.is_closed() {
-                    guard.lost();
-                    retried.push_front(Command { request, reply, guard });
+                    guard.requeue();
+                    retries.push_front(Command { request, reply, guard });
                 }
             }
-            token => token.tell(Err(Failure::Lost { reason: reason.into() })),
+            token => token.complete(Err(Failure::NoResponse { reason: reason.into() })),
         }
     }
-    (left.replicas, left.held)
+    (lost.replicas, lost.deferred)
 }
 
-/// Connects again, with growing pauses, until it works; `None` where the last handle is gone.
+/// Reconnects, with growing pauses between attempts. Returns `None` if the last handle was dropped.
 async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc::Receiver<Command>) -> Option<Link> {
     let options = &setup.options;
     for pause in options.pauses() {
@@ -117,145 +124,145 @@ async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc
         match link::connect(&setup.dialer, first, options.connect_timeout, base_only).await {
             Ok(link) => {
                 debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
-                setup.shared.set_trouble(None);
+                setup.shared.set_connect_error(None);
                 return Some(link);
             }
-            Err(error) => setup.shared.set_trouble(Some(error.to_string())),
+            Err(error) => setup.shared.set_connect_error(Some(error.to_string())),
         }
     }
     None
 }
 
-/// One connection.
+/// The driver of one connection.
 struct Session<'a> {
     setup: &'a Setup,
     connection: ClientConnection<Token>,
-    /// What the server has said of the connection itself.
+    /// The last notice of the server about the connection.
     notice: Option<String>,
-    /// Replicas have gone on, and readers were not shown yet.
-    is_stale: bool,
-    /// The server was asked to tell what others write.
+    /// Whether a MARK was received that readers do not see yet.
+    has_mark: bool,
+    /// Whether [`Request::Follow`] was made on this connection.
     follows: bool,
 }
 
 impl Session<'_> {
-    /// Serves commands until the last handle is gone; first of all those that an earlier connection has lost.
+    /// Executes commands until the last handle is dropped, starting with `retries`.
     async fn serve(
         &mut self,
         mut stream: Socket,
         mut input: BytesMut,
         commands: &mut mpsc::Receiver<Command>,
-        retried: &mut VecDeque<Command>,
-    ) -> Result<(), Lost> {
+        retries: &mut VecDeque<Command>,
+    ) -> Result<(), Disconnect> {
         let (mut reader, mut writer) = tokio::io::split(&mut stream);
         let mut is_flushed = true;
-        let mut silence = Silence::default();
+        let mut silence = SilenceTimer::default();
         loop {
-            // First of all, so that own writes that come behind it are not told.
+            // This comes first, so that later own writes are not reported as changes.
             self.follow();
-            while self.has_room()
-                && let Some(command) = retried.pop_front().or_else(|| commands.try_recv().ok())
+            while self.accepts_commands()
+                && let Some(command) = retries.pop_front().or_else(|| commands.try_recv().ok())
             {
                 self.start(command);
             }
-            self.take_in(&mut input)?;
+            self.handle_input(&mut input)?;
             input.reserve(READ_SIZE);
-            let (has_room, has_output) = (self.has_room(), self.connection.output().has_remaining());
+            let (accepts_commands, has_output) = (self.accepts_commands(), self.connection.output().has_remaining());
             silence.expect(self.connection.patience());
             tokio::select! {
                 read = reader.read_buf(&mut input) => {
                     if read? == 0 {
-                        return Err(Lost::Closed);
+                        return Err(Disconnect::Closed);
                     }
-                    silence.broken();
+                    silence.reset();
                 }
-                written = write_on(&mut writer, self.connection.output(), &mut is_flushed), if has_output || !is_flushed => {
+                written = write_some(&mut writer, self.connection.output(), &mut is_flushed), if has_output || !is_flushed => {
                     written?;
                 }
-                command = commands.recv(), if has_room => match command {
+                command = commands.recv(), if accepts_commands => match command {
                     Some(command) => {
                         self.follow();
                         self.start(command);
                     }
                     None => break,
                 },
-                () = self.setup.shared.asked_to_follow() => {}
-                patience = silence.too_long() => return Err(Lost::Silent(patience)),
+                () = self.setup.shared.follow_requested() => {}
+                patience = silence.expired() => return Err(Disconnect::Silent(patience)),
             }
         }
-        // The server is told that nothing was cut off, where it takes that.
-        let _ = timeout(FAREWELL, stream.shutdown()).await;
+        // With TLS, this proves to the server that the stream is not truncated.
+        let _ = timeout(SHUTDOWN_TIMEOUT, stream.shutdown()).await;
         Ok(())
     }
 
-    fn has_room(&mut self) -> bool {
+    fn accepts_commands(&mut self) -> bool {
         self.connection.in_flight() < MAX_IN_FLIGHT && self.connection.output().remaining() < MAX_UNSENT
     }
 
-    /// Asks to be told what others write, where somebody wants to know.
+    /// Requests the writes of other connections, if a handle wants them.
     fn follow(&mut self) {
         if !self.follows && self.setup.shared.follows() {
             self.follows = true;
-            // Can't be refused: there is room for it, and it fits into a frame.
-            let _ = self.connection.request(Request::Follow, Token::Nobody);
+            // This cannot fail: a tag is free, and the request fits into a frame.
+            let _ = self.connection.request(Request::Follow, Token::Internal);
         }
     }
 
-    /// Puts a request in flight.
+    /// Sends a request, unless its caller has cancelled it.
     fn start(&mut self, Command { request, reply, guard }: Command) {
-        if !guard.may_send() {
+        if !guard.claim() {
             return;
         }
-        if let Err(Refused { token, because, .. }) = self.connection.request(request, Token::Caller { reply, guard }) {
-            token.tell(Err(match because {
-                RefusedBecause::Encode(bad) => Failure::Encode(bad),
-                RefusedBecause::BaseOnly => Failure::BaseOnly,
-                // Can't be: there is room.
-                RefusedBecause::TagsExhausted => Failure::NotSent { reason: because.to_string() },
+        if let Err(SendError { token, kind, .. }) = self.connection.request(request, Token::Caller { reply, guard }) {
+            token.complete(Err(match kind {
+                SendErrorKind::Encode(error) => Failure::Encode(error),
+                SendErrorKind::BaseOnly => Failure::BaseOnly,
+                // Tags are never exhausted, because `MAX_IN_FLIGHT` is smaller.
+                kind => Failure::NotSent { reason: kind.to_string() },
             }));
         }
     }
 
-    /// Hands on what the server has sent.
-    fn take_in(&mut self, input: &mut BytesMut) -> Result<(), ProtocolError> {
+    /// Distributes the events of the received bytes.
+    fn handle_input(&mut self, input: &mut BytesMut) -> Result<(), ProtocolError> {
         loop {
             match self.connection.handle_input(input)? {
-                Event::Response { token, answer } => {
-                    self.show();
-                    token.tell(Ok(answer));
+                Event::Response { token, response } => {
+                    self.publish();
+                    token.complete(Ok(response));
                 }
                 Event::Change { key, value, version } => {
-                    self.setup.readers.tell(&Change::Put { key, value, version });
+                    self.setup.subscribers.send(&Change::Put { key, value, version });
                 }
-                Event::Marked { .. } => self.is_stale = true,
+                Event::Marked { .. } => self.has_mark = true,
                 Event::Notice { text } => self.notice = Some(text),
                 Event::Incomplete { .. } => {
-                    self.show();
+                    self.publish();
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Shows readers what the replicas are, where that is something else.
-    fn show(&mut self) {
-        if std::mem::take(&mut self.is_stale) {
-            self.setup.shared.marked();
-            self.setup.shared.show(self.connection.replicas().shown());
+    /// Shows readers the current views, if a MARK was received since the last call.
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.has_mark) {
+            self.setup.shared.mark_received();
+            self.setup.shared.publish(self.connection.replicas().views());
         }
     }
 }
 
-/// Writes some, and flushes it where that was all. May be cancelled: `is_flushed` says whether all has left, for bytes may
-/// wait within TLS.
-async fn write_on(
+/// Writes a part of the output, and flushes the writer after the last part. Cancellation safe: `is_flushed` records
+/// whether the writer may still buffer bytes, as TLS does.
+async fn write_some(
     writer: &mut (impl AsyncWrite + Unpin),
     output: &mut Output,
     is_flushed: &mut bool,
-) -> Result<(), Lost> {
+) -> Result<(), Disconnect> {
     if output.has_remaining() {
         if writer.write_buf(output).await? == 0 {
-            return Err(Lost::Closed);
+            return Err(Disconnect::Closed);
         }
         *is_flushed = false;
         if output.has_remaining() {
@@ -267,15 +274,15 @@ async fn write_on(
     Ok(())
 }
 
-/// How long nothing has come, where something should.
+/// Measures how long nothing was received, while the server should send heartbeats.
 #[derive(Default)]
-struct Silence {
+struct SilenceTimer {
     since: Option<Instant>,
     patience: Option<Duration>,
 }
 
-impl Silence {
-    /// Something should come within each such time.
+impl SilenceTimer {
+    /// Sets the time limit; `None` if the server sends no heartbeats.
     fn expect(&mut self, patience: Option<Duration>) {
         if self.patience.is_none() {
             self.since = None;
@@ -286,12 +293,12 @@ impl Silence {
         }
     }
 
-    fn broken(&mut self) {
+    fn reset(&mut self) {
         self.since = None;
     }
 
-    /// Waits until it has lasted too long.
-    async fn too_long(&self) -> Duration {
+    /// Waits until the time limit expires, and returns it.
+    async fn expired(&self) -> Duration {
         match (self.since, self.patience) {
             (Some(since), Some(patience)) => {
                 sleep_until(since + patience).await;

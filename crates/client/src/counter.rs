@@ -1,13 +1,14 @@
-//! A counter that many share.
+//! A counter that many clients share.
 
-use crate::{Client, GetError, UpdateError};
+use crate::client::Client;
+use crate::error::{GetError, RequestError, UpdateError};
 use bytes::Bytes;
 use thiserror::Error;
 
-/// A number under a key, in decimal, which many may add to.
+/// A counter that many clients may add to. Its key holds the number in decimal.
 ///
-/// **Guarantee:** what was added with success is in it, once. Whatever number an addition answers, no other addition has
-/// started from the same. Where one ends with an unknown outcome, it is in it once or not at all.
+/// **Guarantee:** each successful addition is counted exactly once, and no two additions start from the same number. An
+/// addition with an unknown outcome is counted once or not at all.
 ///
 /// ```no_run
 /// # async fn run(client: syncline_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -23,41 +24,45 @@ pub struct Counter {
     key: Bytes,
 }
 
-/// A counter could not be read or added to.
+/// A counter could not be read or changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum CounterError {
-    /// The key holds something else.
-    #[error("expected a number in decimal, found {found} bytes that are none")]
-    NoNumber {
-        /// How many bytes it holds.
+    /// The value of the key is not a number. Nothing was written.
+    #[error("expected a decimal number, found {found} bytes of something else")]
+    NotANumber {
+        /// The length of the value, in bytes.
         found: usize,
     },
-    /// The sum is more than an `i64` holds. Nothing was written.
-    #[error("{found} and {added} together are more than a counter can hold")]
+    /// The sum does not fit into an `i64`. Nothing was written.
+    #[error("expected a sum that fits into 64 bits, found {found} plus {added}")]
     Overflow {
-        /// What it holds.
+        /// The current number.
         found: i64,
-        /// What was to be added.
+        /// The number to add.
         added: i64,
     },
-    /// The key could not be read.
+    /// The counter could not be read.
     #[error(transparent)]
-    Get(#[from] GetError),
-    /// The key could not be updated.
+    Request(#[from] RequestError),
+    /// The counter could not be changed, or the outcome is unknown.
     #[error(transparent)]
     Update(#[from] UpdateError),
 }
 
 impl Counter {
-    /// The counter under this key; one that is not there is at 0.
+    /// Returns the counter under this key. A key that does not exist counts as 0.
     pub fn new(client: Client, key: impl Into<Bytes>) -> Self {
         Self { client, key: key.into() }
     }
 
-    /// Adds to it, and answers the sum.
+    /// Adds a number, and returns the sum.
+    ///
+    /// If the future is dropped, the number may still be added.
     ///
     /// # Errors
-    /// [`CounterError`]. Where it wraps an unknown outcome, this may have been added or not.
+    /// [`CounterError::NotANumber`], [`CounterError::Overflow`] or [`CounterError::Update`]. If the last one wraps
+    /// [`PutError::OutcomeUnknown`](crate::PutError::OutcomeUnknown), the number was added or not.
     pub async fn add(&self, added: i64) -> Result<i64, CounterError> {
         let mut sum = 0;
         let change = |old: Option<&Bytes>| {
@@ -69,15 +74,17 @@ impl Counter {
         Ok(sum)
     }
 
-    /// Where it is.
+    /// Returns the current number.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`CounterError`].
+    /// [`CounterError::NotANumber`] or [`CounterError::Request`].
     pub async fn get(&self) -> Result<i64, CounterError> {
         match self.client.get(self.key.clone()).await {
             Ok(found) => number(Some(&found.value)),
             Err(GetError::NotFound { .. }) => Ok(0),
-            Err(error) => Err(error.into()),
+            Err(GetError::Request(error)) => Err(error.into()),
         }
     }
 }
@@ -85,5 +92,5 @@ impl Counter {
 fn number(value: Option<&Bytes>) -> Result<i64, CounterError> {
     let Some(value) = value else { return Ok(0) };
     let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    number.ok_or(CounterError::NoNumber { found: value.len() })
+    number.ok_or(CounterError::NotANumber { found: value.len() })
 }

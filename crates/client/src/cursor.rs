@@ -1,94 +1,105 @@
-//! The driver of a cursor on the history: moves bytes between [`client::Cursor`], which decides, and a socket, and connects
-//! again when that is lost.
+//! A cursor on the history, over connections of its own.
+//!
+//! It moves bytes between a socket and [`client::Cursor`], which makes the decisions, and reconnects when the connection is
+//! lost.
 
+use crate::dialer::Dialer;
+use crate::endpoints::Endpoints;
+use crate::error::{BaseOnly, ConnectError, RequestError};
 use crate::failure::Failure;
-use crate::link::{self, Link, Lost};
-use crate::{BaseOnly, ConnectError, Dialer, Endpoints, Options, RequestError, Socket};
+use crate::link::{self, Disconnect, Link};
+use crate::options::Options;
 use backon::ExponentialBackoff;
 use bytes::{Buf, Bytes, BytesMut};
 use syncline_core::client::{self, CursorEvent, Position, Step};
+use syncline_tls::Socket;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-/// How much is read at once, at the least.
+/// The minimum free space of the input buffer before a read, in bytes.
 const READ_SIZE: usize = 64 * 1024;
 
-/// What changes under a prefix, from a revision on.
+/// The changes under a prefix since a position in the history.
 ///
-/// It has a connection of its own, and keeps nothing of what it has told. Who reads it slowly is told of fewer intermediate
-/// states, by the server, and holds up nobody.
+/// A cursor has a connection of its own, and keeps no copy of the state. If it is read slowly, the server skips intermediate
+/// states; other connections are not delayed.
 ///
-/// # What is promised
-/// - Whoever applies all changes, to the last of a [`Step`], holds what the store held at the revision of that step. No
-///   transaction is told by halves.
-/// - A connection that is lost is made again, and goes on where it was: no change is missed, and none is told twice.
-/// - Where that can't be, for the history is another one or what was deleted since is forgotten, a step says so
-///   ([`Step::is_reset`]), and tells everything.
+/// # Guarantees
+/// - A reader that applies all changes of a [`Step`], after all steps before it, holds what the store held at the revision
+///   of the step. A step never contains half of a transaction.
+/// - A lost connection is replaced, and the cursor resumes at its position: no change is missed or repeated.
+/// - If the cursor cannot resume, a step contains all keys and [`Step::is_reset`] is set. This happens if the store is
+///   another one, or if the server no longer has the tombstones.
 #[derive(Debug)]
 pub struct Cursor {
     dialer: Dialer,
     options: Options,
     cursor: client::Cursor,
-    /// Where to connect first: where the last connection led to.
+    /// The index of the endpoint of the last connection, which is tried first.
     endpoint: usize,
     state: State,
 }
 
 /// ```text
-///   open ──▶ Connected ──── connection lost ────▶ Away
-///                ▲                                 │
-///                └──────────── connected again ────┘
+///   open ──▶ Connected ──── connection lost ────▶ Disconnected
+///                ▲                                   │
+///                └──────────── reconnected ──────────┘
 /// ```
 #[derive(Debug)]
 enum State {
     Connected(Session),
-    Away { pauses: ExponentialBackoff },
+    Disconnected { pauses: ExponentialBackoff },
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 struct Session {
     stream: Socket,
     input: BytesMut,
-    /// Whether all that was written has left: bytes may wait within TLS.
+    /// Whether the socket buffers no written bytes. TLS may.
     is_flushed: bool,
-    /// What the server has said of the connection itself.
+    /// The last notice of the server about the connection.
     notice: Option<String>,
 }
 
-/// What a cursor tells next.
+/// What [`Cursor::next`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// It has moved on in the history.
-    To(Step),
-    /// The connection was lost. It is made again, and nothing is missed.
-    Lost {
-        /// What happened.
+pub enum Progress {
+    /// The cursor has advanced in the history.
+    Step(Step),
+    /// The connection was lost. The next call reconnects, and no change is missed.
+    Disconnected {
+        /// The reason.
         reason: String,
     },
-    /// The connection was made again.
-    Back,
+    /// The cursor is connected again.
+    Reconnected,
 }
 
-/// A cursor could not be opened, or can't go on.
+/// A cursor could not be opened, or cannot continue.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CursorError {
-    /// There is no server.
+    /// The first attempt to connect failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The server does not tell what changes.
+    /// The server refused the WATCH, or does not support it.
     #[error(transparent)]
     Request(#[from] RequestError),
 }
 
 impl Cursor {
-    /// A cursor on all keys under a prefix; the empty one: on all that there are. Without `since` its first step tells all
-    /// keys; with it, what has changed since then. Must be called within a tokio runtime.
+    /// Connects, and opens a cursor on all keys under a prefix; the empty prefix selects all keys. Without `since` the first
+    /// step contains all keys. With it, the first step contains what changed since then. Must be called within a tokio
+    /// runtime.
+    ///
+    /// Cancellation safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
-    /// [`CursorError::Connect`] where the first attempt to connect fails; [`RequestError::BaseOnly`] where the server does
-    /// not know the extension.
+    /// [`CursorError::Connect`] if the first attempt to connect fails. [`CursorError::Request`] with
+    /// [`RequestError::BaseOnly`] if the server does not support WATCH, or with [`RequestError::TooLarge`] if the prefix is
+    /// too long.
     pub async fn open(
         endpoints: impl Into<Endpoints>,
         prefix: impl Into<Bytes>,
@@ -103,30 +114,31 @@ impl Cursor {
         Ok(Self { dialer, options, cursor, endpoint, state })
     }
 
-    /// Waits for the next step, or for something else worth knowing. The first step comes even where it tells nothing.
-    /// May be cancelled: nothing is lost.
+    /// Waits for the next step, or until the connection is lost or replaced. The first step may contain no change.
+    ///
+    /// Cancellation safe: if the future is dropped, no step is lost.
     ///
     /// # Errors
-    /// [`CursorError::Request`] where the server refuses to tell.
-    pub async fn next(&mut self) -> Result<Moved, CursorError> {
+    /// [`CursorError::Request`] if the server refuses the WATCH.
+    pub async fn next(&mut self) -> Result<Progress, CursorError> {
         loop {
             match &mut self.state {
                 State::Connected(session) => match session.next(&mut self.cursor).await {
-                    Ok(told) => return Ok(Moved::To(told?)),
-                    Err(lost) => {
-                        let reason = lost.reason(session.notice.take());
+                    Ok(step) => return Ok(Progress::Step(step?)),
+                    Err(disconnect) => {
+                        let reason = disconnect.reason(session.notice.take());
                         self.cursor.lost();
-                        self.state = State::Away { pauses: self.options.pauses() };
-                        return Ok(Moved::Lost { reason });
+                        self.state = State::Disconnected { pauses: self.options.pauses() };
+                        return Ok(Progress::Disconnected { reason });
                     }
                 },
-                State::Away { pauses } => {
+                State::Disconnected { pauses } => {
                     sleep(pauses.next().unwrap_or(self.options.max_pause)).await;
-                    let within = self.options.connect_timeout;
-                    if let Ok(link) = link::connect(&self.dialer, self.endpoint, within, false).await {
+                    let limit = self.options.connect_timeout;
+                    if let Ok(link) = link::connect(&self.dialer, self.endpoint, limit, false).await {
                         self.endpoint = link.endpoint;
                         self.state = State::Connected(Session::new(link, &mut self.cursor)?);
-                        return Ok(Moved::Back);
+                        return Ok(Progress::Reconnected);
                     }
                 }
             }
@@ -136,16 +148,16 @@ impl Cursor {
 
 impl Session {
     fn new(link: Link, cursor: &mut client::Cursor) -> Result<Self, RequestError> {
-        let greeting = link.greeting.ok_or(BaseOnly)?;
-        cursor.connected(&greeting).map_err(Failure::Encode)?;
+        let hello = link.hello.ok_or(BaseOnly)?;
+        cursor.connected(&hello).map_err(Failure::Encode)?;
         Ok(Self { stream: link.stream, input: link.input, is_flushed: true, notice: None })
     }
 
-    async fn next(&mut self, cursor: &mut client::Cursor) -> Result<Result<Step, RequestError>, Lost> {
+    async fn next(&mut self, cursor: &mut client::Cursor) -> Result<Result<Step, RequestError>, Disconnect> {
         loop {
             match cursor.handle_input(&mut self.input)? {
                 CursorEvent::Step(step) => return Ok(Ok(step)),
-                CursorEvent::Refused { answer } => return Ok(Err(Failure::Answered(answer).into())),
+                CursorEvent::Refused { response } => return Ok(Err(Failure::Response(response).into())),
                 CursorEvent::Notice { text } => {
                     self.notice = Some(text);
                     continue;
@@ -163,8 +175,8 @@ impl Session {
             self.input.reserve(READ_SIZE);
             let patience = cursor.patience().unwrap_or_default();
             let read = timeout(patience, self.stream.read_buf(&mut self.input));
-            if read.await.map_err(|_| Lost::Silent(patience))?? == 0 {
-                return Err(Lost::Closed);
+            if read.await.map_err(|_| Disconnect::Silent(patience))?? == 0 {
+                return Err(Disconnect::Closed);
             }
         }
     }

@@ -1,29 +1,34 @@
-//! How a stream of bytes to a server is made, plain or within TLS.
+//! Opening sockets to endpoints, with or without TLS.
 
-use crate::tls::Speaker;
-use crate::{ConnectError, Endpoint, Endpoints, Options, Password, TlsProblem};
+use crate::endpoints::{Endpoint, Endpoints};
+use crate::error::ConnectError;
+use crate::options::Options;
+use crate::tls::Connector;
+use crate::tls_error::TlsError;
 use std::io;
 use syncline_tls::Socket;
+use syncline_wire::Password;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// Makes connections to endpoints: plain or TLS, as each says, and never the one instead of the other.
+/// Connects to endpoints, with or without TLS as each endpoint specifies. It never falls back to the other.
 ///
-/// For those who speak the protocol themselves; a [`Client`](crate::Client) has its own.
+/// Use it to speak the protocol directly. A [`Client`](crate::Client) has a dialer of its own.
 pub struct Dialer {
     endpoints: Vec<Endpoint>,
-    /// `None`: none of the endpoints asks for TLS.
-    speaker: Option<Speaker>,
-    /// What is shown to those who demand it. Where there is one, all endpoints ask for TLS.
+    /// `None` if no endpoint uses TLS.
+    connector: Option<Connector>,
+    /// The password. If there is one, all endpoints use TLS.
     password: Option<Password>,
 }
 
 impl Dialer {
-    /// Reads what TLS needs, where an endpoint asks for it.
+    /// Creates a dialer. Loads certificates and keys if an endpoint uses TLS.
     ///
     /// # Errors
-    /// [`ConnectError`] where an endpoint is none, a file is not what it should be, or a password would travel without
-    /// TLS.
+    /// [`ConnectError::Endpoint`] if an endpoint is malformed, [`ConnectError::Pem`] or [`ConnectError::NoRoots`] if
+    /// certificates cannot be loaded, [`ConnectError::PasswordWithoutTls`] if a password is set and an endpoint does not
+    /// use TLS.
     pub fn new(endpoints: &Endpoints, options: &Options) -> Result<Self, ConnectError> {
         let endpoints = endpoints.parsed()?;
         if options.password.is_some()
@@ -31,56 +36,53 @@ impl Dialer {
         {
             return Err(ConnectError::PasswordWithoutTls { address: plain.to_string() });
         }
-        let speaker = endpoints.iter().any(Endpoint::is_tls).then(|| Speaker::new(&options.tls)).transpose()?;
-        Ok(Self { endpoints, speaker, password: options.password.clone() })
+        let connector = endpoints.iter().any(Endpoint::is_tls).then(|| Connector::new(&options.tls)).transpose()?;
+        Ok(Self { endpoints, connector, password: options.password.clone() })
     }
 
-    /// Where it leads to.
+    /// Returns the endpoints.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// All endpoints once, from the `first`-th on, each with its number.
+    /// Returns each endpoint once with its index, starting with the endpoint number `first`.
     pub(crate) fn round(&self, first: usize) -> impl Iterator<Item = (usize, &Endpoint)> {
         let all = || self.endpoints.iter().enumerate();
         all().skip(first).chain(all().take(first))
     }
 
-    /// What is shown to those who demand it.
+    /// Returns the password.
     pub(crate) const fn password(&self) -> Option<&Password> {
         self.password.as_ref()
     }
 
-    /// Connects to one of its endpoints, and does the handshake where that asks for TLS.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
+    /// Opens a socket to one of the endpoints, and does the TLS handshake if the endpoint uses TLS.
     pub(crate) async fn dial(&self, endpoint: &Endpoint) -> Result<Socket, ConnectError> {
         let dialed = async {
             let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
             stream.set_nodelay(true)?;
-            Ok(match &self.speaker {
-                Some(speaker) if endpoint.is_tls() => {
-                    TlsStream::from(speaker.connect(endpoint.host(), stream).await?).into()
+            Ok(match &self.connector {
+                Some(connector) if endpoint.is_tls() => {
+                    TlsStream::from(connector.connect(endpoint.host(), stream).await?).into()
                 }
-                // Never for an endpoint that asks for TLS: there is a speaker where one of them does.
+                // The endpoint does not use TLS: there is a connector if one of them does.
                 _ => Socket::from(stream),
             })
         };
-        dialed.await.map_err(|error| self.told(endpoint, error))
+        dialed.await.map_err(|error| self.explain(endpoint, error))
     }
 
-    /// What a failure on a connection to an endpoint means.
-    pub(crate) fn told(&self, endpoint: &Endpoint, error: io::Error) -> ConnectError {
+    /// Returns what an I/O error on a connection to an endpoint means.
+    pub(crate) fn explain(&self, endpoint: &Endpoint, error: io::Error) -> ConnectError {
         let address = endpoint.to_string();
-        match self.speaker.as_ref().and_then(|speaker| speaker.told(&error)) {
+        match self.connector.as_ref().and_then(|connector| connector.explain(&error)) {
             Some(problem) => ConnectError::Tls { address, problem },
             None => ConnectError::Io { address, source: error },
         }
     }
 
     pub(crate) fn tls_only(endpoint: &Endpoint) -> ConnectError {
-        ConnectError::Tls { address: endpoint.to_string(), problem: TlsProblem::TlsOnly }
+        ConnectError::Tls { address: endpoint.to_string(), problem: TlsError::TlsOnly }
     }
 }
 

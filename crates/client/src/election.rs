@@ -1,18 +1,22 @@
 //! Leader election by compare-and-swap.
 
-use crate::{Client, GetError, PutError, Replica, RequestError, TxnError};
+use crate::client::Client;
+use crate::error::{GetError, PutError, RequestError, TxnError};
+use crate::replica::Replica;
 use bytes::Bytes;
 use syncline_wire::{Revision, Version};
 use thiserror::Error;
 
-/// An election: whoever's name the key holds is the leader.
+/// An election. The value of its key is the name of the leader.
 ///
-/// **Guarantee:** of the candidates of a key, each with a name of its own, at most one holds it at any revision; and each
-/// [`Leadership`] has a larger [`token`](Leadership::token) than all before it. A leader whose key was deleted by somebody
-/// else does not know at once that it leads no more: so let what it writes to be told the token, and refuse a smaller one
-/// than the largest that it was told.
+/// **Guarantee:** if each candidate has a unique name, at most one of them leads at any revision. Each [`Leadership`] has a
+/// larger [`token`](Leadership::token) than all earlier ones.
 ///
-/// There are no leases yet: a leader that dies keeps the key until it comes back with its name, which takes it over, or an
+/// A leader does not learn immediately that its key was deleted by another client. Use the token as a fencing token: pass
+/// it to every resource that the leader writes to, and let the resource reject a token smaller than the largest one that it
+/// has seen.
+///
+/// There are no leases yet. If a leader crashes, it keeps the key until it campaigns again under the same name, or until an
 /// operator deletes the key.
 #[derive(Debug)]
 pub struct Election {
@@ -20,24 +24,19 @@ pub struct Election {
     key: Bytes,
 }
 
-/// A candidate could not find out whether it leads, or could not resign.
+/// A candidate could not campaign, or a leader could not resign.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ElectionError {
-    /// The key could not be watched.
+    /// The key could not be watched, read, or written.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The key could not be read.
+    /// The key could not be deleted by [`Leadership::resign`].
     #[error(transparent)]
-    Get(#[from] GetError),
-    /// The key could not be taken.
-    #[error(transparent)]
-    Txn(#[from] TxnError),
-    /// The key could not be given up.
-    #[error(transparent)]
-    Put(#[from] PutError),
+    Resign(#[from] PutError),
 }
 
-/// Somebody was elected, and this is the proof.
+/// The leadership of a candidate that won an election.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     replica: Replica,
@@ -47,25 +46,30 @@ pub struct Leadership {
 }
 
 impl Election {
-    /// The election whose leader's name stands under `key`.
+    /// Opens the election under `key`.
+    ///
+    /// If the future is dropped, the key may still be watched for as long as the client exists.
     ///
     /// # Errors
-    /// [`ElectionError::Request`] where the key can't be watched.
+    /// [`ElectionError::Request`] if the key cannot be watched.
     pub async fn new(client: &Client, key: impl Into<Bytes>) -> Result<Self, ElectionError> {
         let key = key.into();
         Ok(Self { replica: client.watch(key.clone()).await?, key })
     }
 
-    /// Who leads, as far as is known here.
+    /// Returns the name of the leader, as far as this client knows.
     pub fn leader(&self) -> Option<Bytes> {
         self.replica.get(&self.key).map(|found| found.value)
     }
 
-    /// Waits until the key is free, and takes it. `name` is the candidate's own: one that holds the key already, from a
-    /// life before, has it again at once, with a new token. May be cancelled; then it may have been elected.
+    /// Waits until there is no leader, and becomes the leader. `name` must be unique to the candidate. If the key already
+    /// holds the name, for example from before a restart, the candidate leads again at once, with a new token.
+    ///
+    /// If the future is dropped, the candidate may have become the leader.
     ///
     /// # Errors
-    /// [`ElectionError`] where the server can't be asked. An unknown outcome is none: it is found out.
+    /// [`ElectionError::Request`] if the server cannot be reached or refuses. An unknown outcome is not an error: the
+    /// candidate reads the key to find out.
     pub async fn campaign(&mut self, name: impl Into<Bytes>) -> Result<Leadership, ElectionError> {
         let (name, client) = (name.into(), self.replica.client().clone());
         loop {
@@ -76,29 +80,29 @@ impl Election {
                 }
                 Ok(found) => found.version,
                 Err(GetError::NotFound { deleted_at }) => deleted_at.unwrap_or(Version::ABSENT),
-                Err(error) => return Err(error.into()),
+                Err(GetError::Request(error)) => return Err(error.into()),
             };
             let version = current.next().unwrap_or(Version::MAX);
             match client.txn().put(self.key.clone(), name.clone(), version).commit().await {
                 Ok(token) => {
                     return Ok(Leadership { replica: self.replica.clone(), key: self.key.clone(), version, token });
                 }
-                // Somebody else was faster; or it was this one, and is found to be.
+                // Another candidate was faster, or this one won without a response. The next read shows which.
                 Err(TxnError::StaleKey { .. } | TxnError::OutcomeUnknown { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(TxnError::Request(error)) => return Err(error.into()),
             }
         }
     }
 
-    /// Waits until the key is known not to be as it was at this version, nor older.
+    /// Waits until the key is no longer at this version or an older one.
     async fn wait_until_free(&mut self, version: Version) {
         let mut was_seen = false;
         loop {
             match self.replica.get(&self.key) {
-                // An older one will be followed by that one, a later one by its end.
+                // The replica shows this version, or will show it later, before it shows what replaces it.
                 Some(found) => was_seen = found.version >= version,
                 None if was_seen => return,
-                // The replica may not have got there yet: the server knows.
+                // The replica may not show this version yet, so read the key from the server.
                 None => {
                     if !matches!(self.replica.client().get(self.key.clone()).await, Ok(found) if found.version == version)
                     {
@@ -112,28 +116,33 @@ impl Election {
 }
 
 impl Leadership {
-    /// Grows with each leadership of this key: the revision at which it began.
+    /// Returns the fencing token: the revision at which the leadership started. It grows with each leadership of the key.
     pub const fn token(&self) -> Revision {
         self.token
     }
 
-    /// Whether it goes on, as far as is known here. While the connection is lost, it may have ended without this being
-    /// known.
+    /// Returns whether the leadership continues, as far as this client knows. While the connection is lost, it may have ended
+    /// already.
     pub fn is_held(&self) -> bool {
         self.replica.get(&self.key).is_some_and(|found| found.version == self.version)
     }
 
-    /// Waits until it has ended: somebody has deleted or taken the key.
+    /// Waits until the leadership has ended, because another client deleted or wrote the key.
+    ///
+    /// Cancellation safe: the call can be repeated.
     pub async fn lost(&mut self) {
         while self.is_held() {
             self.replica.changed().await;
         }
     }
 
-    /// Ends it: the key is deleted, and the next candidate has it.
+    /// Ends the leadership by deleting the key, so that another candidate can win.
+    ///
+    /// If the future is dropped, the leadership may have ended.
     ///
     /// # Errors
-    /// [`ElectionError::Put`]; with [`PutError::StalePut`], it had ended before.
+    /// [`ElectionError::Resign`] if the key could not be deleted. With [`PutError::StalePut`], the leadership had ended
+    /// before.
     pub async fn resign(self) -> Result<(), ElectionError> {
         let version = self.version.next().unwrap_or(Version::MAX);
         Ok(self.replica.client().delete(self.key.clone(), version).await?)

@@ -1,4 +1,4 @@
-//! Where servers are, and whether TLS is spoken there.
+//! The addresses of servers, and whether they use TLS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use thiserror::Error;
 const PLAIN: &str = "syncline";
 const TLS: &str = "synclines";
 
-/// Where a server is, and whether TLS is spoken there: `HOST:PORT` or `syncline://HOST:PORT` (plain), or
-/// `synclines://HOST:PORT` (TLS). IPv6 addresses stand in brackets.
+/// The address of a server, and whether it uses TLS: `HOST:PORT` or `syncline://HOST:PORT` without TLS,
+/// `synclines://HOST:PORT` with TLS. IPv6 addresses are written in brackets.
 ///
 /// ```
 /// use syncline_client::Endpoint;
@@ -25,53 +25,54 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The name or address of the host, without brackets.
+    /// Returns the name or address of the host, without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Its port.
+    /// Returns the port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether TLS is spoken there; then nothing else is.
+    /// Returns whether the endpoint uses TLS. A client never connects to it without TLS then.
     pub const fn is_tls(&self) -> bool {
         self.is_tls
     }
 }
 
-/// This does not say where a server is.
+/// A text is not an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum EndpointError {
-    /// Another scheme than Syncline's.
+    /// The scheme is neither `syncline` nor `synclines`.
     #[error("{endpoint}: expected the scheme syncline:// or, for TLS, synclines://, found {scheme}://")]
     Scheme {
-        /// All of it.
+        /// The whole text.
         endpoint: String,
         /// The scheme.
         scheme: String,
     },
-    /// There is no port.
-    #[error("{endpoint}: expected HOST:PORT, found no port; servers listen on 6660 where nothing else is said")]
+    /// The port is missing.
+    #[error("{endpoint}: expected HOST:PORT, found no port; servers listen on 6660 by default")]
     NoPort {
-        /// All of it.
+        /// The whole text.
         endpoint: String,
     },
-    /// The port can't be.
+    /// The port is not a number from 1 to 65535.
     #[error("{endpoint}: expected a port from 1 to 65535, found {port:?}")]
     Port {
-        /// All of it.
+        /// The whole text.
         endpoint: String,
         /// The port.
         port: String,
     },
-    /// The host can't be.
+    /// The host is not a valid name or address.
     #[error(
-        "{endpoint}: expected the name or address of a host, found {host:?}; IPv6 addresses stand in brackets: [::1]"
+        "{endpoint}: expected the name or address of a host, found {host:?}; IPv6 addresses are written in brackets: [::1]"
     )]
     Host {
-        /// All of it.
+        /// The whole text.
         endpoint: String,
         /// The host.
         host: String,
@@ -82,12 +83,12 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(endpoint: &str) -> Result<Self, EndpointError> {
-        let all = || endpoint.to_owned();
+        let text = || endpoint.to_owned();
         let (is_tls, rest) = match endpoint.split_once("://") {
             None => (false, endpoint),
             Some((PLAIN, rest)) => (false, rest),
             Some((TLS, rest)) => (true, rest),
-            Some((scheme, _)) => return Err(EndpointError::Scheme { endpoint: all(), scheme: scheme.into() }),
+            Some((scheme, _)) => return Err(EndpointError::Scheme { endpoint: text(), scheme: scheme.into() }),
         };
         let bracketed = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (host, port) = match bracketed {
@@ -96,18 +97,18 @@ impl FromStr for Endpoint {
         };
         let is_host = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
         let is_address = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '%') || c.is_ascii_alphanumeric();
-        let is_fine = if bracketed.is_some() {
+        let is_valid = if bracketed.is_some() {
             host.contains(':') && host.chars().all(is_address)
         } else {
             host.chars().all(is_host)
         };
-        if host.is_empty() || !is_fine {
-            return Err(EndpointError::Host { endpoint: all(), host: host.into() });
+        if host.is_empty() || !is_valid {
+            return Err(EndpointError::Host { endpoint: text(), host: host.into() });
         }
-        let port = port.ok_or_else(|| EndpointError::NoPort { endpoint: all() })?;
+        let port = port.ok_or_else(|| EndpointError::NoPort { endpoint: text() })?;
         match port.parse() {
             Ok(port @ 1..) => Ok(Self { host: host.into(), port, is_tls }),
-            _ => Err(EndpointError::Port { endpoint: all(), port: port.into() }),
+            _ => Err(EndpointError::Port { endpoint: text(), port: port.into() }),
         }
     }
 }
@@ -130,8 +131,7 @@ impl From<Endpoint> for String {
     }
 }
 
-/// The servers of one store, each an [`Endpoint`], of which a client is connected to one at a time. Made of one, or of
-/// several.
+/// One or several [endpoints](Endpoint). A client is connected to one of them at a time.
 ///
 /// ```
 /// use syncline_client::Endpoints;
@@ -144,10 +144,10 @@ impl From<Endpoint> for String {
 pub struct Endpoints(Vec<String>);
 
 impl Endpoints {
-    /// All of them, each understood.
+    /// Parses all endpoints.
     ///
     /// # Errors
-    /// [`EndpointError`] of the first that does not say where a server is.
+    /// [`EndpointError`] of the first malformed endpoint.
     pub fn parsed(&self) -> Result<Vec<Endpoint>, EndpointError> {
         self.0.iter().map(|endpoint| endpoint.parse()).collect()
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_says_where_and_whether_by_tls() {
+    fn endpoints_are_parsed_and_shown() {
         for (endpoint, host, port, is_tls, shown) in [
             ("a.example:6660", "a.example", 6660, false, "a.example:6660"),
             ("syncline://a_b-c:1", "a_b-c", 1, false, "a_b-c:1"),
@@ -209,20 +209,20 @@ mod tests {
             let found = parsed(endpoint).unwrap();
             assert_eq!((found.host(), found.port(), found.is_tls()), (host, port, is_tls), "{endpoint}");
             assert_eq!(found.to_string(), shown);
-            assert_eq!(parsed(shown), Ok(found), "what is shown is understood");
+            assert_eq!(parsed(shown), Ok(found), "the shown form parses");
         }
     }
 
     #[test]
-    fn what_is_no_endpoint_is_told_with_what_was_expected() {
+    fn malformed_endpoints_are_reported_with_what_was_expected() {
         for (endpoint, expected) in [
             ("https://a:1", "expected the scheme syncline:// or, for TLS, synclines://, found https://"),
             (
                 "tls:a:1",
-                "expected the name or address of a host, found \"tls:a\"; IPv6 addresses stand in brackets: [::1]",
+                "expected the name or address of a host, found \"tls:a\"; IPv6 addresses are written in brackets: [::1]",
             ),
             ("::1:6660", "expected the name or address of a host, found \"::1\"; IPv6"),
-            ("a.example", "expected HOST:PORT, found no port; servers listen on 6660 where nothing else is said"),
+            ("a.example", "expected HOST:PORT, found no port; servers listen on 6660 by default"),
             ("synclines://a.example", "expected HOST:PORT, found no port"),
             ("[::1]", "expected HOST:PORT, found no port"),
             ("[a]:1", "expected the name or address of a host, found \"a\""),

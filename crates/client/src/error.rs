@@ -1,265 +1,209 @@
-//! What can go wrong, one type for each thing that a user does.
+//! The errors of the client, one type per operation.
+//!
+//! [`RequestError`] holds what can happen to every request. The errors of the operations wrap it and add only the outcomes
+//! that are specific to the operation, so that a caller can tell them apart: a stale write, or a write with an
+//! unknown outcome.
 
-use crate::{EndpointError, TlsProblem};
+use crate::endpoints::EndpointError;
+use crate::tls_error::TlsError;
 use std::io;
 use std::time::Duration;
 use syncline_tls::PemError;
 use syncline_wire::{EncodeError, Version};
 use thiserror::Error;
 
-/// No connection could be made.
+/// The client could not connect.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConnectError {
-    /// The address, or the server behind it, does not answer.
+    /// The connection could not be established, or it failed during the handshake.
     #[error("can't connect to {address}: {source}")]
     Io {
-        /// The address.
+        /// The address of the server.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// TLS, or the lack of it, stands between the client and the server.
+    /// The TLS handshake failed, or one side does not use TLS.
     #[error("can't connect to {address}: {problem}")]
     Tls {
-        /// The address.
+        /// The address of the server.
         address: String,
-        /// What was expected and found, and what to do.
-        problem: TlsProblem,
+        /// What was expected, what was found, and what to do.
+        problem: TlsError,
     },
-    /// A certificate or key that this client was told of can't be used.
+    /// A configured certificate or key cannot be used.
     #[error("can't speak TLS: {0}")]
     Pem(#[from] PemError),
-    /// The system trusts nobody, as far as can be told.
+    /// The system has no trusted CA certificates, and no CA is configured.
     #[error("can't speak TLS: expected CAs that the system trusts, found none: {reason}; name the CA of the server")]
     NoRoots {
-        /// Why not.
+        /// Why none were found.
         reason: String,
     },
-    /// The server took too long.
+    /// The server did not respond in time.
     #[error("can't connect to {address}: no answer within {timeout:?}")]
     Timeout {
-        /// The address.
+        /// The address of the server.
         address: String,
-        /// How long was waited.
+        /// The time limit.
         timeout: Duration,
     },
-    /// The server turns this client away.
+    /// The server refused the connection.
     #[error("{address} refuses: {text}")]
     Refused {
-        /// The address.
+        /// The address of the server.
         address: String,
-        /// In the server's words.
+        /// The reason, in the server's words.
         text: String,
     },
-    /// A password is set, and would travel without TLS: it was not sent.
-    #[error("{address}: expected TLS, for a password is set, and those travel over TLS only; synclines:// speaks it")]
+    /// A password is configured, but an endpoint does not use TLS. The password was not sent.
+    #[error(
+        "{address}: expected TLS, because a password is set and passwords are sent over TLS only; use synclines://"
+    )]
     PasswordWithoutTls {
-        /// The address.
+        /// The address of the endpoint.
         address: String,
     },
-    /// The password is longer than a server takes. It was not sent.
-    #[error("can't show the password: {0}")]
+    /// The password is too long for a frame. It was not sent.
+    #[error("can't send the password: {0}")]
     Password(#[from] EncodeError),
-    /// The server serves only those who show a password, or a certificate.
+    /// The server requires a password or a client certificate.
     #[error("{address} requires a password, and none is set")]
     PasswordRequired {
-        /// The address.
+        /// The address of the server.
         address: String,
     },
-    /// The password is wrong, or nobody has that name.
+    /// The user does not exist, or the password is wrong.
     #[error("{address} refuses: the name or the password is wrong")]
     BadPassword {
-        /// The address.
+        /// The address of the server.
         address: String,
     },
-    /// Something answers that is no Syncline server.
-    #[error("{address} is no Syncline server: {reason}")]
+    /// The peer is not a Syncline server.
+    #[error("{address} is not a Syncline server: {reason}")]
     NoServer {
-        /// The address.
+        /// The address of the peer.
         address: String,
-        /// What was expected and found.
+        /// What was expected, and what was found.
         reason: String,
     },
-    /// This does not say where a server is.
+    /// An endpoint is malformed.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// There is no address to connect to.
+    /// No endpoint was given.
     #[error("expected at least one address to connect to, found none")]
     NoEndpoint,
 }
 
-/// A server that does not know the extension was asked for something that is part of it.
+/// The request needs the protocol extension, but the server speaks only the base protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("expected a server that speaks the extension, found one that speaks only the base protocol")]
 pub struct BaseOnly;
 
-/// Something could not be learned: by WATCH, LIST, STATUS or a barrier.
+/// A request failed. If it was a write, nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RequestError {
-    /// The server does not know the extension.
+    /// The server does not support the request.
     #[error(transparent)]
     BaseOnly(#[from] BaseOnly),
-    /// A limit was passed: the client's or the server's.
+    /// The request exceeds a limit of the client or of the server.
     #[error("{text}")]
     TooLarge {
-        /// Which limit, with what was expected and found.
+        /// The limit, with what was expected and what was found.
         text: String,
     },
-    /// Who asks has no right to it.
+    /// The client lacks a right.
     #[error("not permitted: {missing}")]
     NotPermitted {
-        /// The right that is missing, in the server's words.
+        /// The missing right, in the server's words.
         missing: String,
     },
-    /// No answer was to be had in time, or the server can't tell for now.
+    /// The server did not respond in time, or cannot serve the request at present. The request can be repeated.
     #[error("unavailable: {reason}")]
     Unavailable {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The server refused for another reason.
+    /// The server refused the request for another reason.
     #[error("the server refused: {text}")]
     Refused {
-        /// In the server's words.
-        text: String,
-    },
-}
-
-/// A transaction was not committed, or it is not known whether it was.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TxnError {
-    /// Nothing was written: this key is not at the version that was expected.
-    #[error("stale put: {key} is at another version")]
-    StaleKey {
-        /// The first key at fault, in quotes, escaped, and clipped where it is long.
-        key: String,
-    },
-    /// The connection was lost, or time ran out, while the transaction was in flight: all of it may have been accepted or
-    /// none. Get a key of it to find out.
-    #[error("the outcome is unknown: {reason}; all of it may have been accepted or none")]
-    OutcomeUnknown {
-        /// What happened.
-        reason: String,
-    },
-    /// Nothing was written: the server does not know the extension.
-    #[error(transparent)]
-    BaseOnly(#[from] BaseOnly),
-    /// Nothing was written: a limit was passed, the client's or the server's.
-    #[error("{text}")]
-    TooLarge {
-        /// Which limit, with what was expected and found.
-        text: String,
-    },
-    /// Nothing was written: who asks has no right to it.
-    #[error("not permitted: {missing}")]
-    NotPermitted {
-        /// The right that is missing, in the server's words.
-        missing: String,
-    },
-    /// Nothing was written: the server could not be reached in time, or can't write for now.
-    #[error("unavailable: {reason}")]
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
-    /// Nothing was written: the server refused for another reason.
-    #[error("the server refused: {text}")]
-    Refused {
-        /// In the server's words.
+        /// The reason, in the server's words.
         text: String,
     },
 }
 
 /// A key could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum GetError {
-    /// The key is not there.
+    /// The key does not exist.
     #[error("not found{}", deleted(deleted_at))]
     NotFound {
-        /// The version of its deletion, where the server remembers it. The next write must carry this plus 1.
+        /// The version of the tombstone, if the server still has one. The next write must carry this version plus 1.
         deleted_at: Option<Version>,
     },
-    /// A limit was passed: the client's or the server's.
-    #[error("{text}")]
-    TooLarge {
-        /// Which limit, with what was expected and found.
-        text: String,
-    },
-    /// Who asks has no right to it.
-    #[error("not permitted: {missing}")]
-    NotPermitted {
-        /// The right that is missing, in the server's words.
-        missing: String,
-    },
-    /// No answer was to be had in time, or the server can't tell for now.
-    #[error("unavailable: {reason}")]
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
-    /// The server refused for another reason.
-    #[error("the server refused: {text}")]
-    Refused {
-        /// In the server's words.
-        text: String,
-    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }
 
-/// A key was not written or deleted, or it is not known whether it was.
+/// A key was not written or deleted, or the outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum PutError {
-    /// Nothing was written: the version is not the current one plus 1. Get, decide, and put again.
+    /// Nothing was written: the version is not the current version plus 1. Read the key, decide, and write again.
     #[error("stale put: the version is not the current one plus 1")]
     StalePut,
-    /// The connection was lost, or time ran out, while the write was in flight: it may have been accepted or not. Get
-    /// the key to find out.
+    /// The connection was lost, or the time limit expired, while the write was in flight. It may have been accepted or not.
+    /// Read the key to find out.
     #[error("the outcome is unknown: {reason}; the write may have been accepted or not")]
     OutcomeUnknown {
         /// What happened.
         reason: String,
     },
-    /// Nothing was written: the server does not know the extension, of which a deletion is part.
+    /// Nothing was written: the request failed.
     #[error(transparent)]
-    BaseOnly(#[from] BaseOnly),
-    /// Nothing was written: a limit was passed, the client's or the server's.
-    #[error("{text}")]
-    TooLarge {
-        /// Which limit, with what was expected and found.
-        text: String,
-    },
-    /// Nothing was written: who asks has no right to it.
-    #[error("not permitted: {missing}")]
-    NotPermitted {
-        /// The right that is missing, in the server's words.
-        missing: String,
-    },
-    /// Nothing was written: the server could not be reached in time, or can't write for now.
-    #[error("unavailable: {reason}")]
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
-    /// Nothing was written: the server refused for another reason.
-    #[error("the server refused: {text}")]
-    Refused {
-        /// In the server's words.
-        text: String,
-    },
+    Request(#[from] RequestError),
 }
 
-/// A key was not updated, or it is not known whether it was.
+/// A transaction was not committed, or the outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TxnError {
+    /// Nothing was written: a key is not at the expected version.
+    #[error("stale put: {key} is at another version")]
+    StaleKey {
+        /// The first such key: quoted, escaped, and clipped if it is long.
+        key: String,
+    },
+    /// The connection was lost, or the time limit expired, while the transaction was in flight. Either all of it was
+    /// accepted, or nothing. Read one of its keys to find out.
+    #[error("the outcome is unknown: {reason}; all of it may have been accepted or none")]
+    OutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+    /// Nothing was written: the request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+/// A key was not updated, or the outcome is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum UpdateError {
-    /// Its value could not be read.
+    /// The key could not be read. Nothing was written.
     #[error("can't read the value: {0}")]
     Get(GetError),
-    /// Its value could not be written.
+    /// The value could not be written.
     #[error("can't write the value: {0}")]
     Put(PutError),
-    /// Others were faster, again and again. Nothing was written.
-    #[error("others were faster {attempts} times")]
+    /// Other writers changed the key first, in every attempt. Nothing was written.
+    #[error("other writers were faster {attempts} times")]
     Contended {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: usize,
     },
 }

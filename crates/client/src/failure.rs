@@ -1,36 +1,36 @@
-//! Why a request has not got what it asked for, and what each thing that a user does makes of that.
+//! Why a request failed, and how that becomes the error of an operation.
 
-use crate::{BaseOnly, GetError, PutError, RequestError, TxnError};
+use crate::error::{BaseOnly, GetError, PutError, RequestError, TxnError};
 use syncline_core::client::Response;
 use syncline_wire::EncodeError;
 
-/// Why a request has not got what it asked for.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It can't be encoded.
+    /// The request cannot be encoded.
     Encode(EncodeError),
-    /// The server does not know such requests.
+    /// The server does not support the request.
     BaseOnly,
-    /// It never left the client.
+    /// The request was never sent.
     NotSent { reason: String },
-    /// It may have reached the server, or not.
-    Lost { reason: String },
-    /// The server has answered something else.
-    Answered(Response),
+    /// The request was sent, but its response was not received.
+    NoResponse { reason: String },
+    /// The server responded with something else than the result of the operation.
+    Response(Response),
 }
 
 impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Encode(bad) => Self::TooLarge { text: bad.to_string() },
+            Failure::Encode(error) => Self::TooLarge { text: error.to_string() },
             Failure::BaseOnly => BaseOnly.into(),
-            Failure::NotSent { reason } | Failure::Lost { reason } => Self::Unavailable { reason },
-            Failure::Answered(Response::TooLarge { text }) => Self::TooLarge { text },
-            Failure::Answered(Response::NotPermitted { missing }) => Self::NotPermitted { missing },
-            Failure::Answered(Response::Unavailable { reason }) => Self::Unavailable { reason },
-            Failure::Answered(Response::Refused { text }) => Self::Refused { text },
-            Failure::Answered(other) => {
-                Self::Refused { text: format!("expected an answer to what was asked, found {other:?}") }
+            Failure::NotSent { reason } | Failure::NoResponse { reason } => Self::Unavailable { reason },
+            Failure::Response(Response::TooLarge { text }) => Self::TooLarge { text },
+            Failure::Response(Response::NotPermitted { missing }) => Self::NotPermitted { missing },
+            Failure::Response(Response::Unavailable { reason }) => Self::Unavailable { reason },
+            Failure::Response(Response::Refused { text }) => Self::Refused { text },
+            Failure::Response(other) => {
+                Self::Refused { text: format!("expected a response to the request, found {other:?}") }
             }
         }
     }
@@ -39,38 +39,18 @@ impl From<Failure> for RequestError {
 impl From<Failure> for GetError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Response::NotFound { deleted_at }) => Self::NotFound { deleted_at },
-            failure => match failure.into() {
-                // Every server knows GET.
-                RequestError::BaseOnly(base_only) => Self::Refused { text: base_only.to_string() },
-                RequestError::TooLarge { text } => Self::TooLarge { text },
-                RequestError::NotPermitted { missing } => Self::NotPermitted { missing },
-                RequestError::Unavailable { reason } => Self::Unavailable { reason },
-                RequestError::Refused { text } => Self::Refused { text },
-            },
+            Failure::Response(Response::NotFound { deleted_at }) => Self::NotFound { deleted_at },
+            failure => Self::Request(failure.into()),
         }
     }
-}
-
-/// What is said of a write of which it is known that nothing came of it: the errors of all writes have the same variants.
-macro_rules! refusal_of_a_write {
-    ($failure:expr) => {
-        match RequestError::from($failure) {
-            RequestError::BaseOnly(base_only) => base_only.into(),
-            RequestError::TooLarge { text } => Self::TooLarge { text },
-            RequestError::NotPermitted { missing } => Self::NotPermitted { missing },
-            RequestError::Unavailable { reason } => Self::Unavailable { reason },
-            RequestError::Refused { text } => Self::Refused { text },
-        }
-    };
 }
 
 impl From<Failure> for PutError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Response::Stale) => Self::StalePut,
-            Failure::Lost { reason } => Self::OutcomeUnknown { reason },
-            failure => refusal_of_a_write!(failure),
+            Failure::Response(Response::Stale) => Self::StalePut,
+            Failure::NoResponse { reason } => Self::OutcomeUnknown { reason },
+            failure => Self::Request(failure.into()),
         }
     }
 }
@@ -78,9 +58,9 @@ impl From<Failure> for PutError {
 impl From<Failure> for TxnError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(Response::StaleKey { key }) => Self::StaleKey { key },
-            Failure::Lost { reason } => Self::OutcomeUnknown { reason },
-            failure => refusal_of_a_write!(failure),
+            Failure::Response(Response::StaleKey { key }) => Self::StaleKey { key },
+            Failure::NoResponse { reason } => Self::OutcomeUnknown { reason },
+            failure => Self::Request(failure.into()),
         }
     }
 }
@@ -90,27 +70,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_lost_is_unknown_to_writers_and_unavailable_to_readers() {
-        let lost = || Failure::Lost { reason: "cut".into() };
-        assert_eq!(PutError::from(lost()), PutError::OutcomeUnknown { reason: "cut".into() });
-        assert_eq!(TxnError::from(lost()), TxnError::OutcomeUnknown { reason: "cut".into() });
-        assert_eq!(GetError::from(lost()), GetError::Unavailable { reason: "cut".into() });
-        assert_eq!(RequestError::from(lost()), RequestError::Unavailable { reason: "cut".into() });
+    fn a_missing_response_is_unknown_to_writers_and_unavailable_to_readers() {
+        let failure = || Failure::NoResponse { reason: "cut".into() };
+        let unavailable = RequestError::Unavailable { reason: "cut".into() };
+        assert_eq!(PutError::from(failure()), PutError::OutcomeUnknown { reason: "cut".into() });
+        assert_eq!(TxnError::from(failure()), TxnError::OutcomeUnknown { reason: "cut".into() });
+        assert_eq!(GetError::from(failure()), unavailable.clone().into());
+        assert_eq!(RequestError::from(failure()), unavailable);
     }
 
     #[test]
-    fn what_was_not_sent_is_unavailable_to_all() {
+    fn a_request_that_was_not_sent_is_unavailable_to_all() {
         let failure = || Failure::NotSent { reason: "late".into() };
-        assert_eq!(PutError::from(failure()), PutError::Unavailable { reason: "late".into() });
-        assert_eq!(TxnError::from(failure()), TxnError::Unavailable { reason: "late".into() });
-        assert_eq!(GetError::from(failure()), GetError::Unavailable { reason: "late".into() });
+        let unavailable = RequestError::Unavailable { reason: "late".into() };
+        assert_eq!(PutError::from(failure()), unavailable.clone().into());
+        assert_eq!(TxnError::from(failure()), unavailable.clone().into());
+        assert_eq!(GetError::from(failure()), unavailable.into());
     }
 
     #[test]
-    fn an_answer_to_something_else_is_refused() {
-        let text = "expected an answer to what was asked, found Written";
+    fn a_response_to_another_request_is_reported_as_refused() {
+        let text = "expected a response to the request, found Written";
         assert_eq!(
-            RequestError::from(Failure::Answered(Response::Written)),
+            RequestError::from(Failure::Response(Response::Written)),
             RequestError::Refused { text: text.into() }
         );
     }

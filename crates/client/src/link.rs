@@ -1,11 +1,13 @@
-//! A connection to a server: what was learned of it when it was made, and why it is over.
+//! Establishing a connection to a server, up to the response to HELLO, and the reasons why a connection ends.
 
-use crate::{ConnectError, Dialer, Endpoint, Socket};
+use crate::dialer::Dialer;
+use crate::endpoints::Endpoint;
+use crate::error::ConnectError;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::time::Duration;
 use syncline_core::client::{Handshake, HandshakeResult, ProtocolError};
-use syncline_tls::ALERT;
+use syncline_tls::{ALERT, Socket};
 use syncline_wire::ServerHello;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,17 +17,17 @@ use tracing::debug;
 /// A connection that is ready for requests.
 pub(crate) struct Link {
     pub(crate) stream: Socket,
-    /// What was read behind the greeting.
+    /// The bytes that were received after the response to HELLO.
     pub(crate) input: BytesMut,
-    /// None: the server speaks only the base protocol.
-    pub(crate) greeting: Option<ServerHello>,
-    /// Which of the endpoints it leads to.
+    /// `None` if the server speaks only the base protocol.
+    pub(crate) hello: Option<ServerHello>,
+    /// The index of the endpoint.
     pub(crate) endpoint: usize,
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 #[derive(Debug, Error)]
-pub(crate) enum Lost {
+pub(crate) enum Disconnect {
     #[error("the server closed the connection")]
     Closed,
     #[error("the connection failed: {0}")]
@@ -33,100 +35,103 @@ pub(crate) enum Lost {
     #[error("the server was silent for {0:?}")]
     Silent(Duration),
     #[error("{0}")]
-    NotResumed(ProtocolError),
-    #[error("the server does not keep to the protocol: {0}")]
+    ResumeRefused(ProtocolError),
+    #[error("the server violates the protocol: {0}")]
     Protocol(ProtocolError),
 }
 
-impl From<io::Error> for Lost {
+impl From<io::Error> for Disconnect {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // An end without a word, within TLS.
+            // The server closed a TLS connection without a close notification.
             io::ErrorKind::UnexpectedEof => Self::Closed,
             _ => Self::Io(error),
         }
     }
 }
 
-impl From<ProtocolError> for Lost {
+impl From<ProtocolError> for Disconnect {
     fn from(error: ProtocolError) -> Self {
         match error {
-            // The server is in trouble, and says so.
-            error @ ProtocolError::NotResumed { .. } => Self::NotResumed(error),
+            // This is a failure of the server, not a violation of the protocol.
+            error @ ProtocolError::ResumeRefused { .. } => Self::ResumeRefused(error),
             error => Self::Protocol(error),
         }
     }
 }
 
-impl Lost {
-    /// What to tell people: what the server has said of the connection, if anything, tells more.
+impl Disconnect {
+    /// Returns the reason as text. A notice of the server is more specific, so it is preferred.
     pub(crate) fn reason(&self, notice: Option<String>) -> String {
         notice.map_or_else(|| self.to_string(), |text| format!("the server says: {text}"))
     }
 }
 
-/// Connects to the first endpoint that answers, beginning with the `first`-th.
+/// Connects to the first endpoint that responds, starting with the endpoint number `first`.
 ///
 /// # Errors
-/// That of the last one.
+/// The error of the last endpoint that was tried.
 pub(crate) async fn connect(
     dialer: &Dialer,
     first: usize,
-    within: Duration,
+    limit: Duration,
     base_only: bool,
 ) -> Result<Link, ConnectError> {
     let mut failed = ConnectError::NoEndpoint;
     for (number, endpoint) in dialer.round(first) {
-        match timeout(within, dialer.greet(endpoint, base_only)).await {
-            Ok(Ok(Greeted { socket: stream, input, greeting })) => {
-                return Ok(Link { stream, input, greeting, endpoint: number });
+        match timeout(limit, dialer.connect(endpoint, base_only)).await {
+            Ok(Ok(Established { socket: stream, input, hello })) => {
+                return Ok(Link { stream, input, hello, endpoint: number });
             }
             Ok(Err(error)) => failed = error,
-            Err(_) => failed = ConnectError::Timeout { address: endpoint.to_string(), timeout: within },
+            Err(_) => failed = ConnectError::Timeout { address: endpoint.to_string(), timeout: limit },
         }
         debug!(%endpoint, error = %failed, "not connected");
     }
     Err(failed)
 }
 
-/// A connection on which it is known how the server speaks.
+/// A connection after its handshake.
 #[derive(Debug)]
-pub struct Greeted {
-    /// The connection.
+pub struct Established {
+    /// The socket.
     pub socket: Socket,
-    /// What was read behind the greeting.
+    /// The bytes that were received after the handshake.
     pub input: BytesMut,
-    /// None: the server speaks only the base protocol, or no more was wanted.
-    pub greeting: Option<ServerHello>,
+    /// The response to HELLO. `None` if the connection uses only the base protocol.
+    pub hello: Option<ServerHello>,
 }
 
 impl Dialer {
-    /// Connects to one of its endpoints, shows the password where there is one, and asks the server how it speaks. If that
-    /// is the base protocol, it is connected to again, for it closes the connection on which it was asked; with
-    /// `base_only` it is not asked.
+    /// Connects to one of the endpoints, authenticates if a password is set, and sends HELLO.
+    ///
+    /// A server that speaks only the base protocol closes the connection after a HELLO, so this connects again without one.
+    /// With `base_only` it never sends HELLO. There is no time limit.
+    ///
+    /// Cancellation safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
-    /// [`ConnectError`].
-    pub async fn greet(&self, endpoint: &Endpoint, base_only: bool) -> Result<Greeted, ConnectError> {
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect(&self, endpoint: &Endpoint, base_only: bool) -> Result<Established, ConnectError> {
         let address = || endpoint.to_string();
-        let failed = |source| self.told(endpoint, source);
+        let failed = |source| self.explain(endpoint, source);
         let mut socket = self.dial(endpoint).await?;
         let mut input = BytesMut::new();
         let password = self.password();
         let mut handshake = if base_only { Handshake::base(password) } else { Handshake::new(password) }?;
         loop {
-            let speech = handshake.handle_input(&mut input).map_err(|error| match input.first() {
+            let result = handshake.handle_input(&mut input).map_err(|error| match input.first() {
                 Some(&ALERT) if !endpoint.is_tls() => Self::tls_only(endpoint),
                 _ => ConnectError::NoServer { address: address(), reason: error.to_string() },
             })?;
-            match speech {
-                Some(HandshakeResult::Extended(greeting)) => {
-                    return Ok(Greeted { socket, input, greeting: Some(greeting) });
+            match result {
+                Some(HandshakeResult::Extended(hello)) => {
+                    return Ok(Established { socket, input, hello: Some(hello) });
                 }
-                Some(HandshakeResult::Base) if base_only => return Ok(Greeted { socket, input, greeting: None }),
+                Some(HandshakeResult::Base) if base_only => return Ok(Established { socket, input, hello: None }),
                 Some(HandshakeResult::Base) => {
                     debug!(%endpoint, "the server speaks only the base protocol");
-                    return Box::pin(self.greet(endpoint, true)).await;
+                    return Box::pin(self.connect(endpoint, true)).await;
                 }
                 Some(HandshakeResult::TlsOnly) => return Err(Self::tls_only(endpoint)),
                 Some(HandshakeResult::PasswordRequired) => {
@@ -138,16 +143,16 @@ impl Dialer {
                 }
                 None => {}
             }
-            let asked = async {
+            let written = async {
                 while handshake.output().has_remaining() {
                     socket.write_buf(handshake.output()).await?;
                 }
                 socket.flush().await
             };
-            // Who is turned away may find that out by writing; why it is, only by reading.
-            let asked = asked.await;
+            // If the server refuses the connection, the write may fail. The reason can still be read, so read first.
+            let written = written.await;
             if socket.read_buf(&mut input).await.map_err(failed)? == 0 {
-                asked.map_err(failed)?;
+                written.map_err(failed)?;
                 return Err(failed(io::ErrorKind::UnexpectedEof.into()));
             }
         }

@@ -1,34 +1,43 @@
-//! What a user of the client may set, and what it is where nothing is set.
+//! The options of a client, and their defaults.
 
-use crate::{Password, Tls};
+use crate::tls::Tls;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
+use syncline_wire::Password;
 
-/// What a user of the client may set.
+/// The options of a client.
+///
+/// ```
+/// use std::time::Duration;
+/// use syncline_client::Options;
+/// let mut options = Options::default();
+/// options.request_timeout = Duration::from_secs(2);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
-    /// How long one attempt to connect may take.
+    /// The time limit of one attempt to connect.
     pub connect_timeout: Duration,
-    /// How long a request may take, waiting for a lost connection included.
+    /// The time limit of a request. It includes the time that the request waits for a connection.
     pub request_timeout: Duration,
-    /// How long a new replica may take to be whole.
+    /// The time limit for a new replica to become complete.
     pub watch_timeout: Duration,
-    /// The first pause between attempts to connect again; each further one is about twice as long, with jitter.
+    /// The pause before the first attempt to reconnect. Each further pause is about twice as long, with jitter.
     pub min_pause: Duration,
-    /// The longest such pause.
+    /// The longest pause between attempts to reconnect.
     pub max_pause: Duration,
-    /// How many changes may wait for a reader of [`Client::changes`](crate::Client::changes); it finds a
-    /// [`Change::Gap`](crate::Change::Gap) where there were more.
+    /// The number of changes that are queued for a reader of [`Client::changes`](crate::Client::changes). If more are
+    /// pending, the reader receives a [`Change::Gap`](crate::Change::Gap).
     pub max_waiting_changes: usize,
-    /// How TLS is spoken, to the endpoints that ask for it.
+    /// The TLS options, for endpoints that use TLS.
     pub tls: Tls,
-    /// What is shown to a server that demands it: the password, or, where it knows users, `name:password`
-    /// ([`Password::of_user`]). It is sent over TLS only.
+    /// The password for a server that requires one. If the server has users, the form is `name:password`; see
+    /// [`Password::of_user`]. It is sent over TLS only.
     pub password: Option<Password>,
 }
 
 impl Options {
-    /// The pauses between attempts to connect again; there is always another one.
+    /// Returns the pauses between attempts to reconnect. The iterator never ends.
     pub(crate) fn pauses(&self) -> ExponentialBackoff {
         ExponentialBuilder::default()
             .with_jitter()
@@ -40,8 +49,8 @@ impl Options {
 }
 
 impl Default for Options {
-    /// 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096 waiting changes,
-    /// the CAs that the system trusts, no password.
+    /// Returns the defaults: 5 s to connect, 10 s for a request, 5 minutes for a replica, pauses of 50 ms to 5 s, 4,096
+    /// queued changes, the CAs that the system trusts, no password.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),

@@ -1,158 +1,178 @@
-//! A replica: the keys under a prefix, kept up to date by the server, and read without asking it.
+//! A replica: the keys under a prefix, kept up to date by the server, and read locally.
 
+use crate::client::Client;
+use crate::error::RequestError;
+use crate::failure::Failure;
 use crate::shared::Shared;
-use crate::{Client, Position, RequestError, Updates};
 use bytes::Bytes;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use syncline_core::StoreId;
-use syncline_core::client::{Keys, Shown, Versioned, View};
+use syncline_core::client::{Keys, Position, Request, Response, Versioned, View, Views};
 use syncline_wire::Revision;
 use tokio::sync::mpsc;
 
-/// The keys under a prefix, kept up to date by the server. Made by [`Client::watch`].
+/// The keys under a prefix, kept up to date by the server. [`Client::watch`] creates it.
 ///
-/// # What is promised
-/// - What it shows is what the store held at one revision, [`Replica::revision`]: never half of a transaction.
-/// - It never goes back in time, but for a store whose own history was rewound or replaced: then it shows the old state,
-///   not current, until the new one is whole, and never anything in between.
-/// - Who has [put](Client::put), [deleted](Client::delete) or [committed](crate::Txn::commit) through the same client finds
-///   that in it as soon as the call has succeeded.
-/// - After [`Replica::barrier`] it shows all that had been committed anywhere when the call was made.
-/// - While the connection is lost it keeps answering, and [`Replica::staleness`] says so. The next connection tells it only
-///   what it has missed.
+/// # Guarantees
+/// - It shows what the store held at one revision, [`Replica::revision`]: never half of a transaction.
+/// - It never goes back in time. The only exception is a store with a rewound or replaced history. Then the replica
+///   shows the old state, not current, until the new one is complete, and nothing in between.
+/// - A successful [put](Client::put), [deletion](Client::delete) or [commit](crate::Txn::commit) of the same client is
+///   visible in it as soon as the call returns.
+/// - After [`Replica::barrier`] it shows everything that was committed, by any client, before the call.
+/// - While the connection is lost it can still be read, and [`Replica::staleness`] reports that. The next connection
+///   receives only what changed meanwhile.
 ///
-/// Reads take no lock and may be made from any thread. All replicas of a client share one connection and what overlaps of
-/// their prefixes; what is watched once is kept up to date for as long as the client lives.
+/// Reads take no lock and may be made from any thread. All replicas of a client share one connection, and overlapping
+/// prefixes share their keys. A watched prefix is kept up to date for as long as the client exists.
 pub struct Replica {
     client: Client,
     prefix: Bytes,
-    /// What [`Replica::changed`] has told last.
+    /// The position that [`Replica::changed`] returned last.
     seen: At,
-    bell: mpsc::Receiver<()>,
+    wakeups: mpsc::Receiver<()>,
 }
 
-/// A point in a history.
+/// A position in the history of a store.
 pub(crate) type At = Option<(StoreId, Revision)>;
 
-/// How far what a replica shows may be behind the store.
+/// How far a replica may be behind the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Staleness {
-    /// The time since a MARK came, which says up to where everything was told. What is shown is older than that by no more
-    /// than the MARK was on its way: on the network, and in buffers where it can't be read as fast as it is sent. After a
-    /// [`barrier`](Client::barrier), what is shown is not older than the barrier, whatever was on its way.
+    /// The time since the client received the last MARK, the watermark up to which it has every change.
+    ///
+    /// The replica may be older than that by the time that the MARK was in transit: on the network, and in buffers if the
+    /// client reads more slowly than the server sends. After a [`barrier`](Client::barrier), the replica is not older than
+    /// the barrier, regardless of what is in transit.
     pub since_mark: Duration,
-    /// Whether the server keeps it up to date. If not, the connection is lost, or what was missed is not all told yet.
+    /// Whether the server keeps the replica up to date. It does not while the connection is lost, or while the replica
+    /// catches up.
     pub is_current: bool,
 }
 
+impl Client {
+    /// Returns a replica of all keys under a prefix; the empty prefix selects all keys. The replica is complete when this
+    /// returns.
+    ///
+    /// If the future is dropped, the prefix may still be watched for as long as the client exists.
+    ///
+    /// # Errors
+    /// [`RequestError::BaseOnly`] if the server does not support WATCH, and any other [`RequestError`].
+    pub async fn watch(&self, prefix: impl Into<Bytes>) -> Result<Replica, RequestError> {
+        let prefix = prefix.into();
+        let request = Request::Watch { prefix: prefix.clone() };
+        match self.request_within(request, self.options().watch_timeout).await? {
+            Response::Watched => Ok(Replica::new(self.clone(), prefix)),
+            other => Err(Failure::Response(other).into()),
+        }
+    }
+}
+
 impl Replica {
-    pub(crate) fn new(client: Client, prefix: Bytes) -> Self {
-        let bell = client.shared().bell();
-        let mut replica = Self { client, prefix, seen: None, bell };
+    fn new(client: Client, prefix: Bytes) -> Self {
+        let wakeups = client.shared().subscribe();
+        let mut replica = Self { client, prefix, seen: None, wakeups };
         replica.seen = replica.snapshot().at();
         replica
     }
 
-    /// What the keys start with.
+    /// Returns the prefix of all keys.
     pub const fn prefix(&self) -> &Bytes {
         &self.prefix
     }
 
-    /// What a key holds, and its version; `None` where it is not there, or not under the prefix.
+    /// Returns the value of a key with its version, or `None` if the key does not exist or is not under the prefix.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Versioned> {
         let key = key.as_ref();
-        self.view(|view| view.filter(|_| key.starts_with(&self.prefix))?.get(key).cloned())
+        self.read(|view| view.filter(|_| key.starts_with(&self.prefix))?.get(key).cloned())
     }
 
-    /// The keys within bounds, in order. Of a [snapshot](Replica::snapshot), this takes no copies.
+    /// Returns the keys within bounds, in key order. The same method of a [snapshot](Replica::snapshot) copies nothing.
     pub fn range<'a>(&self, bounds: impl RangeBounds<&'a [u8]>) -> Vec<(Bytes, Versioned)> {
         self.snapshot().range(bounds).map(|(key, now)| (key.clone(), now.clone())).collect()
     }
 
-    /// How many keys there are. Where a wider prefix is watched too, they are counted.
+    /// Returns how many keys there are. If the client also watches a shorter prefix, this counts the keys.
     pub fn len(&self) -> usize {
-        self.view(|view| view.map_or(0, |view| view.len(&self.prefix)))
+        self.read(|view| view.map_or(0, |view| view.len(&self.prefix)))
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.view(|view| view.is_none_or(|view| view.range(&self.prefix, ..).next().is_none()))
+        self.read(|view| view.is_none_or(|view| view.range(&self.prefix, ..).next().is_none()))
     }
 
-    /// All keys as they are now, to be looked at for as long as one likes. Costs next to nothing.
+    /// Returns an immutable snapshot of all keys. It is cheap, and can be kept for any time.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { shown: self.shared().shown(), prefix: self.prefix.clone() }
+        Snapshot { views: self.shared().views(), prefix: self.prefix.clone() }
     }
 
-    /// The revision of what it shows.
+    /// Returns the revision that the replica shows.
     pub fn revision(&self) -> Revision {
-        self.view(|view| view.map_or(Revision::ZERO, View::revision))
+        self.read(|view| view.map_or(Revision::ZERO, View::revision))
     }
 
-    /// How far what it shows may be behind the store.
+    /// Returns how far the replica may be behind the store.
     pub fn staleness(&self) -> Staleness {
-        let is_current = self.view(|view| view.is_some_and(View::is_current));
+        let is_current = self.read(|view| view.is_some_and(View::is_current));
         Staleness { since_mark: self.shared().since_mark(), is_current }
     }
 
-    /// Waits until it shows a later revision than the one that this told last, or that was shown when this handle was made;
-    /// answers which. Also where that has changed nothing under its prefix. May be cancelled.
+    /// Waits until the replica shows another revision than the one that the last call returned, and returns it. The first
+    /// call compares with the revision at which the handle was created. The new revision may change nothing under the
+    /// prefix.
+    ///
+    /// Cancellation safe: if the future is dropped, the next call returns what this one would have returned, or something
+    /// later.
     pub async fn changed(&mut self) -> Revision {
         loop {
-            let at = self.view(at);
+            let at = self.read(at);
             if let Some((_, revision)) = at.filter(|_| at != self.seen) {
                 self.seen = at;
                 return revision;
             }
-            // The client lives as long as this handle, and the bell with it.
-            let _ = self.bell.recv().await;
+            // The channel stays open, because this handle keeps the client and its shared state alive.
+            let _ = self.wakeups.recv().await;
         }
     }
 
-    /// What changes from now on: see [`Updates`].
-    pub fn updates(&self) -> Updates {
-        self.updates_since(self.snapshot())
-    }
-
-    /// What has changed since a snapshot, and what changes from now on: see [`Updates`].
-    pub fn updates_since(&self, snapshot: Snapshot) -> Updates {
-        Updates::new(self.clone(), snapshot)
-    }
-
-    /// Waits until it shows all that had been committed, by anybody, when this was called: what is read then is as good as
-    /// asked of the server. Answers up to which revision that is so.
+    /// Waits until the replica shows everything that was committed, by any client, before the call. Local reads after that
+    /// are as fresh as a [`get`](Client::get) at the time of the call. Returns a revision that includes all of that.
+    ///
+    /// If the future is dropped, nothing changes.
     ///
     /// # Errors
-    /// [`RequestError::Unavailable`] where the server does not answer in time.
+    /// [`RequestError::Unavailable`] if the server does not respond in time, and any other [`RequestError`].
     pub async fn barrier(&self) -> Result<Revision, RequestError> {
         self.client.barrier().await
     }
 
-    /// The client that it belongs to.
+    /// Returns the client of the replica.
     pub const fn client(&self) -> &Client {
         &self.client
     }
 
-    pub(crate) fn poll_bell(&mut self, context: &mut Context<'_>) -> Poll<Option<()>> {
-        self.bell.poll_recv(context)
+    pub(crate) fn poll_wakeup(&mut self, context: &mut Context<'_>) -> Poll<Option<()>> {
+        self.wakeups.poll_recv(context)
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.client.shared()
     }
 
-    fn view<R>(&self, look: impl FnOnce(Option<&View>) -> R) -> R {
-        look(self.shared().look().view(&self.prefix))
+    fn read<R>(&self, read: impl FnOnce(Option<&View>) -> R) -> R {
+        read(self.shared().peek().view(&self.prefix))
     }
 }
 
 impl Clone for Replica {
     fn clone(&self) -> Self {
-        let bell = self.shared().bell();
-        Self { client: self.client.clone(), prefix: self.prefix.clone(), seen: self.seen, bell }
+        let wakeups = self.shared().subscribe();
+        Self { client: self.client.clone(), prefix: self.prefix.clone(), seen: self.seen, wakeups }
     }
 }
 
@@ -166,51 +186,51 @@ fn at(view: Option<&View>) -> At {
     view.map(|view| (view.store(), view.revision()))
 }
 
-/// All keys under a prefix as the store held them at one revision. Cheap to clone, and never changes.
+/// All keys under a prefix as the store held them at one revision. It is immutable and cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    shown: Arc<Shown>,
+    views: Arc<Views>,
     prefix: Bytes,
 }
 
 impl Snapshot {
-    /// What a key holds, and its version; `None` where it is not there, or not under the prefix.
+    /// Returns the value of a key with its version, or `None` if the key does not exist or is not under the prefix.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&Versioned> {
         let key = key.as_ref();
         self.view().filter(|_| key.starts_with(&self.prefix))?.get(key)
     }
 
-    /// All keys, in order.
+    /// Returns all keys, in key order.
     pub fn iter(&self) -> Keys<'_> {
         self.range(..)
     }
 
-    /// The keys within bounds, in order.
+    /// Returns the keys within bounds, in key order.
     pub fn range<'a>(&self, bounds: impl RangeBounds<&'a [u8]>) -> Keys<'_> {
         self.view().map_or_else(Keys::default, |view| view.range(&self.prefix, bounds))
     }
 
-    /// How many keys there are. Where a wider prefix is watched too, they are counted.
+    /// Returns how many keys there are. If the client also watches a shorter prefix, this counts the keys.
     pub fn len(&self) -> usize {
         self.view().map_or(0, |view| view.len(&self.prefix))
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// As of when it is.
+    /// Returns the revision of the snapshot.
     pub fn revision(&self) -> Revision {
         self.view().map_or(Revision::ZERO, View::revision)
     }
 
-    /// As of when it is, and in whose history.
+    /// Returns the store and the revision of the snapshot.
     pub fn position(&self) -> Option<Position> {
         self.view().map(|view| Position { store: Some(view.store()), revision: view.revision() })
     }
 
-    /// Whether the server kept the replica up to date when this was taken.
+    /// Returns whether the server kept the replica up to date when the snapshot was taken.
     pub fn is_current(&self) -> bool {
         self.view().is_some_and(View::is_current)
     }
@@ -224,6 +244,6 @@ impl Snapshot {
     }
 
     pub(crate) fn view(&self) -> Option<&View> {
-        self.shown.view(&self.prefix)
+        self.views.view(&self.prefix)
     }
 }

@@ -1,40 +1,40 @@
-//! Who has the last word on a request whose caller's time runs out.
+//! Decides whether a request was sent when its caller's time limit expires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Settles between a caller whose time has run out and the connection's task whether a request was sent.
+/// Decides atomically between a caller that cancels a request and the connection task that sends it.
 #[derive(Clone, Default)]
 pub(crate) struct SendGuard(Arc<AtomicU8>);
 
-const WAITING: u8 = 0;
+const QUEUED: u8 = 0;
 const SENT: u8 = 1;
-const WITHDRAWN: u8 = 2;
+const CANCELLED: u8 = 2;
 
-/// What a caller who withdraws a request learns of it.
-pub(crate) enum Withdrawn {
-    /// It was not sent, and never will be.
+/// The outcome of [`SendGuard::cancel`].
+pub(crate) enum Cancelled {
+    /// The request was not sent, and never will be.
     NotSent,
-    /// It is on its way.
+    /// The request was sent before.
     InFlight,
 }
 
 impl SendGuard {
-    /// The caller waits no longer.
-    pub(crate) fn withdraw(&self) -> Withdrawn {
-        match self.0.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Withdrawn::NotSent,
-            Err(_) => Withdrawn::InFlight,
+    /// Cancels the request, unless it was sent.
+    pub(crate) fn cancel(&self) -> Cancelled {
+        match self.0.compare_exchange(QUEUED, CANCELLED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Cancelled::NotSent,
+            Err(_) => Cancelled::InFlight,
         }
     }
 
-    /// The task is about to send the request; it must not where this answers no.
-    pub(crate) fn may_send(&self) -> bool {
-        self.0.compare_exchange(WAITING, SENT, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Claims the request for sending. Returns whether the task may send it.
+    pub(crate) fn claim(&self) -> bool {
+        self.0.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// The request was lost with its connection, and may be sent again.
-    pub(crate) fn lost(&self) {
-        self.0.store(WAITING, Ordering::Release);
+    /// Queues the request again, after it was lost with its connection.
+    pub(crate) fn requeue(&self) {
+        self.0.store(QUEUED, Ordering::Release);
     }
 }

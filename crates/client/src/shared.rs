@@ -1,81 +1,82 @@
-//! What a client's task and its readers share, without locks where it is read.
+//! The state that the client's task shares with handles and readers. Reading the views takes no lock.
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use syncline_core::client::Shown;
+use syncline_core::client::Views;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
-/// What a client's task and its readers share.
+/// The state that the client's task shares with handles and readers.
 pub(crate) struct Shared {
-    shown: ArcSwap<Shown>,
-    begun: Instant,
-    /// When the last MARK came, in milliseconds since then.
-    marked: AtomicU64,
-    bells: Mutex<Vec<mpsc::Sender<()>>>,
-    /// Somebody wants to know what others write.
+    views: ArcSwap<Views>,
+    created: Instant,
+    /// When the last MARK was received, in milliseconds since `created`.
+    last_mark: AtomicU64,
+    /// One channel for each waiting replica handle. It holds at most one wake-up.
+    wakers: Mutex<Vec<mpsc::Sender<()>>>,
+    /// Whether a handle wants the writes of other connections.
     follows: AtomicBool,
-    /// That this was said.
-    asked_to_follow: Notify,
+    /// Wakes the task when `follows` is set.
+    follow_requested: Notify,
     /// Why there is no connection.
-    trouble: Mutex<Option<String>>,
+    connect_error: Mutex<Option<String>>,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
-            shown: ArcSwap::from_pointee(Shown::default()),
-            begun: Instant::now(),
-            marked: AtomicU64::new(0),
-            bells: Mutex::default(),
+            views: ArcSwap::from_pointee(Views::default()),
+            created: Instant::now(),
+            last_mark: AtomicU64::new(0),
+            wakers: Mutex::default(),
             follows: AtomicBool::new(false),
-            asked_to_follow: Notify::new(),
-            trouble: Mutex::default(),
+            follow_requested: Notify::new(),
+            connect_error: Mutex::default(),
         }
     }
 
-    /// What is shown, for one look.
-    pub(crate) fn look(&self) -> arc_swap::Guard<Arc<Shown>> {
-        self.shown.load()
+    /// Returns the current views for a short read. This is cheaper than [`views`](Self::views).
+    pub(crate) fn peek(&self) -> arc_swap::Guard<Arc<Views>> {
+        self.views.load()
     }
 
-    /// What is shown, to be kept.
-    pub(crate) fn shown(&self) -> Arc<Shown> {
-        self.shown.load_full()
+    /// Returns the current views.
+    pub(crate) fn views(&self) -> Arc<Views> {
+        self.views.load_full()
     }
 
-    /// Shows something else, and rings all bells.
-    pub(crate) fn show(&self, shown: Shown) {
-        self.shown.store(Arc::new(shown));
-        // A bell that has rung already need not ring again; one whose ear is gone goes too.
-        self.bells.lock().retain(|bell| !matches!(bell.try_send(()), Err(TrySendError::Closed(()))));
+    /// Replaces the views, and wakes all subscribers.
+    pub(crate) fn publish(&self, views: Views) {
+        self.views.store(Arc::new(views));
+        // A full channel holds a wake-up already. A closed one belongs to a handle that was dropped.
+        self.wakers.lock().retain(|waker| !matches!(waker.try_send(()), Err(TrySendError::Closed(()))));
     }
 
-    /// Rings whenever something else is shown, and may ring once too often.
-    pub(crate) fn bell(&self) -> mpsc::Receiver<()> {
-        let (bell, ear) = mpsc::channel(1);
-        self.bells.lock().push(bell);
-        ear
+    /// Returns a channel that receives a wake-up whenever the views are replaced. Wake-ups may be spurious.
+    pub(crate) fn subscribe(&self) -> mpsc::Receiver<()> {
+        let (waker, wakeups) = mpsc::channel(1);
+        self.wakers.lock().push(waker);
+        wakeups
     }
 
-    /// A MARK has come.
-    pub(crate) fn marked(&self) {
-        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.marked.store(since, Ordering::Relaxed);
+    /// Records that a MARK was received.
+    pub(crate) fn mark_received(&self) {
+        let since = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_mark.store(since, Ordering::Relaxed);
     }
 
-    /// How long ago the last MARK came.
+    /// Returns the time since the last MARK was received.
     pub(crate) fn since_mark(&self) -> Duration {
-        self.begun.elapsed().saturating_sub(Duration::from_millis(self.marked.load(Ordering::Relaxed)))
+        self.created.elapsed().saturating_sub(Duration::from_millis(self.last_mark.load(Ordering::Relaxed)))
     }
 
-    /// Asks the task to follow what others write.
+    /// Requests the writes of other connections from the task.
     pub(crate) fn follow(&self) {
         if !self.follows.swap(true, Ordering::AcqRel) {
-            self.asked_to_follow.notify_one();
+            self.follow_requested.notify_one();
         }
     }
 
@@ -83,18 +84,18 @@ impl Shared {
         self.follows.load(Ordering::Acquire)
     }
 
-    /// Says why there is no connection; `None`: there is one.
-    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock() = trouble;
+    /// Waits for a call of [`follow`](Self::follow).
+    pub(crate) async fn follow_requested(&self) {
+        self.follow_requested.notified().await;
     }
 
-    /// Why there is no connection, where there is none.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
+    /// Records why there is no connection; `None` means that there is one.
+    pub(crate) fn set_connect_error(&self, error: Option<String>) {
+        *self.connect_error.lock() = error;
     }
 
-    /// Waits until somebody [asks to follow](Self::follow).
-    pub(crate) async fn asked_to_follow(&self) {
-        self.asked_to_follow.notified().await;
+    /// Returns why there is no connection, or `None` if there is one.
+    pub(crate) fn connect_error(&self) -> Option<String> {
+        self.connect_error.lock().clone()
     }
 }

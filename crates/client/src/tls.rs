@@ -1,114 +1,50 @@
-//! TLS as a client speaks it: whom it trusts, what it shows of itself, and what can go wrong.
+//! The client's side of TLS: which CAs it trusts, which certificate it presents, and what a failed handshake means.
 
-use crate::ConnectError;
+use crate::error::ConnectError;
+use crate::tls_error::TlsError;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::sign::SingleCertAndKey;
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError, InvalidMessage, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use syncline_tls::{Identity, Pem, provider};
-use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How a client speaks TLS, to the endpoints that ask for it. Files are read when a client connects first.
+/// The TLS options of a client. They apply to endpoints that use TLS. Files are read when the client connects for the
+/// first time.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Tls {
-    /// The CAs that are trusted; `None`: those that the system trusts.
+    /// The CAs that the client trusts. `None` means the CAs that the system trusts.
     pub ca: Option<Pem>,
-    /// What the client shows to a server that asks who it is.
+    /// The certificate and key that the client presents to a server that requests a client certificate.
     pub identity: Option<Identity>,
 }
 
-/// Why there is no TLS connection to a server.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TlsProblem {
-    /// The server's certificate is signed by somebody who is not trusted.
-    #[error(
-        "expected a certificate that is signed by a CA of {trusted}, found another one; if it is your server, name the CA that has signed its certificate"
-    )]
-    UnknownCa {
-        /// Who is trusted.
-        trusted: String,
-    },
-    /// The server's certificate was valid earlier, or will be later.
-    #[error("expected a certificate that is valid now, found {found}; the server needs a new one, or a clock is wrong")]
-    NotValidNow {
-        /// From when, or until when, it is valid.
-        found: String,
-    },
-    /// The server's certificate is for another host.
-    #[error("expected a certificate for {expected}, found one for {found}; connect by that name, if it is your server")]
-    OtherName {
-        /// By which name it was connected to.
-        expected: String,
-        /// For whom it is.
-        found: String,
-    },
-    /// The server's certificate can't be accepted for another reason.
-    #[error("expected a certificate of a server, found one that can't be accepted: {reason}")]
-    BadCertificate {
-        /// Why not.
-        reason: String,
-    },
-    /// What answers speaks no TLS.
-    #[error("expected TLS, found something else; if that server speaks no TLS: syncline:// instead of synclines://")]
-    NotTls,
-    /// The server speaks TLS only, and it was connected to without.
-    #[error(
-        "expected a server that speaks no TLS, found one that speaks nothing else: synclines:// instead of syncline://"
-    )]
-    TlsOnly,
-    /// The server wants to know who the client is.
-    #[error("the server demands a certificate of the client, found none; set one, and its key")]
-    CertificateDemanded,
-    /// The server does not accept the certificate that this client shows.
-    #[error("the server does not accept this client's certificate: it says {alert:?}; {}", what_to_do(*alert))]
-    CertificateRefused {
-        /// What it says.
-        alert: AlertDescription,
-    },
-    /// Anything else.
-    #[error("the TLS handshake has failed: {reason}")]
-    Handshake {
-        /// What has happened.
-        reason: String,
-    },
-}
-
-fn what_to_do(alert: AlertDescription) -> &'static str {
-    match alert {
-        AlertDescription::CertificateExpired => "renew it",
-        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            "one is needed that is signed by a CA which the server knows"
-        }
-        _ => "ask the operator which certificates it accepts",
-    }
-}
-
-/// Speaks TLS to servers.
-pub(crate) struct Speaker {
+/// Establishes TLS connections to servers.
+pub(crate) struct Connector {
     connector: TlsConnector,
-    /// Whom it trusts, in words.
+    /// The trusted CAs, as error texts name them.
     trusted: String,
-    shows_certificate: bool,
+    has_certificate: bool,
 }
 
-impl Speaker {
-    /// Reads all that is needed.
+impl Connector {
+    /// Loads the trusted CAs and the client certificate.
     ///
     /// # Errors
-    /// [`ConnectError::Pem`] and [`ConnectError::NoRoots`] say what is missing.
+    /// [`ConnectError::Pem`] if a file cannot be used, [`ConnectError::NoRoots`] if the system has no trusted CAs.
     pub(crate) fn new(tls: &Tls) -> Result<Self, ConnectError> {
         let (roots, trusted) = match &tls.ca {
             Some(ca) => (ca.roots()?, ca.to_string()),
             None => (system_roots()?, "the system".into()),
         };
-        let unexpected = |error: TlsError| ConnectError::NoRoots { reason: error.to_string() };
+        let unexpected = |error: rustls::Error| ConnectError::NoRoots { reason: error.to_string() };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unexpected)?
@@ -118,35 +54,35 @@ impl Speaker {
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let shows_certificate = tls.identity.is_some();
-        Ok(Self { connector: Arc::new(config).into(), trusted, shows_certificate })
+        let has_certificate = tls.identity.is_some();
+        Ok(Self { connector: Arc::new(config).into(), trusted, has_certificate })
     }
 
-    /// Makes a TLS connection of a socket. The server must prove that it is `host`.
+    /// Does the TLS handshake on a socket. The server must present a valid certificate for `host`.
     ///
     /// # Errors
-    /// What has failed, for [`Speaker::told`].
+    /// An I/O error. [`Connector::explain`] finds its cause.
     pub(crate) async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         self.connector.connect(name, socket).await
     }
 
-    /// What a failed connection means, where it is TLS that has failed. A server's word on the client's certificate may
-    /// come behind the handshake.
-    pub(crate) fn told(&self, error: &io::Error) -> Option<TlsProblem> {
-        let error = error.get_ref()?.downcast_ref::<TlsError>()?;
+    /// Returns what an I/O error on a TLS connection means, or `None` if TLS is not its cause. An alert about the client's
+    /// certificate may arrive after the handshake, on the first read.
+    pub(crate) fn explain(&self, error: &io::Error) -> Option<TlsError> {
+        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(match error {
-            TlsError::InvalidCertificate(error) => self.bad_certificate(error),
-            TlsError::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-                TlsProblem::NotTls
+            rustls::Error::InvalidCertificate(error) => self.bad_certificate(error),
+            rustls::Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => TlsError::NotTls,
+            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => TlsError::CertificateDemanded,
+            // TLS 1.2 has no alert for a missing certificate.
+            rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) if !self.has_certificate => {
+                TlsError::CertificateDemanded
             }
-            TlsError::AlertReceived(AlertDescription::CertificateRequired) => TlsProblem::CertificateDemanded,
-            // What older TLS has for it.
-            TlsError::AlertReceived(AlertDescription::HandshakeFailure) if !self.shows_certificate => {
-                TlsProblem::CertificateDemanded
-            }
-            TlsError::AlertReceived(
+            rustls::Error::AlertReceived(
                 alert @ (AlertDescription::BadCertificate
                 | AlertDescription::UnsupportedCertificate
                 | AlertDescription::CertificateRevoked
@@ -155,34 +91,34 @@ impl Speaker {
                 | AlertDescription::UnknownCA
                 | AlertDescription::DecryptError
                 | AlertDescription::AccessDenied),
-            ) => TlsProblem::CertificateRefused { alert: *alert },
-            error => TlsProblem::Handshake { reason: error.to_string() },
+            ) => TlsError::CertificateRefused { alert: *alert },
+            error => TlsError::Handshake { reason: error.to_string() },
         })
     }
 
-    fn bad_certificate(&self, error: &CertificateError) -> TlsProblem {
+    fn bad_certificate(&self, error: &CertificateError) -> TlsError {
         match error {
-            // The second: a CA of the same name.
+            // `BadSignature`: the CA has the same name as a trusted one, but another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                TlsProblem::UnknownCa { trusted: self.trusted.clone() }
+                TlsError::UnknownCa { trusted: self.trusted.clone() }
             }
             CertificateError::ExpiredContext { time, not_after } => {
-                TlsProblem::NotValidNow { found: format!("one until {}, now is {}", date(*not_after), date(*time)) }
+                TlsError::NotValidNow { found: format!("one until {}, now is {}", date(*not_after), date(*time)) }
             }
             CertificateError::NotValidYetContext { time, not_before } => {
-                TlsProblem::NotValidNow { found: format!("one from {} on, now is {}", date(*not_before), date(*time)) }
+                TlsError::NotValidNow { found: format!("one from {} on, now is {}", date(*not_before), date(*time)) }
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
-                let names = presented.iter().map(|name| readable(name)).collect::<Vec<_>>();
+                let names = presented.iter().map(|name| plain_name(name)).collect::<Vec<_>>();
                 let found = if names.is_empty() { "nobody".into() } else { names.join(", ") };
-                TlsProblem::OtherName { expected: expected.to_str().into_owned(), found }
+                TlsError::OtherName { expected: expected.to_str().into_owned(), found }
             }
-            error => TlsProblem::BadCertificate { reason: error.to_string() },
+            error => TlsError::BadCertificate { reason: error.to_string() },
         }
     }
 }
 
-/// How many servers' sessions are kept, for quicker handshakes after a lost connection.
+/// The number of TLS sessions kept for resumption, which makes reconnecting faster.
 const SESSIONS: usize = 32;
 
 fn system_roots() -> Result<RootCertStore, ConnectError> {
@@ -201,8 +137,8 @@ fn date(time: UnixTime) -> String {
     time.map_or_else(|| "never".into(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
-/// As rustls writes names: `DnsName("a.example")`, `IpAddress(127.0.0.1)`.
-fn readable(name: &str) -> String {
+/// Extracts a name from the form in which rustls reports it: `DnsName("a.example")`, `IpAddress(127.0.0.1)`.
+fn plain_name(name: &str) -> String {
     let inner = name.split_once('(').map_or(name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
     inner.trim_matches('"').to_owned()
 }

@@ -1,23 +1,24 @@
-//! Transactions: checks, puts and deletions that are accepted together, or not at all.
+//! Transactions: checks, writes and deletions that are committed together.
 
-use crate::TxnError;
 use crate::client::Client;
+use crate::error::TxnError;
 use crate::failure::Failure;
 use bytes::Bytes;
 use syncline_core::Operation;
 use syncline_core::client::{Request, Response};
 use syncline_wire::{Revision, Version};
 
-/// Checks, puts and deletions that are accepted together, under one revision, or not at all. Made by [`Client::txn`].
+/// Checks, writes and deletions that are committed together under one revision, or not at all. [`Client::txn`] creates it.
 ///
-/// A key may stand in it once. At most 1,024 operations, and 1 MiB in all where the server takes no larger entries.
+/// Each key may occur once. A transaction has at most 1,024 operations. Its total size is limited to 1 MiB, or to the
+/// largest entry that the server accepts if that is more.
 ///
 /// ```no_run
 /// # async fn run(client: syncline_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// use syncline_client::Version;
 /// let revision = client
 ///     .txn()
-///     .check("dir", Version::new(4)) // the directory is still what it was
+///     .check("dir", Version::new(4)) // the directory has not changed
 ///     .put("dir/new", "file", Version::new(1))
 ///     .delete("dir/old", Version::new(8))
 ///     .commit()
@@ -32,38 +33,44 @@ pub struct Txn {
     operations: Vec<Operation>,
 }
 
-impl Txn {
-    pub(crate) const fn new(client: Client) -> Self {
-        Self { client, operations: Vec::new() }
+impl Client {
+    /// Returns an empty transaction. Nothing is sent before [`Txn::commit`].
+    pub fn txn(&self) -> Txn {
+        Txn { client: self.clone(), operations: Vec::new() }
     }
+}
 
-    /// Only where the key is at exactly this version; [`Version::ABSENT`]: it is not there. Nothing is written.
+impl Txn {
+    /// Adds a check: the transaction is accepted only if the key is at exactly this version. [`Version::ABSENT`] means that
+    /// the key does not exist. A check writes nothing.
     pub fn check(mut self, key: impl Into<Bytes>, version: Version) -> Self {
         self.operations.push(Operation::Check { key: key.into(), version });
         self
     }
 
-    /// Writes a key: see [`Client::put`].
+    /// Adds a write; see [`Client::put`].
     pub fn put(mut self, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
         self.operations.push(Operation::Put { key: key.into(), value: value.into(), version });
         self
     }
 
-    /// Deletes a key: see [`Client::delete`].
+    /// Adds a deletion; see [`Client::delete`].
     pub fn delete(mut self, key: impl Into<Bytes>, version: Version) -> Self {
         self.operations.push(Operation::Delete { key: key.into(), version });
         self
     }
 
-    /// Has all of it done, or nothing; answers the revision that all its writes have.
+    /// Commits all operations, or nothing. Returns the revision of all writes.
+    ///
+    /// If the future is dropped, the transaction may still be committed.
     ///
     /// # Errors
-    /// [`TxnError::StaleKey`] names the first key that is at another version, [`TxnError::OutcomeUnknown`] where the
-    /// connection was lost meanwhile, and others, which all mean that nothing was written.
+    /// [`TxnError::StaleKey`] with the first key that is at another version. [`TxnError::OutcomeUnknown`] if the connection
+    /// was lost, or the time limit expired, while the transaction was in flight. With any other error nothing was written.
     pub async fn commit(self) -> Result<Revision, TxnError> {
         match self.client.request(Request::Txn { operations: self.operations }).await? {
             Response::Committed { revision } => Ok(revision),
-            other => Err(Failure::Answered(other).into()),
+            other => Err(Failure::Response(other).into()),
         }
     }
 }

@@ -1,22 +1,27 @@
-//! Read, change, write: the recipe under all others.
+//! Read-modify-write with retry.
 
-use crate::{Client, GetError, PutError, UpdateError};
+use crate::client::Client;
+use crate::error::{GetError, PutError, UpdateError};
 use bytes::Bytes;
 use syncline_core::client::Versioned;
 use syncline_wire::Version;
 
-/// How often [`Client::update`] tries: each attempt that fails means that somebody else's has not.
+/// The number of attempts of [`Client::update`]. Each failed attempt means that another writer made progress.
 const MAX_ATTEMPTS: usize = 256;
 
 impl Client {
-    /// Reads a key, has `change` make a new value of the old one (`None`: it is not there), and writes that; again where
-    /// somebody else was faster. Answers what was written.
+    /// Reads a key, computes a new value from the old one, and writes it. If another writer changed the key meanwhile, it
+    /// tries again. Returns what was written.
     ///
-    /// **Guarantee:** no update is lost: what is written was made of the value that it replaces. `change` may be called
-    /// many times.
+    /// `change` receives `None` if the key does not exist. It may be called many times.
+    ///
+    /// **Guarantee:** no update is lost. The written value was computed from the value that it replaces.
+    ///
+    /// If the future is dropped, the value may still be written.
     ///
     /// # Errors
-    /// [`UpdateError`] where the key can't be read or written, or others were faster 256 times.
+    /// [`UpdateError::Get`] or [`UpdateError::Put`] if the key cannot be read or written. [`UpdateError::Contended`] if
+    /// other writers were faster 256 times.
     pub async fn update<V: Into<Bytes>>(
         &self,
         key: impl Into<Bytes>,
@@ -25,10 +30,12 @@ impl Client {
         self.try_update(key, |old| Ok::<_, UpdateError>(change(old))).await
     }
 
-    /// As [`Client::update`], where `change` may refuse: then nothing is written.
+    /// Updates a key as [`Client::update`] does, with a `change` that may fail. If it fails, nothing is written.
+    ///
+    /// If the future is dropped, the value may still be written.
     ///
     /// # Errors
-    /// That of `change`, and those of [`Client::update`].
+    /// The error of `change`, and the errors of [`Client::update`].
     pub async fn try_update<V: Into<Bytes>, E: From<UpdateError>>(
         &self,
         key: impl Into<Bytes>,
@@ -42,7 +49,7 @@ impl Client {
                 Err(error) => return Err(UpdateError::Get(error).into()),
             };
             let value = change(old.as_ref())?.into();
-            // The last version is refused by the server, which says so better.
+            // At the maximum version, the server refuses the write with a text that explains why.
             let version = current.next().unwrap_or(Version::MAX);
             match self.put(key.clone(), value.clone(), version).await {
                 Ok(()) => return Ok(Versioned { value, version }),

@@ -1,6 +1,6 @@
-//! What changes in a replica, change by change.
+//! A stream of the changes of a replica.
 
-use crate::{Replica, Snapshot};
+use crate::replica::{Replica, Snapshot};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -10,54 +10,64 @@ use std::task::{Context, Poll, ready};
 use syncline_core::client::{Difference, Versioned};
 use syncline_wire::Revision;
 
-/// A key of a replica that has changed.
+/// A changed key of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// Which key.
+    /// The key.
     pub key: Bytes,
-    /// What it holds now; `None`: it was deleted.
+    /// The new value, or `None` if the key was deleted.
     pub now: Option<Versioned>,
-    /// The revision that the replica showed then. All updates up to here have the same where they came together.
+    /// The revision that the replica showed then. All updates of one group have the same revision.
     pub revision: Revision,
 }
 
-/// What changes in a replica, one group after the other; within one, in the order of the keys. Also a [`Stream`]. Ends only
-/// with the runtime that the client lives on.
+/// The changes of a replica, in groups; within a group, in key order. Also a [`Stream`]. It ends only when the runtime of
+/// the client shuts down.
 ///
-/// It holds no queue of what has happened: each group is what differs between two snapshots. Whoever reads slowly is
-/// therefore told of each key once, at its latest, and holds up nobody; whoever applies all groups, to the last of a
-/// revision, holds just what the store held then. Costs what differs.
+/// The stream has no queue of past changes: each group is the difference between two snapshots. A slow reader therefore
+/// receives each key once, with its latest value, and delays nothing. A reader that applies all groups up to a revision
+/// holds exactly what the store held at that revision. The cost is proportional to the number of differences.
 #[derive(Debug)]
 pub struct Updates {
     replica: Replica,
-    /// What was told.
+    /// The snapshot up to which `pending` leads.
     last: Snapshot,
-    /// What was not told yet of what makes it so.
-    waiting: VecDeque<Update>,
+    /// The rest of the current group.
+    pending: VecDeque<Update>,
+}
+
+impl Replica {
+    /// Returns the changes from now on; see [`Updates`].
+    pub fn updates(&self) -> Updates {
+        self.updates_since(self.snapshot())
+    }
+
+    /// Returns the changes since a snapshot of this replica; see [`Updates`].
+    pub fn updates_since(&self, snapshot: Snapshot) -> Updates {
+        Updates { replica: self.clone(), last: snapshot, pending: VecDeque::new() }
+    }
 }
 
 impl Updates {
-    pub(crate) const fn new(replica: Replica, since: Snapshot) -> Self {
-        Self { replica, last: since, waiting: VecDeque::new() }
-    }
-
-    /// Waits for the next change. May be cancelled: nothing is lost.
+    /// Waits for the next change. Returns `None` only if the runtime of the client has shut down.
+    ///
+    /// Cancellation safe: if the future is dropped, no change is lost.
     pub async fn next(&mut self) -> Option<Update> {
         poll_fn(|context| self.poll_update(context)).await
     }
 
     fn poll_update(&mut self, context: &mut Context<'_>) -> Poll<Option<Update>> {
         loop {
-            if let Some(update) = self.waiting.pop_front() {
+            if let Some(update) = self.pending.pop_front() {
                 return Poll::Ready(Some(update));
             }
             let now = self.replica.snapshot();
             if now.at() != self.last.at() {
-                self.waiting = differences(&self.last, &now);
+                self.pending = differences(&self.last, &now);
                 self.last = now;
                 continue;
             }
-            if ready!(self.replica.poll_bell(context)).is_none() {
+            if ready!(self.replica.poll_wakeup(context)).is_none() {
                 return Poll::Ready(None);
             }
         }

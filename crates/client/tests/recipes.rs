@@ -1,4 +1,4 @@
-//! The recipes, each against its guarantee.
+//! The recipes: each test checks a documented guarantee.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -25,12 +25,16 @@ async fn a_counter_counts_everything_once() {
         sums.extend(task.await.unwrap());
     }
     sums.sort_unstable();
-    assert_eq!(sums, (1..=200).map(|count| 2 * count).collect::<Vec<_>>(), "no two have started from the same");
+    assert_eq!(
+        sums,
+        (1..=200).map(|count| 2 * count).collect::<Vec<_>>(),
+        "no two additions start from the same number"
+    );
     assert_eq!(Counter::new(server.client().await, "counter").get().await, Ok(400));
 }
 
 #[tokio::test]
-async fn a_counter_that_cannot_count_is_left_alone() {
+async fn a_counter_that_cannot_be_changed_stays_as_it_is() {
     let server = TestServer::start().await;
     let client = server.client().await;
     let counter = Counter::new(client.clone(), "counter");
@@ -38,13 +42,13 @@ async fn a_counter_that_cannot_count_is_left_alone() {
     assert_eq!(counter.add(i64::MAX).await, Ok(i64::MAX));
     assert_eq!(counter.add(1).await, Err(CounterError::Overflow { found: i64::MAX, added: 1 }));
     client.put("counter", "many", Version::new(2)).await.unwrap();
-    let no_number = CounterError::NoNumber { found: 4 };
-    assert_eq!((counter.add(1).await, counter.get().await), (Err(no_number.clone()), Err(no_number)));
+    let not_a_number = CounterError::NotANumber { found: 4 };
+    assert_eq!((counter.add(1).await, counter.get().await), (Err(not_a_number.clone()), Err(not_a_number)));
     assert_eq!(client.get("counter").await.unwrap().value, "many");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_leads_at_a_time_and_tokens_grow() {
+async fn at_most_one_candidate_leads_and_tokens_grow() {
     let server = TestServer::start().await;
     let (leader, history) =
         (std::sync::Arc::new(parking_lot::Mutex::new(None)), std::sync::Arc::new(parking_lot::Mutex::new(Vec::new())));
@@ -55,7 +59,7 @@ async fn one_leads_at_a_time_and_tokens_grow() {
             let mut election = Election::new(&client, "leader").await.unwrap();
             for _ in 0..10 {
                 let leadership = election.campaign(format!("candidate {number}")).await.unwrap();
-                assert_eq!(leader.lock().replace(number), None, "two lead");
+                assert_eq!(leader.lock().replace(number), None, "two candidates lead");
                 history.lock().push(leadership.token());
                 tokio::task::yield_now().await;
                 assert!(leadership.is_held());
@@ -73,19 +77,19 @@ async fn one_leads_at_a_time_and_tokens_grow() {
 }
 
 #[tokio::test]
-async fn a_leader_learns_that_it_was_deposed_and_its_name_takes_over() {
+async fn a_deposed_leader_notices_and_its_name_can_lead_again() {
     let server = TestServer::start().await;
     let (client, other) = (server.client().await, server.client().await);
     let mut election = Election::new(&client, "leader").await.unwrap();
     assert_eq!(election.leader(), None);
     let mut first = election.campaign("me").await.unwrap();
     assert_eq!(election.leader(), Some("me".into()));
-    // One that was started again under its name need not wait for itself.
+    // A candidate that restarts under the same name does not wait for itself.
     let mut election = Election::new(&other, "leader").await.unwrap();
     let second = election.campaign("me").await.unwrap();
     assert!(second.token() > first.token());
     first.lost().await;
     assert!(!first.is_held() && second.is_held());
-    assert_eq!(first.resign().await, Err(ElectionError::Put(PutError::StalePut)));
+    assert_eq!(first.resign().await, Err(ElectionError::Resign(PutError::StalePut)));
     second.resign().await.unwrap();
 }

@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::{TestServer, Way};
+use support::{Proxy, TestServer};
 use syncline_client::{
     Client, GetError, Options, PutError, Replica, RequestError, Revision, Snapshot, TxnError, Version, Versioned,
 };
@@ -14,10 +14,12 @@ use syncline_core::server::Limits;
 use syncline_server::Config;
 use syncline_store::MemoryStore;
 
-/// Attempts to connect again that follow each other quickly.
+/// Returns options that make a client reconnect quickly.
 fn quick() -> Options {
     let pause = Duration::from_millis(5);
-    Options { min_pause: pause, max_pause: pause, ..Options::default() }
+    let mut options = Options::default();
+    (options.min_pause, options.max_pause) = (pause, pause);
+    options
 }
 
 fn keys(snapshot: &Snapshot) -> BTreeMap<Bytes, Bytes> {
@@ -39,7 +41,7 @@ const fn v(version: u64) -> Version {
 }
 
 #[tokio::test]
-async fn whoever_was_answered_finds_the_write_in_the_replica() {
+async fn a_write_is_in_the_replica_when_it_completes() {
     let server = TestServer::start().await;
     let (client, other) = (server.client().await, server.client().await);
     other.put("a/0", "before", v(1)).await.unwrap();
@@ -55,7 +57,7 @@ async fn whoever_was_answered_finds_the_write_in_the_replica() {
         client.txn().put("a/1", "again", v(202)).delete("a/0", v(2)).put("b", "", v(1)).commit().await.unwrap();
     assert_eq!(keys(&replica.snapshot()), BTreeMap::from([("a/1".into(), "again".into())]));
     assert!(replica.revision() >= revision);
-    assert_eq!(replica.get("b"), None, "it is not under the prefix");
+    assert_eq!(replica.get("b"), None, "the key is not under the prefix");
     let (snapshot, status) = (replica.snapshot(), client.status().await.unwrap());
     let position = snapshot.position().unwrap();
     assert_eq!((position.revision, snapshot.is_current()), (snapshot.revision(), true));
@@ -63,7 +65,7 @@ async fn whoever_was_answered_finds_the_write_in_the_replica() {
 }
 
 #[tokio::test]
-async fn what_others_write_comes_by_itself() {
+async fn a_replica_receives_the_writes_of_other_clients() {
     let server = TestServer::start().await;
     let (client, other) = (server.client().await, server.client().await);
     let mut replica = client.watch("").await.unwrap();
@@ -77,7 +79,7 @@ async fn what_others_write_comes_by_itself() {
 }
 
 #[tokio::test]
-async fn after_a_barrier_a_local_read_is_as_good_as_a_get() {
+async fn a_local_read_after_a_barrier_is_as_fresh_as_a_get() {
     let server = TestServer::start().await;
     let (client, other) = (server.client().await, server.client().await);
     let replica = client.watch("a/").await.unwrap();
@@ -90,7 +92,7 @@ async fn after_a_barrier_a_local_read_is_as_good_as_a_get() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_sees_half_of_a_transaction() {
+async fn no_snapshot_contains_half_of_a_transaction() {
     let server = TestServer::start().await;
     let (client, other) = (server.client().await, server.client().await);
     let replica = client.watch("").await.unwrap();
@@ -117,25 +119,25 @@ async fn nobody_sees_half_of_a_transaction() {
 }
 
 #[tokio::test]
-async fn a_replica_goes_on_where_it_was_when_the_connection_was_lost() {
+async fn a_replica_resumes_after_the_connection_was_lost() {
     let server = TestServer::start().await;
-    let way = Way::to(server.addr).await;
-    let client = Client::connect_with(way.addr.to_string(), quick()).await.unwrap();
+    let proxy = Proxy::to(server.addr).await;
+    let client = Client::connect_with(proxy.addr.to_string(), quick()).await.unwrap();
     let other = server.client().await;
     for key in ["a/1", "a/2"] {
         other.put(key, "before", v(1)).await.unwrap();
     }
     let mut replica = client.watch("a/").await.unwrap();
-    way.lead(None);
+    proxy.redirect(None);
     other.put("a/1", "meanwhile", v(2)).await.unwrap();
     other.delete("a/2", v(2)).await.unwrap();
     other.put("a/3", "meanwhile", v(1)).await.unwrap();
-    // The loss is noticed at some time; until then and from then on it keeps answering.
+    // The replica can be read before and after the client notices the loss.
     assert_eq!(
         keys(&replica.snapshot()),
         BTreeMap::from([("a/1", "before"), ("a/2", "before")].map(|(k, v)| (k.into(), v.into())))
     );
-    way.lead(Some(server.addr));
+    proxy.redirect(Some(server.addr));
     until(&mut replica, |replica| value(replica, "a/3").is_some()).await;
     assert_eq!(
         keys(&replica.snapshot()),
@@ -147,10 +149,10 @@ async fn a_replica_goes_on_where_it_was_when_the_connection_was_lost() {
 }
 
 #[tokio::test]
-async fn another_store_is_shown_when_it_is_whole_and_never_in_between() {
+async fn another_store_is_shown_only_when_it_is_complete() {
     let (old, new) = (TestServer::start().await, TestServer::start().await);
-    let way = Way::to(old.addr).await;
-    let client = Client::connect_with(way.addr.to_string(), quick()).await.unwrap();
+    let proxy = Proxy::to(old.addr).await;
+    let client = Client::connect_with(proxy.addr.to_string(), quick()).await.unwrap();
     let (to_old, to_new) = (old.client().await, new.client().await);
     for number in 0..500 {
         to_old.put(format!("old/{number}"), "old", v(1)).await.unwrap();
@@ -159,7 +161,7 @@ async fn another_store_is_shown_when_it_is_whole_and_never_in_between() {
     let mut replica = client.watch("").await.unwrap();
     let (before, mut updates) = (keys(&replica.snapshot()), replica.updates());
     assert_eq!(before.len(), 500);
-    way.lead(Some(new.addr));
+    proxy.redirect(Some(new.addr));
     loop {
         let now = keys(&replica.snapshot());
         if now != before {
@@ -169,7 +171,7 @@ async fn another_store_is_shown_when_it_is_whole_and_never_in_between() {
         }
         replica.changed().await;
     }
-    // And who follows the changes is told what makes the one of the other.
+    // The stream of updates turns the old state into the new one.
     let mut followed = before;
     for _ in 0..1000 {
         let update = updates.next().await.unwrap();
@@ -182,7 +184,7 @@ async fn another_store_is_shown_when_it_is_whole_and_never_in_between() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_of_updates_is_told_of_each_key_once() {
+async fn a_slow_reader_of_updates_receives_each_key_once() {
     let server = TestServer::start().await;
     let client = server.client().await;
     let replica = client.watch("a/").await.unwrap();
@@ -194,19 +196,19 @@ async fn a_slow_reader_of_updates_is_told_of_each_key_once() {
     client.put("a/2", "v", v(1)).await.unwrap();
     client.delete("a/2", v(2)).await.unwrap();
     client.put("a/3", "v", v(1)).await.unwrap();
-    let told = [updates.next().await.unwrap(), updates.next().await.unwrap()];
-    let found: Vec<_> = told.iter().map(|update| (&update.key[..], update.now.as_ref().unwrap().version)).collect();
+    let received = [updates.next().await.unwrap(), updates.next().await.unwrap()];
+    let found: Vec<_> = received.iter().map(|update| (&update.key[..], update.now.as_ref().unwrap().version)).collect();
     assert_eq!(found, [(&b"a/1"[..], v(50)), (b"a/3", v(1))]);
     client.delete("a/3", v(2)).await.unwrap();
     let update = updates.next().await.unwrap();
     assert_eq!((&update.key[..], update.now), (&b"a/3"[..], None));
-    // Since an earlier snapshot, it is what makes the one of the other.
+    // Updates since an earlier snapshot are the difference to the current one.
     let mut updates = replica.updates_since(start);
     assert_eq!(updates.next().await.unwrap().key, "a/1");
 }
 
 #[tokio::test]
-async fn replicas_share_what_overlaps() {
+async fn overlapping_replicas_share_their_keys() {
     let server = TestServer::start().await;
     let client = server.client().await;
     for key in ["a/1", "a/b/1", "b"] {
@@ -219,13 +221,13 @@ async fn replicas_share_what_overlaps() {
     assert_eq!([narrow.len(), middle.len(), wide.len(), again.len()], [1, 2, 3, 2]);
     client.put("a/b/2", "1", v(1)).await.unwrap();
     assert_eq!([narrow.len(), middle.len(), wide.len(), again.len()], [2, 3, 4, 3]);
-    assert_eq!(narrow.get("a/1"), None, "it is not under the prefix");
+    assert_eq!(narrow.get("a/1"), None, "the key is not under the prefix");
     let found: Vec<_> = middle.range(&b"a/b/1"[..]..).into_iter().map(|(key, _)| key).collect();
     assert_eq!(found, ["a/b/1", "a/b/2"]);
 }
 
 #[tokio::test]
-async fn a_transaction_is_refused_as_a_whole_and_the_key_is_named() {
+async fn a_stale_transaction_writes_nothing_and_names_the_key() {
     let server = TestServer::start().await;
     let client = server.client().await;
     client.put("taken", "v", v(1)).await.unwrap();
@@ -239,7 +241,7 @@ async fn a_transaction_is_refused_as_a_whole_and_the_key_is_named() {
     assert_eq!(client.delete("taken", v(2)).await, Err(PutError::StalePut));
     let too_many = (0..1025).fold(client.txn(), |txn, number| txn.put(number.to_string(), "v", v(1)));
     let expected = "bad message: expected a transaction of at most 1024 operations, found 1025";
-    assert_eq!(too_many.commit().await, Err(TxnError::TooLarge { text: expected.into() }));
+    assert_eq!(too_many.commit().await, Err(RequestError::TooLarge { text: expected.into() }.into()));
 }
 
 #[tokio::test]
@@ -266,14 +268,14 @@ async fn keys_are_listed_in_order_page_by_page() {
 }
 
 #[tokio::test]
-async fn the_server_says_how_it_is() {
+async fn status_returns_a_json_object() {
     let server = TestServer::start().await;
     let status = server.client().await.status().await.unwrap();
     assert!(status.starts_with('{') && status.contains("\"head\":"), "{status}");
 }
 
 #[tokio::test]
-async fn large_values_travel_where_the_operator_allows_them() {
+async fn large_values_work_if_the_server_allows_them() {
     let limits = Limits { max_entry: 1 << 20, ..Limits::default() };
     let config = Config { listen: "127.0.0.1:0".into(), limits, ..Config::default() };
     let server = TestServer::with(MemoryStore::new().unwrap(), config).await;
@@ -288,15 +290,15 @@ async fn large_values_travel_where_the_operator_allows_them() {
 }
 
 #[tokio::test]
-async fn the_next_endpoint_is_taken_where_one_does_not_answer() {
+async fn the_client_fails_over_to_the_next_endpoint() {
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = TestServer::start().await;
-    let way = Way::to(server.addr).await;
-    let endpoints = [dead, way.addr, server.addr].map(|addr| addr.to_string());
+    let proxy = Proxy::to(server.addr).await;
+    let endpoints = [dead, proxy.addr, server.addr].map(|addr| addr.to_string());
     let client = Client::connect_with(endpoints, quick()).await.unwrap();
     let replica = client.watch("").await.unwrap();
-    // The one that it has taken is gone, and the next answers.
-    way.lead(None);
+    // The endpoint of the connection fails, and the next one responds.
+    proxy.redirect(None);
     let other = server.client().await;
     other.put("k", "v", v(1)).await.unwrap();
     replica.barrier().await.unwrap();
@@ -304,7 +306,7 @@ async fn the_next_endpoint_is_taken_where_one_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_no_frame_can_hold_is_refused() {
+async fn a_prefix_that_is_too_long_for_a_frame_is_refused() {
     let server = TestServer::start().await;
     let refused = server.client().await.watch(vec![0; 65_536]).await.unwrap_err();
     let text = "bad message: expected a prefix of at most 65535 bytes, found 65536";

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use syncline_wire::{Decoded, Message, decode};
 
-    /// The frames of a range of transactions.
+    /// Returns the frames of a range of transactions.
     fn frames(batch: &CommitBatch, dialect: Dialect, commits: Range<usize>) -> Bytes {
         let start = if commits.is_empty() { 0 } else { batch.writes(commits.start).start };
         let end = if commits.is_empty() { 0 } else { batch.writes(commits.end - 1).end };
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn any_range_of_transactions_is_their_frames() {
+    fn any_range_of_transactions_has_its_own_frames() {
         let check = Operation::Check { key: "c".into(), version: Version::new(1) };
         let batch = batch(&[(5, vec![put("a")]), (6, vec![check, put("b"), put("c")]), (9, vec![put("d")])]);
         assert_eq!(batch.last(), Some(Revision::new(9)));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_every_write_is_found() {
+    fn every_write_has_its_key() {
         let large = Operation::Put { key: "large".into(), value: vec![0; 65_525].into(), version: Version::new(1) };
         let delete = Operation::Delete { key: "gone".into(), version: Version::new(7) };
         let batch = batch(&[(1, vec![put(""), large]), (2, vec![delete, put("k")])]);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_keys_begin_with_is_known() {
+    fn the_common_prefix_of_all_keys_is_known() {
         for (keys, expected) in [
             (vec!["a/b"], "a/b"),
             (vec!["a/b", "a/c"], "a/"),
@@ -310,13 +310,13 @@ mod tests {
     }
 
     #[test]
-    fn one_encoding_where_the_dialects_agree() {
+    fn dialects_that_agree_share_one_encoding() {
         let agree = batch(&[(1, vec![put("a")]), (2, vec![put("b")])]);
         assert!(Arc::ptr_eq(&agree.base, &agree.extended));
     }
 
     #[test]
-    fn a_deletion_is_a_put_of_nothing_to_base_connections() {
+    fn a_deletion_is_an_empty_put_for_base_connections() {
         let delete = Operation::Delete { key: "k".into(), version: Version::new(7) };
         let batch = batch(&[(1, vec![put("a")]), (2, vec![delete]), (3, vec![put("b")])]);
         let base = frames(&batch, Dialect::Base, 1..2);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_put_cannot_carry_is_left_out_for_base_connections() {
+    fn a_write_too_large_for_a_put_is_omitted_for_base_connections() {
         for (length, expected) in [(65_524, "akb"), (65_525, "ab"), (65_535, "ab"), (65_536, "ab")] {
             let large = Operation::Put { key: "k".into(), value: vec![0; length].into(), version: Version::new(1) };
             let batch = batch(&[(1, vec![put("a")]), (2, vec![large]), (3, vec![put("b")])]);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_whose_key_alone_kills_old_decoders_is_left_out_for_base_connections() {
+    fn a_deletion_with_too_long_a_key_is_omitted_for_base_connections() {
         for (length, expected) in [(65_525, 1), (65_526, 0), (65_535, 0)] {
             let delete = Operation::Delete { key: vec![b'k'; length].into(), version: Version::new(1) };
             let batch = batch(&[(1, vec![delete])]);

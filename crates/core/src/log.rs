@@ -8,8 +8,9 @@
 //!                        ▲ a cursor: all up to here was sent
 //! ```
 //!
-//! A cursor is a revision, no more. One that stands before the floor is served from the store instead: "what changed
-//! since", each key once. So nothing is kept for anybody, and nobody can make the log grow.
+//! A cursor is only a revision. A cursor before the floor reads from the store instead: it asks what changed since
+//! its revision, and gets each key once. So the log keeps nothing for a slow connection, and no connection can make
+//! it grow.
 
 use crate::commit_batch::{CommitBatch, Dialect, EncodedCommit, EncodedWrites};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use syncline_wire::Revision;
 
-/// The newest part of the history.
+/// The newest part of the history, as encoded batches.
 #[derive(Debug)]
 pub struct RecentLog {
     batches: VecDeque<CommitBatch>,
@@ -27,7 +28,7 @@ pub struct RecentLog {
     head: Revision,
 }
 
-/// The part of a [`CommitBatch`] that a cursor has not read yet; never empty.
+/// The part of a [`CommitBatch`] after a cursor. It is never empty.
 #[derive(Clone, Debug)]
 pub struct Unread<'a> {
     batch: &'a CommitBatch,
@@ -35,53 +36,57 @@ pub struct Unread<'a> {
 }
 
 impl<'a> Unread<'a> {
-    /// The transactions, in the order of their revisions.
+    /// Returns the transactions, in the order of their revisions.
     pub fn commits(&self) -> &'a [EncodedCommit] {
         self.batch.commits().get(self.start..).unwrap_or_default()
     }
 
-    /// The writes of one of [`Unread::commits`], as the frames count them.
+    /// Returns the writes of one of [`Unread::commits`], as positions in the frames.
     pub(crate) fn writes(&self, commit: usize) -> Range<usize> {
         self.batch.writes(self.start + commit)
     }
 
-    /// The frames of a range of [`Unread::commits`], not copied.
+    /// Returns the frames of a range of [`Unread::commits`], without copying them.
     pub fn frames(&self, dialect: Dialect, commits: Range<usize>) -> Bytes {
         let end = commits.end.checked_sub(1).map_or(0, |last| self.writes(last).end);
         self.all_frames(dialect).slice(self.writes(commits.start).start.min(end)..end)
     }
 
-    /// The frames of all writes of the batch, of those too that were read before.
+    /// Returns the frames of all writes of the batch, including those before the cursor.
     pub(crate) fn all_frames(&self, dialect: Dialect) -> &'a EncodedWrites {
         self.batch.frames(dialect)
     }
 }
 
 impl RecentLog {
-    /// An empty log of a store that is at `head`, which keeps about `max_bytes` of the history.
+    /// Creates an empty log for a store whose head is `head`. It keeps about `max_bytes` of the history.
     pub const fn new(head: Revision, max_bytes: usize) -> Self {
         Self { batches: VecDeque::new(), bytes: 0, max_bytes, floor: head, head }
     }
 
-    /// Everything up to here is in the history.
+    /// Returns the revision of the last appended transaction.
     pub const fn head(&self) -> Revision {
         self.head
     }
 
-    /// Everything after this, up to the head, is in the log.
+    /// Returns the revision after which the log is complete: every transaction after it, up to the head, is in
+    /// the log.
     pub const fn floor(&self) -> Revision {
         self.floor
     }
 
-    /// The memory that it takes.
+    /// Returns how many bytes of memory the batches take.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds what was committed after the head, and forgets the oldest until the bound holds again.
+    /// Appends a batch that was committed after the head, and drops the oldest batches until the bound holds.
     pub fn append(&mut self, batch: CommitBatch) {
         let Some(last) = batch.last() else { return };
-        debug_assert!(batch.commits().first().is_some_and(|first| self.head < first.revision), "revisions grow");
+        debug_assert!(
+            batch.commits().first().is_some_and(|first| self.head < first.revision),
+            "revisions are ascending"
+        );
         self.head = last;
         self.bytes += batch.bytes();
         self.batches.push_back(batch);
@@ -93,8 +98,7 @@ impl RecentLog {
         }
     }
 
-    /// What a cursor that stands at `position` has not read yet, in order; `None` where that is more than the log
-    /// holds.
+    /// Returns what follows the revision `position`, in order, or `None` if the log no longer holds all of it.
     pub fn after(&self, position: Revision) -> Option<impl Iterator<Item = Unread<'_>>> {
         if position < self.floor {
             return None;
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_reads_what_it_has_not_read() {
+    fn a_cursor_reads_every_later_commit() {
         let mut log = RecentLog::new(Revision::new(10), 10_000);
         assert_eq!(after(&log, 10), Some(vec![]));
         assert_eq!(after(&log, 9), None);
@@ -138,13 +142,13 @@ mod tests {
         assert_eq!(after(&log, 9), None);
         assert_eq!(after(&log, 10), Some(vec![11, 12, 15, 16]));
         assert_eq!(after(&log, 11), Some(vec![12, 15, 16]));
-        assert_eq!(after(&log, 13), Some(vec![15, 16]), "a revision that an engine left out");
+        assert_eq!(after(&log, 13), Some(vec![15, 16]), "an engine may skip revisions");
         assert_eq!(after(&log, 15), Some(vec![16]));
         assert_eq!(after(&log, 16), Some(vec![]));
     }
 
     #[test]
-    fn the_bound_holds_and_the_oldest_goes_first() {
+    fn the_oldest_batches_are_dropped_to_keep_the_bound() {
         let size = batch([1]).bytes();
         let mut log = RecentLog::new(Revision::ZERO, 3 * size);
         for revision in 1..=10 {
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_over_the_bound_is_not_kept() {
+    fn a_batch_larger_than_the_bound_is_not_kept() {
         let mut log = RecentLog::new(Revision::ZERO, 10);
         log.append(batch([1, 2]));
         assert_eq!((log.bytes(), log.floor().get(), log.head().get()), (0, 2, 2));

@@ -1,52 +1,52 @@
-//! The bytes that a connection is to write: small frames gathered, shared ones not copied.
+//! The unsent output of a connection: small frames are gathered in one buffer, and shared frames are not copied.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use syncline_wire::{EncodeError, Message, Redacted};
 
-/// Shared bytes of up to this length are cheaper to copy than to keep apart.
+/// Shared bytes up to this length are copied, which is cheaper than a separate piece of output.
 const COPIED: usize = 512;
 
-/// The room for small frames that is made when there is the first of them.
+/// The capacity that is reserved for the first small frame.
 const FIRST_CAPACITY: usize = 1024;
 
-/// Bytes to be written, in order. Read it as a [`Buf`].
+/// Bytes to be sent, in order. Read them through [`Buf`].
 #[derive(derive_more::Debug, Default)]
 pub struct Output {
-    /// What comes first.
+    /// The first part of the output.
     #[debug(skip)]
     shared: VecDeque<Bytes>,
-    /// The bytes in `shared`.
+    /// The total length of `shared`.
     shared_bytes: usize,
-    /// What comes then.
+    /// The last part of the output.
     #[debug("{:?}", Redacted(gathered))]
     gathered: BytesMut,
 }
 
 impl Output {
-    /// Nothing to write.
+    /// Creates an empty output.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether there is nothing to write.
+    /// Returns whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }
 
-    /// Adds a message.
+    /// Appends a message.
     ///
     /// # Errors
-    /// Where it can't be encoded; nothing was added then.
+    /// Returns an error if the message cannot be encoded; nothing is appended then.
     pub(crate) fn push(&mut self, message: &Message) -> Result<(), EncodeError> {
         message.encode(self.gathered())
     }
 
-    /// Adds what `encode` appends.
+    /// Appends what `encode` writes.
     ///
     /// # Errors
-    /// Those of `encode`.
+    /// Returns the error of `encode`.
     pub(crate) fn push_with(
         &mut self,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
@@ -54,12 +54,12 @@ impl Output {
         encode(self.gathered())
     }
 
-    /// Makes room for so many bytes of messages.
+    /// Reserves capacity for messages of this total length.
     pub(crate) fn reserve(&mut self, bytes: usize) {
         self.gathered.reserve(bytes);
     }
 
-    /// Adds frames that others are sent too.
+    /// Appends frames that are shared with other connections.
     pub(crate) fn push_shared(&mut self, frames: Bytes) {
         if frames.len() <= COPIED {
             self.gathered().extend_from_slice(&frames);
@@ -74,7 +74,7 @@ impl Output {
         self.shared.push_back(frames);
     }
 
-    /// Where small frames go, with room from the start for a few of them.
+    /// Returns the buffer for small frames, with capacity for a few of them.
     fn gathered(&mut self) -> &mut BytesMut {
         if self.gathered.capacity() == 0 {
             self.gathered.reserve(FIRST_CAPACITY);
@@ -82,8 +82,10 @@ impl Output {
         &mut self.gathered
     }
 
-    /// Keeps no more memory than it needs, for when the peer takes no more for now: none where it is empty, and of shared
-    /// frames a copy, for the least part of them keeps all that they were cut from.
+    /// Releases memory that is not needed. Called when the peer reads slowly.
+    ///
+    /// An empty output keeps no memory. Shared frames are replaced by a copy, because the smallest remaining part
+    /// of them would keep the whole commit batch in memory.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
     use syncline_wire::{Tag, Version};
 
-    /// Writes all, `step` bytes at a time, and checks that the ways to look at it agree.
+    /// Reads everything, `step` bytes at a time, and checks that `chunk` and `chunks_vectored` agree.
     fn drain(output: &mut Output, step: usize) -> Vec<u8> {
         let mut written = Vec::new();
         while !output.is_empty() {
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn in_order_whatever_is_shared() {
+    fn gathered_and_shared_frames_keep_their_order() {
         let large = Bytes::from(vec![7; COPIED + 1]);
         for step in [1, 3, 600, 10_000] {
             let mut output = Output::new();
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_loses_nothing_and_keeps_nothing_shared() {
+    fn shrinking_keeps_all_bytes_and_releases_shared_frames() {
         let large = Bytes::from(vec![7; COPIED + 1]);
         let mut output = Output::new();
         let message = Message::get(Tag::new(1), "key");
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_is_not_copied() {
+    fn large_shared_frames_are_not_copied() {
         let large = Bytes::from(vec![7; COPIED + 1]);
         let mut output = Output::new();
         output.push_shared(large.clone());

@@ -1,4 +1,4 @@
-//! What is written together, and the rule by which it is accepted.
+//! Transactions, the rule by which they are accepted, and their outcomes.
 
 use crate::id::ConnId;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ pub fn applies_to(operation: &Operation, current: Option<Version>) -> bool {
     }
 }
 
-/// Operations that are accepted together, under one revision, or not at all.
+/// Operations that are accepted together under one revision, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// The connection that asked for it; `None` where another process did.
+    /// The connection that requested it, or `None` if another process did.
     pub origin: Option<ConnId>,
-    /// What it does. A key stands at most once.
+    /// Its operations. Each key occurs at most once.
     pub operations: Arc<[Operation]>,
 }
 
 impl Transaction {
-    /// Whether all operations may be applied, given the current version of each key.
+    /// Checks whether all operations may be applied, given the current version of each key.
     ///
     /// # Errors
-    /// The index of the first operation that may not.
+    /// Returns the position of the first operation that may not be applied.
     pub fn check(&self, current: impl Fn(&[u8]) -> Option<Version>) -> Result<(), usize> {
         match self.operations.iter().position(|operation| !applies_to(operation, current(operation.key()))) {
             None => Ok(()),
@@ -39,7 +39,7 @@ impl Transaction {
         }
     }
 
-    /// The bytes that it holds: what queues count.
+    /// Returns the bytes of all keys and values, by which queues are bounded.
     pub fn bytes(&self) -> usize {
         self.operations.iter().map(Operation::bytes).sum()
     }
@@ -74,31 +74,33 @@ impl Committed {
     }
 }
 
-/// What became of a [`Transaction`].
+/// The outcome of a [`Transaction`].
 ///
-/// It is exhaustive: every driver must handle each outcome, or a writer would learn something wrong.
+/// It is exhaustive: every driver must handle each outcome, or a writer would get a wrong response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is part of the history, and as durable as the store promises.
     Accepted {
-        /// Its place in the history.
+        /// Its position in the history.
         revision: Revision,
     },
-    /// Nothing was written: somebody else was first.
+    /// Nothing was written, because of a conflict: an operation did not match the current version of its key.
     Stale {
-        /// The index of the first operation at fault.
+        /// The position of the first operation that did not match.
         operation: usize,
-        /// The revision at which this was found: what made the transaction stale is not after it.
+        /// The revision at which the conflict was found. The write that it conflicts with is not after this
+        /// revision.
         at: Revision,
     },
-    /// Nothing was written: the store is in trouble.
+    /// Nothing was written, because the store could not.
     Unavailable {
-        /// Which trouble, for people.
+        /// The reason, for people.
         reason: Arc<str>,
     },
-    /// It may have been written or not: the store has failed while it did. Whoever asked must not be told either.
+    /// It is unknown whether it was written: the store failed meanwhile. The client must not be given either
+    /// answer.
     Unknown {
-        /// What has happened, for people.
+        /// What happened, for people.
         reason: Arc<str>,
     },
 }
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_fits_the_current_version_plus_1_and_no_other() {
+    fn a_write_is_accepted_only_at_the_current_version_plus_1() {
         for write in [put, |v| Operation::Delete { key: Bytes::new(), version: Version::new(v) }] {
             let accepted =
                 |current| (0..9).filter(|v| applies_to(&write(*v), Some(Version::new(current)))).collect::<Vec<_>>();
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_takes_any_version_from_1_on() {
+    fn the_first_write_of_an_unknown_key_may_carry_any_version_from_1() {
         assert!(!applies_to(&put(0), None));
         for version in [1, 2, 666, u64::MAX] {
             assert!(applies_to(&put(version), None));
@@ -138,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_check_holds_at_exactly_its_version() {
+    fn a_check_succeeds_only_at_its_exact_version() {
         let check = |version| Operation::Check { key: Bytes::new(), version: Version::new(version) };
         assert!(applies_to(&check(0), None) && !applies_to(&check(1), None));
         assert!(applies_to(&check(4), Some(Version::new(4))) && !applies_to(&check(4), Some(Version::new(5))));
     }
 
     #[test]
-    fn the_first_operation_at_fault_is_named() {
+    fn check_returns_the_first_operation_that_does_not_match() {
         let transaction = Transaction { origin: None, operations: [put(1), put(5), put(6)].into() };
         assert_eq!(transaction.check(|_| None), Ok(()));
         assert_eq!(transaction.check(|_| Some(Version::ABSENT)), Err(1));

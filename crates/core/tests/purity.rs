@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// What `core` may be made of; each has its line in ARCHITECTURE.md. Macros that run at build time are not in it.
+/// What `core` may be made of; docs/dependencies.md says what each is for. Macros that run at build time are not in it.
 const ALLOWED: [&str; 14] = [
     "archery",
     "bytemuck",

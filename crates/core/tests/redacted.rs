@@ -1,4 +1,4 @@
-//! No `Debug` shows a value or a password: what it shows ends up in logs, panics and reports of errors.
+//! No `Debug` output contains a value or a password: it ends up in logs, panics and error reports.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
@@ -13,10 +13,10 @@ use syncline_wire::{Message, Password, PutLarge, Revision, Tag, Txn, Version, de
 
 const SECRET: &str = "s3cr3t";
 
-/// That nothing shows it: as it is, or as the numbers of its bytes.
+/// Panics if the `Debug` output of `value` contains the secret, as text or as the numbers of its bytes.
 #[track_caller]
-fn hides(shown: &impl Debug) {
-    for text in [format!("{shown:?}"), format!("{shown:#?}").split_whitespace().collect()] {
+fn hides(value: &impl Debug) {
+    for text in [format!("{value:?}"), format!("{value:#?}").split_whitespace().collect()] {
         let numbers = |separator| SECRET.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(separator);
         assert!(!text.contains(SECRET), "{text}");
         assert!(!text.contains(&numbers(", ")) && !text.contains(&numbers(",")), "{text}");
@@ -37,7 +37,7 @@ fn entry() -> Entry {
     Entry { key: "k".into(), value: Some(SECRET.into()), version: VERSION, revision: Revision::new(1) }
 }
 
-/// A log of one transaction.
+/// Returns a log with one transaction.
 fn log() -> RecentLog {
     let committed = Committed { revision: Revision::new(1), origin: None, operations: [operation()].into() };
     hides(&committed);
@@ -66,7 +66,7 @@ fn messages_hide_values_and_passwords() {
 }
 
 #[test]
-fn what_is_stored_and_told_hides_values() {
+fn entries_pages_effects_and_responses_hide_values() {
     hides(&transaction());
     hides(&entry());
     hides(&Page { entries: vec![entry()], through: Revision::new(1), head: Revision::new(1) });
@@ -82,34 +82,34 @@ fn what_is_stored_and_told_hides_values() {
 }
 
 #[test]
-fn a_connection_of_a_server_hides_what_it_holds() {
+fn a_server_connection_hides_what_it_holds() {
     let limits = Limits::default();
     let parameters = ServerParameters { limits, store: StoreId::new([0; 16]), heartbeat: Duration::from_secs(1) };
     let mut input = BytesMut::new();
-    let mut take = |connection: &mut ServerConnection, message: &Message| {
+    let mut send = |connection: &mut ServerConnection, message: &Message| {
         message.encode(&mut input).unwrap();
         connection.handle_input(&mut input);
     };
     let mut connection = ServerConnection::new(ConnId::new(1), parameters, Access::open());
     connection.handle_log(&RecentLog::new(Revision::ZERO, 0));
-    take(&mut connection, &Message::put(Tag::new(1), "k", SECRET, VERSION));
+    send(&mut connection, &Message::put(Tag::new(1), "k", SECRET, VERSION));
     hides(&connection);
     hides(&connection.poll_effect());
     connection.handle_outcome(Outcome::Accepted { revision: Revision::new(2) });
     hides(&connection);
-    // A broadcast and the answer, which wait to be written.
+    // The output holds a broadcast and the response.
     connection.handle_log(&log());
     assert!(!connection.output().is_empty());
     hides(&connection);
-    let mut stranger = ServerConnection::new(ConnId::new(2), parameters, Access::Password);
-    take(&mut stranger, &Message::auth(Tag::new(1), SECRET));
-    hides(&stranger);
-    hides(&stranger.poll_effect());
-    hides(&stranger);
+    let mut unauthenticated = ServerConnection::new(ConnId::new(2), parameters, Access::Password);
+    send(&mut unauthenticated, &Message::auth(Tag::new(1), SECRET));
+    hides(&unauthenticated);
+    hides(&unauthenticated.poll_effect());
+    hides(&unauthenticated);
 }
 
 #[test]
-fn a_connection_of_a_client_hides_what_it_holds() {
+fn a_client_connection_hides_what_it_holds() {
     let mut handshake = Handshake::new(Some(&Password::new(SECRET))).unwrap();
     assert!(!handshake.output().is_empty());
     hides(&handshake);
@@ -120,7 +120,7 @@ fn a_connection_of_a_client_hides_what_it_holds() {
     let mut broadcast = BytesMut::new();
     Message::put(Tag::BROADCAST, "other", SECRET, VERSION).encode(&mut broadcast).unwrap();
     hides(&connection.handle_input(&mut broadcast));
-    // An answer to nothing that was asked.
+    // A response to no request.
     Message::put(Tag::new(9), "k", SECRET, VERSION).encode(&mut broadcast).unwrap();
     let error = connection.handle_input(&mut broadcast).unwrap_err();
     hides(&error);

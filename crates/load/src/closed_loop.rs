@@ -1,34 +1,35 @@
-//! So many requests in flight, each answer checked and measured: the same loop for every server.
+//! The measuring loop: keeps a number of requests in flight, and checks and measures each response. The same loop for
+//! every server.
 
-use crate::{Answer, Error, Event, Link, Measured, Request, Slot};
+use crate::{Error, Event, Link, Measured, Request, Response, Slot};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
-/// How fast a connection asks, and until when.
+/// How fast a connection sends requests, and until when.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How many requests are in flight, at the most.
+    /// The most requests in flight.
     pub depth: u16,
-    /// No two requests are sent within this time. Each is measured from when it was due, for one that has to wait for a late
-    /// answer before it is late too.
+    /// The time between two requests. Each is measured from when it was due: a request that has to wait for a late
+    /// response is late too.
     pub pause: Option<Duration>,
-    /// When the last request is sent.
+    /// The time after which no request is sent.
     pub until: Instant,
 }
 
-/// What a connection asks, and what it has to be answered.
+/// The requests that a connection sends, and the responses that it expects.
 pub trait Work {
-    /// The next request, and the key that it is about; `None` ends the work.
+    /// Returns the next request, and the number of its key, or `None` at the end of the work.
     fn next(&mut self) -> Option<(usize, Request)>;
 
-    /// Looks at the answer to a request about a key.
+    /// Checks the response to a request about a key.
     ///
     /// # Errors
-    /// Where it is wrong.
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error>;
+    /// [`Error`] if the response is wrong.
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error>;
 }
 
-/// The requests in flight: when each was sent, and about which key.
+/// The requests in flight: when each was sent, and the number of its key.
 struct InFlight {
     sent: Vec<Option<(Instant, usize)>>,
     free: Vec<Slot>,
@@ -61,10 +62,10 @@ impl InFlight {
     }
 }
 
-/// Keeps requests in flight until a time, or until there is no more work; then waits for the last answers.
+/// Keeps requests in flight until [`Pace::until`] or the end of the work. Then waits for the last responses.
 ///
 /// # Errors
-/// Where the connection is over, or an answer is wrong.
+/// [`Error`] if the connection ends, or a response is wrong.
 pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> Result<Measured, Error> {
     let mut measured = Measured::new()?;
     let mut in_flight = InFlight::new(pace.depth);
@@ -88,16 +89,16 @@ pub async fn closed_loop(link: &mut Link, pace: Pace, work: &mut impl Work) -> R
             return Ok(measured);
         }
         if due > now && !is_over {
-            // Cut short where it is time for the next one.
+            // Ends early when the next request is due.
             timeout_at(due.into(), link.turn()).await.unwrap_or(Ok(()))?;
         } else {
             link.turn().await?;
         }
-        // Once for all that has come together.
+        // One clock reading for everything that arrived together.
         now = Instant::now();
         while let Some(event) = link.next_event()? {
             match event {
-                Event::Answer(slot, answer) => {
+                Event::Response(slot, answer) => {
                     let (sent, key) = in_flight.end(slot)?;
                     measured.record(now.duration_since(sent));
                     work.check(key, &answer)?;
@@ -116,7 +117,7 @@ mod tests {
     use bytes::{Buf, BufMut, BytesMut};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    /// A slot and a version, in three bytes; the other side answers with the same, or another slot.
+    /// A slot and a version, in three bytes. The other side responds with the same, or with another slot.
     struct Echo;
 
     impl Protocol for Echo {
@@ -136,11 +137,11 @@ mod tests {
                 return Ok(None);
             }
             let slot = Slot(input.get_u16());
-            Ok(Some(Event::Answer(slot, Answer::Written { version: input.get_u8().into() })))
+            Ok(Some(Event::Response(slot, Response::Written { version: input.get_u8().into() })))
         }
     }
 
-    /// Numbers, each of which has to come back.
+    /// Sends numbers, and expects each of them back.
     struct Count {
         asked: u8,
         answered: Vec<u64>,
@@ -153,8 +154,8 @@ mod tests {
             (self.asked <= 10).then_some((self.asked.into(), put))
         }
 
-        fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
-            let Answer::Written { version } = answer else { panic!("{answer:?}") };
+        fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
+            let Response::Written { version } = answer else { panic!("{answer:?}") };
             if *version != key as u64 {
                 return Err(Error::unexpected(key.to_string(), version.to_string()));
             }
@@ -173,9 +174,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_in_any_order_belong_to_their_requests() {
+    async fn responses_in_any_order_belong_to_their_requests() {
         let (measured, work) = run(4, async |mut stream| {
-            // Four come at once, and are answered from the last to the first; then one more for each.
+            // Four requests arrive at once, and are answered from the last to the first. Then one more arrives per response.
             let mut requests = [[0; 3]; 4];
             for request in &mut requests {
                 stream.read_exact(request).await.unwrap();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_answer_ends_the_measurement() {
+    async fn a_wrong_response_ends_the_measurement() {
         let (measured, _) = run(1, async |mut stream| {
             let mut request = [0; 3];
             stream.read_exact(&mut request).await.unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_to_nothing_ends_the_measurement() {
+    async fn a_response_to_no_request_ends_the_measurement() {
         let (measured, _) = run(1, async |mut stream| {
             let mut request = [0; 3];
             stream.read_exact(&mut request).await.unwrap();
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_of_the_connection_is_told() {
+    async fn the_end_of_the_connection_is_an_error() {
         let (measured, _) = run(1, async |stream| drop(stream)).await;
         assert!(matches!(measured, Err(Error::Closed | Error::Lost(_))), "{measured:?}");
     }

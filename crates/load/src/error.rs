@@ -1,4 +1,4 @@
-//! Why a measurement has failed. Nothing is measured beside a wrong answer.
+//! Why a measurement failed. A wrong response ends a measurement.
 
 use std::io;
 use std::time::Duration;
@@ -6,53 +6,53 @@ use syncline_client::ConnectError;
 use syncline_wire::EncodeError;
 use thiserror::Error;
 
-/// Why a measurement has failed.
+/// Why a measurement failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is no connection.
+    /// The connection could not be opened.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A connection that was to say HELLO leads to a server that does not know it.
+    /// The server does not know HELLO, so the extended protocol cannot be used.
     #[error("expected a server that knows HELLO, found at {endpoint} one that does not; try --base")]
     NoHello {
-        /// Where that is.
+        /// The address of the server.
         endpoint: String,
     },
-    /// What was to be sent can't be.
+    /// The request cannot be encoded.
     #[error(transparent)]
     Request(#[from] EncodeError),
     /// The connection failed.
     #[error("the connection was lost: {0}")]
     Lost(#[from] io::Error),
-    /// The server has ended the connection.
+    /// The server closed the connection.
     #[error("the server has closed the connection")]
     Closed,
-    /// What came is not what the protocol has.
+    /// The server violated the protocol.
     #[error("the server does not keep to the protocol: {0}")]
     Protocol(String),
-    /// What came is not what was expected.
+    /// The server sent something unexpected.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What should have come.
+        /// What was expected.
         expected: String,
-        /// What came; of a value no more than how long it is.
+        /// What was found. Of a value, only its length.
         found: String,
     },
-    /// Something did not come.
+    /// Something did not happen in time.
     #[error("not everything was {what} within {within:?}")]
     Late {
         /// What should have happened.
         what: &'static str,
-        /// In which time.
+        /// The time that was allowed.
         within: Duration,
     },
-    /// A part of the load generator has ended before its time.
+    /// A part of the load generator ended too early.
     #[error("the load generator is broken: {0}")]
     Broken(String),
 }
 
 impl Error {
-    /// Something else came than was expected.
+    /// Returns an [`Error::Unexpected`].
     pub fn unexpected(expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self::Unexpected { expected: expected.into(), found: found.into() }
     }

@@ -1,9 +1,9 @@
-//! The keys of the load generator, the version that each is at, and what they hold.
+//! The keys of the load generator, their versions, and their values.
 //!
 //! ```text
 //!  value:  0               8               16                24
 //!          ┌───────────────┬───────────────┬─────────────────┬───────
-//!          │ when written  │ which key     │ which write     │ v v v …     as much of it as there is room for
+//!          │ when written  │ which key     │ which write     │ v v v …     cut after the size of the value
 //!          └───────────────┴───────────────┴─────────────────┴───────
 //! ```
 
@@ -12,30 +12,30 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the keys of the load generator begin with.
+/// The prefix of all keys of the load generator.
 pub const PREFIX: &str = "syncline-bench/";
 
 /// The key that is written last of all.
 const LAST: &str = "syncline-bench/last";
 
-/// The bytes of a number in a value. The first of them, a time, there must be room for.
+/// The length of a number in a value, in bytes. The first number, a time, is in every value.
 pub const STAMP: usize = 8;
 
-/// The bytes of a key, for up to a billion of them.
+/// The length of a key in bytes, for up to a billion of them.
 const KEY_SIZE: usize = 24;
 
-/// The keys of one server, with what is known of them. Copies share it.
+/// The keys of one server, with their known versions. Clones share the versions.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// All names, one after the other, so that making one copies nothing.
+    /// All names, one after the other, so that [`Keys::name`] copies nothing.
     names: Bytes,
-    /// Of the last key too.
+    /// The version of each key, that of the last key included.
     versions: Arc<[AtomicU64]>,
     value_size: usize,
 }
 
 impl Keys {
-    /// So many keys, at least one, of which nothing is known.
+    /// Returns `count` keys, at least one, whose versions are not known.
     pub fn new(count: usize, value_size: usize) -> Self {
         let count = count.max(1);
         let mut names = BytesMut::with_capacity(count * KEY_SIZE);
@@ -50,23 +50,23 @@ impl Keys {
         }
     }
 
-    /// The same keys on a server of which nothing is known.
+    /// Returns the same keys on another server, where their versions are not known.
     #[must_use]
     pub fn elsewhere(&self) -> Self {
         Self { versions: (0..self.versions.len()).map(|_| AtomicU64::new(0)).collect(), ..self.clone() }
     }
 
-    /// How many there are.
+    /// Returns how many keys there are, without the last key.
     pub fn count(&self) -> usize {
         self.versions.len() - 1
     }
 
-    /// The key that is written last of all; it does not count.
+    /// Returns the number of the key that is written last of all.
     pub fn last(&self) -> usize {
         self.count()
     }
 
-    /// The name of a key.
+    /// Returns the name of a key.
     pub fn name(&self, number: usize) -> Bytes {
         let start = number * KEY_SIZE;
         match self.names.len() {
@@ -75,19 +75,19 @@ impl Keys {
         }
     }
 
-    /// The version that a key is at, as far as is known; 0: not there.
+    /// Returns the known version of a key. 0: the key was never written, or its version is not known.
     pub fn version(&self, number: usize) -> u64 {
         self.versions.get(number).map_or(0, |version| version.load(Ordering::Relaxed))
     }
 
-    /// A key has got to a version.
+    /// Sets the known version of a key.
     pub fn set_version(&self, number: usize, version: u64) {
         if let Some(known) = self.versions.get(number) {
             known.store(version, Ordering::Relaxed);
         }
     }
 
-    /// A value of a key: when it was written, and which write of this run it is.
+    /// Returns a value for a key, which holds when it was written, and which write of this run it is.
     pub fn value(&self, number: usize, stamp: u64, write: u64) -> Bytes {
         let mut value = BytesMut::with_capacity(self.value_size);
         for part in [stamp, number as u64, write] {
@@ -99,10 +99,10 @@ impl Keys {
         value.freeze()
     }
 
-    /// Whether this is a value of a key.
+    /// Checks that this is a value of a key.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// [`Error::Unexpected`] if it is not.
     pub fn check(&self, number: usize, value: &[u8]) -> Result<(), Error> {
         if value.len() != self.value_size {
             return Err(Error::unexpected(format!("{} bytes", self.value_size), format!("{} bytes", value.len())));
@@ -116,22 +116,23 @@ impl Keys {
     }
 }
 
-/// A number within a value.
+/// Returns a number of a value.
 fn part(value: &[u8], place: usize) -> Option<u64> {
     value.get(place * STAMP..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// What a value of some size tells: when it was written (0: it is the last), of which key it is, which write it was.
-pub fn told(value: &[u8]) -> Option<[u64; 3]> {
+/// Returns the three numbers of a value that is large enough: when it was written (0: it is the last), which key it
+/// belongs to, and which write it is.
+pub fn parse_stamp(value: &[u8]) -> Option<[u64; 3]> {
     Some([part(value, 0)?, part(value, 1)?, part(value, 2)?])
 }
 
-/// When a value was written; 0 says that it is the last.
+/// Returns when a value was written. 0: it is the last.
 pub(crate) fn stamp(value: &[u8]) -> Option<u64> {
     part(value, 0)
 }
 
-/// Which write of the run a value is, where there is room for that.
+/// Returns which write of the run a value is, if the value is large enough to hold that.
 pub(crate) fn write(value: &[u8]) -> Option<u64> {
     part(value, 2).filter(|_| value.len() >= 3 * STAMP)
 }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_says_of_which_key_it_is() {
+    fn a_value_holds_the_number_of_its_key() {
         let keys = Keys::new(10, 100);
         assert_eq!(keys.name(7).as_ref(), b"syncline-bench/000000007");
         assert_eq!(keys.name(keys.last()).as_ref(), b"syncline-bench/last");
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_value_has_room_for_a_time() {
+    fn a_small_value_holds_a_time() {
         let keys = Keys::new(10, 8);
         let value = keys.value(7, 123, 45);
         assert_eq!((value.len(), stamp(&value), write(&value)), (8, Some(123), None));
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_shared() {
+    fn clones_share_versions() {
         let keys = Keys::new(2, 8);
         let others = keys.clone();
         keys.set_version(1, 5);

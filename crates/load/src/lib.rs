@@ -1,20 +1,23 @@
-//! The load generator of Syncline: what `syncline bench` (a user's own server) and `bench/` (a comparison of several) share.
+//! The load generator of Syncline. `syncline bench` measures a user's own server with it, and `bench/` compares several
+//! servers.
 //!
 //! From the bottom:
-//! - [`Protocol`]: requests to bytes, bytes to events; one for each kind of server. [`Syncline`] is ours.
+//! - [`Protocol`]: encodes requests and decodes events. Each kind of server has its own; [`Syncline`] is ours.
 //! - [`Link`]: a protocol over a stream, with as little as possible between the wire and the clock.
-//! - [`closed_loop()`]: so many requests in flight, each answer checked and measured. The same loop for every server.
-//! - [`workload`]: what is done: reads, compare-and-swap, fan-out.
-//! - [`stats`], [`table`], [`plot`]: what is made of the figures of several rounds.
-//! - [`process`]: what a server takes of its machine.
+//! - [`closed_loop()`]: keeps a number of requests in flight, and checks and measures each response. The same loop for
+//!   every server.
+//! - [`workload`]: the workloads: reads, compare-and-swap, fan-out, snapshots.
+//! - [`stats`], [`table`], [`plot`]: summaries, tables and pictures of the figures of several rounds.
+//! - [`process`]: the processor time and memory that a server uses.
 //!
-//! Nothing here knows a command line, and nothing prints.
+//! This crate parses no command line and prints nothing.
 
 mod closed_loop;
 mod error;
 mod keys;
 mod link;
 mod measured;
+mod peer;
 pub mod plot;
 pub mod process;
 mod protocol;
@@ -26,9 +29,10 @@ pub mod workload;
 
 pub use closed_loop::{Pace, Work, closed_loop};
 pub use error::Error;
-pub use keys::{Keys, PREFIX, STAMP, told};
+pub use keys::{Keys, PREFIX, STAMP, parse_stamp};
 pub use link::{Link, Stream};
 pub use measured::Measured;
-pub use protocol::{Answer, Event, Peer, Protocol, Request, Slot};
+pub use peer::Peer;
+pub use protocol::{Event, Protocol, Request, Response, Slot};
 pub use random::Random;
 pub use syncline::{Syncline, SynclinePeer};

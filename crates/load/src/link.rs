@@ -1,6 +1,6 @@
-//! A connection of the load generator: as little as possible between the wire and the clock.
+//! A connection of the load generator, with as little as possible between the wire and the clock.
 
-use crate::{Answer, Error, Event, Protocol, Request, Slot};
+use crate::{Error, Event, Protocol, Request, Response, Slot};
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
-/// How much is read at once: more where there is more, so that ten thousand connections that are sent little take little.
+/// How many bytes are read at once. The size doubles while reads fill it, up to [`MAX_READ`]: ten thousand connections
+/// that receive little need little memory.
 const FIRST_READ: usize = 4 * 1024;
-const MOST_READ: usize = 64 * 1024;
+/// The largest size of a read.
+const MAX_READ: usize = 64 * 1024;
 
-/// The slot of what is asked one at a time.
+/// The slot of requests that are sent one at a time.
 const ALONE: Slot = Slot(0);
 
 /// A stream of bytes, plain or within TLS.
@@ -20,19 +22,19 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection, with what it is to write and what it has read.
+/// A connection, with the bytes to write and the bytes that were read.
 pub struct Link {
     stream: Box<dyn Stream>,
     protocol: Box<dyn Protocol>,
     output: BytesMut,
-    /// Whether all that was written has left: bytes may wait within TLS.
+    /// Whether everything that was written has been sent. TLS may hold bytes back.
     is_flushed: bool,
     input: BytesMut,
     read_size: usize,
 }
 
 impl Link {
-    /// A connection over a stream, of which `input` was read already.
+    /// Returns a connection over a stream, from which `input` has been read already.
     pub fn new(stream: impl Stream + 'static, protocol: impl Protocol + 'static, input: BytesMut) -> Self {
         Self {
             stream: Box::new(stream),
@@ -44,10 +46,10 @@ impl Link {
         }
     }
 
-    /// Connects, and waits until the protocol is ready.
+    /// Connects, and waits until the connection is ready for requests.
     ///
     /// # Errors
-    /// Where it does not get ready.
+    /// [`Error`] if the connection does not become ready.
     pub async fn open(address: impl ToSocketAddrs, protocol: impl Protocol + 'static) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -57,27 +59,27 @@ impl Link {
         Ok(link)
     }
 
-    /// Adds a request to what is to be written.
+    /// Appends a request to the bytes to write.
     ///
     /// # Errors
-    /// Where it can't be.
+    /// [`Error`] if the request cannot be encoded.
     pub fn send(&mut self, slot: Slot, request: &Request) -> Result<(), Error> {
         self.protocol.encode(slot, request, &mut self.output)
     }
 
-    /// The next event, where one has been read already.
+    /// Returns the next event, if it has been read already.
     ///
     /// # Errors
-    /// Where what was read is none.
+    /// [`Error`] if the bytes that were read are not an event.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
         self.protocol.decode(&mut self.input, &mut self.output)
     }
 
-    /// Writes what is to be written, and waits until something was read. May be cancelled.
+    /// Writes the pending bytes, and waits until something was read. Can be cancelled.
     ///
     /// # Errors
-    /// Where the connection is over.
+    /// [`Error`] if the connection ends.
     pub async fn turn(&mut self) -> Result<(), Error> {
         poll_fn(|context| self.poll_turn(context)).await
     }
@@ -89,7 +91,7 @@ impl Link {
         self.input.reserve(self.read_size);
         match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))? {
             0 => return Poll::Ready(Err(Error::Closed)),
-            read if read >= self.read_size => self.read_size = (2 * self.read_size).min(MOST_READ),
+            read if read >= self.read_size => self.read_size = (2 * self.read_size).min(MAX_READ),
             _ => {}
         }
         Poll::Ready(Ok(()))
@@ -113,7 +115,7 @@ impl Link {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// Where the connection is over.
+    /// [`Error`] if the connection ends.
     pub async fn receive(&mut self) -> Result<Event, Error> {
         loop {
             match self.next_event()? {
@@ -123,26 +125,27 @@ impl Link {
         }
     }
 
-    /// Asks something while nothing else is in flight, and waits for the answer; answers how many changes came before it.
+    /// Sends a request while no other is in flight, and waits for the response. Returns it, and how many changes arrived
+    /// before it.
     ///
     /// # Errors
-    /// Where there is none.
-    pub async fn ask(&mut self, request: &Request) -> Result<(Answer, u64), Error> {
+    /// [`Error`] if there is no response.
+    pub async fn ask(&mut self, request: &Request) -> Result<(Response, u64), Error> {
         self.send(ALONE, request)?;
         let mut changes = 0;
         loop {
             match self.receive().await? {
-                Event::Answer(ALONE, answer) => return Ok((answer, changes)),
+                Event::Response(ALONE, answer) => return Ok((answer, changes)),
                 Event::Change { .. } => changes += 1,
-                Event::Answer(..) | Event::Ready | Event::Nothing => {}
+                Event::Response(..) | Event::Ready | Event::Nothing => {}
             }
         }
     }
 
-    /// Writes what is to be written, and reads nothing.
+    /// Writes the pending bytes, and reads nothing.
     ///
     /// # Errors
-    /// Where the connection is over.
+    /// [`Error`] if the connection ends.
     pub async fn flush(&mut self) -> Result<(), Error> {
         poll_fn(|context| self.poll_write(context)).await
     }

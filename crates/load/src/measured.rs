@@ -1,61 +1,61 @@
-//! What one connection, or all of them, have measured.
+//! The measurements of one connection, or of all of them.
 
 use crate::Error;
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// Up to a minute; more counts as a minute.
-const MOST: u64 = 60_000_000_000;
+/// The longest latency in nanoseconds, a minute. Longer ones count as a minute.
+const MAX_LATENCY: u64 = 60_000_000_000;
 
-/// To three digits.
+/// The precision, in significant digits.
 const DIGITS: u8 = 3;
 
-/// What one connection, or all of them, have measured.
+/// The measurements of one connection, or of all of them.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// How long each took, in nanoseconds.
+    /// The latency of each request or delivery, in nanoseconds.
     latencies: Histogram<u64>,
-    /// How many writes of others were sent to the connections.
+    /// How many writes of other connections were received.
     pub broadcasts: u64,
-    /// How many writes a watcher was not sent, because a later one of the same key had overtaken it.
+    /// How many writes a watcher did not receive, because a later write of the same key had replaced them.
     pub skipped: u64,
 }
 
 impl Measured {
-    /// Nothing yet.
+    /// Returns an empty measurement.
     ///
     /// # Errors
-    /// [`Error::Broken`], never.
+    /// [`Error::Broken`] if the histogram refuses its bounds. They are constants that it accepts.
     pub fn new() -> Result<Self, Error> {
         let latencies =
-            Histogram::new_with_bounds(1, MOST, DIGITS).map_err(|error| Error::Broken(error.to_string()))?;
+            Histogram::new_with_bounds(1, MAX_LATENCY, DIGITS).map_err(|error| Error::Broken(error.to_string()))?;
         Ok(Self { latencies, broadcasts: 0, skipped: 0 })
     }
 
-    /// One more.
+    /// Records one latency.
     pub fn record(&mut self, latency: Duration) {
         self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// What another connection has measured too.
+    /// Adds the measurements of another connection.
     pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds.
+        // Cannot fail: both have the same bounds.
         let _ = self.latencies.add(&other.latencies);
         self.broadcasts += other.broadcasts;
         self.skipped += other.skipped;
     }
 
-    /// How many there were.
+    /// Returns how many latencies were recorded.
     pub fn count(&self) -> u64 {
         self.latencies.len()
     }
 
-    /// The latency that this part of all (0.5, 0.99, …) did not exceed, in microseconds.
+    /// Returns the latency at this quantile (0.5, 0.99, …), in microseconds.
     pub fn micros_at(&self, quantile: f64) -> f64 {
         micros(self.latencies.value_at_quantile(quantile))
     }
 
-    /// The longest latency, in microseconds.
+    /// Returns the longest latency, in microseconds.
     pub fn micros_at_most(&self) -> f64 {
         micros(self.latencies.max())
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_have_measured_is_added_up() {
+    fn measurements_of_several_connections_are_added_up() {
         let mut all = Measured::new().unwrap();
         for micros in 1..=99 {
             let mut one = Measured::new().unwrap();

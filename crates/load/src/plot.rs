@@ -1,32 +1,32 @@
-//! Bars in SVG: groups of figures, each group against its own largest.
+//! Bar charts in SVG: groups of figures, each group drawn relative to its own largest.
 
 use std::fmt::Write;
 
-/// One figure.
+/// One bar of a chart.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// Whose it is.
+    /// What the figure belongs to.
     pub label: String,
-    /// How long the bar is, against the others of its group; what is not finite has none.
+    /// The length of the bar, relative to the others of its group. A figure that is not finite has no bar.
     pub value: f64,
     /// The figure, for people.
     pub shown: String,
-    /// A colour of SVG.
+    /// The colour, in the notation of SVG.
     pub color: &'static str,
 }
 
-/// Figures that are compared with each other.
+/// Bars that are compared with each other.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What they are of.
+    /// What the bars show.
     pub title: String,
-    /// From the top.
+    /// The bars, from top to bottom.
     pub bars: Vec<Bar>,
 }
 
 const WIDTH: usize = 760;
 const LEFT: usize = 210;
-/// The longest bar; the figure stands behind it.
+/// The length of the longest bar. The figure is drawn behind it.
 const LONGEST: f64 = 430.0;
 const BAR: usize = 16;
 const STEP: usize = 20;
@@ -34,11 +34,11 @@ const HEAD: usize = 48;
 const TITLE: usize = 26;
 const GAP: usize = 12;
 
-/// A picture of groups of bars, under a title. White behind it, for pages that are dark.
+/// Returns a picture of groups of bars, under a title. The background is white, so that it is readable on dark pages.
 pub fn bars(title: &str, groups: &[Group]) -> String {
     let height = HEAD + groups.iter().map(|group| TITLE + group.bars.len() * STEP + GAP).sum::<usize>();
     let mut svg = String::new();
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(
         svg,
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">"#

@@ -1,66 +1,66 @@
-//! What every server is asked, and what it answers, whatever its protocol.
+//! Requests and responses of every kind of server, whatever its protocol.
 
-use crate::{Error, Link};
+use crate::Error;
 use bytes::{Bytes, BytesMut};
 
-/// Which of the requests in flight on a connection.
+/// Identifies one of the requests in flight on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(pub u16);
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// The latest value of a key, with its version.
+    /// Asks for the latest value of a key, with its version.
     Get {
-        /// Which key.
+        /// The key.
         key: Bytes,
     },
-    /// Writes a key if it is still at a version (0: not there).
+    /// Writes a key if it is still at a version (0: never written).
     Put {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// What it is to hold.
+        /// The new value.
         value: Bytes,
         /// The version that it must be at.
         replaces: u64,
     },
-    /// To be sent all that changes from now on; or what has changed since a revision, too.
+    /// Subscribes to all changes from now on, or to all changes since a revision.
     Follow {
-        /// Which revision: where none is said, the latest.
+        /// The revision. `None`: the latest.
         since: Option<u64>,
     },
-    /// To be told when all that was committed before has been sent.
+    /// Asks for a response once everything that was committed before has been sent.
     Barrier,
 }
 
-/// What a server answers.
+/// The response of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// The value and the version of a key.
     Found {
-        /// What the key holds.
+        /// The value of the key.
         value: Bytes,
         /// Its version.
         version: u64,
     },
-    /// The key is not there.
+    /// The key has no value.
     Missing,
     /// The write was accepted.
     Written {
         /// The version that the key is at now.
         version: u64,
     },
-    /// The write was not accepted: the key is at another version.
+    /// The write was refused, because the key is at another version.
     Stale,
-    /// What had been asked for by [`Request::Follow`] or [`Request::Barrier`] was sent, up to a revision.
-    Told {
-        /// Up to which, where the server says so.
+    /// Everything that [`Request::Follow`] or [`Request::Barrier`] asked for has been sent, up to a revision.
+    Watermark {
+        /// The revision, if the server reports it.
         revision: u64,
     },
 }
 
-impl Answer {
-    /// What it is, without the value.
+impl Response {
+    /// Returns the response for error messages, without the value.
     pub fn redacted(&self) -> String {
         match self {
             Self::Found { value, version } => format!("{} bytes at version {version}", value.len()),
@@ -69,51 +69,43 @@ impl Answer {
     }
 }
 
-/// What comes from a server.
+/// What a server sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The connection can be used.
+    /// The connection is ready for requests.
     Ready,
-    /// The answer to a request.
-    Answer(Slot, Answer),
-    /// What somebody else has written.
+    /// The response to a request.
+    Response(Slot, Response),
+    /// A write of another connection.
     Change {
         /// The value.
         value: Bytes,
-        /// Its place in the server's order of writes, where the server tells one. It says nothing where that is the order
-        /// in which one connection has asked.
+        /// The position of the write in the server's order of writes, if the server reports one. `None` if that order is
+        /// the order in which one connection sent its requests.
         place: Option<u64>,
     },
-    /// Something that means nothing here.
+    /// A message without a meaning for the measurement.
     Nothing,
 }
 
-/// Requests to bytes, bytes to events, for one connection.
+/// Encodes requests and decodes events, for one connection.
 pub trait Protocol: Send {
-    /// Appends what a connection begins with.
+    /// Appends what a client sends first on a connection.
     ///
     /// # Errors
-    /// Where that can't be.
+    /// [`Error`] if that cannot be encoded.
     fn greet(&mut self, output: &mut BytesMut) -> Result<(), Error>;
 
     /// Appends a request.
     ///
     /// # Errors
-    /// Where the protocol has no such request.
+    /// [`Error`] if the request cannot be encoded, or the protocol has no such request.
     fn encode(&mut self, slot: Slot, request: &Request, output: &mut BytesMut) -> Result<(), Error>;
 
-    /// Takes the next event off the front of the input, where it is whole; appends what it has to be answered with.
+    /// Removes the next event from the front of `input`, if it has arrived completely. Appends to `output` what the protocol
+    /// demands as a response to it.
     ///
     /// # Errors
-    /// Where it is none, or the server refuses something.
+    /// [`Error`] if the bytes are not an event, or the server refuses something.
     fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<Event>, Error>;
-}
-
-/// A server that load is put on.
-pub trait Peer: Clone + Send + Sync + 'static {
-    /// Another connection, ready for requests.
-    fn open(&self) -> impl Future<Output = Result<Link, Error>> + Send;
-
-    /// Whether a write makes the version of its key one more, so that it is known before the answer.
-    fn counts(&self) -> bool;
 }

@@ -1,20 +1,20 @@
-//! What several rounds say together.
+//! Statistics over the figures of several rounds.
 
-/// The middle of several figures, and how far they are apart.
+/// The median of several figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// As many are above as below.
+    /// The median.
     pub median: f64,
     /// The smallest.
     pub least: f64,
     /// The largest.
     pub most: f64,
-    /// How many there are.
+    /// How many figures there are.
     pub rounds: usize,
 }
 
 impl Summary {
-    /// Of figures in any order; of none there is none. Those that are no numbers do not count; infinity does, for "never".
+    /// Summarizes figures in any order. Returns `None` if there are none. NaN is ignored; infinity counts, and means "never".
     pub fn of(figures: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.iter().copied().filter(|figure| !figure.is_nan()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -29,17 +29,17 @@ impl Summary {
     }
 }
 
-/// Which of two figures is the better one.
+/// Which of two figures is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// As of requests per second.
+    /// The larger one, for example of requests per second.
     More,
-    /// As of times and bytes.
+    /// The smaller one, for example of times and bytes.
     Less,
 }
 
 impl Better {
-    /// Whether a figure is as good as a bound says, or better.
+    /// Returns whether a figure is as good as a bound, or better.
     pub fn reaches(self, figure: f64, bound: f64) -> bool {
         match self {
             Self::More => figure >= bound,
@@ -47,7 +47,7 @@ impl Better {
         }
     }
 
-    /// The best of several.
+    /// Returns the best of several figures.
     pub fn best(self, figures: impl IntoIterator<Item = f64>) -> Option<f64> {
         let figures = figures.into_iter().filter(|figure| figure.is_finite());
         match self {

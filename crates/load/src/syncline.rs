@@ -1,25 +1,25 @@
-//! Our own protocol: `syncline-wire` over a stream, and nothing of the client but how it connects.
+//! Our own protocol: `syncline-wire` over a stream. Of the client, only connecting is used.
 
-use crate::{Answer, Error, Event, Link, PREFIX, Peer, Protocol, Request, Slot};
+use crate::{Error, Event, Link, PREFIX, Peer, Protocol, Request, Response, Slot};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
-use syncline_client::{ConnectError, Dialer, Greeted};
+use syncline_client::{ConnectError, Dialer, Established};
 use syncline_wire::{Decoded, HEADER_LENGTH, Kind, Message, Put, Revision, Tag, Version, decode};
 
-/// A Syncline server, over connections that said HELLO, or base connections.
+/// A Syncline server, over connections of the extended or of the base protocol.
 #[derive(Clone)]
 pub struct SynclinePeer {
-    /// How to connect.
+    /// Connects to the server.
     pub dialer: Arc<Dialer>,
-    /// Connections as programs make them that know no HELLO: each is sent what all others write.
+    /// Whether to use the base protocol, without HELLO: every connection receives all writes of all others.
     pub base: bool,
 }
 
 impl Peer for SynclinePeer {
     async fn open(&self) -> Result<Link, Error> {
         let endpoint = self.dialer.endpoints().first().ok_or(ConnectError::NoEndpoint)?;
-        let Greeted { socket, input, greeting } = self.dialer.greet(endpoint, self.base).await?;
-        if !self.base && greeting.is_none() {
+        let Established { socket, input, hello } = self.dialer.connect(endpoint, self.base).await?;
+        if !self.base && hello.is_none() {
             return Err(Error::NoHello { endpoint: endpoint.to_string() });
         }
         Ok(Link::new(socket, Syncline::new(self.base), input))
@@ -30,25 +30,25 @@ impl Peer for SynclinePeer {
     }
 }
 
-/// Where the key of a PUT begins: behind its length.
+/// The offset of the key in a PUT, behind the length of the key.
 const KEY: usize = HEADER_LENGTH + 2;
 
-/// What a connection is about to follow.
+/// The progress of a [`Request::Follow`] without a revision.
 enum Following {
-    /// Nothing was asked, or it was answered.
+    /// There is none, or it was answered.
     No,
-    /// The head was asked for: of what is there already, nothing is wanted.
+    /// The connection has asked for the head, to watch from there: existing keys are not wanted.
     AsksForHead(Tag),
 }
 
-/// A connection to a Syncline server that has greeted already.
+/// The protocol of a connection to a Syncline server, after its HELLO.
 pub struct Syncline {
     base: bool,
     following: Following,
 }
 
 impl Syncline {
-    /// A connection that has said HELLO, or a base one.
+    /// Returns the extended protocol, or the base protocol.
     pub const fn new(base: bool) -> Self {
         Self { base, following: Following::No }
     }
@@ -59,7 +59,7 @@ impl Syncline {
         let slot = Slot(tag.get().wrapping_sub(1));
         Ok(match message {
             Message::Put(Put { value, version, .. }) => {
-                Event::Answer(slot, Answer::Found { value, version: version.get() })
+                Event::Response(slot, Response::Found { value, version: version.get() })
             }
             Message::Mark(_) if is_broadcast => Event::Nothing,
             Message::Mark(mark) => match self.following {
@@ -68,13 +68,13 @@ impl Syncline {
                     Message::watch(tag, PREFIX, mark.revision).encode(output)?;
                     Event::Nothing
                 }
-                _ => Event::Answer(slot, Answer::Told { revision: mark.revision.get() }),
+                _ => Event::Response(slot, Response::Watermark { revision: mark.revision.get() }),
             },
             Message::Error(error) if !is_broadcast && error.text.ends_with(b"not found") => {
-                Event::Answer(slot, Answer::Missing)
+                Event::Response(slot, Response::Missing)
             }
             Message::Error(error) if !is_broadcast && error.text == b"stale put"[..] => {
-                Event::Answer(slot, Answer::Stale)
+                Event::Response(slot, Response::Stale)
             }
             other => return Err(Error::unexpected("the answer to a request", other.redacted().to_string())),
         })
@@ -93,7 +93,7 @@ impl Protocol for Syncline {
             Request::Put { key, value, replaces } => {
                 Put::encode_parts(output, tag, key, value, Version::new(replaces.wrapping_add(1)))?;
             }
-            // Once this is answered, the server has taken the connection in, and sends it everything.
+            // Once this is answered, the server has accepted the connection and sends it every write.
             Request::Follow { .. } | Request::Barrier if self.base => {
                 Message::get(tag, Bytes::from_static(PREFIX.as_bytes())).encode(output)?;
             }
@@ -123,7 +123,9 @@ impl Protocol for Syncline {
     }
 }
 
-/// The value of a change, where one is next and whole: of what comes, most is that, and nobody wants its key.
+/// Removes a change from the front of `input`, if it is one and has arrived completely, and returns its value.
+///
+/// Most frames are changes, and their keys are not needed, so this is faster than [`decode`].
 #[inline]
 fn change(input: &mut BytesMut) -> Option<Bytes> {
     let [kind, tag_low, tag_high, key_low, key_high] = *input.first_chunk()?;
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_name_the_slot_of_their_request() {
+    fn responses_have_the_slot_of_their_request() {
         let mut protocol = Syncline::new(false);
         let found = events(
             &mut protocol,
@@ -170,18 +172,18 @@ mod tests {
             ],
         );
         let expected = [
-            Event::Answer(Slot(0), Answer::Found { value: "v".into(), version: 3 }),
+            Event::Response(Slot(0), Response::Found { value: "v".into(), version: 3 }),
             Event::Change { value: "w".into(), place: None },
-            Event::Answer(Slot(511), Answer::Stale),
-            Event::Answer(Slot(1), Answer::Missing),
+            Event::Response(Slot(511), Response::Stale),
+            Event::Response(Slot(1), Response::Missing),
             Event::Nothing,
-            Event::Answer(Slot(2), Answer::Told { revision: 9 }),
+            Event::Response(Slot(2), Response::Watermark { revision: 9 }),
         ];
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn nothing_is_taken_before_it_is_whole() {
+    fn an_incomplete_frame_stays_in_the_input() {
         let mut whole = BytesMut::new();
         Message::put(Tag::BROADCAST, "key", "value", Version::new(4)).encode(&mut whole).unwrap();
         Message::put(Tag::new(2), "key", "other", Version::new(5)).encode(&mut whole).unwrap();
@@ -193,14 +195,14 @@ mod tests {
         }
         let expected = [
             Event::Change { value: "value".into(), place: None },
-            Event::Answer(Slot(1), Answer::Found { value: "other".into(), version: 5 }),
+            Event::Response(Slot(1), Response::Found { value: "other".into(), version: 5 }),
         ];
         assert_eq!(found, expected);
         assert!(input.is_empty());
     }
 
     #[test]
-    fn who_follows_asks_for_the_head_and_watches_from_there() {
+    fn follow_asks_for_the_head_and_watches_from_there() {
         let mut protocol = Syncline::new(false);
         let mut output = BytesMut::new();
         protocol.encode(Slot(0), &Request::Follow { since: None }, &mut output).unwrap();
@@ -211,12 +213,12 @@ mod tests {
         assert_eq!(decode(&mut output), Ok(Decoded::Frame(Message::watch(Tag::new(1), PREFIX, Revision::new(7)))));
         assert_eq!(
             events(&mut protocol, &[Message::mark(Tag::new(1), Revision::new(8))]),
-            [Event::Answer(Slot(0), Answer::Told { revision: 8 })]
+            [Event::Response(Slot(0), Response::Watermark { revision: 8 })]
         );
     }
 
     #[test]
-    fn a_notice_of_the_server_ends_the_measurement() {
+    fn an_error_without_a_request_ends_the_measurement() {
         let mut input = BytesMut::new();
         Message::error(Tag::BROADCAST, "unavailable: too many connections").encode(&mut input).unwrap();
         let error = Syncline::new(false).decode(&mut input, &mut BytesMut::new()).unwrap_err();

@@ -1,8 +1,8 @@
-//! Tables and figures for people, in Markdown, and a part of a file that is written anew.
+//! Figures for people, tables in Markdown, and replacing a part of a file.
 
 use thiserror::Error;
 
-/// A figure for people: three digits that count.
+/// Returns a number for people, with three significant digits.
 pub fn figure(number: f64) -> String {
     match number.abs() {
         size if size.is_infinite() => "∞".to_owned(),
@@ -12,23 +12,23 @@ pub fn figure(number: f64) -> String {
     }
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// How many in a second.
+    /// A rate per second.
     PerSecond,
-    /// How long, in microseconds.
+    /// A time in microseconds.
     Micros,
-    /// How long, in seconds.
+    /// A time in seconds.
     Seconds,
-    /// How much memory.
+    /// An amount of memory in bytes.
     Bytes,
-    /// How many times as much.
+    /// A ratio.
     Times,
 }
 
 impl Unit {
-    /// A figure with its unit, for people. What has no end is never.
+    /// Returns a number with its unit, for people. A number that is not finite is shown as `never`.
     pub fn show(self, number: f64) -> String {
         if !number.is_finite() {
             return "never".to_owned();
@@ -38,7 +38,7 @@ impl Unit {
             Self::PerSecond => format!("{}/s", figure(number)),
             Self::Micros if size >= 999.5 => format!("{} ms", figure(number / 1e3)),
             Self::Micros => format!("{} µs", figure(number)),
-            // Less than a tenth would have less than three digits.
+            // Less than a tenth of a second would have fewer than three digits.
             Self::Seconds if size < 0.0995 => Self::Micros.show(number * 1e6),
             Self::Seconds => format!("{} s", figure(number)),
             Self::Bytes if size >= 999_500.0 => format!("{} MB", figure(number / 1e6)),
@@ -49,7 +49,7 @@ impl Unit {
     }
 }
 
-/// Three digits that count, of a number that is not too large for them.
+/// Returns a number with three significant digits.
 fn digits(number: f64) -> String {
     let decimals = match number.abs() {
         size if size >= 99.95 => 0,
@@ -65,7 +65,7 @@ fn digits(number: f64) -> String {
     }
 }
 
-/// With a comma where people want one.
+/// Separates thousands with commas.
 fn thousands(whole: &str) -> String {
     let (sign, number) = whole.strip_prefix('-').map_or(("", whole), |number| ("-", number));
     let mut text = String::from(sign);
@@ -78,7 +78,7 @@ fn thousands(whole: &str) -> String {
     text
 }
 
-/// A table in Markdown; a `|` in a cell stays one.
+/// Returns a table in Markdown. A `|` in a cell is escaped.
 pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &mut dyn Iterator<Item = String>| {
         let mut line = String::from("|");
@@ -102,7 +102,7 @@ pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A file has not one part between these lines.
+/// A file does not have exactly one part between two lines.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "expected one line `{begin}` and behind it one line `{end}`, found another number or order of them; add the two lines"
@@ -112,10 +112,10 @@ pub struct NoPart {
     end: String,
 }
 
-/// The text with what is between two lines replaced, and all else as it was.
+/// Returns the text with everything between two lines replaced.
 ///
 /// # Errors
-/// [`NoPart`] where the lines are not there once each, in their order.
+/// [`NoPart`] if the text does not hold each of the lines exactly once, in this order.
 pub fn replace_between(text: &str, begin: &str, end: &str, part: &str) -> Result<String, NoPart> {
     let no_part = || NoPart { begin: begin.to_owned(), end: end.to_owned() };
     let count = |line| text.lines().filter(|found| *found == line).count();
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_three_digits_that_count() {
+    fn figures_have_three_significant_digits() {
         let cases = [
             (0.0, "0"),
             (0.123, "0.12"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_between_the_lines_is_replaced() {
+    fn only_the_part_between_the_lines_is_replaced() {
         let text = "before\n<!-- a -->\nold\nold\n<!-- b -->\nafter\n";
         let found = replace_between(text, "<!-- a -->", "<!-- b -->", "new\n\n").unwrap();
         assert_eq!(found, "before\n<!-- a -->\nnew\n<!-- b -->\nafter\n");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_the_lines_is_left_alone() {
+    fn a_file_without_the_lines_is_refused() {
         for text in ["", "<!-- a -->\n", "<!-- b -->\n<!-- a -->\n", "<!-- a -->\n<!-- a -->\n<!-- b -->\n"] {
             let error = replace_between(text, "<!-- a -->", "<!-- b -->", "new").unwrap_err();
             assert!(error.to_string().contains("`<!-- a -->`"), "{error}");

@@ -1,7 +1,7 @@
-//! What is done to a server: reads, compare-and-swap, fan-out, snapshots.
+//! The workloads: reads, compare-and-swap, fan-out, snapshots.
 
 use crate::keys::{stamp, write};
-use crate::{Answer, Error, Event, Keys, Link, Measured, Pace, Peer, Random, Request, Work, closed_loop};
+use crate::{Error, Event, Keys, Link, Measured, Pace, Peer, Random, Request, Response, Work, closed_loop};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
@@ -10,35 +10,35 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How many requests are in flight while keys are looked up or written before the measurement.
+/// How many requests are in flight while keys are read or written before the measurement.
 const PREPARING: u16 = 2048;
 
-/// What prepares has no end but its own.
-const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(24 * 3600);
+/// The time limit of preparations, which end by themselves.
+const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How much is asked at the same time, and for how long.
+/// How many requests are sent at the same time, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// How many connections ask.
+    /// How many connections send requests.
     pub connections: usize,
     /// How many requests are in flight on each.
     pub depth: u16,
-    /// For how long.
+    /// How long the measurement lasts.
     pub time: Duration,
 }
 
-/// How the one that writes and the others that watch are asked to do so.
+/// The parameters of a fan-out: one connection writes, the others watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Fanout {
-    /// How many are sent every change.
+    /// How many connections receive every change.
     pub watchers: usize,
     /// How many writes are in flight.
     pub depth: u16,
-    /// At most so many writes per second.
+    /// The most writes per second.
     pub rate: Option<u32>,
-    /// For how long is written.
+    /// How long the writer writes.
     pub time: Duration,
-    /// How long deliveries may still come when no more is written.
+    /// How long deliveries may still arrive after the last write.
     pub late: Duration,
 }
 
@@ -54,23 +54,23 @@ impl Work for Reads {
         Some((key, Request::Get { key: self.keys.name(key) }))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         match answer {
-            Answer::Found { value, version } if *version == self.keys.version(key) => self.keys.check(key, value),
+            Response::Found { value, version } if *version == self.keys.version(key) => self.keys.check(key, value),
             other => Err(Error::unexpected(format!("version {}", self.keys.version(key)), other.redacted())),
         }
     }
 }
 
-/// Writes of every n-th key, one after the other, each of which proves that it has seen the version before it.
+/// Writes of every n-th key, one after the other, each with the version that it replaces.
 struct Writes {
     keys: Keys,
     place: usize,
     first: usize,
     step: usize,
-    /// The server makes versions one more, so that two writes of a key may be in flight.
+    /// Whether the server increments versions by 1, so that two writes of a key may be in flight.
     counts: bool,
-    /// How many are to be written; for ever, where it is not said.
+    /// How many writes are left. `None`: no limit.
     rest: Option<usize>,
     written: u64,
     epoch: Instant,
@@ -82,7 +82,7 @@ impl Writes {
         Self { keys, place: first, first, step, counts, rest: None, written: 0, epoch: Instant::now() }
     }
 
-    /// A write of a key.
+    /// Returns the next write of a key.
     fn put(&mut self, key: usize, stamp: u64) -> Request {
         self.written += 1;
         let replaces = self.keys.version(key);
@@ -92,7 +92,7 @@ impl Writes {
         Request::Put { key: self.keys.name(key), value: self.keys.value(key, stamp, self.written), replaces }
     }
 
-    /// Writes the last key, which tells watchers that this was all.
+    /// Writes the last key, which is the end for watchers.
     async fn end(&mut self, link: &mut Link) -> Result<(), Error> {
         let last = self.keys.last();
         let request = self.put(last, 0);
@@ -111,17 +111,17 @@ impl Work for Writes {
         if self.place >= self.keys.count() {
             self.place = self.first;
         }
-        // 0 would be the last.
+        // 0 marks the last value.
         let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
         Some((key, self.put(key, now)))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         match answer {
-            Answer::Written { version } | Answer::Found { version, .. } => {
+            Response::Written { version } | Response::Found { version, .. } => {
                 let known = self.keys.version(key);
                 match self.counts {
-                    // A later write of the same key may be in flight.
+                    // A later write of the same key may be in flight already.
                     true if *version <= known && *version > 0 => Ok(()),
                     false if *version > known => {
                         self.keys.set_version(key, *version);
@@ -135,23 +135,23 @@ impl Work for Writes {
     }
 }
 
-/// Looks each key up once, and the last.
-struct Look {
+/// Reads each key once, the last key included.
+struct ReadAll {
     keys: Keys,
     place: usize,
 }
 
-impl Work for Look {
+impl Work for ReadAll {
     fn next(&mut self) -> Option<(usize, Request)> {
         let key = self.place;
         self.place += 1;
         (key <= self.keys.last()).then(|| (key, Request::Get { key: self.keys.name(key) }))
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         let version = match answer {
-            Answer::Found { version, .. } => *version,
-            Answer::Missing => 0,
+            Response::Found { version, .. } => *version,
+            Response::Missing => 0,
             other => return Err(Error::unexpected("a value", other.redacted())),
         };
         self.keys.set_version(key, version);
@@ -159,24 +159,24 @@ impl Work for Look {
     }
 }
 
-/// How a connection asks that prepares.
+/// Returns the pace of a connection that prepares a measurement.
 fn preparing() -> Pace {
-    Pace { depth: PREPARING, pause: None, until: Instant::now() + FOR_AS_LONG_AS_IT_TAKES }
+    Pace { depth: PREPARING, pause: None, until: Instant::now() + NO_LIMIT }
 }
 
-/// Learns which version each key is at: an earlier run may have left it.
+/// Reads the version of each key, which an earlier run may have written.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn learn(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
-    closed_loop(&mut peer.open().await?, preparing(), &mut Look { keys: keys.clone(), place: 0 }).await?;
+    closed_loop(&mut peer.open().await?, preparing(), &mut ReadAll { keys: keys.clone(), place: 0 }).await?;
     Ok(())
 }
 
 /// Writes each key once.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn fill(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
     let mut writes = Writes::new(peer, keys, 0, 1);
     writes.rest = Some(keys.count());
@@ -184,23 +184,25 @@ pub async fn fill(peer: &impl Peer, keys: &Keys) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads random keys, which must be what is known of them.
+/// Reads random keys, and checks their values and versions.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn get<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured, Duration), Error> {
     on_every_connection(peer, load, |connection| Reads { keys: keys.clone(), random: Random::new(connection as u64) })
         .await
 }
 
-/// The answers that a paced reader waits for at once, at the most.
-const MOST_LATE: u16 = 8192;
+/// The most requests that a paced reader has in flight.
+const MAX_LATE: u16 = 8192;
 
-/// Reads random keys over one connection, which it tells of, one after each pause, until a time, or until it is told to end.
-/// It does not wait for the answers, but for that of so many requests ago.
+/// Reads random keys over one connection, one after each pause, for a time or until `end` receives something.
+///
+/// Sends to `connected` once the connection is open. Does not wait for a response before the next request, except when
+/// too many requests are in flight.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn get_until(
     peer: &impl Peer,
     keys: &Keys,
@@ -211,13 +213,13 @@ pub async fn get_until(
 ) -> Result<Measured, Error> {
     let mut link = peer.open().await?;
     let _ = connected.send(());
-    let pace = Pace { depth: MOST_LATE, pause: Some(pause), until: Instant::now() + time };
+    let pace = Pace { depth: MAX_LATE, pause: Some(pause), until: Instant::now() + time };
     let reads = Reads { keys: keys.clone(), random: Random::new(0) };
     let mut work = Until { work: reads, is_over: || !matches!(end.try_recv(), Err(TryRecvError::Empty)) };
     closed_loop(&mut link, pace, &mut work).await
 }
 
-/// Work that ends earlier.
+/// Work that a condition ends early.
 struct Until<W, E> {
     work: W,
     is_over: E,
@@ -228,16 +230,16 @@ impl<W: Work, E: FnMut() -> bool> Work for Until<W, E> {
         if (self.is_over)() { None } else { self.work.next() }
     }
 
-    fn check(&mut self, key: usize, answer: &Answer) -> Result<(), Error> {
+    fn check(&mut self, key: usize, answer: &Response) -> Result<(), Error> {
         self.work.check(key, answer)
     }
 }
 
-/// Writes so many times, the keys in turns and the last key behind them, over one connection; fewer times where that takes
-/// longer than it may. Answers how many writes there were, with the last.
+/// Writes `puts` times over one connection, one key after the other, and then the last key. Stops early after `time`.
+/// Returns how many writes there were, that of the last key included.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn write_all(
     peer: &impl Peer,
     keys: &Keys,
@@ -254,17 +256,17 @@ pub async fn write_all(
     Ok((measured, work.written))
 }
 
-/// Compare-and-swap: each connection writes its own keys.
+/// Measures compare-and-swap: each connection writes its own keys.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn put<P: Peer>(peer: &P, keys: &Keys, load: Load) -> Result<(Measured, Duration), Error> {
-    // With fewer keys than connections, some have to write the same, and to be told that they are stale.
+    // With fewer keys than connections, some write the same keys, and their writes may be stale.
     let step = load.connections;
     on_every_connection(peer, load, |connection| Writes::new(peer, keys, connection % keys.count(), step)).await
 }
 
-/// Opens every connection, and then has each keep its depth of requests in flight, all at the same time.
+/// Opens every connection, and then runs the closed loop on all of them at the same time.
 async fn on_every_connection<P: Peer, W: Work + Send + 'static>(
     peer: &P,
     load: Load,
@@ -284,30 +286,30 @@ async fn on_every_connection<P: Peer, W: Work + Send + 'static>(
     Ok((all, started.elapsed()))
 }
 
-/// A connection that is sent every change from now on.
+/// Returns a connection that receives every change from now on.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn follow(peer: &impl Peer) -> Result<Link, Error> {
     let mut link = peer.open().await?;
     match link.ask(&Request::Follow { since: None }).await? {
-        (Answer::Told { .. } | Answer::Missing, _) => Ok(link),
+        (Response::Watermark { .. } | Response::Missing, _) => Ok(link),
         (other, _) => Err(Error::unexpected("to be sent changes", other.redacted())),
     }
 }
 
-/// Has a watcher read that has not for a while; answers how many changes it is sent until it is up to date.
+/// Lets a watcher read that has not read for a while. Returns how many changes it receives until it is up to date.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn wake(link: &mut Link) -> Result<u64, Error> {
     Ok(link.ask(&Request::Barrier).await?.1)
 }
 
-/// Everything that is there, to each connection, as to a client that has just come.
+/// Measures a snapshot: each connection receives all keys, as a new client does.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn snapshot<P: Peer>(peer: &P, connections: usize) -> Result<(Measured, Duration), Error> {
     let mut links = Vec::new();
     for _ in 0..connections {
@@ -322,7 +324,7 @@ pub async fn snapshot<P: Peer>(peer: &P, connections: usize) -> Result<(Measured
             loop {
                 match link.receive().await? {
                     Event::Change { .. } => measured.record(started.elapsed()),
-                    Event::Answer(..) => return Ok(measured),
+                    Event::Response(..) => return Ok(measured),
                     Event::Ready | Event::Nothing => {}
                 }
             }
@@ -332,11 +334,13 @@ pub async fn snapshot<P: Peer>(peer: &P, connections: usize) -> Result<(Measured
     Ok((all, started.elapsed()))
 }
 
-/// One connection writes, the others measure how long it takes until they are sent it. Each has to be sent all of it, in
-/// order; what one is not sent because it was overtaken, is counted.
+/// Measures fan-out: one connection writes, the others measure how long a write takes to reach them.
+///
+/// Each watcher must receive the writes in order. Writes that it does not receive, because later writes of the same key
+/// replaced them, are counted.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`] if a connection fails, or a response is wrong.
 pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(Measured, Duration), Error> {
     let mut writer = peer.open().await?;
     let ready = Arc::new(Barrier::new(fanout.watchers + 1));
@@ -346,7 +350,7 @@ pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(M
     for _ in 0..fanout.watchers {
         let mut link = follow(peer).await?;
         let ready = ready.clone();
-        // Before: a thousand of them take longer than the first writes.
+        // Allocated before the start: a thousand of them take longer than the first writes.
         let measured = Measured::new()?;
         watching.spawn(async move {
             ready.wait().await;
@@ -357,7 +361,7 @@ pub async fn fanout<P: Peer>(peer: &P, keys: &Keys, fanout: Fanout) -> Result<(M
     let started = Instant::now();
     let pause = fanout.rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate)));
     let pace = Pace { depth: fanout.depth, pause, until: started + fanout.time };
-    // A watcher that fails ends it, too.
+    // A watcher that fails also ends the measurement.
     tokio::select! {
         biased;
         written = closed_loop(&mut writer, pace, &mut work) => { written?; }
@@ -374,11 +378,11 @@ async fn watch(link: &mut Link, epoch: Instant, mut measured: Measured) -> Resul
     let mut last = 0;
     loop {
         link.turn().await?;
-        // Once for all that has come together.
+        // One clock reading for everything that arrived together.
         let now = epoch.elapsed();
         while let Some(event) = link.next_event()? {
             let Event::Change { value, place } = event else { continue };
-            // Without a place of the server's, it is the order in which they were sent to it.
+            // If the server reports no position, the order of the writer's requests counts.
             let write = write(&value);
             if let Some(place) = place.or(write) {
                 if place <= last {
@@ -389,7 +393,7 @@ async fn watch(link: &mut Link, epoch: Instant, mut measured: Measured) -> Resul
             }
             match stamp(&value) {
                 Some(0) => {
-                    // It is the last, and only the others were measured.
+                    // This is the last value. Only the others were measured.
                     measured.skipped = write.map_or(0, |write| write.saturating_sub(measured.count() + 1));
                     return Ok(measured);
                 }
@@ -403,19 +407,19 @@ async fn watch(link: &mut Link, epoch: Instant, mut measured: Measured) -> Resul
     }
 }
 
-/// Waits until one of several has failed; never ends where none does.
+/// Waits until one of several tasks fails. Never returns if none does.
 async fn first_failure(running: &mut JoinSet<Result<Measured, Error>>) -> Error {
     loop {
         match running.join_next().await {
             Some(Ok(Err(error))) => return error,
-            Some(Ok(Ok(_))) => return Error::Broken("a watcher was at the end before there was one".into()),
+            Some(Ok(Ok(_))) => return Error::Broken("a watcher ended before the last write".into()),
             Some(Err(error)) => return Error::Broken(error.to_string()),
             None => std::future::pending().await,
         }
     }
 }
 
-/// Adds up what all have measured; the first failure ends it.
+/// Adds up the measurements of all tasks. Returns the first failure.
 async fn gather(mut running: JoinSet<Result<Measured, Error>>) -> Result<Measured, Error> {
     let mut all = Measured::new()?;
     while let Some(ended) = running.join_next().await {

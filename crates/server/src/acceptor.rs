@@ -1,10 +1,14 @@
-//! The door of a server: what happens between an accepted socket and a connection that is served.
+//! The acceptor: what happens between an accepted socket and a connection that is served.
+//!
+//! It limits unauthenticated connections, performs the TLS handshake, and decides what a connection is granted without a
+//! password. It never reads frames; `connection.rs` does.
 
 use crate::access::{AccessControl, Authenticator, Grant, MustUseTls, TooManyUnauthenticated, UnauthenticatedPermit};
 use crate::broadcaster::{Broadcaster, Registration};
 use crate::connection::{self, Peer, Service};
-use crate::tls::{self, NoTls, Tls};
+use crate::tls::{self, HandshakeError, Tls};
 use arc_swap::ArcSwap;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -18,43 +22,46 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long somebody for whom there is no place may take for the handshake after which that is told.
-const REFUSAL: Duration = Duration::from_secs(2);
+/// How long the handshake of a client may take if the server then only sends a refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Lets connections in.
+/// Turns accepted sockets into connections.
 pub(crate) struct Acceptor {
-    /// What new connections are met with; `None`: this server speaks no TLS, now and later.
+    /// The TLS configuration for new connections. `None` if the server was started without TLS; that never changes.
     tls: Option<ArcSwap<Tls>>,
-    /// How long a stranger may take until it is known who it is.
+    /// How long a connection may take to authenticate.
     authorize_within: Duration,
     authenticator: Arc<Authenticator>,
     broadcaster: Arc<Broadcaster>,
 }
 
-/// A hold on a server that serves.
+/// A handle that changes the configuration of a running server.
 #[derive(Clone)]
 pub struct Handle(Arc<Acceptor>);
 
-/// A server that was started without TLS can't be given any.
+/// An error: TLS cannot be configured on a server that was started without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected a server that was started with TLS, found one without: its clients would be cut off; start it anew")]
+#[error("expected a server with TLS, found one that was started without; restart it, because its clients speak no TLS")]
 pub struct PlainServer;
 
 impl Handle {
-    /// Meets new connections with this from now on. Those that there are stay as they are.
+    /// Sets the TLS configuration for new connections. Existing connections are not affected.
     ///
     /// # Errors
-    /// [`PlainServer`] where the server was started without TLS.
+    /// Returns [`PlainServer`] if the server was started without TLS.
     pub fn set_tls(&self, tls: Tls) -> Result<(), PlainServer> {
         self.0.tls.as_ref().ok_or(PlainServer)?.store(Arc::new(tls));
         Ok(())
     }
 
-    /// Puts other access control in force. Connections to which it does not grant what they were granted, unchanged, are
-    /// told so and end; all others stay undisturbed. Nothing that is committed after this is told to those that end.
+    /// Replaces the access control.
+    ///
+    /// The server ends every connection whose grant the new access control does not give, unchanged, and sends it an ERROR
+    /// with the reason. Such a connection receives nothing that is committed after this call. Other connections are not
+    /// affected.
     ///
     /// # Errors
-    /// [`MustUseTls`] where that requires passwords, and the server was started without TLS; nothing has changed then.
+    /// Returns [`MustUseTls`], and changes nothing, if `access` requires passwords and the server was started without TLS.
     pub fn set_access(&self, access: AccessControl) -> Result<(), MustUseTls> {
         self.0.authenticator.replace(access)?;
         self.0.broadcaster.wake_all();
@@ -62,8 +69,8 @@ impl Handle {
     }
 }
 
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
@@ -83,106 +90,112 @@ impl Acceptor {
         Handle(self.clone())
     }
 
-    /// A place for somebody of whom nothing is known yet; `None`: nothing needs to be known.
+    /// Acquires the permit of an unauthenticated connection. Returns `None` if connections need not authenticate.
     ///
     /// # Errors
-    /// [`TooManyUnauthenticated`] where there are too many of those.
-    pub(crate) fn place(&self, peer: SocketAddr) -> Result<Option<UnauthenticatedPermit>, TooManyUnauthenticated> {
-        if self.tls.is_none() && self.authenticator.rules().is_open() {
+    /// Returns [`TooManyUnauthenticated`] if a limit is reached.
+    pub(crate) fn acquire_permit(
+        &self,
+        peer: SocketAddr,
+    ) -> Result<Option<UnauthenticatedPermit>, TooManyUnauthenticated> {
+        if self.tls.is_none() && self.authenticator.policy().is_open() {
             return Ok(None);
         }
-        self.authenticator.unauthenticated.enter(peer.into()).map(Some)
+        self.authenticator.unauthenticated.acquire(peer.into()).map(Some)
     }
 
-    /// Learns who a client is, and serves it.
+    /// Performs the TLS handshake, if the server has TLS, and then serves the connection until it ends.
     ///
     /// # Errors
-    /// What the socket says when it fails.
-    pub(crate) async fn admit<S: Store>(
+    /// Returns the error of the socket if it fails.
+    pub(crate) async fn serve<S: Store>(
         &self,
         service: &Service<S>,
         registration: Registration,
         socket: TcpStream,
         addr: SocketAddr,
-        place: Option<UnauthenticatedPermit>,
+        permit: Option<UnauthenticatedPermit>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + self.authorize_within;
-        let mut peer = Peer::new(addr, place, deadline);
+        let mut peer = Peer::new(addr, permit, deadline);
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
-            let speaks_tls = || self.complain(addr, "the client speaks TLS, and this server does not (--tls-cert)");
+            let speaks_tls =
+                || self.log_rejection(addr, "the client speaks TLS, and this server does not (--tls-cert)");
             peer.grant(Grant::Anybody);
             peer.speaks_tls = Some(&speaks_tls);
             return connection::serve(service, registration, Socket::from(socket), peer).await;
         };
-        let shut_down = poll_fn(|context| {
-            // Listened to first, so that no ring between the two is missed.
+        let shutdown = poll_fn(|context| {
+            // Registers for notifications first, so that a shutdown between the two lines is not missed.
             registration.handle.notify.notified(context);
             if registration.broadcaster.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
         });
         let handshake = tokio::select! {
             handshake = timeout_at(deadline, Box::pin(tls::accept(tls.config(), socket))) => handshake,
-            () = shut_down => return Ok(()),
+            () = shutdown => return Ok(()),
         };
         match handshake {
-            Ok(Ok(met)) => {
-                if let Some(grant) = self.grant(&tls, met.names.as_deref()) {
+            Ok(Ok(accepted)) => {
+                if let Some(grant) = self.grant_without_password(&tls, accepted.certificate_names.as_deref()) {
                     peer.grant(grant);
                 }
-                connection::serve(service, registration, met.socket, peer).await
+                connection::serve(service, registration, accepted.socket, peer).await
             }
-            Ok(Err(no_tls)) => Box::pin(self.turn_away(no_tls, addr)).await,
+            Ok(Err(error)) => Box::pin(self.reject(error, addr)).await,
             Err(_) => {
-                self.complain(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
+                self.log_rejection(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
                 Ok(())
             }
         }
     }
 
-    /// Tells a client for which there is no place, within bounds.
+    /// Sends a client the reason why it is refused, within time limits, and ends its connection.
     ///
     /// # Errors
-    /// What the socket says when it fails.
+    /// Returns the error of the socket if it fails.
     pub(crate) async fn refuse(&self, socket: TcpStream, reason: &str) -> io::Result<()> {
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
             return connection::refuse(Socket::from(socket), reason).await;
         };
-        match timeout(REFUSAL.min(self.authorize_within), Box::pin(tls::accept(tls.config(), socket))).await {
-            Ok(Ok(met)) => connection::refuse(met.socket, reason).await,
-            // It gets no word of it, as if there were no room for one more refusal.
+        match timeout(REFUSAL_TIMEOUT.min(self.authorize_within), Box::pin(tls::accept(tls.config(), socket))).await {
+            Ok(Ok(accepted)) => connection::refuse(accepted.socket, reason).await,
+            // Closed without a reason, as when there are too many refusals at once.
             Ok(Err(_)) | Err(_) => Ok(()),
         }
     }
 
-    /// Ends a connection that speaks no TLS, or has failed to.
-    async fn turn_away(&self, no_tls: NoTls, peer: SocketAddr) -> io::Result<()> {
-        match no_tls {
-            // Whoever only looks whether the port is open: nothing to tell people.
-            NoTls::Gone => Ok(()),
-            NoTls::Plain(socket) => {
-                self.complain(peer, "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)");
-                // Programs that speak in frames can read this; no others are harmed by it.
+    /// Ends a connection whose TLS handshake has failed.
+    async fn reject(&self, error: HandshakeError, peer: SocketAddr) -> io::Result<()> {
+        match error {
+            // Probably a port scan or a health check, so nothing is logged.
+            HandshakeError::Closed => Ok(()),
+            HandshakeError::NotTls(socket) => {
+                let reason = "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)";
+                self.log_rejection(peer, reason);
+                // Clients of the protocol can decode this frame. To other clients it does no harm.
                 connection::refuse(Socket::from(socket), TLS_ONLY).await
             }
-            NoTls::Failed(socket, error) => {
-                self.complain(peer, tls::Reason(&error));
-                // The alert is on its way; closing on what the client has sent behind would throw it away.
+            HandshakeError::Failed(socket, error) => {
+                self.log_rejection(peer, tls::FailureReason(&error));
+                // The alert may still be in flight. Closing the socket while it has unread input would discard the alert.
                 connection::linger(Socket::from(socket)).await
             }
         }
     }
 
-    /// What a client may do whose handshake is done, without a password: the one place where that is chosen. What it has
-    /// shown was verified in the handshake, and where a certificate is demanded, there is no handshake without.
-    fn grant(&self, tls: &Tls, certified: Option<&[String]>) -> Option<Grant> {
-        let rules = self.authenticator.rules();
-        match certified {
-            Some(names) => rules.certified(names),
-            None => (rules.is_open() && !tls.asks_clients()).then_some(Grant::Anybody),
+    /// Returns what a client is granted after the handshake, without a password. No other function decides that.
+    ///
+    /// The handshake has verified the certificate. If the server demands one, no handshake succeeds without it.
+    fn grant_without_password(&self, tls: &Tls, certificate_names: Option<&[String]>) -> Option<Grant> {
+        let policy = self.authenticator.policy();
+        match certificate_names {
+            Some(names) => policy.grant_for_certificate(names),
+            None => (policy.is_open() && !tls.requests_certificates()).then_some(Grant::Anybody),
         }
     }
 
-    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
-    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl std::fmt::Display) {
-        self.authenticator.complain(peer, reason);
+    /// Logs why a client was rejected, at a limited rate.
+    pub(crate) fn log_rejection(&self, peer: SocketAddr, reason: impl fmt::Display) {
+        self.authenticator.log_rejection(peer, reason);
     }
 }

@@ -1,4 +1,7 @@
-//! What the connections of a server share.
+//! The broadcaster: the recent log, and the connections that are woken when it grows.
+//!
+//! It encodes what the store feeds, once for all connections, and appends it to the log. It never decides what a
+//! connection is sent.
 
 use crate::notify::Notify;
 use parking_lot::{Mutex, RwLock};
@@ -9,31 +12,32 @@ use syncline_core::{CommitBatch, Committed, ConnId, Outcome, RecentLog};
 use syncline_store::Store;
 use syncline_wire::Revision;
 
-/// Where a connection's task finds what others have for it.
+/// The broadcaster's and the committer's side of a connection: they leave outcomes here, and wake its task.
 pub(crate) struct ConnectionHandle {
     pub(crate) id: ConnId,
-    /// Rung when something is there, the log has grown that it waits for, there is room in the commit queue, other access
-    /// control is in force, or the server shuts down.
+    /// Wakes the connection's task. Notified when an outcome is delivered, when the log grows and the connection
+    /// waits for it, when the commit queue has room again, when access control changes, and when the server shuts
+    /// down.
     pub(crate) notify: Notify,
     waits_for_log: AtomicBool,
-    /// Up to where the connection was sent what it follows; [`NO_CURSOR`] where it follows nothing.
+    /// The revision up to which the connection was sent what it follows, or [`NO_CURSOR`] if it follows nothing.
     cursor: AtomicU64,
-    /// What became of its transactions, in order. Bounded by its requests in flight.
+    /// The outcomes of its transactions, in order. Bounded by its requests in flight.
     outcomes: Mutex<Vec<Outcome>>,
 }
 
-/// The cursor of a connection that follows nothing. No revision is as large.
+/// The cursor of a connection that follows nothing. It exceeds every revision.
 const NO_CURSOR: u64 = u64::MAX;
 
 impl ConnectionHandle {
-    /// Whether the notify is to ring when the log grows. Where that is new, the log must be looked at once more: it may have
-    /// grown before it was said.
+    /// Sets whether the connection is woken when the log grows. Returns `true` if it was not before: then the
+    /// caller must look at the log once more, because it may have grown in between.
     pub(crate) fn set_waits_for_log(&self, waits: bool) -> bool {
         let waited = self.waits_for_log.swap(waits, Ordering::AcqRel);
         waits && !waited
     }
 
-    /// Says how far the connection is.
+    /// Records how far the connection has been sent what it follows.
     pub(crate) fn set_cursor(&self, cursor: Option<Revision>) {
         self.cursor.store(cursor.map_or(NO_CURSOR, Revision::get), Ordering::Relaxed);
     }
@@ -48,26 +52,27 @@ impl ConnectionHandle {
     }
 }
 
-/// The recent log, and everybody who follows it.
+/// The recent log, and the connections that follow it.
 pub(crate) struct Broadcaster {
     pub(crate) log: RwLock<RecentLog>,
     handles: Mutex<BTreeMap<ConnId, Arc<ConnectionHandle>>>,
-    /// Whether somebody commits who wakes those who wait for the log.
+    /// Whether a committer is at work that wakes the waiting connections itself.
     withheld: AtomicBool,
     shutting_down: AtomicBool,
 }
 
-/// As long as it is there, nobody is woken for what comes into the log; then everybody who waits for that.
+/// While this exists, growth of the log wakes no connection. When it is dropped, the waiting connections are woken if
+/// the log has grown.
 pub(crate) struct Withheld<'a> {
     broadcaster: &'a Broadcaster,
-    /// The head of the log before.
+    /// The head of the log when this was created.
     before: Revision,
 }
 
 impl Drop for Withheld<'_> {
     fn drop(&mut self) {
         self.broadcaster.withheld.store(false, Ordering::SeqCst);
-        // Whoever has added something and woken nobody did so before.
+        // An append that saw the flag set, and woke nothing, happened before this.
         if self.broadcaster.log.read().head() != self.before {
             self.broadcaster.wake_waiting();
         }
@@ -75,7 +80,7 @@ impl Drop for Withheld<'_> {
 }
 
 impl Broadcaster {
-    /// Follows a store from its head on.
+    /// Creates a broadcaster that follows a store from its head on.
     pub(crate) fn follow(store: &impl Store, recent_log: usize) -> Arc<Self> {
         let broadcaster = Arc::new(Self {
             log: RwLock::new(RecentLog::new(Revision::ZERO, recent_log)),
@@ -83,7 +88,7 @@ impl Broadcaster {
             withheld: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
         });
-        // Held until it is known where the log starts: others may be writing already.
+        // Locked until the start of the log is known: other processes may be writing already.
         let mut log = broadcaster.log.write();
         let feed = broadcaster.clone();
         let head = store.follow(Box::new(move |committed| feed.append(committed)));
@@ -92,7 +97,7 @@ impl Broadcaster {
         broadcaster
     }
 
-    /// A connection has come in: from now on its notify rings when the log grows.
+    /// Registers a connection, which is woken from now on.
     pub(crate) fn register(self: &Arc<Self>, id: ConnId) -> Registration {
         let handle = Arc::new(ConnectionHandle {
             id,
@@ -105,13 +110,13 @@ impl Broadcaster {
         Registration { handle, broadcaster: self.clone() }
     }
 
-    /// Encodes what was committed, appends it to the log, and wakes the connections that wait for the log, unless that is
-    /// [withheld](Self::withhold).
+    /// Encodes what was committed, appends it to the log, and wakes the connections that wait for the log, unless
+    /// that is [withheld](Self::withhold).
     pub(crate) fn append(&self, committed: &[Committed]) {
         if committed.is_empty() {
             return;
         }
-        // Before the log is locked: connections read it meanwhile.
+        // Encoded before the log is locked, so that connections can read it meanwhile.
         let batch = CommitBatch::encode(committed);
         self.log.write().append(batch);
         if !self.withheld.load(Ordering::SeqCst) {
@@ -119,8 +124,9 @@ impl Broadcaster {
         }
     }
 
-    /// Wakes those who wait for the log only when what this answers is dropped: after those who wrote what comes into it. What
-    /// they are told makes them write again, which goes on while the others are told.
+    /// Delays waking the connections that wait for the log until the returned value is dropped. So the
+    /// connections whose transactions were committed are woken first: their clients send the next writes while
+    /// the watchers are being served.
     pub(crate) fn withhold(&self) -> Withheld<'_> {
         self.withheld.store(true, Ordering::SeqCst);
         Withheld { broadcaster: self, before: self.log.read().head() }
@@ -132,20 +138,20 @@ impl Broadcaster {
         waiting.for_each(|handle| handle.notify.notify());
     }
 
-    /// How many connections there are, and the cursor of the one that is farthest behind.
+    /// Returns the number of connections, and the lowest cursor of those that follow anything.
     pub(crate) fn connections(&self) -> (usize, Option<Revision>) {
         let handles = self.handles.lock();
         let cursors = handles.values().map(|handle| handle.cursor.load(Ordering::Relaxed));
         (handles.len(), cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new))
     }
 
-    /// Tells every connection to end.
+    /// Makes every connection end.
     pub(crate) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Release);
         self.wake_all();
     }
 
-    /// Has every connection look at what has changed.
+    /// Wakes every connection.
     pub(crate) fn wake_all(&self) {
         self.handles.lock().values().for_each(|handle| handle.notify.notify());
     }
@@ -155,7 +161,7 @@ impl Broadcaster {
     }
 }
 
-/// Held by a connection's task; when it is dropped, the connection is forgotten.
+/// A connection's registration, held by its task. Dropping it removes the connection.
 pub(crate) struct Registration {
     pub(crate) handle: Arc<ConnectionHandle>,
     pub(crate) broadcaster: Arc<Broadcaster>,
@@ -181,21 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_log_is_woken_after_those_who_wrote_and_by_others_at_once() {
+    fn watchers_are_woken_after_writers_of_the_same_server() {
         let broadcaster = Broadcaster::follow(&MemoryStore::new().unwrap(), 1024);
         let watcher = broadcaster.register(ConnId::new(1));
         watcher.handle.set_waits_for_log(true);
         let is_woken = || watcher.handle.notify.notified(&Context::from_waker(Waker::noop()));
         broadcaster.append(&[committed(1)]);
-        assert!(is_woken(), "nobody has withheld it");
+        assert!(is_woken(), "waking is not withheld");
         let withheld = broadcaster.withhold();
         broadcaster.append(&[committed(2)]);
-        assert!(!is_woken(), "while it is withheld");
+        assert!(!is_woken(), "waking is withheld");
         drop(withheld);
-        assert!(is_woken(), "when it is not any more");
+        assert!(is_woken(), "waking is no longer withheld");
         drop(broadcaster.withhold());
-        assert!(!is_woken(), "nothing has come");
+        assert!(!is_woken(), "the log has not grown");
         broadcaster.append(&[committed(3)]);
-        assert!(is_woken(), "as before");
+        assert!(is_woken(), "waking is not withheld any more");
     }
 }

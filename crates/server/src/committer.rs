@@ -1,4 +1,6 @@
-//! The committer: gives what waits to the store, a batch at a time. It is a thread, or a task where no commit blocks.
+//! The commit queue, and the committer, which passes the queued transactions to the store, one batch at a time.
+//!
+//! The committer runs on a thread of its own if commits block, and as a task if they do not.
 
 use crate::broadcaster::{Broadcaster, ConnectionHandle};
 use crate::notify::Notify;
@@ -11,19 +13,19 @@ use syncline_core::{ConnId, Transaction};
 use syncline_store::Store;
 use tokio::task::yield_now;
 
-/// What a waiting transaction takes beside its keys and values, so that empty ones count too.
+/// What a queued transaction counts beside its keys and values, so that the queue is bounded even if those are empty.
 const SUBMISSION_BYTES: usize = 256;
 
-/// A transaction, and who wants to know what became of it.
+/// A transaction, and the connection that waits for its outcome.
 pub(crate) struct Submission {
     pub(crate) transaction: Transaction,
     pub(crate) handle: Arc<ConnectionHandle>,
 }
 
-/// The transactions that wait for the committer, bounded in bytes.
+/// The queued transactions, bounded in bytes.
 pub(crate) struct CommitQueue {
     waiting: Mutex<Waiting>,
-    /// Rung when there is something to commit, or nothing more will come.
+    /// Wakes the committer when there is something to commit, or when the queue is closed.
     notify: Notify,
     max_bytes: usize,
 }
@@ -32,7 +34,7 @@ pub(crate) struct CommitQueue {
 struct Waiting {
     submissions: Vec<Submission>,
     bytes: usize,
-    /// Those who were turned away since the queue was emptied last.
+    /// The connections whose transactions were rejected since the queue was last emptied.
     turned_away: BTreeMap<ConnId, Arc<ConnectionHandle>>,
     closed: bool,
 }
@@ -42,12 +44,14 @@ impl CommitQueue {
         Self { waiting: Mutex::default(), notify: Notify::default(), max_bytes }
     }
 
-    /// Adds a transaction, to be [announced](Self::announce). Handed back where the queue is full: the handle's notify
-    /// rings when it is not.
+    /// Queues a transaction, which must be [announced](Self::announce) afterwards.
+    ///
+    /// # Errors
+    /// Returns the submission if the queue is full. The connection is woken when there is room again.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
         let bytes = SUBMISSION_BYTES + submission.transaction.bytes();
         let mut waiting = self.waiting.lock();
-        // One always fits, however large.
+        // An empty queue takes any transaction, however large.
         if !waiting.submissions.is_empty() && waiting.bytes + bytes > self.max_bytes {
             waiting.turned_away.insert(submission.handle.id, submission.handle.clone());
             return Err(submission);
@@ -57,22 +61,22 @@ impl CommitQueue {
         Ok(())
     }
 
-    /// Has the committer look at what was added: once for all that a connection adds together, or else it would go to
-    /// the disk for the first of them alone, and the others would have to wait for that.
+    /// Wakes the committer. A connection calls this once for all transactions that it has queued together:
+    /// otherwise the first of them would be a batch of its own, and the others would wait for its sync.
     pub(crate) fn announce(&self) {
         self.notify.notify();
     }
 
-    /// No more will come: the committer ends when it has done what is there.
+    /// Closes the queue: the committer ends when it has committed what is queued.
     pub(crate) fn close(&self) {
         self.waiting.lock().closed = true;
         self.notify.notify();
     }
 
-    /// Waits for something to commit; answers whether more may come.
+    /// Waits until something is queued, and returns `true`. Returns `false` if the queue is closed and empty.
     async fn has_some(&self) -> bool {
         poll_fn(|context| {
-            // First: who adds something after the look rings.
+            // Registered first: an addition after the check below then wakes this task.
             self.notify.notified(context);
             let waiting = self.waiting.lock();
             match (waiting.submissions.is_empty(), waiting.closed) {
@@ -84,7 +88,7 @@ impl CommitQueue {
         .await
     }
 
-    /// Takes all that waits.
+    /// Removes and returns all queued transactions, and wakes the connections that were turned away.
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.waiting.lock();
         waiting.bytes = 0;
@@ -96,10 +100,11 @@ impl CommitQueue {
     }
 }
 
-/// Commits what waits, batch after batch, until the queue is closed and empty.
+/// Commits what is queued, batch after batch, until the queue is closed and empty.
 pub(crate) async fn run(store: &impl Store, queue: &CommitQueue, broadcaster: &Broadcaster) {
     while queue.has_some().await {
-        // As a task, it comes after those that are ready: what they have is of the same batch.
+        // A committer that is a task lets the ready tasks run first, so that their transactions join this
+        // batch.
         yield_now().await;
         let batch = queue.take();
         let mut handles = Vec::with_capacity(batch.len());
@@ -110,7 +115,7 @@ pub(crate) async fn run(store: &impl Store, queue: &CommitQueue, broadcaster: &B
         }
         let withheld = broadcaster.withhold();
         let outcomes = store.commit(transactions);
-        debug_assert_eq!(outcomes.len(), handles.len(), "one outcome each");
+        debug_assert_eq!(outcomes.len(), handles.len(), "each transaction has one outcome");
         for (handle, outcome) in handles.iter().zip(outcomes) {
             handle.deliver(outcome);
         }

@@ -1,63 +1,65 @@
-//! What an operator may set, and what it is where nothing is set.
+//! The configuration of a server, and its defaults.
 
-use crate::{AccessControl, Tls};
+use crate::access::AccessControl;
+use crate::tls::Tls;
 use std::time::Duration;
 use syncline_core::server::Limits;
 use thiserror::Error;
 
-/// What an operator may set.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen: `HOST:PORT`. Port 0 takes any that is free.
+    /// The address to listen on, `HOST:PORT`. Port 0 selects any free port.
     pub listen: String,
-    /// The most connections. Further ones are refused with ERROR `unavailable: too many connections`.
+    /// The maximum number of connections. The server refuses further ones with ERROR `unavailable: too many connections`.
     pub max_connections: usize,
-    /// What one connection may ask for, and may make the server hold.
+    /// The limits of each connection.
     pub limits: Limits,
-    /// The most bytes of writes that wait for the committer. At it, no connection is read from that has one more.
+    /// The maximum size, in bytes, of the commit queue. While it is full, the server does not read from a connection whose
+    /// next transaction waits for space in it.
     pub max_queue: usize,
-    /// The most bytes of requests that have come in part, all connections together, beside 32 KiB for each of them. Where
-    /// there is no room for a larger request, its connection is not read from until there is; who waits for too long, or
-    /// sends a part and stops while others wait, is told `unavailable: …`, and its connection ends.
+    /// The maximum size, in bytes, of all partly received requests together, in addition to 32 KiB for each connection.
+    ///
+    /// If a larger request does not fit, the server does not read from its connection until it does. The server ends a
+    /// connection with ERROR `unavailable: …` if it waits too long, or if it stops in the middle of a request while others
+    /// wait.
     pub max_input: usize,
-    /// The bytes of the newest history that are kept in memory for those who follow. Who falls behind it is served from
-    /// the store.
+    /// The size, in bytes, of the recent log: the newest history, which watchers are sent from memory. A watcher that falls
+    /// behind it is sent changes from the store.
     pub recent_log: usize,
-    /// How often somebody who watches hears from the server at the least: three times as long a silence means that the
-    /// connection is dead.
+    /// The maximum interval between two frames that the server sends to a connection that watches. A client can take a
+    /// connection for dead if it receives nothing for three times as long.
     pub heartbeat: Duration,
-    /// What TLS is spoken with; then nothing else is spoken on that port. Without it, no TLS is.
+    /// The TLS configuration. With it, the server accepts only TLS; without it, only plain connections.
     pub tls: Option<Tls>,
-    /// Who may come in. Whatever requires passwords requires TLS.
+    /// Which clients may connect. Access control with passwords requires TLS.
     pub access: AccessControl,
-    /// How long a stranger may take for the TLS handshake and for showing who it is, in all. It is the client's time: while
-    /// the server looks at a password, or holds back what it thinks of a wrong one, the connection does not end.
+    /// How long a connection may take for the TLS handshake and for authentication, together. The time in which the server
+    /// verifies a password, or delays the response to a wrong one, does not count.
     pub authorize_within: Duration,
-    /// The most connections that have not shown yet who they are; a quarter of them from one address. Further ones are
-    /// refused with ERROR `unavailable: too many connections …`.
+    /// The maximum number of unauthenticated connections. A quarter of them may come from one address. The server refuses
+    /// further ones with ERROR `unavailable: too many connections …`.
     pub max_unauthenticated: usize,
 }
 
-/// There would be no room for a request that is allowed.
+/// An error: [`Config::max_input`] is smaller than the largest request that the limits allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "room for requests that come in: expected at least {expected} bytes, for the largest transaction, found {found}"
-)]
+#[error("expected at least {expected} bytes, the size of the largest transaction, found {found}")]
 pub struct InputError {
-    /// What the largest request takes.
+    /// The size of the largest request.
     pub expected: usize,
-    /// What there would be for all.
+    /// The configured size.
     pub found: usize,
 }
 
 impl Config {
-    /// The port that Syncline listens on where nothing else is said.
+    /// The default port of Syncline.
     pub const DEFAULT_PORT: u16 = 6660;
 
-    /// Whether the largest request that the limits allow finds room.
+    /// Checks that the largest request that the limits allow fits into [`max_input`](Self::max_input).
     ///
     /// # Errors
-    /// [`InputError`] where it never would.
+    /// Returns [`InputError`] if it does not.
     pub const fn check_input(&self) -> Result<(), InputError> {
         let (expected, found) = (self.limits.max_frame(), self.max_input);
         if found < expected { Err(InputError { expected, found }) } else { Ok(()) }
@@ -65,8 +67,9 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Loopback only, without TLS, open to all; 10,000 connections, 16 MiB of waiting writes, 256 MiB of large requests that come in, 64 MiB of recent log, a
-    /// heartbeat of 2 s, 10 s for strangers, and 1,024 of them.
+    /// Returns a configuration for loopback only, without TLS, open to all clients. It allows 10,000 connections, 1,024 of
+    /// them unauthenticated for at most 10 s, a commit queue of 16 MiB, 256 MiB of partly received requests, and a recent
+    /// log of 64 MiB. The heartbeat is 2 s.
     fn default() -> Self {
         Self {
             listen: format!("127.0.0.1:{}", Self::DEFAULT_PORT),
@@ -89,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_request_that_is_allowed_must_find_room() {
+    fn the_input_budget_must_fit_the_largest_request() {
         assert_eq!(Config::default().check_input(), Ok(()));
         let limits = Limits { max_entry: 2 * 1024 * 1024, ..Limits::default() };
         let with = |max_input| Config { max_input, limits, ..Config::default() }.check_input();
         assert_eq!(with(limits.max_frame()), Ok(()));
         assert_eq!(
             with(2 * 1024 * 1024).unwrap_err().to_string(),
-            "room for requests that come in: expected at least 2129920 bytes, for the largest transaction, found 2097152"
+            "expected at least 2129920 bytes, the size of the largest transaction, found 2097152"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The driver of one connection: moves bytes between a socket and its [`ServerConnection`], and executes its effects.
 
-use crate::access::{Authenticator, Grant, Judgement, UnauthenticatedPermit};
+use crate::access::{AuthResult, Authenticator, Grant, UnauthenticatedPermit};
 use crate::broadcaster::Registration;
 use crate::committer::{CommitQueue, Submission};
 use crate::input_budget::{InputBudget, InputPermit, OWN};
@@ -120,9 +120,9 @@ impl Peer<'_> {
         if self.generation == Some(authenticator.generation()) {
             return false;
         }
-        let rules = authenticator.rules();
-        self.generation = Some(rules.generation);
-        self.grant.as_ref().is_some_and(|grant| !rules.still_grant(grant))
+        let policy = authenticator.policy();
+        self.generation = Some(policy.generation);
+        self.grant.as_ref().is_some_and(|grant| !policy.still_grants(grant))
     }
 }
 
@@ -184,7 +184,7 @@ where
         }
         if driver.bytes_since_yield >= READ_BUDGET_BYTES {
             driver.bytes_since_yield = 0;
-            driver.send_permit.give_back();
+            driver.send_permit.release();
             yield_now().await;
         }
         let until = close_by.or(driver.deadline());
@@ -204,7 +204,7 @@ where
         }
         if driver.has_more {
             // The output is on its way while other connections are served.
-            driver.send_permit.give_back();
+            driver.send_permit.release();
             yield_now().await;
         }
     }
@@ -224,12 +224,12 @@ struct Driver<'a, S, IO> {
     connection: ServerConnection,
     peer: Peer<'a>,
     /// The check of a password that is running.
-    verification: Option<Pin<Box<dyn Future<Output = Judgement> + Send>>>,
+    verification: Option<Pin<Box<dyn Future<Output = AuthResult> + Send>>>,
     /// The input that is not decoded yet: at most one frame and one read.
     input: BytesMut,
     /// The bytes read since the connection yielded.
     bytes_since_yield: usize,
-    /// The permit for the memory of the frame that waits_for_arrival_permit.
+    /// The permit for the memory of the frame that arrives.
     input_permit: InputPermit,
     /// What the state machine wants of the input.
     wanted: Input,
@@ -298,7 +298,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             self.beat = Some(beat);
         }
         if let Input::Wanted { expected } = self.wanted {
-            self.input_permit.ask(&self.service.input_budget, expected, self.longest_frame(expected));
+            self.input_permit.request(&self.service.input_budget, expected, self.longest_frame(expected));
         }
         if self.input.is_empty() && self.input.capacity() > KEPT_CAPACITY {
             self.input = BytesMut::new();
@@ -337,7 +337,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             let done = read.as_mut().poll(context);
             if done.is_pending() {
                 // Other connections need not wait for the store.
-                self.send_permit.give_back();
+                self.send_permit.release();
             }
             done
         })
@@ -366,7 +366,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 let is_up_to_us = self.abandoned || self.verification.is_some() || self.waits_for_arrival_permit();
                 (!is_up_to_us).then_some(self.peer.deadline)
             }
-            Some(_) => self.input_permit.until(),
+            Some(_) => self.input_permit.deadline(),
         }
     }
 
@@ -374,7 +374,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn give_up(&mut self) {
         if self.connection.rights().is_none() {
             self.give_up_unauthenticated();
-        } else if let Some(overdue) = self.input_permit.overdue(&self.service.input_budget) {
+        } else if let Some(overdue) = self.input_permit.handle_deadline(&self.service.input_budget) {
             debug!(id = %self.connection.id(), peer = %self.peer.addr, "ended: {overdue}");
             self.connection.close(&overdue.to_string());
         }
@@ -383,7 +383,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Abandons a connection that was not authenticated in time.
     fn give_up_unauthenticated(&mut self) {
         let reason = format!("not authorized within {:?}", self.service.authorize_within);
-        self.service.authenticator.complain(self.peer.addr, &reason);
+        self.service.authenticator.log_rejection(self.peer.addr, &reason);
         self.abandon(&reason);
     }
 
@@ -431,12 +431,17 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 },
                 Effect::Page(request) => self.page = Some(request),
                 Effect::Status => {
-                    let status = status::tell(service, &self.registration.broadcaster);
+                    let status = status::report(
+                        &service.store,
+                        &service.authenticator,
+                        &self.registration.broadcaster,
+                        service.started,
+                    );
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
                     let authenticator = service.authenticator.clone();
-                    let judgement = authenticator.judge(self.connection.id(), self.peer.addr, password);
+                    let judgement = authenticator.authenticate(self.connection.id(), self.peer.addr, password);
                     self.verification = Some(Box::pin(judgement));
                 }
             }
@@ -503,7 +508,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             happened = true;
         }
         // A new deadline begins.
-        happened |= self.input_permit.is_given(context);
+        happened |= self.input_permit.poll_granted(context);
         if let Some(most) = self.room_to_read()
             && let Poll::Ready(read) = self.poll_read(most, context)
         {
@@ -521,7 +526,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         // Last: what was read is handled before more is read.
         if self.waits_for_arrival_permit()
             && let Some(turn) = &mut self.arrival_permit
-            && turn.poll(&self.service.arrival_gate, context).is_ready()
+            && turn.poll_acquire(&self.service.arrival_gate, context).is_ready()
         {
             self.arrival_permit = None;
             happened = true;
@@ -544,7 +549,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         }
         self.connection.own_keys();
         // Output that will be written soon is not copied before.
-        if !self.send_permit.waits() || self.connection.output().remaining() <= LARGE_OUTPUT {
+        if !self.send_permit.is_waiting() || self.connection.output().remaining() <= LARGE_OUTPUT {
             self.connection.output().shrink();
         }
         Poll::Pending
@@ -554,7 +559,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let unsent = self.connection.output().remaining();
         let needs_permit = unsent > LARGE_OUTPUT || self.page.is_some();
-        let has_permit = needs_permit && self.send_permit.poll(&self.service.send_gate, context).is_ready();
+        let has_permit = needs_permit && self.send_permit.poll_acquire(&self.service.send_gate, context).is_ready();
         let mut happened = has_permit && self.page.is_some();
         let has_work = self.has_work();
         if unsent > 0
@@ -604,7 +609,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         })
     }
 
-    fn handle_judgement(&mut self, judgement: Judgement) {
+    fn handle_judgement(&mut self, judgement: AuthResult) {
         match judgement {
             Ok(grant) => {
                 self.connection.handle_verdict(grant.as_ref().map(Grant::rights));
@@ -633,7 +638,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             _ if self.ended || self.has_more || self.not_submitted.is_some() => None,
             Input::Wanted { expected } => match self.input_permit {
                 InputPermit::Own if expected <= OWN => Some(OWN.saturating_sub(there).max(1)),
-                InputPermit::Own | InputPermit::Waits { .. } => None,
+                InputPermit::Own | InputPermit::Waiting { .. } => None,
                 InputPermit::Shared { .. } => Some(READ_SIZE),
             },
             _ => None,

@@ -1,20 +1,23 @@
-//! InputPermit for requests that come in: what large ones of all connections take together is bounded.
+//! The input budget: it bounds the memory of all large, partly received requests together.
 //!
-//! Every connection has some room of its own, [`OWN`], so that nobody who asks for little waits for anybody. Before more
-//! than that is read of a frame, there must be room for the longest frame that it can be in what all connections share. It
-//! is taken at once and as a whole: so no two wait for each other, each with a half of what it needs. Until then the
-//! connection is not read from; those who wait are served in their order.
+//! Example: with a budget of 256 MiB and transactions of at most 1 MiB, about 256 connections can be in the middle of a
+//! large transaction at once. Further ones wait.
+//!
+//! Every connection has a small budget of its own, [`OWN`], so that small requests never wait. Before the server reads more
+//! than that of a frame, the connection needs a permit for the longest frame that it can be. It acquires the whole permit at
+//! once, so two connections never wait for each other with half a permit each. Until it has the permit, the server does not
+//! read from it. Permits are granted in the order of the requests for them.
 //!
 //! ```text
-//!          a frame is longer than OWN         there is room         the frame was taken
-//!   Own ──────────────────────────────▶ Waits ────────────▶ Shared ──────────────────────▶ Own
-//!                                         │                   │
-//!                                         │ WAIT              │ WITHIN, and somebody waits
-//!                                         ▼                   ▼
-//!                                      InputTimeout: the connection ends, and is told why
+//!          a frame is longer than OWN           permit granted          the frame is complete
+//!   Own ──────────────────────────────▶ Waiting ──────────────▶ Shared ──────────────────────▶ Own
+//!                                          │                      │
+//!                                          │ MAX_WAIT             │ TRANSFER_TIMEOUT, and another connection waits
+//!                                          ▼                      ▼
+//!                                       InputTimeout: the connection is sent the reason, and ends
 //! ```
 //!
-//! Who is slow is not ended while nobody needs its room.
+//! A slow connection keeps its permit as long as no other connection needs it.
 
 use std::fmt;
 use std::future::Future;
@@ -27,137 +30,141 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The room for input that each connection has of its own.
+/// The budget of each connection alone, in bytes.
 pub(crate) const OWN: usize = 32 * 1024;
 
-/// How long a connection waits for room.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long a connection waits for a permit.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a large frame may take to come, where somebody waits for its room.
-const WITHIN: Duration = Duration::from_secs(10);
+/// How long the transfer of a large frame may take while other connections wait for a permit.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a connection ends whose request is large.
+/// An error: a connection with a large request ends, because a time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum InputTimeout {
-    /// There was no room for it.
+    /// It was not granted a permit.
     #[error("too many large requests at once; try again later")]
     Busy,
-    /// It did not come.
-    #[error("expected all of a large request within {WITHIN:?} while others wait, found a part")]
+    /// It did not send the rest of the request.
+    #[error("expected all of a large request within {TRANSFER_TIMEOUT:?} while others wait, found a part")]
     Slow,
 }
 
-/// What all connections share.
+/// The budget that all connections share.
 #[derive(Debug)]
 pub(crate) struct InputBudget {
-    /// A permit is a byte.
-    free: Arc<Semaphore>,
-    /// How many wait for some.
+    /// One permit of the semaphore is one byte.
+    available: Arc<Semaphore>,
+    /// The number of connections that wait for a permit.
     waiting: AtomicUsize,
 }
 
 impl InputBudget {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        let free = Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { free, waiting: AtomicUsize::new(0) })
+        let available = Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { available, waiting: AtomicUsize::new(0) })
     }
 
-    /// Takes so much of it, or begins to wait for that.
-    fn take(self: &Arc<Self>, bytes: usize) -> InputPermit {
-        // Frames are shorter than that.
+    /// Acquires a permit for this many bytes, or starts to wait for it.
+    fn acquire(self: &Arc<Self>, bytes: usize) -> InputPermit {
+        // Never saturates, because frames are shorter.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let now = Instant::now();
-        match self.free.clone().try_acquire_many_owned(bytes) {
-            Ok(taken) => InputPermit::Shared { _taken: taken, until: now + WITHIN },
+        match self.available.clone().try_acquire_many_owned(bytes) {
+            Ok(permit) => InputPermit::Shared { _permit: permit, deadline: now + TRANSFER_TIMEOUT },
             Err(_) => {
-                let free = self.free.clone();
-                let taking = async move {
-                    match free.acquire_many_owned(bytes).await {
-                        Ok(taken) => taken,
-                        // Never: nobody closes it.
+                let available = self.available.clone();
+                let acquiring = async move {
+                    match available.acquire_many_owned(bytes).await {
+                        Ok(permit) => permit,
+                        // Cannot happen: the semaphore is never closed.
                         Err(_) => std::future::pending().await,
                     }
                 };
-                InputPermit::Waits { taking: Box::pin(taking), until: now + WAIT, _waiting: Waiting::begin(self) }
+                InputPermit::Waiting {
+                    acquiring: Box::pin(acquiring),
+                    deadline: now + MAX_WAIT,
+                    _counted: CountedWaiter::new(self),
+                }
             }
         }
     }
 }
 
-/// Somebody waits for as long as it is there.
+/// Counts a connection as waiting until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<InputBudget>);
+pub(crate) struct CountedWaiter(Arc<InputBudget>);
 
-impl Waiting {
-    fn begin(shared: &Arc<InputBudget>) -> Self {
-        shared.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(shared.clone())
+impl CountedWaiter {
+    fn new(budget: &Arc<InputBudget>) -> Self {
+        budget.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(budget.clone())
     }
 }
 
-impl Drop for Waiting {
+impl Drop for CountedWaiter {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The room that a connection has for the frame that comes in.
+/// The permit of a connection for the frame that it receives.
 #[derive(Default)]
 pub(crate) enum InputPermit {
-    /// Its own.
+    /// Its own budget.
     #[default]
     Own,
-    /// Its own, and it waits for more.
-    Waits {
-        /// What it waits for.
-        taking: Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>,
-        /// How long.
-        until: Instant,
-        /// Others can see that it does.
-        _waiting: Waiting,
+    /// Its own budget, while it waits for a permit.
+    Waiting {
+        /// Resolves to the permit.
+        acquiring: Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>,
+        /// When the wait ends.
+        deadline: Instant,
+        /// Shows other connections that this one waits.
+        _counted: CountedWaiter,
     },
-    /// As much as the frame can need.
+    /// A permit for the longest frame that it can be.
     Shared {
-        /// Given back when it is dropped.
-        _taken: OwnedSemaphorePermit,
-        /// When the frame is to be there.
-        until: Instant,
+        /// Returned to the budget when it is dropped.
+        _permit: OwnedSemaphorePermit,
+        /// When the frame must be complete.
+        deadline: Instant,
     },
 }
 
 impl InputPermit {
-    /// A frame comes in of which so many bytes are expected by now, and which has so many at the longest: asks for room where
-    /// its own is not enough.
-    pub(crate) fn ask(&mut self, shared: &Arc<InputBudget>, expected: usize, longest: usize) {
+    /// Requests a permit for `longest` bytes, if the `expected` bytes of a frame exceed the connection's own budget.
+    pub(crate) fn request(&mut self, budget: &Arc<InputBudget>, expected: usize, longest: usize) {
         if expected > OWN && matches!(self, Self::Own) {
-            *self = shared.take(longest);
+            *self = budget.acquire(longest);
         }
     }
 
-    /// Whether it has just got what it has asked for; where it waits, it is to be asked again.
-    pub(crate) fn is_given(&mut self, context: &mut Context<'_>) -> bool {
-        let Self::Waits { taking, .. } = self else { return false };
-        let Poll::Ready(taken) = taking.as_mut().poll(context) else { return false };
-        *self = Self::Shared { _taken: taken, until: Instant::now() + WITHIN };
+    /// Polls for the requested permit, and returns whether it was granted just now. While it waits, the task of `context`
+    /// is woken to poll again.
+    pub(crate) fn poll_granted(&mut self, context: &mut Context<'_>) -> bool {
+        let Self::Waiting { acquiring, .. } = self else { return false };
+        let Poll::Ready(permit) = acquiring.as_mut().poll(context) else { return false };
+        *self = Self::Shared { _permit: permit, deadline: Instant::now() + TRANSFER_TIMEOUT };
         true
     }
 
-    /// Until when this may go on; then it may be [overdue](Self::overdue).
-    pub(crate) const fn until(&self) -> Option<Instant> {
+    /// Returns when to call [`handle_deadline`](Self::handle_deadline), if ever.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Own => None,
-            Self::Waits { until, .. } | Self::Shared { until, .. } => Some(*until),
+            Self::Waiting { deadline, .. } | Self::Shared { deadline, .. } => Some(*deadline),
         }
     }
 
-    /// What is to be said of it when its time is over; nothing where it may go on.
-    pub(crate) fn overdue(&mut self, shared: &InputBudget) -> Option<InputTimeout> {
+    /// Handles the end of the time limit. Returns why the connection must end, or `None` if it may continue.
+    pub(crate) fn handle_deadline(&mut self, budget: &InputBudget) -> Option<InputTimeout> {
         match self {
             Self::Own => None,
-            Self::Waits { .. } => Some(InputTimeout::Busy),
-            Self::Shared { .. } if shared.waiting.load(Ordering::Relaxed) > 0 => Some(InputTimeout::Slow),
-            Self::Shared { until, .. } => {
-                *until = Instant::now() + WITHIN;
+            Self::Waiting { .. } => Some(InputTimeout::Busy),
+            Self::Shared { .. } if budget.waiting.load(Ordering::Relaxed) > 0 => Some(InputTimeout::Slow),
+            Self::Shared { deadline, .. } => {
+                *deadline = Instant::now() + TRANSFER_TIMEOUT;
                 None
             }
         }
@@ -168,7 +175,7 @@ impl fmt::Debug for InputPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Own => "Own",
-            Self::Waits { .. } => "Waits",
+            Self::Waiting { .. } => "Waiting",
             Self::Shared { .. } => "Shared",
         })
     }

@@ -1,16 +1,18 @@
-//! The server of Syncline: drivers around the decisions of `syncline-core`.
+//! The server of Syncline: sockets, tasks and threads around the state machines of `syncline-core`.
 //!
 //! ```text
 //!   socket ◀──▶ connection task ──▶ commit queue ──▶ committer ─────────▶ store
 //!                 ▲    ▲  ▲                             │                   │ feed
 //!                 │    │  └──────── outcomes ───────────┘                   ▼
-//!                 │    └─────────── bells ◀──────────────────────────── recent log
+//!                 │    └─────────── notifications ◀──────────────────── recent log
 //!                 └──────────────── reads ◀──────────────────────────── store
 //! ```
 //!
-//! One task per connection moves bytes between its socket and its [`syncline_core::server::ServerConnection`]; one committer, a
-//! thread of its own where commits block, gives what waits to the store, a batch at a time: while one batch is made durable,
-//! the next gathers. Nothing here decides what the protocol means.
+//! Each connection has a task, which moves bytes between its socket and its [`syncline_core::server::ServerConnection`].
+//! One committer takes all queued transactions and commits them as one batch. While the store makes a batch durable, the
+//! next batch gathers in the queue. If commits block, the committer is a thread of its own, otherwise a task.
+//!
+//! This crate never decides what the protocol means; `syncline-core` does.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

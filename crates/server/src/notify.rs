@@ -1,11 +1,11 @@
-//! Wakes the task of a connection: something has happened that it should look at.
+//! Wakes a task when there is work for it.
 
 use atomic_waker::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake};
 
-/// Rung by anybody, heard by one task. Rung many times before it is heard, it is heard once.
+/// A notification for one task, which any thread can send. Several notifications before the task runs count as one.
 #[derive(Debug, Default)]
 pub(crate) struct Notify {
     pending: AtomicBool,
@@ -13,15 +13,16 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// Wakes the task, now or as soon as it listens.
+    /// Wakes the task now, or as soon as it calls [`notified`](Self::notified).
     pub(crate) fn notify(&self) {
-        // Whoever rings while it is still pending needs to do no more: the task has yet to hear the first.
+        // If a notification is pending, the task was woken for it and has yet to take it.
         if !self.pending.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Whether it was pending since it was heard last; the task of `context` is woken when it is pending after this.
+    /// Takes the pending notification, and returns whether there was one. Registers the task of `context` to be woken by
+    /// the next.
     pub(crate) fn notified(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.pending.swap(false, Ordering::AcqRel)

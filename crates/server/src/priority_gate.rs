@@ -1,14 +1,17 @@
-//! Lines in which connections wait that are less urgent than those that are ready.
+//! Gates that give other tasks priority over connections with a large backlog, and over new connections.
 //!
-//! The runtime runs what is ready in its order, whatever it takes. Who reads a page of the store and sends it takes as long as
-//! many who are answered a GET: ten thousand watchers that come back at once would keep everybody else waiting for seconds.
-//! So who has much to send stands in a line, for which at most half of the runtime's threads work, or the only one, and so does
-//! who has just come in, until its first request was done.
+//! Example: ten thousand watchers reconnect at once. The runtime runs ready tasks in their order, regardless of how long each
+//! takes. To read and send one page takes as long as to answer many GETs. Without a gate, every other connection would wait
+//! for seconds.
 //!
-//! Whose turn it is comes after those that are ready at that time, or after as many as the runtime does at once: a line gets on
-//! beside any load.
+//! So a connection needs a permit of a gate to send a large backlog. At most half of the runtime's threads, but at least
+//! one, send backlogs at the same time. A new connection needs a permit of a second gate for its first request.
 //!
-//! A turn to send is one page, one write, or both: what the socket does not take waits for the next.
+//! A permit is granted only after the tasks that are ready at that time have run, or after as many of them as the runtime
+//! polls in one round. So other tasks come first, and yet the gate makes progress under any load.
+//!
+//! A permit to send covers one page, one write, or both. If the socket does not accept everything, the rest needs the next
+//! permit.
 
 use crate::notify::Notify;
 use std::future::{Future, poll_fn};
@@ -19,91 +22,92 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 
-/// So many connections come in, or have their first request done, before those that are ready are served.
-pub(crate) const ARRIVE_AT_ONCE: u8 = 8;
+/// The number of new connections that are accepted, or whose first request is handled, before ready tasks run.
+pub(crate) const MAX_ARRIVALS: u8 = 8;
 
-/// A line, and how many of those who stand in it have their turn at once.
+/// Grants a limited number of permits at once, in the order in which connections ask for them.
 #[derive(Clone, Debug)]
 pub(crate) struct PriorityGate(Arc<Semaphore>);
 
 impl PriorityGate {
-    fn new(at_once: usize) -> Self {
-        Self(Arc::new(Semaphore::new(at_once)))
+    fn new(permits: usize) -> Self {
+        Self(Arc::new(Semaphore::new(permits)))
     }
 
-    /// Of those who have much to send.
+    /// Creates the gate for connections that send a large backlog.
     ///
     /// # Panics
-    /// Outside a runtime.
-    pub(crate) fn to_send() -> Self {
+    /// Panics outside a runtime.
+    pub(crate) fn for_sends() -> Self {
         Self::new((Handle::current().metrics().num_workers() / 2).max(1))
     }
 
-    /// Of those who have come in.
-    pub(crate) fn to_arrive() -> Self {
-        Self::new(ARRIVE_AT_ONCE.into())
+    /// Creates the gate for new connections.
+    pub(crate) fn for_arrivals() -> Self {
+        Self::new(MAX_ARRIVALS.into())
     }
 }
 
-/// Whether it is a connection's turn.
+/// The permit of a connection, or its request for one.
 #[derive(Default)]
 pub(crate) enum GatePermit {
-    /// It has not asked for one.
+    /// It has not requested a permit.
     #[default]
     None,
-    /// It stands in the line.
-    Waits(Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>),
-    /// It is, until this is dropped.
-    Taken { _permit: OwnedSemaphorePermit },
+    /// It waits for a permit.
+    Waiting(Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>),
+    /// It holds a permit until this is dropped.
+    Held { _permit: OwnedSemaphorePermit },
 }
 
 impl GatePermit {
-    /// Ready when it is its turn; until then it stands in the line.
-    pub(crate) fn poll(&mut self, line: &PriorityGate, context: &mut Context<'_>) -> Poll<()> {
+    /// Polls for a permit, and requests one first if necessary. Ready when the connection holds a permit.
+    pub(crate) fn poll_acquire(&mut self, gate: &PriorityGate, context: &mut Context<'_>) -> Poll<()> {
         if matches!(self, Self::None) {
-            let turns = line.0.clone();
-            *self = Self::Waits(Box::pin(async move {
-                match turns.acquire_owned().await {
+            let permits = gate.0.clone();
+            *self = Self::Waiting(Box::pin(async move {
+                match permits.acquire_owned().await {
                     Ok(permit) => {
-                        // Even where nobody stands before it: those that are ready do.
-                        others_are_served().await;
+                        // Also if a permit was free: the ready tasks come first in any case.
+                        yield_to_ready_tasks().await;
                         permit
                     }
-                    // Never: nobody closes it.
+                    // Cannot happen: the semaphore is never closed.
                     Err(_) => std::future::pending().await,
                 }
             }));
         }
-        if let Self::Waits(waiting) = self {
-            let permit = ready!(waiting.as_mut().poll(context));
-            *self = Self::Taken { _permit: permit };
+        if let Self::Waiting(acquiring) = self {
+            let permit = ready!(acquiring.as_mut().poll(context));
+            *self = Self::Held { _permit: permit };
         }
         Poll::Ready(())
     }
 
-    /// Whether it is its turn.
+    /// Returns whether the connection holds a permit.
     pub(crate) const fn is_taken(&self) -> bool {
-        matches!(self, Self::Taken { .. })
+        matches!(self, Self::Held { .. })
     }
 
-    /// Others have theirs, where it has its own.
-    pub(crate) fn give_back(&mut self) {
+    /// Returns the permit to the gate, if the connection holds one. A pending request stays.
+    pub(crate) fn release(&mut self) {
         if self.is_taken() {
             *self = Self::None;
         }
     }
 
-    /// Whether it stands in the line.
-    pub(crate) const fn waits(&self) -> bool {
-        matches!(self, Self::Waits(_))
+    /// Returns whether the connection waits for a permit.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting(_))
     }
 }
 
-/// Ready when those were served that are ready now, or as many of them as the runtime does at once.
-async fn others_are_served() {
+/// Completes after the tasks that are ready now have run, or as many of them as the runtime polls in one round.
+async fn yield_to_ready_tasks() {
     let notify = Arc::new(Notify::default());
     let waker = Waker::from(notify.clone());
-    // Asked once only: asked again, it is over, whoever was served meanwhile, and a connection asks whenever anything happens.
+    // Polled only once: a second poll would complete it, even if no other task has run, and a connection is polled at every
+    // event.
     let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
     poll_fn(|context| if notify.notified(context) { Poll::Ready(()) } else { Poll::Pending }).await;
 }

@@ -1,4 +1,4 @@
-//! The listener: takes connections in, and ends everything in order.
+//! The server: accepts connections, and shuts everything down in order.
 
 use crate::acceptor::{Acceptor, Handle};
 use crate::access::{Authenticator, MustUseTls};
@@ -7,7 +7,7 @@ use crate::committer::{self, CommitQueue};
 use crate::config::{Config, InputError};
 use crate::connection::Service;
 use crate::input_budget::InputBudget;
-use crate::priority_gate::{ARRIVE_AT_ONCE, PriorityGate};
+use crate::priority_gate::{MAX_ARRIVALS, PriorityGate};
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -26,63 +26,68 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-/// How long a shutdown waits for connections to take what they are owed.
+/// How long a shutdown waits for connections to receive their pending responses.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// How many connections are told at once that there is no place for them; any more are closed without a word.
+/// The number of connections that are sent a refusal at once. Further ones are closed without a response.
 const MAX_REFUSALS: usize = 64;
 
-/// How many connections may wait to be taken in; Linux makes it at most `net.core.somaxconn`. Where there is no place for one,
-/// its client asks again after a second, then after two more: all that were cut off together come together.
+/// The length of the kernel's accept queue. Linux limits it to `net.core.somaxconn`.
+///
+/// It must be long, because all clients of a server that restarts reconnect at the same time. If the queue is full, the
+/// kernel of a client tries again only after one second, and then after two more.
 const BACKLOG: i32 = 65_535;
 
-/// How long the listener rests after it could not accept: usually file descriptors have run out, and some come back.
+/// The pause after a failed accept. Usually the process has run out of file descriptors, and some are about to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A peer that is gone without a word is found after this: with nothing to send to it, by keepalive; with something, by
-/// the time that it takes nothing of it.
+/// The time after which a silent peer is considered dead: keepalive detects it on an idle connection, and the TCP user
+/// timeout on one with unacknowledged data.
 const PEER_TIMEOUT: Duration = Duration::from_secs(120);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// The server could not be made.
+/// A server could not be created.
+///
+/// It is exhaustive on purpose: `syncline serve` maps every variant to an exit code.
 #[derive(Debug, Error)]
 pub enum BindError {
     /// A limit contradicts the protocol.
-    #[error("a limit can't be: {0}")]
+    #[error("invalid limit: {0}")]
     Limits(#[from] LimitError),
-    /// There would be no room for a request that is allowed.
-    #[error(transparent)]
+    /// The largest request that the limits allow does not fit into the input budget.
+    #[error("invalid input budget: {0}")]
     Input(#[from] InputError),
-    /// Passwords would travel in the clear.
+    /// Access control requires passwords, and there is no TLS.
     #[error(transparent)]
     MustUseTls(#[from] MustUseTls),
-    /// What is remembered of passwords could be guessed.
-    #[error("the system gives no random numbers")]
+    /// The system provides no random numbers, which the authenticator needs for its key.
+    #[error("the system provides no random numbers")]
     NoRandomNumbers,
-    /// The address can't be listened on.
+    /// The server cannot listen on the address.
     #[error("can't listen on {address}: {source}")]
     Listen {
         /// The address, as configured.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The committer's thread can't be started.
+    /// The thread of the committer cannot be started.
     #[error("can't start the committer's thread: {0}")]
     Thread(io::Error),
 }
 
-/// The server could not go on.
+/// A running server failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ServeError {
-    /// The committer has died of a fault in the program. What it had acknowledged is in the store.
-    #[error("the committer has died; what it had acknowledged is in the store")]
-    CommitterDied,
+    /// The committer panicked. Every acknowledged write is in the store.
+    #[error("the committer panicked; every acknowledged write is in the store")]
+    CommitterPanicked,
 }
 
-/// A server that listens, and serves once it [runs](Server::run).
+/// A server that listens for connections. Call [`run`](Server::run) to serve them.
 pub struct Server<S> {
     listener: TcpListener,
     local_addr: SocketAddr,
@@ -90,27 +95,27 @@ pub struct Server<S> {
     broadcaster: Arc<Broadcaster>,
     acceptor: Arc<Acceptor>,
     service: Arc<Service<S>>,
-    /// Resolves when the committer's thread has ended; to an error where it died.
+    /// Resolves when the committer has ended, to an error if it panicked.
     committer: oneshot::Receiver<()>,
-    ends_committer: EndsCommitter<S>,
+    committer_guard: CommitterGuard<S>,
 }
 
-/// Ends the committer's thread, and so lets go of the store, when it is dropped: also where a server never runs, or is
-/// not run to its end.
-struct EndsCommitter<S>(Arc<Service<S>>);
+/// Ends the committer when it is dropped, so that the committer releases the store. Covers servers that never run, and
+/// those whose `run` is cancelled.
+struct CommitterGuard<S>(Arc<Service<S>>);
 
-impl<S> Drop for EndsCommitter<S> {
+impl<S> Drop for CommitterGuard<S> {
     fn drop(&mut self) {
         self.0.queue.close();
     }
 }
 
 impl<S: Store> Server<S> {
-    /// Listens on the configured address, and starts the committer. From now on clients can connect; they are served
-    /// once the server [runs](Server::run).
+    /// Listens on the configured address, and starts the committer. Clients can connect from now on, and are served as soon
+    /// as the server [runs](Server::run).
     ///
     /// # Errors
-    /// [`BindError`] where a limit, the address or the system does not allow it.
+    /// Returns [`BindError`] if the configuration is invalid, or if the system refuses.
     pub async fn bind(config: Config, store: S) -> Result<Self, BindError> {
         let limits = config.limits.validated()?;
         config.check_input()?;
@@ -120,7 +125,7 @@ impl<S: Store> Server<S> {
         let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
-        // Once more: that sets how many may wait to be taken in.
+        // Listens a second time, because that sets the length of the accept queue.
         SockRef::from(&listener).listen(BACKLOG).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
@@ -131,7 +136,7 @@ impl<S: Store> Server<S> {
         let acceptor = Acceptor::new(config.tls, authorize_within, authenticator.clone(), broadcaster.clone());
         let input_budget = InputBudget::new(config.max_input);
         let started = Instant::now();
-        let (send_gate, arrival_gate) = (PriorityGate::to_send(), PriorityGate::to_arrive());
+        let (send_gate, arrival_gate) = (PriorityGate::for_sends(), PriorityGate::for_arrivals());
         let service = Arc::new(Service {
             store,
             queue,
@@ -145,12 +150,12 @@ impl<S: Store> Server<S> {
         });
 
         let (ended, committer) = oneshot::channel();
-        let (of_committer, followers) = (service.clone(), broadcaster.clone());
+        let (committer_service, committer_broadcaster) = (service.clone(), broadcaster.clone());
         let committing = async move {
-            committer::run(&of_committer.store, &of_committer.queue, &followers).await;
-            // The store is closed by who holds it last: not by somebody whom nobody waits for.
-            drop(of_committer);
-            // Dropped without this where it panics.
+            committer::run(&committer_service.store, &committer_service.queue, &committer_broadcaster).await;
+            // Releases the store before `run` returns, because dropping the last reference closes the store.
+            drop(committer_service);
+            // After a panic, the sender is dropped without a message.
             let _ = ended.send(());
         };
         if service.store.blocks() {
@@ -158,35 +163,37 @@ impl<S: Store> Server<S> {
             let committing = move || runtime.block_on(committing);
             thread::Builder::new().name("committer".into()).spawn(committing).map_err(BindError::Thread)?;
         } else {
-            // To and from a task is a shorter way.
+            // A task costs less than a thread, which would have to be woken for every batch.
             tokio::spawn(committing);
         }
-        let ends_committer = EndsCommitter(service.clone());
+        let committer_guard = CommitterGuard(service.clone());
         let max_connections = config.max_connections;
-        Ok(Self { listener, local_addr, max_connections, broadcaster, acceptor, service, committer, ends_committer })
+        Ok(Self { listener, local_addr, max_connections, broadcaster, acceptor, service, committer, committer_guard })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// A hold on the server, for while it serves.
+    /// Returns a handle that changes the configuration while the server runs.
     pub fn handle(&self) -> Handle {
         self.acceptor.handle()
     }
 
-    /// Serves until `shutdown` resolves; then takes in no more connections, decides on what was asked, tells every
-    /// connection, and returns.
+    /// Serves connections until `shutdown` resolves.
+    ///
+    /// It then accepts no more connections, completes the requests in flight, sends every connection an ERROR, closes it,
+    /// and returns.
     ///
     /// # Errors
-    /// [`ServeError`] where the server can't go on.
+    /// Returns [`ServeError`] if the server fails.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
         let mut next_id: u64 = 0;
-        let died = loop {
+        let committer_panicked = loop {
             tokio::select! {
                 () = &mut shutdown => break false,
                 _ = &mut self.committer => break true,
@@ -200,28 +207,28 @@ impl<S: Store> Server<S> {
                     Ok((socket, peer)) => {
                         let id = ConnId::new(next_id);
                         next_id += 1;
-                        if next_id.is_multiple_of(ARRIVE_AT_ONCE.into()) {
-                            // Those who are here already are served meanwhile.
+                        if next_id.is_multiple_of(MAX_ARRIVALS.into()) {
+                            // Existing connections are served in between.
                             yield_now().await;
                         }
-                        prepare(&socket, peer);
-                        let place = if connections.len() < self.max_connections {
-                            self.acceptor.place(peer).map_err(|crowded| crowded.to_string())
+                        configure_socket(&socket, peer);
+                        let permit = if connections.len() < self.max_connections {
+                            self.acceptor.acquire_permit(peer).map_err(|error| error.to_string())
                         } else {
                             Err("too many connections".to_owned())
                         };
-                        match place {
-                            Ok(place) => {
+                        match permit {
+                            Ok(permit) => {
                                 debug!(%id, %peer, "connected");
                                 let registration = self.broadcaster.register(id);
                                 let (service, acceptor) = (self.service.clone(), self.acceptor.clone());
                                 connections.spawn(async move {
-                                    let ended = acceptor.admit(&service, registration, socket, peer, place).await;
+                                    let ended = acceptor.serve(&service, registration, socket, peer, permit).await;
                                     (id, ended)
                                 });
                             }
                             Err(reason) => {
-                                self.acceptor.complain(peer, &reason);
+                                self.acceptor.log_rejection(peer, &reason);
                                 if refusals.len() < MAX_REFUSALS {
                                     let acceptor = self.acceptor.clone();
                                     refusals.spawn(async move { (id, acceptor.refuse(socket, &reason).await) });
@@ -241,21 +248,24 @@ impl<S: Store> Server<S> {
             }
         };
         if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-            warn!(connections = connections.len(), "cut off: they did not take what they were owed");
+            warn!(
+                connections = connections.len(),
+                "closing connections that did not receive their pending responses in time"
+            );
             connections.shutdown().await;
         }
-        drop(self.ends_committer);
-        if died || self.committer.await.is_err() {
-            error!("the committer has died");
-            return Err(ServeError::CommitterDied);
+        drop(self.committer_guard);
+        if committer_panicked || self.committer.await.is_err() {
+            error!("the committer panicked");
+            return Err(ServeError::CommitterPanicked);
         }
         info!("shut down");
         Ok(())
     }
 }
 
-/// Has small answers sent at once, and dead peers found.
-fn prepare(socket: &TcpStream, peer: SocketAddr) {
+/// Sets the options that send small responses at once and detect dead peers.
+fn configure_socket(socket: &TcpStream, peer: SocketAddr) {
     let options = || {
         socket.set_nodelay(true)?;
         let socket = SockRef::from(socket);
@@ -266,15 +276,16 @@ fn prepare(socket: &TcpStream, peer: SocketAddr) {
         Ok::<_, io::Error>(())
     };
     if let Err(error) = options() {
-        // The connection works without them.
+        // The connection works without the options.
         debug!(%peer, %error, "can't set socket options");
     }
 }
 
+/// Logs the end of a connection.
 fn log_end(ended: Result<(ConnId, io::Result<()>), tokio::task::JoinError>) {
     match ended {
         Ok((id, Ok(()))) => debug!(%id, "disconnected"),
         Ok((id, Err(error))) => debug!(%id, %error, "connection lost"),
-        Err(error) => error!(%error, "a connection's task has died"),
+        Err(error) => error!(%error, "the task of a connection panicked"),
     }
 }

@@ -1,20 +1,26 @@
-//! How the server is: what STATUS is answered with.
+//! The response to STATUS.
 
+use crate::access::Authenticator;
 use crate::broadcaster::Broadcaster;
-use crate::connection::Service;
 use serde_json::json;
 use syncline_store::{Stats, Store};
+use tokio::time::Instant;
 
-/// A JSON object, for people and tools. Fields may be added.
-pub(crate) fn tell<S: Store>(service: &Service<S>, broadcaster: &Broadcaster) -> String {
-    let Stats { keys, tombstones, bytes, durability, data } = service.store.stats();
+/// Returns the state of the server as a JSON object. Later versions may add fields.
+pub(crate) fn report(
+    store: &impl Store,
+    authenticator: &Authenticator,
+    broadcaster: &Broadcaster,
+    started: Instant,
+) -> String {
+    let Stats { keys, tombstones, bytes, durability, data } = store.stats();
     let (connections, slowest_cursor) = broadcaster.connections();
     let log = broadcaster.log.read();
     let (floor, head, log_bytes) = (log.floor().get(), log.head().get(), log.bytes());
     drop(log);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "store": service.store.id().to_string(),
+        "store": store.id().to_string(),
         "head": head,
         "durability": durability,
         "data": data.map(|path| path.display().to_string()),
@@ -22,11 +28,11 @@ pub(crate) fn tell<S: Store>(service: &Service<S>, broadcaster: &Broadcaster) ->
         "tombstones": tombstones,
         "bytes": bytes,
         "connections": connections,
-        "strangers": service.authenticator.unauthenticated.count(),
-        "verifications": service.authenticator.verifications(),
+        "strangers": authenticator.unauthenticated.count(),
+        "verifications": authenticator.verifications(),
         "slowest_cursor": slowest_cursor.map(syncline_wire::Revision::get),
         "recent_log": { "since": floor, "bytes": log_bytes },
-        "uptime_seconds": service.started.elapsed().as_secs(),
+        "uptime_seconds": started.elapsed().as_secs(),
     })
     .to_string()
 }

@@ -1,11 +1,11 @@
-//! What the tests of several modules do: connections over pipes within this process, each served by its driver.
+//! Helpers for the unit tests of several modules: connections over in-process pipes, each served by its driver.
 
 use crate::access::{AccessControl, Authenticator, Grant};
 use crate::broadcaster::Broadcaster;
 use crate::committer::CommitQueue;
 use crate::connection::{Peer, Service, serve};
 use crate::input_budget::InputBudget;
-use crate::priority_gate::{ARRIVE_AT_ONCE, GatePermit, PriorityGate};
+use crate::priority_gate::{GatePermit, MAX_ARRIVALS, PriorityGate};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -17,31 +17,31 @@ use syncline_core::server::{Limits, ServerParameters};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoded, Message, Tag, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
-/// What lies between a client and the server, at the most, each way.
-const PIPE: usize = 4 * 1024;
+/// The capacity of the pipe between a client and the server, in each direction.
+pub(crate) const PIPE: usize = 4 * 1024;
 
-/// A server without a committer.
+/// A server without a listener and without a committer.
 pub(crate) struct World<S = MemoryStore> {
     pub(crate) service: Arc<Service<S>>,
-    broadcaster: Arc<Broadcaster>,
+    pub(crate) broadcaster: Arc<Broadcaster>,
     connections: AtomicU64,
 }
 
 impl<S: Store> World<S> {
-    /// Its connections share so much room for input.
-    pub(crate) fn with_room(store: S, room: usize) -> Self {
+    /// Creates a server whose connections share an input budget of this many bytes.
+    pub(crate) fn new(store: S, authenticator: Arc<Authenticator>, input_budget: usize) -> Self {
         let broadcaster = Broadcaster::follow(&store, 1024 * 1024);
         let parameters =
             ServerParameters { limits: Limits::default(), store: store.id(), heartbeat: Duration::from_secs(3600) };
-        let authenticator = Authenticator::new(AccessControl::Open, false, 1).unwrap();
         let service = Arc::new(Service {
             store,
             queue: CommitQueue::new(1024),
-            input_budget: InputBudget::new(room),
-            send_gate: PriorityGate::to_send(),
-            arrival_gate: PriorityGate::to_arrive(),
+            input_budget: InputBudget::new(input_budget),
+            send_gate: PriorityGate::for_sends(),
+            arrival_gate: PriorityGate::for_arrivals(),
             parameters,
             authenticator,
             authorize_within: Duration::from_secs(10),
@@ -50,24 +50,33 @@ impl<S: Store> World<S> {
         Self { service, broadcaster, connections: AtomicU64::new(0) }
     }
 
-    /// A connection that has said HELLO.
+    /// Creates a server that is open to all clients, whose connections share an input budget of this many bytes.
+    pub(crate) fn open(store: S, input_budget: usize) -> Self {
+        Self::new(store, Authenticator::new(AccessControl::Open, false, 1).unwrap(), input_budget)
+    }
+
+    /// Opens a connection that has completed HELLO.
     pub(crate) async fn connect(&self) -> Client {
-        let mut client = self.open();
+        let mut client = self.connect_silently();
         client.send(&encoded(&Message::hello(Tag::new(1), ""))).await;
         assert!(matches!(client.receive().await, Some(Message::Hello(_))));
         client
     }
 
-    /// A connection that has said nothing yet.
-    pub(crate) fn open(&self) -> Client {
-        let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
-        let mut peer = Peer::new(peer, None, Instant::now());
+    /// Opens a connection that has sent nothing yet.
+    pub(crate) fn connect_silently(&self) -> Client {
+        let mut peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1234)), None, Instant::now());
         peer.grant(Grant::Anybody);
-        let (ours, theirs) = duplex(PIPE);
+        self.serve(peer)
+    }
+
+    /// Serves a connection of this peer.
+    pub(crate) fn serve(&self, peer: Peer<'static>) -> Client {
+        let (near, far) = duplex(PIPE);
         let registration = self.broadcaster.register(ConnId::new(self.connections.fetch_add(1, Ordering::Relaxed)));
         let service = self.service.clone();
-        tokio::spawn(async move { serve(&service, registration, theirs, peer).await });
-        Client { stream: ours, input: BytesMut::new() }
+        tokio::spawn(async move { serve(&service, registration, far, peer).await });
+        Client { stream: near, input: BytesMut::new() }
     }
 }
 
@@ -82,19 +91,27 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// The next message; `None` at the end.
+    /// Receives the next message, or `None` at the end of the stream.
     pub(crate) async fn receive(&mut self) -> Option<Message> {
-        receive(&mut self.stream, &mut self.input).await
+        loop {
+            if let Decoded::Frame(message) = decode(&mut self.input).unwrap() {
+                return Some(message);
+            }
+            if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
+                return None;
+            }
+        }
     }
 
-    /// Asks for little, and gets it.
+    /// Sends a small request, and expects its response.
     pub(crate) async fn expect_served(&mut self) {
         self.send(&encoded(&Message::get(Tag::new(2), "no key"))).await;
         assert_eq!(self.receive().await, Some(error(2, "\"no key\": not found")));
     }
 
-    pub(crate) async fn expect_end(&mut self, told: &str) {
-        assert_eq!(self.receive().await, Some(error(0, &format!("unavailable: {told}"))));
+    /// Expects an ERROR with this reason, and then the end of the stream.
+    pub(crate) async fn expect_end(&mut self, reason: &str) {
+        assert_eq!(self.receive().await, Some(error(0, &format!("unavailable: {reason}"))));
         assert_eq!(self.receive().await, None);
     }
 }
@@ -109,29 +126,24 @@ pub(crate) fn error(tag: u16, text: &str) -> Message {
     Message::error(Tag::new(tag), text.to_owned())
 }
 
-/// The next message, of which some may be in `input` already; `None` at the end.
-pub(crate) async fn receive(stream: &mut DuplexStream, input: &mut BytesMut) -> Option<Message> {
-    loop {
-        if let Decoded::Frame(message) = decode(input).unwrap() {
-            return Some(message);
-        }
-        if stream.read_buf(input).await.unwrap() == 0 {
-            return None;
-        }
+/// Lets all tasks run that can run without an advance of the clock.
+pub(crate) async fn settle() {
+    for _ in 0..1000 {
+        yield_now().await;
     }
 }
 
-/// Waits for a turn.
-pub(crate) async fn take(turn: &mut GatePermit, line: &PriorityGate) {
-    poll_fn(|context| turn.poll(line, context)).await;
-    assert!(turn.is_taken() && !turn.waits());
+/// Waits for a permit.
+pub(crate) async fn acquire(permit: &mut GatePermit, gate: &PriorityGate) {
+    poll_fn(|context| permit.poll_acquire(gate, context)).await;
+    assert!(permit.is_taken() && !permit.is_waiting());
 }
 
-/// All turns to arrive, so that nobody else has one.
-pub(crate) async fn all_arriving<S>(service: &Service<S>) -> [GatePermit; ARRIVE_AT_ONCE as usize] {
-    let mut turns = [const { GatePermit::None }; ARRIVE_AT_ONCE as usize];
-    for turn in &mut turns {
-        take(turn, &service.arrival_gate).await;
+/// Acquires all permits of the gate for new connections, so that every new connection waits.
+pub(crate) async fn acquire_all_arrivals<S>(service: &Service<S>) -> [GatePermit; MAX_ARRIVALS as usize] {
+    let mut permits = [const { GatePermit::None }; MAX_ARRIVALS as usize];
+    for permit in &mut permits {
+        acquire(permit, &service.arrival_gate).await;
     }
-    turns
+    permits
 }

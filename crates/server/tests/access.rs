@@ -1,4 +1,4 @@
-//! Passwords and users over real TLS; what is decided by whom, and when, is tested beside the code (`src/access/tests.rs`).
+//! Passwords and users over TLS. The unit tests in `src/access/tests.rs` cover the details and the timing.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,15 +12,9 @@ mod support;
 use rustls::{ALL_VERSIONS, ClientConfig};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
-use support::{Ca, Client, TestServer, TlsClient, error, get, put};
-use syncline_server::{AccessControl, BindError, ClientCertificates, Config, Hash, MustUseTls, Pem, Server, Users};
+use support::prelude::*;
+use syncline_server::{AccessControl, BindError, ClientCertificates, Hash, MustUseTls, Pem, Server, Users};
 use syncline_store::MemoryStore;
-use syncline_wire::{Message, Tag};
-
-fn auth(tag: u16, password: &str) -> Message {
-    Message::auth(Tag::new(tag), password.to_owned())
-}
 
 fn one_password(password: &str) -> AccessControl {
     AccessControl::Password(Arc::new(Hash::make(password.as_bytes()).unwrap()))
@@ -35,7 +29,7 @@ fn ann(password: &str) -> AccessControl {
     AccessControl::Users(Users::parse(&text).unwrap())
 }
 
-/// A server that takes certificates of its own CA, too.
+/// Starts a server that also accepts client certificates of its CA.
 fn server(access: AccessControl, change: impl FnOnce(&mut Config)) -> (Ca, TestServer, Arc<ClientConfig>) {
     let ca = Ca::new();
     let server = TestServer::with(|config| {
@@ -56,23 +50,23 @@ async fn a_server_that_requires_passwords_does_not_start_without_tls() {
                 assert_eq!(error.to_string(), "must use TLS if authorization is required");
             }
             Err(other) => panic!("{other}"),
-            Ok(_) => panic!("it was allowed"),
+            Ok(_) => panic!("the server started"),
         }
     }
 }
 
 #[test]
-fn a_server_without_tls_is_not_made_to_require_passwords() {
+fn a_server_without_tls_refuses_access_control() {
     let plain = TestServer::start();
     if plain.handle.set_access(one_password("secret")) == Err(MustUseTls) {
         plain.connect().expect(&get(1, "k"), &error(1, "\"k\": not found"));
     } else {
-        assert!(std::env::var_os("SYNCLINE_TEST_TLS").is_some(), "it had no TLS");
+        assert!(std::env::var_os("SYNCLINE_TEST_TLS").is_some(), "a server without TLS accepted it");
     }
 }
 
 #[test]
-fn users_read_and_write_what_is_theirs() {
+fn users_have_access_to_their_prefixes() {
     let (_, server, config) = server(ann("secret"), |_| {});
     let mut client = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(client.ask(&get(1, "a/k")), error(1, "go away, bad message type"));
@@ -84,7 +78,7 @@ fn users_read_and_write_what_is_theirs() {
 }
 
 #[test]
-fn a_certificate_stands_for_its_user() {
+fn a_certificate_authenticates_its_user() {
     let (ca, server, _) = server(ann("secret"), |_| {});
     let backup = ca.trusting(ALL_VERSIONS, Some(&ca.identity("backup", |_| {})));
     let mut client = TlsClient::connect(server.addr, &backup).unwrap();
@@ -96,7 +90,7 @@ fn a_certificate_stands_for_its_user() {
 }
 
 #[test]
-fn a_reload_ends_those_to_whom_it_does_not_grant_the_same() {
+fn a_reload_ends_only_connections_with_changed_rights() {
     let (ca, server, config) = server(ann("secret"), |_| {});
     let backup = ca.trusting(ALL_VERSIONS, Some(&ca.identity("backup", |_| {})));
     let mut stays = TlsClient::connect(server.addr, &backup).unwrap();
@@ -104,9 +98,9 @@ fn a_reload_ends_those_to_whom_it_does_not_grant_the_same() {
     let mut ends = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(ends.ask(&auth(1, "ann:secret")), auth(1, ""));
     server.handle.set_access(ann("another")).unwrap();
-    let told = "unavailable: the rights of this user have changed; connect again";
-    assert_eq!(ends.receive(), error(0, told));
-    assert_eq!(ends.try_receive().unwrap(), None, "a proper end");
+    let received = "unavailable: the rights of this user have changed; connect again";
+    assert_eq!(ends.receive(), error(0, received));
+    assert_eq!(ends.try_receive().unwrap(), None, "a close_notify alert");
     let mut anew = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(anew.ask(&auth(1, "ann:another")), auth(1, ""));
     assert_eq!(anew.ask(&put(2, "a/k", "v", 1)), put(2, "a/k", "v", 1));
@@ -114,7 +108,7 @@ fn a_reload_ends_those_to_whom_it_does_not_grant_the_same() {
 }
 
 #[test]
-fn a_stranger_is_told_that_its_time_is_over() {
+fn an_unauthenticated_connection_is_sent_the_reason_at_its_deadline() {
     let (_, server, config) = server(one_password("secret"), |config| {
         config.authorize_within = Duration::from_millis(300);
     });
@@ -122,25 +116,25 @@ fn a_stranger_is_told_that_its_time_is_over() {
     client.stream.write_all(b"\x03\x01\x00\x06\x00se").unwrap();
     client.stream.flush().unwrap();
     assert_eq!(client.receive(), error(0, "unavailable: not authorized within 300ms"));
-    assert_eq!(client.try_receive().unwrap(), None, "a proper end");
+    assert_eq!(client.try_receive().unwrap(), None, "a close_notify alert");
 }
 
 #[test]
-fn one_address_has_a_quarter_of_the_places_for_strangers() {
+fn one_address_may_hold_a_quarter_of_the_permits() {
     let (_, server, config) = server(one_password("secret"), |config| config.max_unauthenticated = 8);
     let mut first = TlsClient::connect(server.addr, &config).unwrap();
     let _second = TlsClient::connect(server.addr, &config).unwrap();
-    let told = "unavailable: too many connections from your address that are not authorized yet";
-    assert_eq!(TlsClient::connect(server.addr, &config).unwrap().receive(), error(0, told));
+    let received = "unavailable: too many connections from your address that are not authorized yet";
+    assert_eq!(TlsClient::connect(server.addr, &config).unwrap().receive(), error(0, received));
     assert_eq!(first.ask(&auth(1, "secret")), auth(1, ""));
-    // Answered by then: its place is free.
+    // After this response, the permit is free.
     assert_eq!(first.ask(&get(2, "k")), error(2, "\"k\": not found"));
     let mut third = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(third.ask(&auth(1, "secret")), auth(1, ""));
 }
 
 #[test]
-fn no_plain_socket_is_asked_for_a_password() {
+fn a_password_over_a_plain_socket_is_never_accepted() {
     let (_, server, _) = server(one_password("secret"), |_| {});
     let mut plain = Client::connect(server.addr);
     plain.send(&auth(1, "secret"));

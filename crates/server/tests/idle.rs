@@ -1,6 +1,6 @@
-//! Connections that have nothing to do cost the server little, whatever they did before.
+//! Idle connections take little memory, regardless of what they did before.
 //!
-//! Alone in its file, and so in its process: memory that another test has left behind would hide what this one takes.
+//! This test has a process of its own. Otherwise memory that another test has freed could hide what this one takes.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -12,18 +12,17 @@
 
 mod support;
 
-use support::{Client, MIB, Memory, TestServer, all_encoded, encoded, get, put};
-use syncline_wire::Tag;
+use support::prelude::*;
 
 #[test]
-fn connections_that_were_busy_and_are_idle_give_their_memory_back() {
+fn idle_connections_release_their_memory() {
     const CONNECTIONS: usize = 300;
     const GETS: u16 = 20;
     let server = TestServer::start();
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connected()).collect();
     let value = "v".repeat(60_000);
     assert_eq!(clients[0].put(1, "large", &value, 1).tag(), Tag::new(1));
-    let answer = encoded(&put(1, "large", &value, 1));
+    let response = encoded(&put(1, "large", &value, 1));
     let requests = all_encoded(&vec![get(1, "large"); usize::from(GETS)]);
     for client in &mut clients[1..] {
         assert_eq!(client.receive(), put(0, "large", &value, 1));
@@ -32,9 +31,9 @@ fn connections_that_were_busy_and_are_idle_give_their_memory_back() {
     for client in &mut clients {
         client.send_bytes(&requests);
         for _ in 0..GETS {
-            assert!(client.receive_bytes(answer.len()) == answer);
+            assert!(client.receive_bytes(response.len()) == response);
         }
     }
-    // Where each keeps the room for its answers: 50 MiB.
+    // If every connection kept the memory of its responses: 50 MiB.
     memory.expect_at_most(15 * MIB);
 }

@@ -1,8 +1,8 @@
-//! Clients that do not read: they cost the server a bounded amount of memory, keep nobody else from being served, and
-//! when they read at last, every request has its answer, in order, and the latest of every key is there.
+//! Clients that stop reading take a bounded amount of memory and block no other client. When they read again, they receive
+//! the responses to all requests, in order, and the latest version of every key.
 //!
-//! The server runs in this process, whose memory is measured; each bound stands far below what would pile up without
-//! it.
+//! The server runs in this process, whose memory is measured. Each limit is far below the memory that would accumulate
+//! without backpressure.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -15,14 +15,10 @@
 
 mod support;
 
-use bytes::Bytes;
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::thread;
-use support::{Client, MIB, Memory, TestServer, TestStore, all_encoded, encoded, error, get, put};
-use syncline_core::Operation;
-use syncline_server::Config;
-use syncline_wire::{Message, Put, Tag, Version};
+use support::prelude::*;
+use syncline_wire::Put;
 
 const LARGE: usize = 60_000;
 
@@ -32,7 +28,7 @@ fn small_bounds(config: &mut Config) {
     config.limits.max_unsent = 256 * 1024;
 }
 
-/// The latest of every key that a connection was told, which never goes back.
+/// The latest version of every key that a connection received. Versions never decrease.
 #[derive(Default)]
 struct Replica(HashMap<Bytes, Put>);
 
@@ -44,13 +40,13 @@ impl Replica {
         self.0.insert(put.key.clone(), put);
     }
 
-    /// Applies all that comes, up to the write of "the end"; answers how many bytes that were.
+    /// Applies everything up to the write of "the end", and returns the number of bytes received.
     fn catch_up(&mut self, client: &mut Client, memory: &mut Memory) -> usize {
         let mut bytes = 0;
         loop {
             let message = client.receive();
             bytes += message.encoded_length();
-            memory.look();
+            memory.sample();
             let Message::Put(put) = message else { panic!("a broadcast, not {message}") };
             let is_end = put.key == "the end";
             self.apply(put);
@@ -72,37 +68,37 @@ fn large(number: u64) -> String {
 }
 
 #[test]
-fn a_client_that_asks_for_large_values_and_does_not_read_is_answered_them_all_when_it_does() {
+fn a_client_that_stops_reading_large_values_gets_all_of_them_later() {
     const GETS: u16 = 3_000;
     let server = TestServer::with(small_bounds);
     let mut bystander = server.connected();
     let value = large(1);
-    bystander.expect(&put(1, "large", &value, 1), &put(1, "large", &value, 1));
-    let mut client = Client::with_little_room(server.addr);
+    bystander.expect_echo(&put(1, "large", &value, 1));
+    let mut client = Client::with_small_buffer(server.addr);
     let mut memory = Memory::watch();
     let requests: Vec<Message> =
         (1..=GETS).map(|tag| if tag % 10 == 0 { get(tag, "none") } else { get(tag, "large") }).collect();
     client.send_bytes(&all_encoded(&requests));
     for version in 1..=100 {
         bystander.expect_service("bystander", version);
-        memory.look();
+        memory.sample();
     }
     for tag in 1..=GETS {
         let expected = if tag % 10 == 0 { error(tag, "\"none\": not found") } else { put(tag, "large", &value, 1) };
-        assert!(client.receive_answer() == expected, "the answer to {tag}");
-        memory.look();
+        assert!(client.receive_response() == expected, "the response to {tag}");
+        memory.sample();
     }
-    // Without a bound: 160 MiB.
+    // Without a limit: 160 MiB.
     memory.expect_at_most(30 * MIB);
 }
 
 #[test]
-fn clients_that_do_not_read_what_others_write_are_sent_the_latest_when_they_do() {
+fn clients_that_stop_reading_broadcasts_are_sent_the_latest_later() {
     const KEYS: u64 = 10;
     const ROUNDS: u64 = 150;
     let server = TestServer::with(small_bounds);
     let mut writer = server.connected();
-    let mut slow: Vec<Client> = (0..5).map(|_| Client::with_little_room(server.addr)).collect();
+    let mut slow: Vec<Client> = (0..5).map(|_| Client::with_small_buffer(server.addr)).collect();
     slow.iter_mut().for_each(Client::expect_silence);
     let mut memory = Memory::watch();
     for version in 1..=ROUNDS {
@@ -111,37 +107,37 @@ fn clients_that_do_not_read_what_others_write_are_sent_the_latest_when_they_do()
             writer.send(&put(1, &key, &large(version), version));
             assert_eq!(writer.receive().tag(), Tag::new(1));
         }
-        memory.look();
+        memory.sample();
     }
-    writer.expect(&put(1, "the end", "", 1), &put(1, "the end", "", 1));
+    writer.expect_echo(&put(1, "the end", "", 1));
     for client in &mut slow {
         let mut replica = Replica::default();
         let bytes = replica.catch_up(client, &mut memory);
         for key in 0..KEYS {
             replica.expect(&format!("key {key}"), &large(ROUNDS), ROUNDS);
         }
-        // 90 MB were written. What was left out was replaced by then.
-        assert!(bytes < 45_000_000, "{bytes} bytes were sent to one that did not read");
+        // 90 MB were written. Only overwritten values may be left out.
+        assert!(bytes < 45_000_000, "{bytes} bytes were sent to a client that did not read");
         client.expect_silence();
     }
-    // Without a bound: 86 MiB where it is shared, 430 where it is not.
+    // Without a limit: 86 MiB if the memory is shared, otherwise 430.
     memory.expect_at_most(30 * MIB);
 }
 
 #[test]
-fn a_client_that_asks_and_does_not_read_while_others_write_is_sent_its_answers_and_the_latest() {
+fn a_client_that_stops_reading_amid_writes_gets_responses_and_the_latest() {
     const ROUNDS: u64 = 600;
     let server = TestServer::with(|config| {
         small_bounds(config);
         config.recent_log = 200_000;
     });
     let mut writer = server.connected();
-    writer.expect(&put(1, "shared", &large(1), 1), &put(1, "shared", &large(1), 1));
-    let mut client = Client::with_little_room(server.addr);
+    writer.expect_echo(&put(1, "shared", &large(1), 1));
+    let mut client = Client::with_small_buffer(server.addr);
     client.send(&get(1, "none"));
     assert_eq!(client.receive(), error(1, "\"none\": not found"));
     let mut memory = Memory::watch();
-    // Its own writes, and reads of what the other writes.
+    // Own writes, and reads of the key that the other client writes.
     let requests: Vec<Message> = (1..=900)
         .map(|tag| match tag % 3 {
             0 => get(tag, "shared"),
@@ -152,48 +148,48 @@ fn a_client_that_asks_and_does_not_read_while_others_write_is_sent_its_answers_a
     client.send_bytes(&all_encoded(&requests));
     for version in 2..=ROUNDS {
         assert_eq!(writer.ask(&put(1, "shared", &large(version), version)).tag(), Tag::new(1));
-        memory.look();
+        memory.sample();
     }
     let mut replica = Replica::default();
     for request in &requests {
-        let answer = loop {
-            memory.look();
+        let response = loop {
+            memory.sample();
             match client.receive() {
                 Message::Put(put) if put.tag == Tag::BROADCAST => replica.apply(put),
-                answer => break answer,
+                response => break response,
             }
         };
-        match (request, answer) {
+        match (request, response) {
             (Message::Get(get), Message::Put(put)) => {
                 assert_eq!((get.tag, &get.key), (put.tag, &put.key));
                 assert!(put.value == large(put.version.get()), "the value of that version");
                 replica.apply(put);
             }
-            (Message::Put(asked), Message::Put(put)) => {
-                assert_eq!(*asked, put);
+            (Message::Put(request), Message::Put(put)) => {
+                assert_eq!(*request, put);
                 replica.apply(put);
             }
-            (Message::Put(asked), answer) => {
-                assert!(asked.value == "stale", "{answer}");
-                assert_eq!(answer, error(asked.tag.get(), "stale put"));
+            (Message::Put(request), response) => {
+                assert!(request.value == "stale", "{response}");
+                assert_eq!(response, error(request.tag.get(), "stale put"));
             }
-            (asked, answer) => panic!("{answer} to {asked}"),
+            (request, response) => panic!("{response} to {request}"),
         }
     }
     assert_eq!(writer.ask(&put(1, "the end", "", 1)), put(1, "the end", "", 1));
     replica.catch_up(&mut client, &mut memory);
     replica.expect("shared", &large(ROUNDS), ROUNDS);
     replica.expect("own", "value 898", 300);
-    // Without a bound: 34 MiB of broadcasts and 17 of answers.
+    // Without a limit: 34 MiB of broadcasts and 17 MiB of responses.
     memory.expect_at_most(20 * MIB);
 }
 
 #[test]
-fn a_client_that_writes_and_does_not_read_is_not_read_from_and_loses_nothing() {
+fn a_client_that_only_writes_is_throttled_and_loses_nothing() {
     const PUTS: u64 = 1_500;
     let server = TestServer::with(small_bounds);
     let mut bystander = server.connected();
-    let mut client = Client::with_little_room(server.addr);
+    let mut client = Client::with_small_buffer(server.addr);
     let mut memory = Memory::watch();
     let request = |number: u64| put(number as u16, "k", &large(number), number);
     thread::scope(|scope| {
@@ -205,20 +201,20 @@ fn a_client_that_writes_and_does_not_read_is_not_read_from_and_loses_nothing() {
         });
         for tag in 1..=100 {
             assert_eq!(bystander.ask(&get(tag, "none")), error(tag, "\"none\": not found"));
-            memory.look();
+            memory.sample();
         }
         for number in 1..=PUTS {
-            assert!(client.receive() == request(number), "the answer to {number}");
-            memory.look();
+            assert!(client.receive() == request(number), "the response to {number}");
+            memory.sample();
         }
     });
     memory.expect_at_most(30 * MIB);
 }
 
-/// Requests that wait for the store, each in one piece with others that don't: what they were read with must not stay.
+/// Sends requests that wait for the store, each together with other bytes. The waiting requests must not keep the buffers
+/// that they were read into.
 fn waiting_puts(connections: usize, puts: u16, beside: &[u8], bound: usize) {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut bystander = server.connected();
     let mut clients: Vec<Client> = (0..connections).map(|_| server.connected()).collect();
     let mut memory = Memory::watch();
@@ -229,7 +225,7 @@ fn waiting_puts(connections: usize, puts: u16, beside: &[u8], bound: usize) {
             piece.extend_from_slice(beside);
             client.send_bytes(&piece);
         }
-        // By then the server has likely read them, each on its own.
+        // By now the server has probably read each of them separately.
         bystander.expect(&error(tag, ""), &error(tag, "messages of kind ERROR cannot be applied"));
     }
     store.wait_for_commit();
@@ -238,7 +234,7 @@ fn waiting_puts(connections: usize, puts: u16, beside: &[u8], bound: usize) {
     for client in &mut clients {
         let mut tag = 0;
         while tag < puts {
-            match client.receive_answer() {
+            match client.receive_response() {
                 Message::Put(put) => {
                     tag += 1;
                     assert_eq!(put.tag, Tag::new(tag));
@@ -250,24 +246,23 @@ fn waiting_puts(connections: usize, puts: u16, beside: &[u8], bound: usize) {
 }
 
 #[test]
-fn small_puts_that_come_one_by_one_and_wait_take_no_more_memory_than_they_count() {
-    // 24,000 of 24 bytes. Where each keeps the buffer that it was read into, that is 24,000 pages: 94 MiB.
+fn small_puts_read_one_by_one_take_only_the_memory_they_count() {
+    // 24,000 requests of 24 bytes. If each kept the buffer that it was read into: 24,000 pages, 94 MiB.
     waiting_puts(16, 1_500, &[], 40 * MIB);
 }
 
 #[test]
-fn small_puts_that_come_with_large_frames_and_wait_take_no_more_memory_than_they_count() {
-    // Where each keeps the buffer that it was read into: 138 MiB.
+fn small_puts_read_with_large_frames_take_only_the_memory_they_count() {
+    // If each kept the buffer that it was read into: 138 MiB.
     let beside = encoded(&Message::auth(Tag::new(7), "p".repeat(12_000)));
     waiting_puts(8, 1_500, &beside, 40 * MIB);
 }
 
 #[test]
-fn while_the_commit_queue_is_full_who_writes_is_not_read_from() {
+fn writers_are_throttled_while_the_commit_queue_is_full() {
     const CONNECTIONS: usize = 60;
     const PUTS: u16 = 400;
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.max_queue = 1);
+    let (store, server) = TestServer::with_test_store(|config| config.max_queue = 1);
     let mut bystander = server.connected();
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connected()).collect();
     let value = "v".repeat(2_000);
@@ -279,7 +274,7 @@ fn while_the_commit_queue_is_full_who_writes_is_not_read_from() {
             let value = &value;
             scope.spawn(move || {
                 for tag in 1..=PUTS {
-                    // Stale, so that there is nothing to broadcast.
+                    // Stale, so that nothing is broadcast.
                     stream.write_all(&encoded(&put(tag, &format!("of {number}"), value, 0))).unwrap();
                 }
             });
@@ -292,25 +287,24 @@ fn while_the_commit_queue_is_full_who_writes_is_not_read_from() {
         store.wait_for_commit();
         for tag in 1..=500 {
             bystander.expect(&get(tag, "none"), &error(tag, "\"none\": not found"));
-            memory.look();
+            memory.sample();
         }
-        // Without that, as much as may be in flight: 46 MiB.
+        // Without backpressure, as much as may be in flight: 46 MiB.
         memory.expect_at_most(20 * MIB);
         store.open_gate();
     });
 }
 
 #[test]
-fn clients_that_stop_reading_do_not_each_keep_all_that_was_committed_together_in_memory() {
+fn clients_that_stop_reading_do_not_keep_committed_batches_in_memory() {
     const WRITES: u64 = 240;
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.recent_log = 16 * MIB);
+    let (store, server) = TestServer::with_test_store(|config| config.recent_log = 16 * MIB);
     let mut bystander = server.connected();
     let value = Bytes::from(large(1));
     let mut slow = Vec::new();
     let mut memory = Memory::watch();
     for round in 0..16 {
-        let mut client = Client::with_little_room(server.addr);
+        let mut client = Client::with_small_buffer(server.addr);
         client.expect_silence();
         slow.push(client);
         let write = |number| Operation::Put {
@@ -322,11 +316,11 @@ fn clients_that_stop_reading_do_not_each_keep_all_that_was_committed_together_in
         for _ in 0..WRITES {
             assert_eq!(bystander.receive().tag(), Tag::BROADCAST);
         }
-        memory.look();
+        memory.sample();
     }
-    // Where each keeps the 13.7 MiB in whose middle it has stopped: 219 MiB. The log, a batch and the store take 40.
+    // If each kept the batch of 13.7 MiB that it stopped in: 219 MiB. The log, a batch and the store take 40 MiB.
     memory.expect_at_most(120 * MIB);
-    bystander.expect(&put(1, "the end", "", 1), &put(1, "the end", "", 1));
+    bystander.expect_echo(&put(1, "the end", "", 1));
     for client in &mut slow {
         let mut replica = Replica::default();
         replica.catch_up(client, &mut memory);

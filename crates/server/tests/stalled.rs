@@ -1,5 +1,5 @@
-//! Watchers that stall: they cost the server a bounded amount of memory, and when they wake they are sent a small part of what
-//! was written, and hold the latest of every key.
+//! Watchers that stall take a bounded amount of memory. When they read again, they receive a small part of the writes, and
+//! end with the latest version of every key.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,25 +13,23 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::thread;
-use support::{Client, Engine, MIB, Memory, NEVER, TestServer, encoded, mark, put, watch};
-use syncline_wire::{Message, Tag};
+use support::prelude::*;
 
-/// More than one page of the store holds, so that those who catch up do so in several steps.
+/// More keys than fit into one page of the store, so that a catch-up takes several pages.
 const KEYS: u64 = 500;
 const PUTS: u64 = 30_000;
 const VALUE: usize = 1_024;
 
-/// The write that makes a revision.
+/// Returns the write with this revision.
 fn write(revision: u64) -> Message {
     let number = revision - 1;
     put(1, &format!("k/{}", number % KEYS), &format!("{revision:0VALUE$}"), number / KEYS + 1)
 }
 
-/// What is held, key by key: the revision that the value names, which is that of its write.
+/// The state of a watcher: for each key, the revision of its last write, which is in the value.
 #[derive(Default)]
 struct Held {
-    /// Whether it was told all that there was at first: before, a MARK promises nothing.
+    /// Whether the first catch-up is complete. Before, a MARK promises nothing.
     complete: bool,
     keys: BTreeMap<String, u64>,
     bytes: usize,
@@ -39,13 +37,13 @@ struct Held {
 }
 
 impl Held {
-    /// Applies all up to a MARK of this revision. At each MARK, every key is at the last write before it.
+    /// Applies everything up to a MARK of this revision. Checks at each MARK that every key has its last write before it.
     #[track_caller]
     fn until_marked(&mut self, client: &mut Client, revision: u64, memory: &mut Memory) {
         loop {
             let message = client.receive();
             self.bytes += message.encoded_length();
-            memory.look();
+            memory.sample();
             match message {
                 Message::Put(put) => {
                     let written: u64 = str::from_utf8(&put.value).unwrap().parse().unwrap();
@@ -75,7 +73,7 @@ impl Held {
 }
 
 #[test]
-fn a_stalled_watcher_is_sent_a_small_part_and_holds_the_latest_of_every_key() {
+fn a_stalled_watcher_is_sent_few_changes_and_ends_with_the_latest() {
     for engine in [Engine::memory(), Engine::disk()] {
         let server = TestServer::on(engine, |config| {
             config.recent_log = 64 * 1024;
@@ -85,8 +83,8 @@ fn a_stalled_watcher_is_sent_a_small_part_and_holds_the_latest_of_every_key() {
         let mut memory = Memory::watch();
         let mut stalled: Vec<(Client, Held)> = (0..5)
             .map(|_| {
-                let mut client = Client::with_little_room(server.addr);
-                client.greet();
+                let mut client = Client::with_small_buffer(server.addr);
+                client.hello();
                 client.expect(&watch(2, "k/", 0), &mark(2, 0));
                 (client, Held { complete: true, ..Held::default() })
             })
@@ -99,23 +97,23 @@ fn a_stalled_watcher_is_sent_a_small_part_and_holds_the_latest_of_every_key() {
             });
             for _ in 1..=PUTS {
                 assert_eq!(writer.receive().tag(), Tag::new(1));
-                memory.look();
+                memory.sample();
             }
         });
         for (client, held) in &mut stalled {
             held.until_marked(client, PUTS, &mut memory);
             assert_eq!(held.keys.len() as u64, KEYS);
-            // Of 30 MB that were written. What lies in the kernel's buffers comes too.
+            // 30 MB were written. The contents of the kernel's buffers arrive too.
             assert!(held.bytes < PUTS as usize * VALUE / 5, "{} bytes in {} groups", held.bytes, held.marks);
             client.expect_silence();
         }
-        // Without a bound: 30 MiB where it is shared, 150 where it is not.
+        // Without a limit: 30 MiB if the memory is shared, otherwise 150.
         memory.expect_at_most(20 * MIB);
     }
 }
 
 #[test]
-fn a_watcher_that_stalls_while_all_is_told_at_first_holds_the_latest_of_every_key_too() {
+fn a_watcher_that_stalls_in_its_first_catch_up_ends_with_the_latest() {
     for engine in [Engine::memory(), Engine::disk()] {
         let server = TestServer::on(engine, |config| {
             config.recent_log = 64 * 1024;
@@ -124,13 +122,13 @@ fn a_watcher_that_stalls_while_all_is_told_at_first_holds_the_latest_of_every_ke
         let mut writer = server.extended();
         let mut put_all = |revisions: std::ops::RangeInclusive<u64>| {
             for revision in revisions {
-                writer.expect(&write(revision), &write(revision));
+                writer.expect_echo(&write(revision));
             }
         };
         put_all(1..=KEYS);
         let mut memory = Memory::watch();
-        let mut client = Client::with_little_room(server.addr);
-        client.greet();
+        let mut client = Client::with_small_buffer(server.addr);
+        client.hello();
         client.send(&watch(2, "k/", 0));
         put_all(KEYS + 1..=10 * KEYS);
         Held::default().until_marked(&mut client, 10 * KEYS, &mut memory);

@@ -1,4 +1,4 @@
-//! Servers that speak TLS: what holds without it holds with it, and who does not keep to it is turned away.
+//! Servers with TLS: they serve like plain servers, and reject clients that violate TLS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,12 +14,10 @@ use rustls::{ALL_VERSIONS, AlertDescription, ClientConfig};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
-use support::{Ca, Client, TestServer, TlsClient, encoded, error, get, hello, put, put_large, watch};
+use support::prelude::*;
 use syncline_server::{ClientCertificates, Identity, Pem, PemError, PlainServer, Tls, TlsError, TlsFiles};
-use syncline_wire::{Message, Tag};
 
-/// A server that is `localhost`, and how clients speak that trust its CA.
+/// Starts a server with the name `localhost`. Returns it with its CA and the configuration of clients that trust the CA.
 fn server(clients: ClientCertificates) -> (Ca, TestServer, Arc<ClientConfig>) {
     let ca = Ca::new();
     let server = TestServer::with(|config| config.tls = Some(ca.server(clients)));
@@ -33,7 +31,7 @@ fn expect_service(client: &mut TlsClient, key: &str) {
     assert_eq!(client.ask(&get(8, key)), put(8, key, "served", 1));
 }
 
-/// What an error of rustls' says, within one of a socket.
+/// Returns the alert in an error of rustls, inside an error of a socket.
 fn alert(error: &io::Error) -> Option<AlertDescription> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {
         rustls::Error::AlertReceived(alert) => Some(*alert),
@@ -42,7 +40,7 @@ fn alert(error: &io::Error) -> Option<AlertDescription> {
 }
 
 #[test]
-fn both_versions_serve_alike() {
+fn both_tls_versions_are_served() {
     let (ca, server, _) = server(ClientCertificates::None);
     for (version, key) in [(&TLS12, "by 1.2"), (&TLS13, "by 1.3")] {
         let mut client = TlsClient::connect(server.addr, &ca.trusting(&[version], None)).unwrap();
@@ -52,17 +50,17 @@ fn both_versions_serve_alike() {
 }
 
 #[test]
-fn what_others_write_is_broadcast_into_every_session() {
+fn writes_are_broadcast_to_every_tls_session() {
     let (_, server, config) = server(ClientCertificates::None);
     let mut clients: Vec<TlsClient> = (0..50).map(|_| TlsClient::connect(server.addr, &config).unwrap()).collect();
-    // Taken in for sure: answered.
+    // After a response, a connection is registered.
     clients.iter_mut().for_each(|client| assert_eq!(client.ask(&get(1, "k")), error(1, "\"k\": not found")));
     assert_eq!(clients[0].ask(&put(2, "k", "v", 1)), put(2, "k", "v", 1));
     clients[1..].iter_mut().for_each(|client| assert_eq!(client.receive(), put(0, "k", "v", 1)));
 }
 
 #[test]
-fn values_of_many_records_arrive_whole() {
+fn values_of_many_tls_records_arrive_complete() {
     let ca = Ca::new();
     let server = TestServer::with(|config| {
         config.tls = Some(ca.server(ClientCertificates::None));
@@ -79,31 +77,25 @@ fn values_of_many_records_arrive_whole() {
 }
 
 #[test]
-fn who_stops_reading_holds_up_nobody_and_gets_it_all_later() {
+fn a_client_that_stops_reading_blocks_no_other_and_loses_nothing() {
     const GETS: u16 = 400;
     let (_, server, config) = server(ClientCertificates::None);
     let value = "v".repeat(60_000);
     let mut writer = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(writer.ask(&put(1, "k", &value, 1)), put(1, "k", &value, 1));
-    // 24 MB: far more than kernels hold. So the server's side is full, in TLS and before it.
+    // 24 MB are far more than kernels buffer. So the server's buffers are full, inside and outside of TLS.
     let mut stuck = TlsClient::connect(server.addr, &config).unwrap();
     let requests: Vec<u8> = (1..=GETS).flat_map(|tag| encoded(&get(tag, "k"))).collect();
     stuck.stream.write_all(&requests).unwrap();
     let mut beside = TlsClient::connect(server.addr, &config).unwrap();
     expect_service(&mut beside, "beside");
     for tag in 1..=GETS {
-        let found = loop {
-            let found = stuck.receive();
-            if found.tag() != Tag::BROADCAST {
-                break found;
-            }
-        };
-        assert!(found == put(tag, "k", &value, 1), "tag {tag}");
+        assert!(stuck.receive_response() == put(tag, "k", &value, 1), "tag {tag}");
     }
 }
 
 #[test]
-fn the_end_of_one_side_is_told_within_tls_and_answers_still_come() {
+fn responses_arrive_after_a_tls_close_notify_of_the_client() {
     let (_, server, config) = server(ClientCertificates::None);
     let mut client = TlsClient::connect(server.addr, &config).unwrap();
     client.stream.write_all(&[encoded(&put(1, "k", "v", 1)), encoded(&get(2, "k"))].concat()).unwrap();
@@ -111,7 +103,7 @@ fn the_end_of_one_side_is_told_within_tls_and_answers_still_come() {
     client.stream.flush().unwrap();
     assert_eq!(client.receive(), put(1, "k", "v", 1));
     assert_eq!(client.receive(), put(2, "k", "v", 1));
-    assert_eq!(client.try_receive().unwrap(), None, "a proper end");
+    assert_eq!(client.try_receive().unwrap(), None, "a close_notify alert");
 }
 
 #[test]
@@ -122,7 +114,7 @@ fn half_a_frame_of_a_truncated_session_is_never_served() {
     let request = encoded(&put(1, "k", "v", 1));
     client.stream.write_all(&request[..request.len() - 1]).unwrap();
     client.stream.flush().unwrap();
-    // The end, without TLS saying so: somebody on the way may have cut it.
+    // The end of the stream without a TLS alert, as after an attack that truncates it.
     client.stream.sock.shutdown(Shutdown::Write).unwrap();
     let ended = client.try_receive();
     assert!(matches!(ended, Ok(None)) || ended.is_err(), "{ended:?}");
@@ -131,22 +123,22 @@ fn half_a_frame_of_a_truncated_session_is_never_served() {
 }
 
 #[test]
-fn a_shutdown_is_told_within_tls() {
+fn a_shutdown_is_announced_within_tls() {
     let (_, mut server, config) = server(ClientCertificates::None);
     let mut client = TlsClient::connect(server.addr, &config).unwrap();
     expect_service(&mut client, "k");
-    // One in the middle of its handshake does not hold it up.
+    // A connection in the middle of its handshake does not delay the shutdown.
     let stuck = TcpStream::connect(server.addr).unwrap();
     (&stuck).write_all(&[0x16, 3, 1]).unwrap();
-    server.ask_to_shut_down();
+    server.start_shutdown();
     assert_eq!(client.receive(), error(0, "unavailable: shutting down"));
-    assert_eq!(client.try_receive().unwrap(), None, "a proper end");
+    assert_eq!(client.try_receive().unwrap(), None, "a close_notify alert");
     drop(client);
     server.shut_down().unwrap();
 }
 
 #[test]
-fn a_refusal_is_told_within_tls() {
+fn a_refusal_is_sent_within_tls() {
     let ca = Ca::new();
     let server = TestServer::with(|config| {
         config.tls = Some(ca.server(ClientCertificates::None));
@@ -157,30 +149,30 @@ fn a_refusal_is_told_within_tls() {
     expect_service(&mut first, "k");
     let mut second = TlsClient::connect(server.addr, &config).unwrap();
     assert_eq!(second.receive(), error(0, "unavailable: too many connections"));
-    assert_eq!(second.try_receive().unwrap(), None, "a proper end");
+    assert_eq!(second.try_receive().unwrap(), None, "a close_notify alert");
 }
 
 #[test]
-fn who_speaks_frames_without_tls_is_told_in_a_frame() {
+fn a_client_without_tls_receives_an_error_frame() {
     let (_, server, _) = server(ClientCertificates::None);
-    let told = error(0, "unavailable: this server speaks TLS only, expected a TLS handshake");
-    for first in [get(1, "k"), put(1, "k", "v", 1), Message::auth(Tag::new(1), "secret"), hello(1)] {
+    let received = error(0, "unavailable: this server speaks TLS only, expected a TLS handshake");
+    for first in [get(1, "k"), put(1, "k", "v", 1), auth(1, "secret"), hello(1)] {
         let mut client = Client::connect(server.addr);
         client.send(&first);
-        assert_eq!(client.receive_to_end(), std::slice::from_ref(&told), "{first}");
+        assert_eq!(client.receive_to_end(), std::slice::from_ref(&received), "{first}");
     }
 }
 
 #[test]
-fn garbage_within_a_handshake_is_answered_by_an_alert() {
+fn garbage_within_a_handshake_gets_an_alert() {
     let (_, server, config) = server(ClientCertificates::None);
     for garbage in [&[0x16, 3, 1, 0, 4, 99, 0, 0, 0][..], &[0x16; 100], &[0x16, 3, 1, 0xff, 0xff, 0]] {
         let mut client = TcpStream::connect(server.addr).unwrap();
-        client.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.write_all(garbage).unwrap();
-        let mut told = Vec::new();
-        client.read_to_end(&mut told).unwrap();
-        assert_eq!((told.first(), told.len()), (Some(&0x15), 7), "one alert: {told:?}");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!((received.first(), received.len()), (Some(&0x15), 7), "one alert: {received:?}");
     }
     expect_service(&mut TlsClient::connect(server.addr, &config).unwrap(), "beside");
 }
@@ -195,8 +187,8 @@ fn garbage_within_a_session_ends_it_and_nothing_else() {
         .sock
         .write_all(&[0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20])
         .unwrap();
-    let told = client.try_receive().unwrap_err();
-    assert_eq!(alert(&told), Some(AlertDescription::BadRecordMac), "{told}");
+    let received = client.try_receive().unwrap_err();
+    assert_eq!(alert(&received), Some(AlertDescription::BadRecordMac), "{received}");
     expect_service(&mut TlsClient::connect(server.addr, &config).unwrap(), "beside");
 }
 
@@ -213,18 +205,22 @@ fn silence_within_a_handshake_ends_at_the_deadline() {
     expect_service(&mut served, "k");
     for begun in [&[][..], &[0x16, 3, 1, 0, 200, 1, 0]] {
         let mut client = TcpStream::connect(server.addr).unwrap();
-        client.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.write_all(begun).unwrap();
-        let mut told = Vec::new();
-        // It may find the connection reset, for what it has sent was not read to its end.
-        let _ = client.read_to_end(&mut told);
-        assert!(told.is_empty(), "nothing to tell: {told:?}");
+        let mut received = Vec::new();
+        // The connection may be reset, because the server did not read all input.
+        let _ = client.read_to_end(&mut received);
+        assert!(received.is_empty(), "no bytes expected: {received:?}");
     }
-    assert_eq!(served.ask(&get(1, "k")), put(1, "k", "served", 1), "the deadline is for strangers");
+    assert_eq!(
+        served.ask(&get(1, "k")),
+        put(1, "k", "served", 1),
+        "the deadline applies only to unauthenticated connections"
+    );
 }
 
 #[test]
-fn a_new_certificate_is_for_new_connections() {
+fn a_new_certificate_applies_to_new_connections() {
     let (ca, server, config) = server(ClientCertificates::None);
     let mut old = TlsClient::connect(server.addr, &config).unwrap();
     expect_service(&mut old, "old");
@@ -239,22 +235,22 @@ fn a_new_certificate_is_for_new_connections() {
 }
 
 #[test]
-fn a_server_without_tls_can_be_given_none() {
+fn a_server_without_tls_refuses_a_tls_configuration() {
     let server = TestServer::start();
     let set = server.handle.set_tls(Ca::new().server(ClientCertificates::None));
-    // All tests may have been told to speak TLS.
+    // All servers of the tests have TLS if the variable is set.
     let expected = if std::env::var_os("SYNCLINE_TEST_TLS").is_some() { Ok(()) } else { Err(PlainServer) };
     assert_eq!(set, expected);
 }
 
 #[test]
-fn a_session_of_before_is_no_way_round_a_new_client_ca() {
+fn an_old_session_cannot_be_resumed_under_a_new_client_ca() {
     for version in [&TLS12, &TLS13] {
         let ca = Ca::new();
         let accepts = |of: &Ca| ClientCertificates::Demanded(Pem::bytes(&of.pem));
         let server = TestServer::with(|config| config.tls = Some(ca.server(accepts(&ca))));
         let identity = ca.identity("alice", |_| {});
-        // It remembers sessions.
+        // This configuration stores sessions.
         let config = ca.trusting(&[version], Some(&identity));
         for key in ["first", "second"] {
             expect_service(&mut TlsClient::connect(server.addr, &config).unwrap(), key);
@@ -269,7 +265,7 @@ fn a_session_of_before_is_no_way_round_a_new_client_ca() {
 }
 
 #[test]
-fn a_demanded_client_certificate_is_one_of_the_named_cas_and_valid() {
+fn a_demanded_client_certificate_must_be_valid_and_of_a_known_ca() {
     let ca = Ca::new();
     let demanded = ClientCertificates::Demanded(Pem::bytes(&ca.pem));
     let server = TestServer::with(|config| config.tls = Some(ca.server(demanded)));
@@ -298,21 +294,21 @@ fn a_demanded_client_certificate_is_one_of_the_named_cas_and_valid() {
 }
 
 #[test]
-fn who_shows_no_certificate_where_one_is_only_accepted_is_let_in_by_nothing_else() {
+fn without_an_optional_certificate_a_client_is_not_authenticated() {
     let ca = Ca::new();
     let accepted = ClientCertificates::Accepted(Pem::bytes(&ca.pem));
     let server = TestServer::with(|config| config.tls = Some(ca.server(accepted)));
     let identity = ca.identity("alice", |_| {});
     let mut alice = TlsClient::connect(server.addr, &ca.trusting(ALL_VERSIONS, Some(&identity))).unwrap();
     expect_service(&mut alice, "k");
-    let mut stranger = TlsClient::connect(server.addr, &ca.trusting(ALL_VERSIONS, None)).unwrap();
-    assert_eq!(stranger.ask(&get(1, "k")), error(1, "go away, bad message type"));
-    let mut guesser = TlsClient::connect(server.addr, &ca.trusting(ALL_VERSIONS, None)).unwrap();
-    assert_eq!(guesser.ask(&Message::auth(Tag::new(1), "alice")), error(1, "go away, bad password"));
+    let mut unauthenticated = TlsClient::connect(server.addr, &ca.trusting(ALL_VERSIONS, None)).unwrap();
+    assert_eq!(unauthenticated.ask(&get(1, "k")), error(1, "go away, bad message type"));
+    let mut wrong_password = TlsClient::connect(server.addr, &ca.trusting(ALL_VERSIONS, None)).unwrap();
+    assert_eq!(wrong_password.ask(&auth(1, "alice")), error(1, "go away, bad password"));
 }
 
 #[test]
-fn a_watch_over_tls_hears_the_heartbeat() {
+fn a_watch_over_tls_receives_heartbeats() {
     let ca = Ca::new();
     let server = TestServer::with(|config| {
         config.tls = Some(ca.server(ClientCertificates::None));
@@ -329,7 +325,7 @@ fn a_watch_over_tls_hears_the_heartbeat() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named_with_what_was_expected_and_found() {
+fn errors_name_the_tls_file_what_was_expected_and_what_was_found() {
     let ca = Ca::new();
     let directory = tempfile::TempDir::new().unwrap();
     let file = |name: &str, text: &str| {

@@ -1,16 +1,16 @@
-//! Frames of the wire, as histories have them.
+//! Converts frames of the wire protocol into those of histories.
 
 use crate::history::{Frame, Key, Stamp, State, Write};
 use bytes::Bytes;
 use syncline_core::StoreId;
 use syncline_wire::{Message, Operation, ServerHello, Version};
 
-/// A key, as histories have it.
+/// Returns a key in the form that histories use.
 pub(crate) fn key(key: &[u8]) -> Key {
     String::from_utf8_lossy(key).into()
 }
 
-/// The state of a key, as histories have it.
+/// Returns a state of a key in the form that histories use.
 pub(crate) fn write(of: &[u8], value: Option<&Bytes>, version: Version) -> Write {
     Write { key: key(of), state: State { version: version.get(), value: value.map(|value| Stamp::of(value)) } }
 }
@@ -20,7 +20,8 @@ impl From<&Message> for Frame {
         let tag = message.tag().get();
         match message {
             Message::Get(get) => Self::Get { tag, key: key(&get.key) },
-            // What holds nothing was deleted: so base connections are told. No value of a run is empty.
+            // An empty value means a deletion, as base connections receive it. No client of a run writes an empty
+            // value.
             Message::Put(put) => {
                 let value = Some(&put.value).filter(|value| !value.is_empty());
                 Self::Write { tag, write: write(&put.key, value, put.version) }

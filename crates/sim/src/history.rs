@@ -1,41 +1,45 @@
-//! What was seen of a run, simulated or real: all that the checkers know.
+//! The history of a run, simulated or real: everything that the checkers know about it.
 //!
-//! It has three views of the same run, each of which may be empty: what went over the connections ([`Transcript`]), what
-//! clients asked and were answered ([`Operation`]), and what their replicas and cursors showed ([`Sight`], [`Step`]). A
-//! simulated run also knows what was committed ([`Commit`]); of a real one that is concluded from the rest.
+//! A history has three views of the same run, each of which may be empty: the frames that went over the connections
+//! ([`Transcript`]), the operations that clients invoked and their outcomes ([`Operation`]), and the contents of
+//! their replicas and cursors ([`Sight`], [`Step`]). The history of a simulated run also contains the commits
+//! ([`Commit`]). Those of a real run are inferred from the other views.
 //!
-//! Within one store no version of a key comes twice: who writes to a key of which nothing is known takes a version that
-//! is higher than all before.
+//! Within one store, no version of a key occurs twice. A client that writes to an unknown key chooses a version above
+//! all earlier ones.
+//!
+//! The names of fields and variants are the JSON keys of kept histories, so they never change.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A key. Those of a run are text, so that people can read them.
+/// A key. The keys of a run are text, so that histories are readable.
 pub type Key = Arc<str>;
 
-/// When something happened.
+/// The moment of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Moment {
-    /// Counts what is recorded of a run: of two moments, the lower came first.
+    /// The event's number: of two events, the one with the lower number came first.
     pub order: u64,
-    /// The time since the run began, in microseconds; virtual in a simulation.
+    /// Microseconds since the start of the run. In a simulation, this is virtual time.
     pub micros: u64,
 }
 
-/// The number in a value, which no other value of the run has.
+/// The number at the start of a value. Each value of a run has its own number, which identifies the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp(pub u64);
 
 impl Stamp {
-    /// What a value has that nobody has written as it is.
+    /// The stamp of a value that no client wrote in this form: it was cut or changed.
     pub const TORN: Self = Self(u64::MAX);
 
-    /// The shortest value.
+    /// The length of the shortest value, in bytes.
     pub const LENGTH: usize = 9;
 
-    /// A value of at least [`Stamp::LENGTH`] bytes. Every byte of it depends on the number and the length.
+    /// Returns a value of `length` bytes, at least [`Stamp::LENGTH`]. Every byte depends on the number and the
+    /// length.
     pub fn value(self, length: usize) -> Bytes {
         let number = self.0.to_le_bytes();
         let last = number.iter().fold(length.to_le_bytes()[0], |all, byte| all.wrapping_add(*byte));
@@ -44,68 +48,68 @@ impl Stamp {
         value.into()
     }
 
-    /// The number in a value; [`Stamp::TORN`] where that is not a whole one.
+    /// Returns the number at the start of a value, or [`Stamp::TORN`] if the value was cut or changed.
     pub fn of(value: &[u8]) -> Self {
         let number = value.first_chunk().map(|number| Self(u64::from_le_bytes(*number)));
         number.filter(|stamp| stamp.value(value.len()) == value).unwrap_or(Self::TORN)
     }
 }
 
-/// What a key holds from a write on.
+/// The state of a key after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The version of the value, or of the deletion.
+    /// The version of the value or of the deletion.
     pub version: u64,
-    /// The value; none: the key was deleted.
+    /// The value, or `None` if the key was deleted.
     pub value: Option<Stamp>,
 }
 
-/// A state that a key was given, or is said to have been given.
+/// A key together with a state that it was given, or is reported to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
-    /// Which key.
+    /// The key.
     pub key: Key,
-    /// What it holds from then on.
+    /// Its state.
     #[serde(flatten)]
     pub state: State,
 }
 
-/// One history that servers have served: a store id.
+/// A store that servers have served, identified by its store id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Store {
-    /// Its id, in hexadecimal digits.
+    /// The store id in hexadecimal digits.
     pub id: String,
-    /// The earlier store, as its place in [`History::stores`], whose history it begins with, and up to which revision: that
-    /// of the backup that it was restored from.
+    /// For a store that was restored from a backup: the index of the earlier store in [`History::stores`], and the
+    /// revision of the backup. The new store begins with the earlier one's history up to that revision.
     pub restored: Option<(usize, u64)>,
     /// When it was first served.
     pub since: Moment,
 }
 
-/// A transaction that was accepted.
+/// A committed transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// By which store: its place in [`History::stores`]. Those that a backup holds are not told again.
+    /// The index of its store in [`History::stores`]. A restored store does not repeat the commits of its backup.
     pub store: usize,
-    /// Its place in the history.
+    /// Its revision.
     pub revision: u64,
-    /// What it wrote.
+    /// Its writes.
     pub writes: Vec<Write>,
     /// When it became durable and visible.
     pub at: Moment,
 }
 
-/// A frame that went over a connection, as far as the checkers want to know. Tags are numbers, 0 that of broadcasts.
+/// A frame, reduced to what the checkers need. Tag 0 marks broadcasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as in the protocol")]
 pub enum Frame {
     /// A GET.
     Get { tag: u16, key: Key },
-    /// A PUT, PUTL or DELETE: asked by the client; or told by the server, of anybody.
+    /// A PUT, PUTL or DELETE: a request of the client, or a change that the server sends.
     Write { tag: u16, write: Write },
     /// An ERROR.
     Error { tag: u16, text: String },
-    /// A HELLO; the server's tells the store id, in hexadecimal digits, and its head.
+    /// A HELLO. The server's HELLO contains the store id in hexadecimal digits, and the head.
     Hello { tag: u16, server: Option<(String, u64)> },
     /// A WATCH.
     Watch { tag: u16, prefix: Key, since: u64 },
@@ -113,148 +117,151 @@ pub enum Frame {
     Mark { tag: u16, revision: u64 },
     /// A LIST.
     List { tag: u16, prefix: Key, after: Key, limit: u32 },
-    /// A TXN: keys and the versions that they must have, and what is written then.
+    /// A TXN: the keys to check with their expected versions, and the writes.
     Txn { tag: u16, checks: Vec<(Key, u64)>, writes: Vec<Write> },
-    /// Any other.
+    /// A frame of any other kind.
     Other { tag: u16, kind: String },
 }
 
-/// Which way a frame went.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
-    /// The client has sent it.
+    /// From the client to the server.
     Sent,
-    /// The client has received it.
+    /// From the server to the client.
     Received,
 }
 
-/// What went over one connection. A real one may have carried more than the client has read before it was lost.
+/// The frames of one connection. The server may have sent more than the client received before a real connection was
+/// lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transcript {
-    /// Names the connection; no two of a run have the same.
+    /// The number of the connection, unique within a run.
     pub connection: u64,
-    /// Whose it is.
+    /// The client that opened it.
     pub client: u64,
-    /// Which store it leads to: its place in [`History::stores`].
+    /// The index of the connected store in [`History::stores`].
     pub store: usize,
-    /// Whole frames, in the order in which they went by.
+    /// Complete frames, in order.
     pub frames: Vec<(Moment, Direction, Frame)>,
-    /// Whether the run has waited at its end until nothing was on the way on it any more: what it was to be told, it was
-    /// told.
+    /// Whether the run waited until nothing was in flight on the connection, so that the transcript contains
+    /// everything that the server had to send.
     pub is_drained: bool,
 }
 
-/// What a client has asked of a store.
+/// What a client asks a store to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as in the protocol")]
-pub enum Asked {
-    /// What a key holds.
+pub enum Invocation {
+    /// Read a key.
     Get { key: Key },
     /// A PUT or a DELETE.
     Write(Write),
-    /// A TXN: keys and the versions that they must have (0: not there), and what is written then.
+    /// A TXN: keys with their expected versions (0: the key does not exist), and the writes.
     Txn { checks: Vec<(Key, u64)>, writes: Vec<Write> },
-    /// At most so many keys under a prefix, after a key; of a replica behind a barrier, all.
+    /// List at most `limit` keys under a prefix, after a key. A read of a replica behind a barrier is a LIST of all
+    /// its keys.
     List { prefix: Key, after: Key, limit: u32 },
     /// A barrier.
     Barrier,
 }
 
-/// What became of it.
+/// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as in the protocol")]
 pub enum Outcome {
     /// The key has a value.
     Found(State),
-    /// The key is not there; the version of its deletion, where it is remembered.
+    /// The key does not exist; the version of its deletion, if it is remembered.
     NotFound { deleted_at: Option<u64> },
     /// The write was accepted.
     Written,
     /// The transaction was accepted.
     Committed { revision: u64 },
-    /// Nothing was written: the version of this key does not fit.
+    /// Nothing was written, because the version of this key did not match.
     Stale { key: Key },
-    /// These keys are there, in this order.
+    /// These keys exist, in this order.
     Listed { entries: Vec<Write> },
-    /// The barrier was passed: what had been committed when it was asked is not after this.
+    /// The barrier was passed at this revision, which includes every commit before the barrier's invocation.
     Passed { revision: u64 },
     /// Nothing was done.
     Refused,
-    /// It may have been done, then or later, or not.
+    /// The operation took effect at some time, or not at all.
     Unknown,
 }
 
-/// What a client has asked, and what became of it.
+/// An operation of a client: its invocation and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Who has asked.
+    /// The client.
     pub client: u64,
-    /// The store that has answered; where that is not known, none: it may have been any that was served meanwhile.
+    /// The store that answered. If it is unknown, the operation may have reached any store that was served meanwhile.
     pub store: Option<usize>,
-    /// When it was asked.
+    /// When the operation was invoked.
     pub asked_at: Moment,
-    /// What was asked.
-    pub asked: Asked,
-    /// When it was answered, or given up.
+    /// The invocation.
+    pub asked: Invocation,
+    /// When the response arrived, or when the client gave up.
     pub ended_at: Moment,
-    /// What became of it. What is open at the end of a run is [`Outcome::Unknown`].
+    /// The outcome: [`Outcome::Unknown`] if the operation was still open at the end of the run.
     pub outcome: Outcome,
 }
 
-/// What a replica has shown.
+/// The contents of a replica at one moment, as its client saw them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
-    /// Whose replica it is.
+    /// The client.
     pub client: u64,
-    /// When.
+    /// When it saw them.
     pub at: Moment,
-    /// What its keys start with.
+    /// The prefix of the replica.
     pub prefix: Key,
-    /// Whose history it shows: its place in [`History::stores`].
+    /// The index of its store in [`History::stores`].
     pub store: usize,
-    /// As of which revision.
+    /// Its revision.
     pub revision: u64,
-    /// Whether it says of itself that it is kept up to date.
+    /// Whether the replica reports that it is being kept up to date.
     pub is_current: bool,
-    /// The keys that are there.
+    /// The keys that exist.
     pub keys: BTreeMap<Key, State>,
 }
 
-/// What a cursor has told.
+/// A step of a cursor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Whose cursor it is; a client has one.
+    /// The client of the cursor. A client has one cursor.
     pub client: u64,
-    /// When.
+    /// When the step arrived.
     pub at: Moment,
-    /// What its keys start with.
+    /// The prefix of the cursor.
     pub prefix: Key,
-    /// Whose history it tells: its place in [`History::stores`].
+    /// The index of its store in [`History::stores`].
     pub store: usize,
-    /// Up to which revision.
+    /// The revision that the step leads to.
     pub revision: u64,
-    /// Whether what it has told before is to be forgotten.
+    /// Whether the step is a reset, which discards the state of all earlier steps.
     pub is_reset: bool,
-    /// What has changed since its last step, in the order in which it was told.
+    /// The changes since the previous step, in their order of arrival.
     pub changes: Vec<Write>,
 }
 
-/// Something that must never be more than so much.
+/// A measured quantity with a bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gauge {
     /// The bound.
     pub bound: u64,
-    /// The most that there was.
+    /// The highest sample.
     pub highest: u64,
-    /// When that was.
+    /// When the highest sample was taken.
     pub at: Moment,
-    /// How often it was looked at.
+    /// The number of samples.
     pub samples: u64,
 }
 
 impl Gauge {
-    /// Takes in what was found elsewhere. Bounds may differ: what counts is by how much one was passed, or nearly so.
-    pub(crate) fn take(&mut self, other: &Self) {
+    /// Merges the samples of another gauge. The bounds may differ; the sample that comes closest to its bound, or
+    /// exceeds it most, remains.
+    pub(crate) fn merge(&mut self, other: &Self) {
         let excess = |gauge: &Self| i128::from(gauge.highest) - i128::from(gauge.bound);
         let samples = self.samples + other.samples;
         if excess(other) > excess(self) {
@@ -264,41 +271,41 @@ impl Gauge {
     }
 }
 
-/// What was seen of a run.
+/// Everything that was observed during a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// The histories that were served, in the order in which they were.
+    /// The stores that were served, in order.
     pub stores: Vec<Store>,
-    /// What was committed, in order; all of it, or, of a real run, nothing.
+    /// The commits in order. Empty for a real run, whose commits are unknown.
     pub commits: Vec<Commit>,
-    /// What went over the connections.
+    /// The frames of all connections.
     pub transcripts: Vec<Transcript>,
-    /// What was asked and answered.
+    /// The operations of all clients.
     pub operations: Vec<Operation>,
-    /// What replicas have shown, in order.
+    /// The observed contents of replicas, in order.
     pub sights: Vec<Sight>,
-    /// What cursors have told, in order.
+    /// The steps of cursors, in order.
     pub steps: Vec<Step>,
-    /// What is bounded, by its name.
+    /// Bounded quantities by name.
     pub gauges: BTreeMap<String, Gauge>,
-    /// What has happened how often, by its name: faults, and what shows that a run was no idle one.
+    /// How often each kind of event happened, by name: faults, and signs of enough load.
     pub counts: BTreeMap<String, u64>,
-    /// Faults and other things worth knowing, for people who read the history.
+    /// Faults and other events that help a reader of the history.
     pub notes: Vec<(Moment, String)>,
 }
 
 impl History {
-    /// Notes how much of something bounded there is.
+    /// Adds a sample of a bounded quantity.
     pub fn gauge(&mut self, name: &str, at: Moment, found: u64, bound: u64) {
         let found = Gauge { bound, highest: found, at, samples: 1 };
         if let Some(gauge) = self.gauges.get_mut(name) {
-            gauge.take(&found);
+            gauge.merge(&found);
         } else {
             self.gauges.insert(name.to_owned(), found);
         }
     }
 
-    /// Something has happened so many times.
+    /// Adds `times` occurrences of an event.
     pub fn count(&mut self, name: &str, times: u64) {
         if let Some(count) = self.counts.get_mut(name) {
             *count += times;
@@ -313,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_was_cut_or_changed_has_no_number() {
+    fn a_value_that_was_cut_or_changed_has_no_stamp() {
         for length in [9, 10, 100] {
             let value = Stamp(77).value(length);
             assert_eq!((value.len(), Stamp::of(&value)), (length, Stamp(77)));
@@ -321,10 +328,10 @@ mod tests {
         let whole = Stamp(77).value(20);
         assert_eq!(Stamp::of(&whole[..19]), Stamp::TORN);
         assert_eq!(Stamp::of(&[whole.as_ref(), &[whole[19]]].concat()), Stamp::TORN);
-        for place in 0..20 {
+        for index in 0..20 {
             let mut changed = whole.to_vec();
-            changed[place] ^= 1;
-            assert_eq!(Stamp::of(&changed), Stamp::TORN, "byte {place}");
+            changed[index] ^= 1;
+            assert_eq!(Stamp::of(&changed), Stamp::TORN, "byte {index}");
         }
         assert_eq!((Stamp::of(b""), Stamp::of(b"1234567")), (Stamp::TORN, Stamp::TORN));
     }

@@ -1,17 +1,19 @@
-//! The promises of Syncline, a checker for each, and what they are run over: a simulation of servers and clients under
-//! virtual time, and the real server under torture.
+//! Checkers for the promises of Syncline, and the two sources of histories that they check: a simulation of servers
+//! and clients under virtual time, and the real server under torture.
 //!
 //! ```text
 //!   simulator ──┐                            ┌──▶ Ordered
 //!               ├──▶ History ──▶ Truth ──────┼──▶ Marked
-//!   torture  ───┘    what was seen           └──▶ Linearizable …
+//!   torture  ───┘                            └──▶ Linearizable …
 //! ```
 //!
-//! - [`history`]: what was seen of a run. Whoever makes one knows nothing of the checkers.
-//! - [`show`]: a history for people, around what was found.
-//! - [`check`]: a function for each [`Promise`](check::Promise), which knows nothing of where a history comes from.
+//! - [`history`]: what was observed during a run. The code that records a history does not know the checkers.
+//! - [`show`]: prints the part of a history around a violation.
+//! - [`check`]: one function for each [`Promise`](check::Promise). A checker does not know where its history comes
+//!   from.
 
 pub mod check;
+mod error;
 mod frame;
 pub mod history;
 pub mod hostile;
@@ -21,14 +23,13 @@ pub mod seeds;
 pub mod show;
 mod summary;
 pub mod torture;
-mod trouble;
 pub mod world;
 
+pub use error::RunError;
 pub use random::Random;
 pub use summary::Summary;
-pub use trouble::Trouble;
 
-/// Prints a line. Whoever reads no further has seen enough.
+/// Prints a line, and ignores errors: the reader of a pipe may close it early.
 pub fn say(text: std::fmt::Arguments<'_>) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -1,47 +1,50 @@
-//! `syncline-sim`: runs seeds of the simulator, and checks every promise over what was seen.
-#![allow(clippy::print_stderr, reason = "a command line talks")]
+//! `syncline-sim`: runs seeds of the simulator, and checks every promise over the resulting histories.
+#![allow(clippy::print_stderr, reason = "a command-line program prints errors")]
 
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use syncline_sim::history::History;
 use syncline_sim::say;
-use syncline_sim::seeds::{Broken, Seeds, fresh_seed, run_all};
+use syncline_sim::seeds::{FailedSeed, Seeds, fresh_seed, run_all};
 use syncline_sim::show::show;
 use syncline_sim::world::{Variation, Wrong, run};
 
-/// Runs seeds of the simulator: servers and clients, and the network and the disk between them, under virtual time; then
-/// checks every promise of Syncline over what was seen. The same seed and steps make the same run.
+/// Run seeds of the simulator, and check every promise of Syncline over the resulting histories.
 ///
-/// Exit codes: 0 all promises were kept; 1 one was broken; 2 bad arguments; 3 there was too little load to show anything.
+/// The simulator runs servers and clients, and the network and the disk between them, under virtual time. The same
+/// seed and number of steps make the same run.
+///
+/// Exit codes: 0 all promises were kept; 1 a promise was broken; 2 invalid arguments; 3 too little load to show
+/// anything.
 #[derive(Debug, Parser)]
 #[command(name = "syncline-sim", version, max_term_width = 100)]
 struct Args {
-    /// The first seed; where it is left out, one that is made of the time, and printed
+    /// First seed [default: one made from the current time, which is printed]
     #[arg(long)]
     seed: Option<u64>,
 
-    /// How many seeds, from the first on
+    /// Number of seeds to run
     #[arg(long, default_value_t = 1)]
     seeds: u64,
 
-    /// How many steps each takes, before nothing goes wrong any more and it settles
+    /// Number of steps of each seed. After them faults end, and the run continues until it has settled
     #[arg(long, default_value_t = 20_000)]
     steps: u64,
 
-    /// How many seeds are run at once
+    /// Number of seeds to run at the same time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
 
-    /// Run a deliberately wrong variant, by its name: its checker is to find it
+    /// Run this deliberately wrong variant, which its checker must find
     #[arg(long, value_parser = wrong)]
     wrong: Option<Wrong>,
 
-    /// So many clients that keep replicas, instead of as many as each seed says
+    /// Number of clients with replicas [default: each seed decides]
     #[arg(long)]
     clients: Option<usize>,
 
-    /// Write the history of the seed that has broken a promise, or of the only one, to this file, as JSON
+    /// Write the history of the seed that broke a promise to this file, as JSON. With one seed, always write it
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
@@ -51,11 +54,11 @@ fn wrong(name: &str) -> Result<Wrong, String> {
     Wrong::named(name).ok_or_else(|| format!("expected one of {}", names.join(", ")))
 }
 
-/// How many seeds it takes for the load to be judged.
-const JUDGED: u64 = 100;
+/// The load is judged only over at least this many seeds: fewer may lack something by chance.
+const MIN_JUDGED: u64 = 100;
 
 const BROKEN: u8 = 1;
-const TOO_LITTLE: u8 = 3;
+const TOO_LITTLE_LOAD: u8 = 3;
 
 fn main() -> ExitCode {
     let Args { seed, seeds, steps, jobs, wrong, clients, history } = Args::parse();
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
     let summary = match run_all(Seeds { first, count: seeds, steps, jobs, variation }) {
         Ok(summary) => summary,
         Err(broken) => {
-            tell(&broken, steps, variation);
+            report(&broken, steps, variation);
             if let Some(path) = &history {
                 keep(path, &broken.history);
             }
@@ -73,20 +76,20 @@ fn main() -> ExitCode {
         }
     };
     if let (Some(path), 1) = (&history, seeds) {
-        // The same once more.
+        // A second run makes the same history.
         keep(path, &run(first, steps, variation).history);
     }
     say(format_args!("{summary}"));
-    let lacks = summary.lacks();
-    if summary.runs >= JUDGED && !lacks.is_empty() {
-        lacks.iter().for_each(|lack| eprintln!("too little load: {lack}"));
-        return ExitCode::from(TOO_LITTLE);
+    let missing_load = summary.missing_load();
+    if summary.runs >= MIN_JUDGED && !missing_load.is_empty() {
+        missing_load.iter().for_each(|lack| eprintln!("too little load: {lack}"));
+        return ExitCode::from(TOO_LITTLE_LOAD);
     }
     ExitCode::SUCCESS
 }
 
-/// Tells what was broken, what led to it, and how to see it again.
-fn tell(Broken { seed, history, violations }: &Broken, steps: u64, variation: Variation) {
+/// Prints what was broken, the events that led to it, and the command that repeats the run.
+fn report(FailedSeed { seed, history, violations }: &FailedSeed, steps: u64, variation: Variation) {
     let mut shown = Vec::new();
     if let Some(violation) = violations.first()
         && show(history, violation, &mut shown).is_ok()
@@ -97,13 +100,15 @@ fn tell(Broken { seed, history, violations }: &Broken, steps: u64, variation: Va
     violations.iter().for_each(|violation| say(format_args!("  {}: {}", violation.promise, violation.text)));
     let wrong = variation.wrong.map_or_else(String::new, |wrong| format!(" --wrong {wrong:?}"));
     let clients = variation.clients.map_or_else(String::new, |clients| format!(" --clients {clients}"));
-    say(format_args!("\nto see it again: cargo run -p syncline-sim -- --seed {seed} --steps {steps}{wrong}{clients}"));
+    say(format_args!(
+        "\nto repeat the run: cargo run -p syncline-sim -- --seed {seed} --steps {steps}{wrong}{clients}"
+    ));
 }
 
 fn keep(path: &Path, history: &History) {
     let written = serde_json::to_vec(history).map_err(Into::into).and_then(|bytes| std::fs::write(path, bytes));
     match written {
         Ok(()) => say(format_args!("the history is in {}", path.display())),
-        Err(error) => eprintln!("the history can't be written to {}: {error}", path.display()),
+        Err(error) => eprintln!("cannot write the history to {}: {error}", path.display()),
     }
 }

@@ -1,6 +1,6 @@
-//! The real server, as a process.
+//! The real server as a child process.
 
-use crate::Trouble;
+use crate::RunError;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -12,42 +12,42 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long a start may take: it reads the log again.
-const START: Duration = Duration::from_secs(30);
+/// The longest time for a start, which replays the log.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an orderly end may take: connections get 5 s to take what they are owed.
-const END: Duration = Duration::from_secs(20);
+/// The longest time for a clean stop. Connections get 5 s of it to receive pending responses.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How much of what servers say is kept in a file.
-const MAX_LOG: usize = 8 * 1024 * 1024;
+/// The maximum size of the log file.
+const MAX_LOG_SIZE: usize = 8 * 1024 * 1024;
 
-/// How a server is started.
+/// How to start a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    /// The binary.
+pub(crate) struct Launcher {
+    /// The server binary.
     pub(crate) binary: PathBuf,
-    /// What comes before it, to start it somewhere else.
-    pub(crate) within: Vec<String>,
+    /// The words of a command that runs the binary, such as `ip netns exec NAME`. May be empty.
+    pub(crate) wrapper: Vec<String>,
     /// The address that it listens on.
     pub(crate) host: String,
-    /// Where what it says goes.
+    /// The file to which its log is appended.
     pub(crate) log: PathBuf,
 }
 
-/// A server process. Killed when it is dropped.
+/// A server process. It is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     child: Child,
-    /// Where it listens; nothing where it has ended before it did.
+    /// The address on which it listens, once that is known.
     pub(crate) address: Option<String>,
     pub(crate) pid: u32,
-    said: JoinHandle<()>,
+    log_task: JoinHandle<()>,
 }
 
-impl Launch {
-    /// A command of the binary, without anything that the environment may say.
+impl Launcher {
+    /// Returns a command of the binary that ignores the environment variables of Syncline.
     pub(crate) fn command(&self) -> Command {
-        let mut words = self.within.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words);
         for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA"] {
@@ -57,120 +57,126 @@ impl Launch {
         command
     }
 
-    /// Runs a command of the binary to its end, and answers what it printed.
-    pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, Trouble> {
+    /// Runs a command of the binary, and returns its standard output.
+    pub(crate) async fn run(&self, args: &[&OsStr]) -> Result<String, RunError> {
         self.run_with(args, b"").await
     }
 
-    /// The same, with this on its stdin; the little that a pipe holds.
-    pub(crate) async fn run_with(&self, args: &[&OsStr], input: &[u8]) -> Result<String, Trouble> {
+    /// Runs a command of the binary with this standard input, which must fit into a pipe.
+    pub(crate) async fn run_with(&self, args: &[&OsStr], input: &[u8]) -> Result<String, RunError> {
         let mut command = self.command();
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
+        let mut child = command.spawn().map_err(RunError::because("start", &self.binary))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // Whoever does not want it does not read it.
+            // A command may ignore its input.
             let _ = stdin.write_all(input).await;
         }
-        let output = child.wait_with_output().await.map_err(Trouble::because("wait for", &self.binary))?;
+        let output = child.wait_with_output().await.map_err(RunError::because("wait for", &self.binary))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(said(&output.stdout));
         }
         let command = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        Err(Trouble::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
+        Err(RunError::Command { command, status: output.status.to_string(), said: said(&output.stderr) })
     }
 
-    /// Starts a server that syncs what it acknowledges, and may not listen yet. `find` hears what it must not say.
+    /// Starts a server that syncs acknowledged writes. It may not listen yet. `on_finding` is called for each line of
+    /// its log that shows a panic.
     pub(crate) fn spawn(
         &self,
         data: &Path,
         flags: &[&str],
-        find: impl Fn(String) + Send + 'static,
-    ) -> Result<Server, Trouble> {
+        on_finding: impl Fn(String) + Send + 'static,
+    ) -> Result<ServerProcess, RunError> {
         let mut command = self.command();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &format!("{}:0", self.host)]);
         command.args(["--durability", "fsync"]).args(flags);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Trouble::because("start", &self.binary))?;
+        let mut child = command.spawn().map_err(RunError::because("start", &self.binary))?;
         let pid = child.id().unwrap_or_default();
         let log = File::options().append(true).create(true).open(&self.log);
-        let mut log = log.map_err(Trouble::because("open", &self.log))?;
-        // A log that can't be written is no reason to stop.
+        let mut log = log.map_err(RunError::because("open", &self.log))?;
+        // The run continues even if the log cannot be written.
         let _ = writeln!(log, "--- server {pid}");
-        let said = child.stderr.take().map(|stderr| tokio::spawn(keep(stderr, log, find)));
-        let said = said.unwrap_or_else(|| tokio::spawn(async {}));
-        Ok(Server { child, address: None, pid, said })
+        let log_task = child.stderr.take().map(|stderr| tokio::spawn(copy_log(stderr, log, on_finding)));
+        let log_task = log_task.unwrap_or_else(|| tokio::spawn(async {}));
+        Ok(ServerProcess { child, address: None, pid, log_task })
     }
 }
 
-/// Keeps what a server says, within bounds, and looks for what it must not say.
-async fn keep(from: impl AsyncRead + Unpin, mut log: File, find: impl Fn(String)) {
+/// Appends the log of a server to a file up to a maximum size, and reports lines that show a panic.
+async fn copy_log(from: impl AsyncRead + Unpin, mut log: File, on_finding: impl Fn(String)) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let kept = log.metadata().map_or(0, |metadata| metadata.len());
-        if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG) {
+        if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG_SIZE) {
             let _ = writeln!(log, "{line}");
         }
         if line.contains("panicked") || line.contains("has died") {
-            find(format!("the server says: {line}"));
+            on_finding(format!("the server has logged: {line}"));
         }
     }
 }
 
-impl Server {
-    /// Waits until it listens. Where it ends instead, how.
-    pub(crate) async fn listens(&mut self) -> Result<String, Trouble> {
-        let Some(stdout) = self.child.stdout.take() else { return Err(Trouble::Ended { status: "unknown".into() }) };
+impl ServerProcess {
+    /// Waits until the server listens, and returns its address.
+    ///
+    /// Returns [`RunError::Ended`] with the exit status if the server exits instead.
+    pub(crate) async fn wait_until_listening(&mut self) -> Result<String, RunError> {
+        let Some(stdout) = self.child.stdout.take() else { return Err(RunError::Ended { status: "unknown".into() }) };
         let mut lines = BufReader::new(stdout).lines();
-        let first =
-            timeout(START, lines.next_line()).await.map_err(|_| Trouble::Slow { what: "start", within: START })?;
+        let first = timeout(START_TIMEOUT, lines.next_line())
+            .await
+            .map_err(|_| RunError::Slow { what: "start", within: START_TIMEOUT })?;
         match first.ok().flatten().as_deref().and_then(|line| line.strip_prefix("listening on ")) {
             Some(address) => {
                 self.address = Some(address.to_owned());
                 Ok(address.to_owned())
             }
-            None => Err(Trouble::Ended { status: self.ended().await?.to_string() }),
+            None => Err(RunError::Ended { status: self.wait().await?.to_string() }),
         }
     }
 
-    /// Sends it a signal, by name.
-    pub(crate) async fn signal(&self, name: &str) -> Result<(), Trouble> {
+    /// Sends a signal, given by name without `SIG`.
+    pub(crate) async fn signal(&self, name: &str) -> Result<(), RunError> {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).output().await;
-        let output = sent.map_err(Trouble::because("start", Path::new("kill")))?;
+        let output = sent.map_err(RunError::because("start", Path::new("kill")))?;
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Trouble::Command { command: format!("kill -{name}"), status: output.status.to_string(), said })
+        Err(RunError::Command { command: format!("kill -{name}"), status: output.status.to_string(), said })
     }
 
-    /// How it has ended, if it has.
-    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+    /// Returns the exit status if the server has exited.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Kills it, whatever it does.
-    pub(crate) async fn kill(mut self) -> Result<(), Trouble> {
+    /// Kills the server with SIGKILL.
+    pub(crate) async fn kill(mut self) -> Result<(), RunError> {
         self.signal("KILL").await?;
-        self.ended().await.map(drop)
+        self.wait().await.map(drop)
     }
 
-    /// Ends it in order, which must work.
-    pub(crate) async fn terminate(mut self) -> Result<(), Trouble> {
+    /// Stops the server cleanly. Any other exit status than 0 is an error.
+    pub(crate) async fn terminate(mut self) -> Result<(), RunError> {
         self.signal("TERM").await?;
-        let status = self.ended().await?;
-        if status.success() { Ok(()) } else { Err(Trouble::Ended { status: status.to_string() }) }
+        let status = self.wait().await?;
+        if status.success() { Ok(()) } else { Err(RunError::Ended { status: status.to_string() }) }
     }
 
-    async fn ended(&mut self) -> Result<ExitStatus, Trouble> {
-        let waited = timeout(END, self.child.wait()).await.map_err(|_| Trouble::Slow { what: "end", within: END })?;
-        let status = waited.map_err(Trouble::because("wait for", Path::new("the server")))?;
-        // What it has said last is read before anybody looks for it.
-        let _ = timeout(END, &mut self.said).await;
+    async fn wait(&mut self) -> Result<ExitStatus, RunError> {
+        let waited = timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .map_err(|_| RunError::Slow { what: "end", within: STOP_TIMEOUT })?;
+        let status = waited.map_err(RunError::because("wait for", Path::new("the server")))?;
+        // The rest of the log must be copied before findings are evaluated.
+        let _ = timeout(STOP_TIMEOUT, &mut self.log_task).await;
         Ok(status)
     }
 
-    /// The memory that is its own, in bytes; nothing where the system does not say.
+    /// Returns the anonymous resident memory in bytes, or `None` if the system does not report it.
     pub(crate) fn memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(self.directory().join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -178,8 +184,8 @@ impl Server {
         Some(kilobytes * 1024)
     }
 
-    /// How many files it has open; nothing where the system does not say.
-    pub(crate) fn files(&self) -> Option<u64> {
+    /// Returns the number of open files, or `None` if the system does not report it.
+    pub(crate) fn open_files(&self) -> Option<u64> {
         let files = std::fs::read_dir(self.directory().join("fd")).ok()?.count();
         u64::try_from(files).ok()
     }

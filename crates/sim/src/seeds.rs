@@ -1,4 +1,4 @@
-//! Many seeds, one after the other, until a promise is broken.
+//! Runs many seeds until a promise is broken.
 
 use crate::Summary;
 use crate::check::{Violation, check};
@@ -8,44 +8,44 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Which seeds are run, and how.
+/// The seeds to run, and how to run them.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds {
-    /// The first one.
+    /// The first seed.
     pub first: u64,
-    /// How many, from the first on.
+    /// The number of seeds.
     pub count: u64,
-    /// How many steps each takes, before nothing goes wrong any more and it settles.
+    /// The number of steps of each seed. After them faults end, and the run settles.
     pub steps: u64,
-    /// How many are run at once.
+    /// The number of seeds that run at the same time.
     pub jobs: usize,
-    /// What is to be otherwise than they say.
+    /// What differs from the plan of each seed.
     pub variation: Variation,
 }
 
-/// A seed that has broken a promise.
+/// A seed whose run broke a promise.
 #[derive(Debug)]
-pub struct Broken {
-    /// Which seed.
+pub struct FailedSeed {
+    /// The seed.
     pub seed: u64,
-    /// What was seen.
+    /// The history of its run.
     pub history: History,
-    /// What was broken.
+    /// The violations.
     pub violations: Vec<Violation>,
 }
 
-/// A seed that nobody has chosen: the clock's.
+/// Returns a seed made from the current time.
 pub fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Far enough from the last one that runs of many seeds don't meet.
+    // Far enough from the next second's seed that runs of many seeds do not overlap.
     now.as_secs() * 1_000_000
 }
 
-/// Runs these seeds, and checks every promise over what was seen of each.
+/// Runs the seeds, and checks every promise over each history.
 ///
 /// # Errors
-/// The first seed that was found to break one; no more are begun then.
-pub fn run_all(seeds: Seeds) -> Result<Summary, Box<Broken>> {
+/// The first seed that was found to break a promise. No further seeds are started after it.
+pub fn run_all(seeds: Seeds) -> Result<Summary, Box<FailedSeed>> {
     let next = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);
     let found = Mutex::new((Summary::default(), None));
@@ -53,22 +53,22 @@ pub fn run_all(seeds: Seeds) -> Result<Summary, Box<Broken>> {
         let mut summary = Summary::default();
         let mut broken = None;
         while !is_over.load(Ordering::Relaxed) {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            if place >= seeds.count {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= seeds.count {
                 break;
             }
-            let seed = seeds.first + place;
+            let seed = seeds.first + index;
             let run = run(seed, seeds.steps, seeds.variation);
             let reports = check(&run.history);
             summary.add(run.micros, run.steps, &run.history, &reports);
             let violations: Vec<_> = reports.into_iter().flat_map(|report| report.violations).collect();
             if !violations.is_empty() {
                 is_over.store(true, Ordering::Relaxed);
-                broken = Some(Box::new(Broken { seed, history: run.history, violations }));
+                broken = Some(Box::new(FailedSeed { seed, history: run.history, violations }));
             }
         }
         if let Ok(mut found) = found.lock() {
-            found.0.join(summary);
+            found.0.merge(summary);
             found.1 = found.1.take().or(broken);
         }
     };

@@ -1,4 +1,4 @@
-//! A history for people: what led to a violation, a line for each thing that happened.
+//! Prints a history for people: the events that led to a violation, one per line.
 //!
 //! ```text
 //!      2.000310  client 3            asked   PUT "a/1" version 4 (#19)
@@ -7,45 +7,45 @@
 //!      2.000370  connection 2 of 2   ◀       MARK 7
 //! ```
 
-use crate::check::{Violation, shown};
+use crate::check::{Violation, describe_state};
 use crate::history::{
-    Asked, Commit, Direction, Frame, History, Moment, Operation, Outcome, Sight, Step, Transcript, Write,
+    Commit, Direction, Frame, History, Invocation, Moment, Operation, Outcome, Sight, Step, Transcript, Write,
 };
 use std::collections::BTreeSet;
 use std::io;
 
-/// The longest line, in characters: what is longer is clipped.
+/// The maximum length of a line in characters. Longer lines are clipped.
 const COLUMNS: usize = 160;
 
-/// How many lines stand before a violation, and how many behind it.
+/// The number of lines to print before and after a violation.
 const BEFORE: usize = 60;
-const BEHIND: usize = 15;
+const AFTER: usize = 15;
 
-/// What of a history is shown: nothing given, everything.
+/// Selects a part of a history. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// What is about one of these keys.
+    /// Only events about one of these keys. Empty: all keys.
     pub keys: BTreeSet<String>,
-    /// What this client has done and seen.
+    /// Only operations and observations of this client.
     pub client: Option<u64>,
-    /// What went over this connection.
+    /// Only frames of this connection.
     pub connection: Option<u64>,
 }
 
-/// Shows what led to a violation: what happened to the keys that it names, what went over its connection, what its client
-/// has seen, and the faults meanwhile.
+/// Prints the events that led to a violation: those of the keys that it names, the frames of its connection, the
+/// observations of its client, and the faults meanwhile.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn show(history: &History, violation: &Violation, out: &mut dyn io::Write) -> io::Result<()> {
-    let filter = about(history, violation);
+    let filter = filter_for(history, violation);
     let lines = lines(history, &filter);
-    let place = lines.partition_point(|line| line.at.order <= violation.at.order);
-    let (from, to) = (place.saturating_sub(BEFORE), lines.len().min(place.saturating_add(BEHIND)));
+    let index = lines.partition_point(|line| line.at.order <= violation.at.order);
+    let (from, to) = (index.saturating_sub(BEFORE), lines.len().min(index.saturating_add(AFTER)));
     if from > 0 {
-        writeln!(out, "… {from} lines before")?;
+        writeln!(out, "… {from} earlier lines")?;
     }
-    for line in lines.get(from..place).unwrap_or_default() {
+    for line in lines.get(from..index).unwrap_or_default() {
         line.write(out)?;
     }
     let text = format!("{} is broken: {}", violation.promise, violation.text);
@@ -53,30 +53,30 @@ pub fn show(history: &History, violation: &Violation, out: &mut dyn io::Write) -
     for part in characters.chunks(COLUMNS - 4) {
         writeln!(out, ">>> {}", part.iter().collect::<String>())?;
     }
-    for line in lines.get(place..to).unwrap_or_default() {
+    for line in lines.get(index..to).unwrap_or_default() {
         line.write(out)?;
     }
     if to < lines.len() {
-        writeln!(out, "… {} lines behind", lines.len() - to)?;
+        writeln!(out, "… {} later lines", lines.len() - to)?;
     }
     Ok(())
 }
 
-/// Shows what a filter leaves of a history, at most the last `max_lines` of it.
+/// Prints the selected events of a history, at most the last `max_lines`.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn show_all(history: &History, filter: &Filter, max_lines: usize, out: &mut dyn io::Write) -> io::Result<()> {
     let lines = lines(history, filter);
     let from = lines.len().saturating_sub(max_lines);
     if from > 0 {
-        writeln!(out, "… {from} lines before")?;
+        writeln!(out, "… {from} earlier lines")?;
     }
     lines.get(from..).unwrap_or_default().iter().try_for_each(|line| line.write(out))
 }
 
-/// What a violation is about: the keys that it names, and whose frame, sight, step or operation it was found at.
-fn about(history: &History, violation: &Violation) -> Filter {
+/// Returns a filter for the keys that a violation names, and for the client and connection where it was found.
+fn filter_for(history: &History, violation: &Violation) -> Filter {
     let mut keys = BTreeSet::new();
     let mut note = |key: &str| {
         if !keys.contains(key) && violation.text.contains(&format!("{key:?}")) {
@@ -100,15 +100,15 @@ fn about(history: &History, violation: &Violation) -> Filter {
 
 struct Line {
     at: Moment,
-    who: String,
-    what: String,
+    subject: String,
+    text: String,
 }
 
 impl Line {
     fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let Self { at, who, what } = self;
+        let Self { at, subject, text } = self;
         let (seconds, micros) = (at.micros / 1_000_000, at.micros % 1_000_000);
-        let line = format!("{seconds:>6}.{micros:06}  {who:<24} {what}");
+        let line = format!("{seconds:>6}.{micros:06}  {subject:<24} {text}");
         if line.chars().count() <= COLUMNS {
             return writeln!(out, "{line}");
         }
@@ -116,16 +116,16 @@ impl Line {
     }
 }
 
-/// What a filter leaves, in the order of time.
+/// Returns the lines of all selected events, in order of time.
 fn lines(history: &History, filter: &Filter) -> Vec<Line> {
     let mut lines = Vec::new();
     for (at, text) in &history.notes {
-        lines.push(Line { at: *at, who: "fault".into(), what: text.clone() });
+        lines.push(Line { at: *at, subject: "fault".into(), text: text.clone() });
     }
     for store in &history.stores {
         let restored = store.restored.map(|(parent, through)| format!(", restored: store {parent} up to {through}"));
-        let what = format!("served, id {}{}", store.id, restored.unwrap_or_default());
-        lines.push(Line { at: store.since, who: "store".into(), what });
+        let text = format!("served, id {}{}", store.id, restored.unwrap_or_default());
+        lines.push(Line { at: store.since, subject: "store".into(), text });
     }
     lines.extend(history.commits.iter().filter_map(|commit| of_commit(commit, filter)));
     for operation in &history.operations {
@@ -145,8 +145,8 @@ impl Filter {
         self.keys.is_empty() || self.keys.contains(key)
     }
 
-    /// Whether only what is about a client or connection is shown.
-    fn is_of_somebody(&self) -> bool {
+    /// Returns whether the filter selects a client or a connection but no keys.
+    fn shows_one_source(&self) -> bool {
         self.keys.is_empty() && (self.client.is_some() || self.connection.is_some())
     }
 
@@ -156,30 +156,30 @@ impl Filter {
 }
 
 fn of_commit(commit: &Commit, filter: &Filter) -> Option<Line> {
-    if filter.is_of_somebody() || !commit.writes.iter().any(|write| filter.has_key(&write.key)) {
+    if filter.shows_one_source() || !commit.writes.iter().any(|write| filter.has_key(&write.key)) {
         return None;
     }
-    let what = format!("commit  {}: {}", commit.revision, shown_writes(&commit.writes));
-    Some(Line { at: commit.at, who: format!("store {}", commit.store), what })
+    let text = format!("commit  {}: {}", commit.revision, describe_writes(&commit.writes));
+    Some(Line { at: commit.at, subject: format!("store {}", commit.store), text })
 }
 
 fn of_operation(operation: &Operation, filter: &Filter, lines: &mut Vec<Line>) {
     let Operation { client, asked_at, asked, ended_at, outcome, store } = operation;
-    // What others have done to a key is of interest too.
+    // A key's history includes the operations of all clients.
     let is_wanted = if filter.keys.is_empty() {
         filter.connection.is_none() && filter.has_client(*client)
     } else {
         asked_keys(asked).any(|key| filter.keys.contains(key))
-            || matches!(asked, Asked::List { prefix, .. } if filter.keys.iter().any(|key| key.starts_with(&**prefix)))
+            || matches!(asked, Invocation::List { prefix, .. } if filter.keys.iter().any(|key| key.starts_with(&**prefix)))
     };
     if !is_wanted {
         return;
     }
-    let (who, asked) = (format!("client {client}"), shown_asked(asked));
-    lines.push(Line { at: *asked_at, who: who.clone(), what: format!("asked   {asked}") });
-    let store = store.map_or_else(|| "some store".into(), |store| format!("store {store}"));
-    let what = format!("ended   {asked}: {} ({store})", shown_outcome(outcome, filter));
-    lines.push(Line { at: *ended_at, who, what });
+    let (subject, asked) = (format!("client {client}"), describe_invocation(asked));
+    lines.push(Line { at: *asked_at, subject: subject.clone(), text: format!("asked   {asked}") });
+    let store = store.map_or_else(|| "an unknown store".into(), |store| format!("store {store}"));
+    let text = format!("ended   {asked}: {} ({store})", describe_outcome(outcome, filter));
+    lines.push(Line { at: *ended_at, subject, text });
 }
 
 fn of_transcript(transcript: &Transcript, filter: &Filter, lines: &mut Vec<Line>) {
@@ -190,9 +190,9 @@ fn of_transcript(transcript: &Transcript, filter: &Filter, lines: &mut Vec<Line>
     if !is_wanted {
         return;
     }
-    let who = format!("connection {} of {}", transcript.connection, transcript.client);
+    let subject = format!("connection {} of {}", transcript.connection, transcript.client);
     for (at, direction, frame) in &transcript.frames {
-        // What is about no key is about all of its connection.
+        // Frames without a key, such as MARKs, concern all keys of their connection.
         let mut keys = frame_keys(frame).peekable();
         let is_about = match keys.peek() {
             Some(_) => keys.any(|key| filter.has_key(key)),
@@ -205,7 +205,11 @@ fn of_transcript(transcript: &Transcript, filter: &Filter, lines: &mut Vec<Line>
             Direction::Sent => '▶',
             Direction::Received => '◀',
         };
-        lines.push(Line { at: *at, who: who.clone(), what: format!("{arrow}       {}", shown_frame(frame)) });
+        lines.push(Line {
+            at: *at,
+            subject: subject.clone(),
+            text: format!("{arrow}       {}", describe_frame(frame)),
+        });
     }
 }
 
@@ -216,11 +220,11 @@ fn of_sight(sight: &Sight, filter: &Filter) -> Option<Line> {
         return None;
     }
     let keys = sight.keys.iter().filter(|(key, _)| filter.has_key(key));
-    let keys: Vec<String> = keys.map(|(key, state)| format!("{key:?} {}", shown(state))).collect();
-    let keys = if keys.is_empty() { "nothing of it".into() } else { keys.join(", ") };
+    let keys: Vec<String> = keys.map(|(key, state)| format!("{key:?} {}", describe_state(state))).collect();
+    let keys = if keys.is_empty() { "none of these keys".into() } else { keys.join(", ") };
     let age = if sight.is_current { "" } else { ", not current" };
-    let what = format!("sees    {:?} at {} of store {}{age}: {keys}", sight.prefix, sight.revision, sight.store);
-    Some(Line { at: sight.at, who: format!("client {}", sight.client), what })
+    let text = format!("shows   {:?} at {} of store {}{age}: {keys}", sight.prefix, sight.revision, sight.store);
+    Some(Line { at: sight.at, subject: format!("client {}", sight.client), text })
 }
 
 fn of_step(step: &Step, filter: &Filter) -> Option<Line> {
@@ -229,19 +233,19 @@ fn of_step(step: &Step, filter: &Filter) -> Option<Line> {
     if !is_wanted || !(filter.keys.is_empty() || filter.keys.iter().any(is_about)) {
         return None;
     }
-    let changes = step.changes.iter().filter(|write| filter.has_key(&write.key)).map(shown_write);
+    let changes = step.changes.iter().filter(|write| filter.has_key(&write.key)).map(describe_write);
     let changes = changes.collect::<Vec<_>>().join(", ");
-    let reset = if step.is_reset { ", forget" } else { "" };
-    let what = format!("step    {:?} to {} of store {}{reset}: {changes}", step.prefix, step.revision, step.store);
-    Some(Line { at: step.at, who: format!("cursor of {}", step.client), what })
+    let reset = if step.is_reset { ", reset" } else { "" };
+    let text = format!("step    {:?} to {} of store {}{reset}: {changes}", step.prefix, step.revision, step.store);
+    Some(Line { at: step.at, subject: format!("cursor of {}", step.client), text })
 }
 
-fn asked_keys(asked: &Asked) -> impl Iterator<Item = &str> {
+fn asked_keys(asked: &Invocation) -> impl Iterator<Item = &str> {
     let (one, checks, writes) = match asked {
-        Asked::Get { key } => (Some(key), &[][..], &[][..]),
-        Asked::Write(write) => (Some(&write.key), &[][..], &[][..]),
-        Asked::Txn { checks, writes } => (None, checks.as_slice(), writes.as_slice()),
-        Asked::List { .. } | Asked::Barrier => (None, &[][..], &[][..]),
+        Invocation::Get { key } => (Some(key), &[][..], &[][..]),
+        Invocation::Write(write) => (Some(&write.key), &[][..], &[][..]),
+        Invocation::Txn { checks, writes } => (None, checks.as_slice(), writes.as_slice()),
+        Invocation::List { .. } | Invocation::Barrier => (None, &[][..], &[][..]),
     };
     let checks = checks.iter().map(|(key, _)| key);
     one.into_iter().chain(checks).chain(writes.iter().map(|write| &write.key)).map(|key| &**key)
@@ -258,40 +262,40 @@ fn frame_keys(frame: &Frame) -> impl Iterator<Item = &str> {
     one.into_iter().chain(checks).chain(writes.iter().map(|write| &write.key)).map(|key| &**key)
 }
 
-fn shown_write(write: &Write) -> String {
-    format!("{:?} {}", write.key, shown(&write.state))
+fn describe_write(write: &Write) -> String {
+    format!("{:?} {}", write.key, describe_state(&write.state))
 }
 
-fn shown_writes(writes: &[Write]) -> String {
-    writes.iter().map(shown_write).collect::<Vec<_>>().join(", ")
+fn describe_writes(writes: &[Write]) -> String {
+    writes.iter().map(describe_write).collect::<Vec<_>>().join(", ")
 }
 
-fn shown_txn(checks: &[(crate::history::Key, u64)], writes: &[Write]) -> String {
+fn describe_txn(checks: &[(crate::history::Key, u64)], writes: &[Write]) -> String {
     let checks: String = checks.iter().map(|(key, version)| format!(" CHECK {key:?} {version},")).collect();
-    format!("TXN{checks} {}", shown_writes(writes))
+    format!("TXN{checks} {}", describe_writes(writes))
 }
 
-fn shown_asked(asked: &Asked) -> String {
+fn describe_invocation(asked: &Invocation) -> String {
     match asked {
-        Asked::Get { key } => format!("GET {key:?}"),
-        Asked::Write(write) => format!("write {}", shown_write(write)),
-        Asked::Txn { checks, writes } => shown_txn(checks, writes),
-        Asked::List { prefix, after, limit } => format!("LIST {prefix:?} after {after:?}, at most {limit}"),
-        Asked::Barrier => "barrier".into(),
+        Invocation::Get { key } => format!("GET {key:?}"),
+        Invocation::Write(write) => format!("write {}", describe_write(write)),
+        Invocation::Txn { checks, writes } => describe_txn(checks, writes),
+        Invocation::List { prefix, after, limit } => format!("LIST {prefix:?} after {after:?}, at most {limit}"),
+        Invocation::Barrier => "barrier".into(),
     }
 }
 
-fn shown_outcome(outcome: &Outcome, filter: &Filter) -> String {
+fn describe_outcome(outcome: &Outcome, filter: &Filter) -> String {
     match outcome {
-        Outcome::Found(state) => shown(state),
+        Outcome::Found(state) => describe_state(state),
         Outcome::NotFound { deleted_at: None } => "not found".into(),
         Outcome::NotFound { deleted_at: Some(version) } => format!("deleted at version {version}"),
         Outcome::Written => "accepted".into(),
         Outcome::Committed { revision } => format!("accepted as {revision}"),
         Outcome::Stale { key } => format!("stale: {key:?}"),
         Outcome::Listed { entries } => {
-            let told = entries.iter().filter(|entry| filter.has_key(&entry.key)).map(shown_write);
-            format!("{} keys: {}", entries.len(), told.collect::<Vec<_>>().join(", "))
+            let listed = entries.iter().filter(|entry| filter.has_key(&entry.key)).map(describe_write);
+            format!("{} keys: {}", entries.len(), listed.collect::<Vec<_>>().join(", "))
         }
         Outcome::Passed { revision } => format!("passed at {revision}"),
         Outcome::Refused => "refused".into(),
@@ -299,13 +303,13 @@ fn shown_outcome(outcome: &Outcome, filter: &Filter) -> String {
     }
 }
 
-fn shown_frame(frame: &Frame) -> String {
+fn describe_frame(frame: &Frame) -> String {
     let tagged = |tag: &u16| if *tag == 0 { String::new() } else { format!(" [{tag}]") };
     match frame {
         Frame::Get { tag, key } => format!("GET{} {key:?}", tagged(tag)),
         Frame::Write { tag, write } => {
             let kind = if write.state.value.is_some() { "PUT" } else { "DELETE" };
-            format!("{kind}{} {}", tagged(tag), shown_write(write))
+            format!("{kind}{} {}", tagged(tag), describe_write(write))
         }
         Frame::Error { tag, text } => format!("ERROR{} {text}", tagged(tag)),
         Frame::Hello { tag, server: None } => format!("HELLO{}", tagged(tag)),
@@ -315,7 +319,7 @@ fn shown_frame(frame: &Frame) -> String {
         Frame::List { tag, prefix, after, limit } => {
             format!("LIST{} {prefix:?} after {after:?}, at most {limit}", tagged(tag))
         }
-        Frame::Txn { tag, checks, writes } => format!("{}{}", shown_txn(checks, writes), tagged(tag)),
+        Frame::Txn { tag, checks, writes } => format!("{}{}", describe_txn(checks, writes), tagged(tag)),
         Frame::Other { tag, kind } => format!("{kind}{}", tagged(tag)),
     }
 }
@@ -337,16 +341,16 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_stands_among_what_is_about_its_key_and_connection() {
+    fn a_violation_is_shown_among_events_of_its_keys_and_connection() {
         let history = good().history;
         let (at, ..) = history.transcripts[1].frames[9];
         let text = shown_as_text(&violation(at.order, "\"a/1\": expected version 2, found nothing"));
-        let place = text.lines().position(|line| line.starts_with(">>> Marked is broken: \"a/1\"")).unwrap();
+        let index = text.lines().position(|line| line.starts_with(">>> Marked is broken: \"a/1\"")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[place - 1].contains("connection 2 of 2"), "{text}");
-        assert!(lines[..place].iter().any(|line| line.contains("asked   write \"a/1\"")), "{text}");
-        assert!(lines[..place].iter().any(|line| line.contains("▶       WATCH [3] \"a/\"")), "{text}");
-        assert!(lines[..place].iter().any(|line| line.contains("commit  1: \"a/1\"")), "{text}");
+        assert!(lines[index - 1].contains("connection 2 of 2"), "{text}");
+        assert!(lines[..index].iter().any(|line| line.contains("asked   write \"a/1\"")), "{text}");
+        assert!(lines[..index].iter().any(|line| line.contains("▶       WATCH [3] \"a/\"")), "{text}");
+        assert!(lines[..index].iter().any(|line| line.contains("commit  1: \"a/1\"")), "{text}");
         assert!(!text.contains("connection 1 of 1") && !text.contains("write \"a/2\""), "{text}");
     }
 
@@ -359,12 +363,12 @@ mod tests {
         show(&history, &violation(100, &"x".repeat(500)), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
-        assert!(text.lines().count() < BEFORE + BEHIND + 10, "{text}");
+        assert!(text.lines().count() < BEFORE + AFTER + 10, "{text}");
         assert!(text.starts_with("… "), "{text}");
     }
 
     #[test]
-    fn a_filter_leaves_what_it_names() {
+    fn a_filter_selects_what_it_names() {
         let shown = |filter: &Filter| {
             let mut out = Vec::new();
             show_all(&good().history, filter, 1000, &mut out).unwrap();

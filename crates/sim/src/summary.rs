@@ -1,32 +1,32 @@
-//! What many runs have shown together, and whether that was enough to show anything.
+//! The combined results of many runs, and whether they had enough load to show anything.
 
 use crate::check::{Promise, Report};
 use crate::history::{Gauge, History};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What many runs have shown together.
+/// The combined results of many runs.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// How many runs there were.
+    /// The number of runs.
     pub runs: u64,
-    /// How much time has passed in them, in microseconds.
+    /// The time that passed in them, in microseconds.
     pub micros: u64,
-    /// How many steps they have taken.
+    /// The number of steps.
     pub steps: u64,
-    /// What has happened how often.
+    /// How often each kind of event happened.
     pub counts: BTreeMap<String, u64>,
-    /// In how many runs it has happened.
+    /// In how many runs each kind of event happened.
     pub runs_with: BTreeMap<String, u64>,
-    /// How many things the checkers have compared.
+    /// How many comparisons each checker made.
     pub compared: BTreeMap<Promise, u64>,
-    /// What is bounded, where it was nearest to its bound.
+    /// For each bounded quantity, the sample that came closest to its bound.
     pub gauges: BTreeMap<String, Gauge>,
 }
 
-/// What must have happened, and in how many runs of a hundred: less than that shows little. Of how often it has happened in all,
-/// a few runs that are about nothing else decide.
-const LOAD: [(&str, u64); 24] = [
+/// Events that must have happened, and in what percentage of the runs. The total number of events would not do: a few
+/// runs with very many of them would decide it.
+const REQUIRED_LOAD: [(&str, u64); 24] = [
     ("operations", 95),
     ("commits", 90),
     ("frames", 95),
@@ -54,7 +54,7 @@ const LOAD: [(&str, u64); 24] = [
 ];
 
 impl Summary {
-    /// Adds a run, and what the checkers have found in it.
+    /// Adds a run and the reports of its checkers.
     pub fn add(&mut self, micros: u64, steps: u64, history: &History, reports: &[Report]) {
         let mut counts = history.counts.clone();
         let seen = [
@@ -67,11 +67,11 @@ impl Summary {
         }
         let compared = reports.iter().map(|report| (report.promise, report.compared)).collect();
         let runs_with = counts.iter().filter(|(_, times)| **times > 0).map(|(name, _)| (name.clone(), 1)).collect();
-        self.join(Self { runs: 1, micros, steps, counts, runs_with, compared, gauges: history.gauges.clone() });
+        self.merge(Self { runs: 1, micros, steps, counts, runs_with, compared, gauges: history.gauges.clone() });
     }
 
-    /// Adds what other runs have shown.
-    pub fn join(&mut self, other: Self) {
+    /// Adds the results of other runs.
+    pub fn merge(&mut self, other: Self) {
         (self.runs, self.micros, self.steps) =
             (self.runs + other.runs, self.micros + other.micros, self.steps + other.steps);
         for (name, times) in other.counts {
@@ -84,26 +84,27 @@ impl Summary {
             *self.compared.entry(promise).or_default() += compared;
         }
         for (name, gauge) in other.gauges {
-            self.gauges.entry(name).and_modify(|worst| worst.take(&gauge)).or_insert(gauge);
+            self.gauges.entry(name).and_modify(|worst| worst.merge(&gauge)).or_insert(gauge);
         }
     }
 
-    /// What has happened too seldom to have shown anything.
-    pub fn lacks(&self) -> Vec<String> {
-        let mut lacks = Vec::new();
-        for (name, in_a_hundred) in LOAD {
-            let (least, found) = (in_a_hundred * self.runs / 100, self.runs_with.get(name).copied().unwrap_or(0));
+    /// Returns what happened too rarely for the runs to show anything.
+    pub fn missing_load(&self) -> Vec<String> {
+        let mut missing_load = Vec::new();
+        for (name, percent) in REQUIRED_LOAD {
+            let (least, found) = (percent * self.runs / 100, self.runs_with.get(name).copied().unwrap_or(0));
             if found < least {
-                lacks.push(format!("{name}: expected in at least {least} of {} runs, found in {found}", self.runs));
+                missing_load
+                    .push(format!("{name}: expected in at least {least} of {} runs, found in {found}", self.runs));
             }
         }
         for promise in Promise::ALL {
             let (least, found) = (5 * self.runs, self.compared.get(&promise).copied().unwrap_or(0));
             if found < least {
-                lacks.push(format!("{promise} has compared {found} times, expected at least {least}"));
+                missing_load.push(format!("{promise}: expected at least {least} comparisons, found {found}"));
             }
         }
-        lacks
+        missing_load
     }
 }
 

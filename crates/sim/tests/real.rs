@@ -1,4 +1,4 @@
-//! A short torture of the real server: the promises hold, and enough has happened to say so.
+//! Runs the real server under faults for a short time: the promises hold, and the checkers had enough data.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -22,10 +22,10 @@ async fn the_real_server_keeps_its_promises_under_torture() {
     };
     let run = torture::run(&options, |line| println!("{line}")).await.unwrap();
     if let Some(failure) = run.failure {
-        // To be looked at, it has to stay.
+        // Keep the temporary directory for examination.
         panic!("{}\nkept in {}", failure.text, kept.keep().join(failure.directory).display());
     }
-    // A round with too little load fails by itself; this is what a checker must have had.
+    // A round with too little load fails by itself. Each checker must have had data as well.
     for promise in Promise::ALL {
         let compared = run.summary.compared.get(&promise).copied().unwrap_or(0);
         assert!(compared > 0, "{promise}: nothing was compared");

@@ -1,8 +1,9 @@
-//! The disk engine beside the limit: a bare append and `fdatasync` of the same bytes, in the same run, interleaved.
+//! The disk engine compared with the limit: a bare append and `fdatasync` of the same bytes, interleaved in the same
+//! run.
 //!
 //! `cargo bench -p syncline-store --bench disk -- [--keys 1000000] [--rounds 5] [--seconds 1] [--dir target/bench-data]`
 //!
-//! Prints medians of the rounds, and the machine. The directory must be on the disk that is to be measured.
+//! Prints the medians of the rounds, and the machine. The directory must be on the disk that is measured.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -55,7 +56,8 @@ fn main() {
             "--dir" => args.dir = value().into(),
             "--open" => return open_and_say(Path::new(&value())),
             "--die" => return write_and_die(Path::new(&value()), args.keys),
-            // Said by `cargo bench`, and not by `cargo test --all-targets`, which only wants to know that it builds.
+            // Passed by `cargo bench`, but not by `cargo test --all-targets`, which only checks that this
+            // builds.
             "--bench" => benched = true,
             other => panic!("expected --keys, --rounds, --seconds or --dir, found {other}"),
         }
@@ -74,7 +76,7 @@ fn main() {
     let data = args.dir.join("data");
     let store = DiskStore::open(&data, DiskOptions::default()).unwrap();
     let mut versions = vec![u64::MAX; args.keys as usize];
-    // Its memory is there from now on, and is not counted as the store's.
+    // Touches the memory now, so that it is not counted as the store's.
     versions.fill(0);
     let mut random = Random(1);
     fill(&store, &mut versions);
@@ -87,7 +89,7 @@ fn main() {
     fs::remove_dir_all(&args.dir).unwrap();
 }
 
-/// Durable puts per second at several batches, and latencies and bytes written at 64.
+/// Measures durable puts per second for several sizes of batches; at 64 also latencies and bytes written.
 fn batches(args: &Args, store: &DiskStore, versions: &mut [u64], random: &mut Random) {
     let bare = Bare::new(&args.dir.join("bare"));
     println!("| batch | bare append + fdatasync | the engine | ratio |\n|---|---|---|---|");
@@ -132,10 +134,10 @@ fn batches(args: &Args, store: &DiskStore, versions: &mut [u64], random: &mut Ra
     }
 }
 
-/// What a put takes in a record of the log.
+/// The size of a put in a record of the log.
 const RECORD: usize = 2 + 1 + 2 + KEY + 2 + VALUE + 8;
 
-/// GET from two threads, while batches of 64 commit.
+/// Measures GETs from two threads while batches of 64 commit.
 fn reads(args: &Args, store: &DiskStore, versions: &mut [u64], random: &mut Random) {
     let done = AtomicBool::new(false);
     let keys = args.keys;
@@ -174,7 +176,7 @@ fn reads(args: &Args, store: &DiskStore, versions: &mut [u64], random: &mut Rand
     );
 }
 
-/// How long it takes to open after a clean stop, and after a kill with a full segment behind the checkpoint.
+/// Measures opening after a clean stop, and after a kill with a full segment after the checkpoint.
 fn openings(args: &Args, data: &Path) {
     let open = |how: &str| {
         let mut said: Vec<String> = (0..args.rounds)
@@ -202,7 +204,7 @@ fn open_and_say(data: &Path) {
     println!("{:.3} s, revision {}", started.elapsed().as_secs_f64(), store.head());
 }
 
-/// Writes a full segment, and is killed.
+/// Writes a full segment, and aborts the process.
 fn write_and_die(data: &Path, keys: u64) {
     let store = DiskStore::open(data, DiskOptions::default()).unwrap();
     let mut random = Random(7);
@@ -238,7 +240,7 @@ fn fill(store: &DiskStore, versions: &mut [u64]) {
     );
 }
 
-/// The next put of a key.
+/// Returns the next put of a key.
 fn put(number: u64, versions: &mut [u64]) -> Transaction {
     let version = &mut versions[number as usize];
     *version += 1;
@@ -258,7 +260,7 @@ fn key(number: u64) -> [u8; KEY] {
     key
 }
 
-/// The limit: a pre-zeroed file, written from front to back, over and over, with a sync behind each batch.
+/// The limit: a pre-zeroed file that is overwritten from start to end repeatedly, with a sync after each batch.
 struct Bare {
     file: File,
     offset: std::cell::Cell<u64>,
@@ -287,7 +289,7 @@ impl Bare {
     }
 }
 
-/// How many things a second `step` does, which answers how many it did.
+/// Returns how many items per second `step` processes; each call returns how many it did.
 fn rate(seconds: f64, mut step: impl FnMut() -> usize) -> f64 {
     let started = Instant::now();
     let mut done = 0;
@@ -302,7 +304,8 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The bytes that were written to all disks, by whomever: what the kernel counts per process is whole pages and more.
+/// Returns the bytes that all processes have written to all disks. (The kernel's figure per process counts whole
+/// pages and more.)
 fn bytes_written() -> u64 {
     let disks = fs::read_dir("/sys/block").unwrap();
     let sectors = |disk: fs::DirEntry| {
@@ -312,7 +315,7 @@ fn bytes_written() -> u64 {
     disks.map(|disk| sectors(disk.unwrap())).sum::<u64>() * 512
 }
 
-/// The bytes of memory that this process holds.
+/// Returns the bytes of memory of this process.
 fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
@@ -326,7 +329,7 @@ fn machine() -> String {
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
 
-/// xorshift: the same run every time.
+/// A xorshift generator with a fixed seed, so every run is the same.
 struct Random(u64);
 
 impl Random {

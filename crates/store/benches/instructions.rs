@@ -1,10 +1,11 @@
-//! How many instructions the hot paths take: figures that repeat, where times do not.
+//! The number of instructions of the hot paths. Unlike times, these figures are repeatable.
 //!
-//! `cargo bench -p syncline-store --bench instructions` counts with valgrind (callgrind), and compares with the figures in
-//! `instructions.txt` beside this file; `-- --write` writes them anew. Sockets and disks have no part in it.
+//! `cargo bench -p syncline-store --bench instructions` counts with valgrind (callgrind), and compares with the
+//! figures in `instructions.txt` beside this file; `-- --write` updates them. Sockets and disks are not included.
 //!
-//! A figure that is off by more than [`TOLERANCE`] fails, in either direction: a gain is to be written down, else the next
-//! loss hides behind it. Another compiler makes other code, so its figures are told and not compared.
+//! A figure that is off by more than [`TOLERANCE`] in either direction fails: an improvement must be written down, or
+//! it would hide the next regression. Another compiler generates different code, so its figures are printed but not
+//! compared.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -30,27 +31,27 @@ use syncline_core::{CommitBatch, ConnId, RecentLog};
 use syncline_store::{MemoryStore, Store};
 use syncline_wire::{Decoded, Message, Revision, Tag, Version, decode};
 
-/// By how much a figure may be off. Hashes have secrets of their own in each run, so tables look a little different.
+/// By how much a figure may be off. Each run hashes with other secrets, so its tables differ a little.
 const TOLERANCE: f64 = 0.04;
 
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 
-/// How often each is done while it is counted.
+/// How often each path runs while it is counted.
 const ROUNDS: usize = 50;
 
-/// Requests that a client has in flight.
+/// The number of requests that a client has in flight.
 const DEPTH: u16 = 16;
 
-/// Connections that watch.
+/// The number of connections that watch.
 const WATCHERS: usize = 100;
 
-/// Keys that the store holds.
+/// The number of keys in the store.
 const KEYS: usize = 10_000;
 
-/// What a connection says when it has taken all: the next frame has a head at the least.
+/// What a connection returns when it has consumed all input: it expects at least the head of the next frame.
 const ALL_TAKEN: Input = Input::Wanted { expected: 3 };
 
-/// What is counted, and what one of is told: its name, what does it, and how many there are of it in a round.
+/// The paths: the name, the function, and how many operations a round has.
 const PATHS: [(&str, fn(), usize); 5] = [
     ("decode a PUT", decoding, DEPTH as usize),
     ("encode a PUT", encoding, DEPTH as usize),
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        // Said by the counting process itself.
+        // Called by the counting process itself.
         ["--count", path] => {
             let (_, run, _) = PATHS.iter().find(|(name, ..)| name == path).expect("one of the paths");
             run();
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
             std::fs::write(FIGURES, written(&count_all())).unwrap();
             ExitCode::SUCCESS
         }
-        // Of `cargo test --all-targets`: everything still runs.
+        // With `cargo test --all-targets`: runs every path once.
         [] => {
             PATHS.iter().for_each(|(_, run, _)| run());
             ExitCode::SUCCESS
@@ -135,7 +136,7 @@ fn count_all() -> Figures {
     Figures { compiler: String::from_utf8(version.stdout).unwrap().trim().to_owned(), counted: counted.collect() }
 }
 
-/// Runs a path under callgrind, which counts what happens within [`counted`].
+/// Runs a path under callgrind, which counts the instructions within [`counted`].
 fn count(path: &str, many: usize) -> f64 {
     let said = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions::counted*"])
@@ -152,7 +153,7 @@ fn count(path: &str, many: usize) -> f64 {
     all / each
 }
 
-/// What is counted is done in here, and nothing else.
+/// Runs the work that is counted, and nothing else.
 #[inline(never)]
 fn counted<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
@@ -197,7 +198,7 @@ fn encoding() {
     }
 }
 
-/// A server without its sockets and threads.
+/// A server without sockets and threads.
 struct Server {
     store: MemoryStore,
     log: RecentLog,
@@ -205,7 +206,7 @@ struct Server {
 }
 
 impl Server {
-    /// A store of many keys, and whose log holds nothing.
+    /// Creates a store with many keys and an empty log.
     fn new() -> Self {
         let store = MemoryStore::new().unwrap();
         let committed = Arc::new(Mutex::new(Vec::new()));
@@ -220,7 +221,7 @@ impl Server {
         server
     }
 
-    /// A connection that has said HELLO.
+    /// Returns a connection that has sent HELLO.
     fn connect(&self, id: u64) -> ServerConnection {
         let parameters =
             ServerParameters { limits: Limits::default(), store: self.store.id(), heartbeat: Duration::from_secs(2) };
@@ -230,7 +231,7 @@ impl Server {
         connection
     }
 
-    /// Does what is asked for, as a driver does, and takes what is answered; answers how much that was.
+    /// Handles requests as a driver does, and takes the output. Returns its length.
     fn serve(&mut self, connection: &mut ServerConnection, mut bytes: BytesMut) -> usize {
         assert_eq!(connection.handle_input(&mut bytes), ALL_TAKEN);
         let (mut transactions, mut keys) = (Vec::new(), Vec::new());
@@ -255,7 +256,7 @@ impl Server {
         self.show(connection)
     }
 
-    /// Shows it the log, and takes what it is to write.
+    /// Shows a connection the log, and takes its output. Returns its length.
     fn show(&self, connection: &mut ServerConnection) -> usize {
         connection.handle_log(&self.log);
         let output = connection.output();
@@ -266,7 +267,7 @@ impl Server {
         written
     }
 
-    /// Something that asks neither store nor committer.
+    /// Handles a request that needs neither the store nor the committer.
     fn exchange(&self, connection: &mut ServerConnection, bytes: &mut BytesMut) {
         assert_eq!(connection.handle_input(bytes), ALL_TAKEN);
         assert!(self.show(connection) > 0);

@@ -1,16 +1,21 @@
-//! Decides on a batch: each transaction against the history, and those before it in the batch. Both engines do it here.
+//! Checks the transactions of a batch against the history and against earlier transactions of the same batch. Both
+//! engines use it, so what is tested with one holds for the other.
 
 use crate::index::{Found, Index};
 use hashbrown::HashTable;
 use syncline_core::{Operation, Transaction, applies_to};
 use syncline_wire::Version;
 
-/// What was found of the keys of a batch, and which of them the batch itself has written so far. Its memory is used again.
+/// The state of a batch that is being checked: what the index holds of its keys, and what the batch has written so
+/// far. The memory is reused for the next batch.
+///
+/// All keys of a batch are looked up before the first check. In one tight loop the processor fetches several keys
+/// from memory at once; one key at a time, it waits for each.
 #[derive(Default)]
 pub(crate) struct ConflictChecker {
-    /// Of each operation, in their order.
+    /// What the index holds of each operation's key, in the order of the operations.
     found: Vec<Found>,
-    /// The place of the next transaction's first operation.
+    /// The position in `found` of the next transaction's first operation.
     next: usize,
     written: HashTable<Written>,
 }
@@ -18,14 +23,14 @@ pub(crate) struct ConflictChecker {
 /// A key that the batch has written.
 struct Written {
     hash: u64,
-    /// The transaction and the operation that were the last to write it.
+    /// The positions of the transaction and operation that wrote it last.
     transaction: usize,
     operation: usize,
     version: Version,
 }
 
 impl ConflictChecker {
-    /// Finds the keys of a batch.
+    /// Begins a batch: looks up all of its keys.
     pub(crate) fn begin(&mut self, index: &Index, batch: &[Transaction]) {
         let operations = batch.iter().flat_map(|transaction| &*transaction.operations);
         index.find_all(operations.map(|operation| operation.key().as_ref()), &mut self.found);
@@ -33,16 +38,17 @@ impl ConflictChecker {
         self.written.clear();
     }
 
-    /// Leaves out the next transaction.
+    /// Skips the next transaction.
     pub(crate) fn skip(&mut self, transaction: &Transaction) {
         self.next += transaction.operations.len();
     }
 
-    /// Decides on a transaction of the batch, by its place there; each once, in their order. What was found of its keys is
-    /// answered where all of it may be applied: then it counts as written.
+    /// Checks a transaction, which is given by its position in the batch. Must be called once for each
+    /// transaction that is not skipped, in order. If the transaction may be applied, it counts as written from
+    /// now on, and the index entries of its operations are returned.
     ///
     /// # Errors
-    /// The index of the first operation that may not be applied.
+    /// Returns the position of the first operation that may not be applied.
     pub(crate) fn decide(&mut self, batch: &[Transaction], transaction: usize) -> Result<&[Found], usize> {
         let operations = batch.get(transaction).map(|t| &*t.operations).unwrap_or_default();
         let first = self.next;
@@ -56,7 +62,7 @@ impl ConflictChecker {
         if let Some(at_fault) = operations.iter().zip(found).position(|pair| !may_be_applied(pair)) {
             return Err(at_fault);
         }
-        // Nobody will ask what the last one has written.
+        // No later transaction is compared with the writes of the last one.
         let is_last = transaction + 1 == batch.len();
         for (place, (operation, found)) in operations.iter().zip(found).enumerate().filter(|_| !is_last) {
             if let Operation::Put { version, .. } | Operation::Delete { version, .. } = operation {

@@ -1,4 +1,4 @@
-//! The engine that keeps everything in memory: for trying out, for tests, and for state that may be lost.
+//! The engine in memory, for experiments, tests, and state that may be lost.
 
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Index, Record};
@@ -10,31 +10,32 @@ use std::time::Duration;
 use syncline_core::{Committed, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 
-/// How many records are looked at per transaction, for tombstones that may be forgotten.
+/// How many records are examined per transaction when looking for tombstones to forget.
 const SWEPT: usize = 2;
 
-/// Everything in memory; nothing survives the process.
+/// A store in memory; nothing survives the process.
 pub struct MemoryStore {
     id: StoreId,
     index: RwLock<Index>,
-    /// Held from the first decision of a batch until it was fed, so that batches are fed in order.
-    committer: Mutex<CommitState>,
+    /// Locked from the first check of a batch until the batch is fed, so that batches are fed in order.
+    commit_state: Mutex<CommitState>,
 }
 
 struct CommitState {
     feed: Feed,
     conflicts: ConflictChecker,
-    /// How long a deleted key is remembered: milliseconds.
+    /// How long a deleted key is remembered, in milliseconds.
     tombstones: u64,
     clock: Clock,
-    /// The latest time that a tombstone carries: milliseconds since 1970. It never goes back.
+    /// The latest time of any tombstone, in milliseconds since 1970. It never decreases.
     time: u64,
-    /// Up to where old tombstones were looked for; then from the start again.
+    /// The revision up to which the current pass has looked for old tombstones. At the head, the next pass
+    /// begins.
     swept: Revision,
 }
 
 impl CommitState {
-    /// Looks at some records, and forgets those that are old tombstones.
+    /// Examines some records, and forgets those that are old tombstones.
     fn sweep(&mut self, index: &mut Index, most: usize) {
         if index.tombstones() == 0 {
             return;
@@ -49,20 +50,20 @@ impl CommitState {
 }
 
 impl MemoryStore {
-    /// An empty store, and so a new history. It remembers a deleted key for 7 days.
+    /// Creates an empty store with a new history. It remembers a deleted key for 7 days.
     ///
     /// # Errors
-    /// [`Unavailable`] where the system has no random numbers for the store id.
+    /// Returns [`Unavailable`] if the system has no random numbers for the store id.
     pub fn new() -> Result<Self, Unavailable> {
         Self::with_clock(DiskOptions::default().tombstones, Box::new(now))
     }
 
-    /// An empty store that remembers a deleted key for so long, by this clock.
+    /// Creates an empty store that remembers a deleted key for `tombstones`, measured by `clock`.
     ///
     /// # Errors
-    /// [`Unavailable`] where the system has no random numbers for the store id.
+    /// Returns [`Unavailable`] if the system has no random numbers for the store id.
     pub fn with_clock(tombstones: Duration, clock: Clock) -> Result<Self, Unavailable> {
-        let committer = CommitState {
+        let commit_state = CommitState {
             feed: Box::new(|_| {}),
             conflicts: ConflictChecker::default(),
             tombstones: u64::try_from(tombstones.as_millis()).unwrap_or(u64::MAX),
@@ -73,7 +74,7 @@ impl MemoryStore {
         Ok(Self {
             id: new_store_id()?,
             index: RwLock::new(Index::new(Revision::ZERO)),
-            committer: Mutex::new(committer),
+            commit_state: Mutex::new(commit_state),
         })
     }
 }
@@ -88,8 +89,8 @@ impl Store for MemoryStore {
     }
 
     fn follow(&self, feed: Feed) -> Revision {
-        let mut committer = self.committer.lock();
-        committer.feed = feed;
+        let mut commit_state = self.commit_state.lock();
+        commit_state.feed = feed;
         self.index.read().head()
     }
 
@@ -98,20 +99,20 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        let mut committer = self.committer.lock();
-        let committer = &mut *committer;
-        committer.time = committer.time.max((committer.clock)());
+        let mut commit_state = self.commit_state.lock();
+        let commit_state = &mut *commit_state;
+        commit_state.time = commit_state.time.max((commit_state.clock)());
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
-        committer.sweep(&mut index, SWEPT * batch.len());
-        committer.conflicts.begin(&index, &batch);
+        commit_state.sweep(&mut index, SWEPT * batch.len());
+        commit_state.conflicts.begin(&index, &batch);
         for (place, transaction) in batch.iter().enumerate() {
-            outcomes.push(match (committer.conflicts.decide(&batch, place), index.head().next()) {
+            outcomes.push(match (commit_state.conflicts.decide(&batch, place), index.head().next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: index.head() },
                 (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
                 (Ok(found), Some(revision)) => {
                     for (operation, found) in transaction.operations.iter().zip(found) {
-                        if let Some(record) = Record::after(revision, operation, committer.time) {
+                        if let Some(record) = Record::after(revision, operation, commit_state.time) {
                             index.insert_found(*found, record);
                         }
                     }
@@ -123,7 +124,7 @@ impl Store for MemoryStore {
         drop(index);
         let committed = Committed::accepted(batch, &outcomes);
         if !committed.is_empty() {
-            (committer.feed)(&committed);
+            (commit_state.feed)(&committed);
         }
         outcomes
     }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn old_tombstones_are_forgotten_while_others_write() {
+    fn old_tombstones_are_forgotten_as_writes_arrive() {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let clock = time.clone();
         let tombstones = Duration::from_secs(1);
@@ -190,7 +191,7 @@ mod tests {
         (1..10).for_each(write);
         time.fetch_add(1000, Ordering::SeqCst);
         (10..20).for_each(write);
-        assert_eq!(store.stats().tombstones, 1, "it is remembered for a second");
+        assert_eq!(store.stats().tombstones, 1, "a tombstone is remembered for a second");
         time.fetch_add(1, Ordering::SeqCst);
         (20..30).for_each(write);
         assert_eq!((store.stats().tombstones, block_on(store.get(b"gone"))), (0, Ok(None)));

@@ -1,6 +1,6 @@
 //! Reads the pages that connections ask for.
 
-use crate::{ChangedError, Store};
+use crate::store::{ChangedError, Store};
 use syncline_core::PageError;
 use syncline_core::server::{PageRequest, PageResult};
 

@@ -1,4 +1,4 @@
-//! The contract of [`Store`]: what every engine must pass. An engine joins at the end of this file.
+//! The contract of [`Store`], which every engine must pass. A new engine is added at the end of this file.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
@@ -62,13 +62,13 @@ fn value(store: &impl Store, key: &str) -> Option<(String, u64)> {
     Some((String::from_utf8(entry.value?.into()).unwrap(), entry.version.get()))
 }
 
-/// All pages since a revision, each of about `max_bytes`.
+/// Reads all pages since a revision, each of about `max_bytes`.
 fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut since = since;
     while since < store.head() {
         let page = block_on(store.changed_since(since, b"", max_bytes)).unwrap();
-        assert!(page.through > since, "a page that is no progress");
+        assert!(page.through > since, "a page without progress");
         assert!(page.entries.iter().all(|entry| since < entry.revision && entry.revision <= page.through));
         assert!(page.entries.is_sorted_by_key(|entry| entry.revision));
         entries.extend(page.entries);
@@ -77,7 +77,7 @@ fn changed_since(store: &impl Store, since: Revision, max_bytes: usize) -> Vec<E
     entries
 }
 
-/// The keys of entries, in their order.
+/// Returns the keys of entries, in order.
 fn keys(entries: &[Entry]) -> String {
     entries.iter().map(|entry| str::from_utf8(&entry.key).unwrap()).collect::<Vec<_>>().join(" ")
 }
@@ -116,7 +116,7 @@ mod checks {
         assert_eq!(store.id(), store.id());
     }
 
-    pub(super) fn keys_are_read_together_as_far_as_there_is_room<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn get_all_reads_keys_up_to_max_bytes<S: Store>(open: impl Fn() -> S) {
         let store = open();
         commit(&store, [put("a", "one", 1), put("gone", "x", 1), put("b", "two", 1)]);
         commit(&store, [delete("gone", 2)]);
@@ -139,7 +139,7 @@ mod checks {
             assert_eq!(stale(&commit(&store, [put("key", "no", version)])), 0, "version {version}");
         }
         assert_eq!(value(&store, "key"), Some(("one".into(), 1)));
-        assert_eq!(store.head(), first, "a refused write is no revision");
+        assert_eq!(store.head(), first, "a refused write takes no revision");
         let second = accepted(&commit(&store, [put("key", "two", 2)]));
         assert!(second > first);
         assert_eq!(get(&store, "key").unwrap().revision, second);
@@ -156,7 +156,7 @@ mod checks {
         assert_eq!(stale(&commit(&store, [put("last", "value", 0)])), 0);
     }
 
-    pub(super) fn what_was_refused_against_is_visible<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn the_cause_of_a_conflict_is_visible<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let outcomes = store.commit(vec![transaction([put("key", "one", 1)]), transaction([put("key", "two", 1)])]);
         let revision = accepted(&outcomes[0]);
@@ -173,7 +173,7 @@ mod checks {
         assert_eq!(changed_since(&store, Revision::ZERO, 1000).len(), 1, "each key once");
     }
 
-    pub(super) fn a_transaction_is_written_whole_or_not_at_all<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn a_transaction_is_written_completely_or_not_at_all<S: Store>(open: impl Fn() -> S) {
         let store = open();
         accepted(&commit(&store, [put("a", "1", 1), put("b", "1", 1)]));
         assert_eq!(stale(&commit(&store, [put("a", "2", 2), put("b", "2", 3), put("c", "2", 1)])), 1);
@@ -215,7 +215,7 @@ mod checks {
         }
     }
 
-    pub(super) fn what_is_committed_is_fed_in_order_with_its_origin<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn commits_are_fed_in_order_with_their_origin<S: Store>(open: impl Fn() -> S) {
         let store = open();
         accepted(&commit(&store, [put("before", "", 1)]));
         let (fed, head) = Fed::follow(&store);
@@ -247,8 +247,8 @@ mod checks {
         assert_eq!(fed.0.lock().unwrap().len(), 0, "not even an empty batch");
     }
 
-    pub(super) fn what_is_fed_is_visible_and_unanswered_until_then<S: Store>(open: impl Fn() -> S) {
-        // Readers on other threads chase the feed: whatever was fed must be readable.
+    pub(super) fn commits_are_visible_then_fed_then_answered<S: Store>(open: impl Fn() -> S) {
+        // Readers on other threads follow the feed: whatever was fed must be readable.
         let store = Arc::new(open());
         let fed_head = Arc::new(Mutex::new(Revision::ZERO));
         let sink = fed_head.clone();
@@ -290,7 +290,7 @@ mod checks {
         }
     }
 
-    pub(super) fn what_changed_is_told_of_a_prefix<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn changes_are_filtered_by_prefix<S: Store>(open: impl Fn() -> S) {
         let store = open();
         for key in ["a", "ab", "abc", "b", "ac"] {
             accepted(&commit(&store, [put(key, "value", 1)]));
@@ -307,7 +307,7 @@ mod checks {
         assert_eq!(keys(&page(Revision::new(3), "a").entries), "ac ab");
     }
 
-    pub(super) fn a_revision_that_was_never_given_out_is_unknown<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn a_revision_after_the_head_is_unknown<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let head = accepted(&commit(&store, [put("key", "value", 1)]));
         let page = block_on(store.changed_since(head, b"", 1000)).unwrap();
@@ -350,7 +350,7 @@ mod checks {
                     let page = list(prefix, after, max_entries, max_bytes);
                     assert!(page.entries.len() <= max_entries);
                     found.extend(page.entries);
-                    assert!(page.next.is_none() || page.next > next, "a page that is no progress");
+                    assert!(page.next.is_none() || page.next > next, "a page without progress");
                     next = page.next;
                     if next.is_none() {
                         break;
@@ -363,7 +363,7 @@ mod checks {
         assert_eq!(Some(entry), get(&store, "abc"), "whole");
     }
 
-    pub(super) fn stats_count_what_there_is<S: Store>(open: impl Fn() -> S) {
+    pub(super) fn stats_count_keys_tombstones_and_bytes<S: Store>(open: impl Fn() -> S) {
         let store = open();
         let counted = || {
             let stats = store.stats();
@@ -410,7 +410,7 @@ mod checks {
             let mut model: BTreeMap<String, (Option<String>, u64, u64)> = BTreeMap::new();
             let mut accepted_writes = Vec::new();
             for (number, chosen) in transactions.chunks(batch).enumerate() {
-                // Mostly the right version (skew 0, 1 and 2), else one too many.
+                // Usually the right version (skew 0, 1 and 2), otherwise one too many.
                 let mut batch = Vec::new();
                 let mut expected = Vec::new();
                 for (place, operations) in chosen.iter().enumerate() {
@@ -454,7 +454,7 @@ mod checks {
                 }).collect();
                 prop_assert_eq!(found, expected);
             }
-            // Every key, read one by one; every key, by what changed since every revision.
+            // Reads every key one by one, and by what changed since every revision.
             let entry = |key: &str, (value, version, revision): &(Option<String>, u64, u64)| Entry {
                 key: Bytes::copy_from_slice(key.as_bytes()),
                 value: value.clone().map(Bytes::from),
@@ -498,21 +498,21 @@ macro_rules! contract {
         contract!($engine, $open, [
             a_new_store_is_empty_and_has_an_id_of_its_own,
             a_put_is_accepted_at_the_next_version_only,
-            keys_are_read_together_as_far_as_there_is_room,
+            get_all_reads_keys_up_to_max_bytes,
             a_first_put_may_carry_any_version_from_1_on,
-            what_was_refused_against_is_visible,
+            the_cause_of_a_conflict_is_visible,
             a_batch_sees_its_own_earlier_transactions,
-            a_transaction_is_written_whole_or_not_at_all,
+            a_transaction_is_written_completely_or_not_at_all,
             a_deletion_keeps_the_version,
             keys_are_any_bytes,
-            what_is_committed_is_fed_in_order_with_its_origin,
+            commits_are_fed_in_order_with_their_origin,
             a_refused_batch_feeds_nothing,
-            what_is_fed_is_visible_and_unanswered_until_then,
+            commits_are_visible_then_fed_then_answered,
             pages_end_between_transactions,
-            what_changed_is_told_of_a_prefix,
-            a_revision_that_was_never_given_out_is_unknown,
+            changes_are_filtered_by_prefix,
+            a_revision_after_the_head_is_unknown,
             keys_are_listed_in_order,
-            stats_count_what_there_is,
+            stats_count_keys_tombstones_and_bytes,
             writers_on_many_threads_lose_no_update,
             random_transactions_agree_with_a_model,
         ]);

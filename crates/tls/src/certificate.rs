@@ -1,29 +1,29 @@
-//! What a certificate says: for whom it is, and from when until when.
+//! The names in a certificate, and the time during which it is valid.
 
 use rustls::pki_types::CertificateDer;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
-/// What a certificate says. Whether that is true is for whoever has verified it.
+/// The names and the validity of a certificate. Reading it verifies nothing: it may be forged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// For whom it is: its DNS names, and the common name of its subject; each once.
+    /// The names that it is issued to: its DNS names, and the common name of its subject, without duplicates.
     pub names: Vec<String>,
     not_before: ASN1Time,
     not_after: ASN1Time,
 }
 
-/// This is no certificate.
+/// The bytes are not a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("expected a certificate, found none: {0}")]
 pub struct NoCertificate(String);
 
 impl Certificate {
-    /// What is said by a certificate.
+    /// Reads a certificate.
     ///
     /// # Errors
-    /// [`NoCertificate`] where it is none.
+    /// [`NoCertificate`] if the bytes are not one.
     pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, NoCertificate> {
         let failed = |error: &dyn std::fmt::Display| NoCertificate(error.to_string());
         let (_, read) = X509Certificate::from_der(certificate).map_err(|error| failed(&error))?;
@@ -42,7 +42,7 @@ impl Certificate {
         Ok(Self { names, not_before: validity.not_before, not_after: validity.not_after })
     }
 
-    /// Why it is not valid at a time, in words; `None` where it is.
+    /// Returns why the certificate is not valid at a time, in words, or `None` if it is valid.
     pub fn trouble(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let now = i64::try_from(now).ok().and_then(|now| ASN1Time::from_timestamp(now).ok())?;

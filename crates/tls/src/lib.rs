@@ -1,30 +1,23 @@
-//! What both sides of Syncline know of TLS: certificates and keys from PEM, what a certificate says, and the socket
-//! that speaks it or does not.
+//! What server and client share about TLS: certificates and keys from PEM, the names and validity of a certificate, and a
+//! socket that is plain or within TLS.
 //!
-//! Server and client make their own settings of it, and open their sockets. No key is ever shown.
+//! Server and client make their own TLS configuration from this, and open their own sockets. Private keys are never
+//! shown.
 
 mod certificate;
+mod crypto;
 mod pem;
 mod socket;
 
 pub use certificate::{Certificate, NoCertificate};
+pub use crypto::provider;
 pub use pem::{Identity, Pem, PemError};
 pub use rustls;
 pub use socket::Socket;
 
-use rustls::crypto::CryptoProvider;
-use std::sync::{Arc, LazyLock};
-
 /// The first byte of a TLS connection: a record that holds a handshake. No kind of frame has this number.
 pub const HANDSHAKE: u8 = 0x16;
 
-/// The first byte of what a TLS server says to somebody who speaks no TLS: a record that holds an alert. No kind of frame
-/// has this number.
+/// The first byte that a TLS server sends to a client that does not speak TLS: a record that holds an alert. No kind of
+/// frame has this number.
 pub const ALERT: u8 = 0x15;
-
-/// The cryptography that both sides use: ring's.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
-    PROVIDER.clone()
-}

@@ -1,6 +1,6 @@
-//! Certificates and keys in PEM, as files hold them.
+//! Certificates and private keys in PEM, from files or from memory.
 
-use crate::provider;
+use crate::crypto::provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The longest PEM file. The roots of a whole system are a quarter of that.
+/// The longest PEM file that is read. The root certificates of a whole system take a quarter of that.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// What stands in front of each thing in PEM.
+/// The start of the line in front of each item in PEM.
 const BEGIN: &str = "-----BEGIN ";
 
-/// Something in PEM: in a file, which is read when it is needed, or in this process.
+/// Data in PEM: in a file, which is read when it is needed, or in memory.
 #[derive(Clone)]
 pub struct Pem(Source);
 
@@ -28,49 +28,49 @@ enum Source {
     Bytes(Arc<[u8]>),
 }
 
-/// A certificate, behind it those that lead to its CA, and its key: what one side of a connection shows, and proves.
+/// The identity of one side of a connection: a certificate chain and its private key.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The certificates, its own first.
+    /// The certificates: its own, then those that lead to its CA.
     pub certificate: Pem,
-    /// The key of the first.
+    /// The private key of the first certificate.
     pub key: Pem,
 }
 
-/// What was expected in PEM is not there.
+/// A PEM file does not hold what was expected.
 #[derive(Debug, Error)]
 pub enum PemError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("can't read {file}: {source}")]
     Io {
         /// The file.
         file: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// This can't be what was meant.
+    /// The file is too long to be the right one.
     #[error("{file}: expected at most {MAX_BYTES} bytes of PEM, found more; is it the right file?")]
     TooLong {
         /// The file.
         file: String,
     },
-    /// It is not PEM, or damaged.
+    /// The file is not PEM, or damaged.
     #[error("{file}: expected PEM, found it damaged: {reason}; copy the file again")]
     Damaged {
         /// The file.
         file: String,
-        /// Where it is damaged.
+        /// What is damaged.
         reason: String,
     },
-    /// There is no certificate in it.
+    /// The file holds no certificate.
     #[error("{file}: expected a certificate (-----BEGIN CERTIFICATE-----), found {found}")]
     NoCertificate {
         /// The file.
         file: String,
-        /// What is in it.
+        /// What it holds.
         found: String,
     },
-    /// What is said to be a certificate is none.
+    /// A certificate in the file cannot be used.
     #[error("{file}: expected a certificate, found one that can't be used: {reason}")]
     BadCertificate {
         /// The file.
@@ -78,21 +78,21 @@ pub enum PemError {
         /// Why not.
         reason: String,
     },
-    /// There is no key in it.
+    /// The file holds no private key.
     #[error("{file}: expected a private key (-----BEGIN PRIVATE KEY-----), found {found}")]
     NoKey {
         /// The file.
         file: String,
-        /// What is in it.
+        /// What it holds.
         found: String,
     },
-    /// The key is encrypted, and nobody is there to be asked for its password.
+    /// The key is encrypted, and a server cannot ask for its password.
     #[error("{file}: expected a private key that can be read, found an encrypted one; `openssl pkey` decrypts it")]
     EncryptedKey {
         /// The file.
         file: String,
     },
-    /// The key is of a kind that is not known.
+    /// The private key is of an unknown type, or cannot be used.
     #[error("{file}: expected an RSA, ECDSA or Ed25519 key, found one that can't be used: {reason}")]
     BadKey {
         /// The file.
@@ -105,26 +105,26 @@ pub enum PemError {
     OtherKey {
         /// The file of the key.
         key: String,
-        /// That of the certificate.
+        /// The file of the certificate.
         certificate: String,
     },
 }
 
 impl Pem {
-    /// What is in a file when it is needed.
+    /// Returns the PEM in a file, which is read when it is needed.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Source::File(path.into()))
     }
 
-    /// These bytes.
+    /// Returns the PEM in these bytes.
     pub fn bytes(pem: impl AsRef<[u8]>) -> Self {
         Self(Source::Bytes(pem.as_ref().into()))
     }
 
-    /// The certificates that are in it, in order; at least one.
+    /// Returns the certificates, in order. There is at least one.
     ///
     /// # Errors
-    /// [`PemError`] where there is none, or something else is wrong.
+    /// [`PemError`] if there is none, or the file cannot be read.
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let bytes = self.read()?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -134,10 +134,10 @@ impl Pem {
         }
     }
 
-    /// The certificates that are in it, as CAs that are trusted.
+    /// Returns the certificates as trusted CAs.
     ///
     /// # Errors
-    /// As [`Pem::certificates`]; [`PemError::BadCertificate`] where one of them can't be a CA.
+    /// As [`Pem::certificates`]; [`PemError::BadCertificate`] if one of them cannot be a CA.
     pub fn roots(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
@@ -150,8 +150,8 @@ impl Pem {
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         let bytes = self.read()?;
-        // Told apart here, for otherwise nothing but "no key" could be said of it.
-        if ["ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"].iter().any(|mark| contains(&bytes, mark)) {
+        // Checked here, because the parser would only report that there is no key.
+        if ["ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"].iter().any(|text| contains(&bytes, text)) {
             return Err(PemError::EncryptedKey { file: self.to_string() });
         }
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
@@ -180,15 +180,15 @@ impl Pem {
 }
 
 impl Identity {
-    /// The certificate in one file, and its key in another.
+    /// Returns the identity with its certificate in one file and its private key in another.
     pub fn files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self { certificate: Pem::file(certificate), key: Pem::file(key) }
     }
 
-    /// Reads both, and sees that they belong together.
+    /// Reads both files, and checks that they belong together.
     ///
     /// # Errors
-    /// [`PemError`] where they do not, or one of them can't be used.
+    /// [`PemError`] if they do not, or one of them cannot be used.
     pub fn load(&self) -> Result<CertifiedKey, PemError> {
         let (chain, key) = (self.certificate.certificates()?, self.key.key()?);
         CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
@@ -203,7 +203,7 @@ impl Identity {
     }
 }
 
-/// Where it is: what is in it may be a key.
+/// Shows where the PEM is, and never its content, which may be a private key.
 impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -219,7 +219,7 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// What is in PEM, in a few words: the names of the things, and nothing of what they hold.
+/// Returns what PEM holds, in a few words: the names of its items, and nothing of their content.
 fn found(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let names = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.trim_end().strip_suffix("-----"));
@@ -230,6 +230,6 @@ fn found(bytes: &[u8]) -> String {
     }
 }
 
-fn contains(bytes: &[u8], mark: &str) -> bool {
-    bytes.windows(mark.len()).any(|window| window == mark.as_bytes())
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }

@@ -7,14 +7,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A stream of bytes to a peer, plain or within TLS. What was written must be flushed: TLS may hold it back otherwise.
+/// A stream of bytes to a peer, plain or within TLS.
+///
+/// Flush it after writing: TLS may hold bytes back otherwise.
 #[derive(Debug)]
 pub struct Socket(Inner);
 
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
-    /// What TLS needs is ten times as large.
+    /// Boxed, because the state of TLS is ten times as large as a plain stream.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -30,12 +32,12 @@ impl From<TlsStream<TcpStream>> for Socket {
     }
 }
 
-/// Does the same to whichever of the two it is.
+/// Evaluates the same expression for a plain stream and for one within TLS.
 macro_rules! inner {
-    ($socket:expr, $stream:ident => $does:expr) => {
+    ($socket:expr, $stream:ident => $result:expr) => {
         match &mut $socket.get_mut().0 {
-            Inner::Plain($stream) => $does,
-            Inner::Tls($stream) => $does,
+            Inner::Plain($stream) => $result,
+            Inner::Tls($stream) => $result,
         }
     };
 }

@@ -11,7 +11,7 @@ use syncline_wire::{Decoded, Message, Tag, Version, decode};
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
-/// Frames per buffer, as a busy connection reads them at once.
+/// How many frames are in a buffer, as when a busy connection reads.
 const FRAMES: usize = 400;
 
 fn main() {
@@ -41,7 +41,7 @@ fn stream() -> BytesMut {
     stream
 }
 
-/// Decoded, looked at, and dropped.
+/// Decodes each frame, uses its fields, and drops it.
 #[divan::bench]
 fn decode_put(bencher: Bencher) {
     bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {
@@ -51,7 +51,7 @@ fn decode_put(bencher: Bencher) {
     });
 }
 
-/// Decoded, and moved elsewhere as a whole.
+/// Decodes each frame, and moves it elsewhere as a whole.
 #[divan::bench]
 fn decode_put_and_move_it(bencher: Bencher) {
     bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {
@@ -61,7 +61,7 @@ fn decode_put_and_move_it(bencher: Bencher) {
     });
 }
 
-/// The least that two owned handles on a buffer cost: what decoding without a copy comes to, if it were free otherwise.
+/// Makes two owned handles on a buffer: the lower bound of decoding without a copy.
 #[divan::bench]
 fn two_handles_on_a_buffer(bencher: Bencher) {
     bencher.counter(ItemsCount::new(FRAMES)).with_inputs(stream).bench_local_refs(|buffer| {

@@ -1,12 +1,19 @@
-//! Bytes as people can read them.
+//! Bytes in a form that people can read.
 
 use std::fmt::{self, Write};
 
-/// Shows bytes to people: as text where every character of them is printable, else in hex with `0x` before it; cut
-/// after a number of characters (not bytes), and a cut is shown as `…`.
+/// How many characters of a key, a prefix or a value a [`Message`](crate::Message) shows.
+pub(crate) const SHOWN: usize = 10;
+
+/// How many characters of a text a [`Message`](crate::Message) shows.
+pub(crate) const TEXT_SHOWN: usize = 200;
+
+/// Displays bytes in a form that people can read: as text if every character is printable, otherwise in hexadecimal
+/// after `0x`. Only the first characters are shown, and `…` stands for the rest.
 ///
 /// ```
 /// use syncline_wire::EscapedBytes;
+///
 /// assert_eq!(EscapedBytes::new(b"name", 10).to_string(), "name");
 /// assert_eq!(EscapedBytes::new("élève-à-l'école".as_bytes(), 10).to_string(), "élève-à-l'…");
 /// assert_eq!(EscapedBytes::new(b"\x00\x01\xfe", 10).to_string(), "0x0001fe");
@@ -19,10 +26,20 @@ pub struct EscapedBytes<'a> {
 }
 
 impl<'a> EscapedBytes<'a> {
-    /// Shows at most `shown` characters of `bytes`.
+    /// Shows at most `shown` characters (not bytes) of `bytes`.
     pub const fn new(bytes: &'a [u8], shown: usize) -> Self {
         Self { bytes, shown }
     }
+}
+
+/// Shows a key, a prefix or a value as messages do.
+pub(crate) const fn clipped(bytes: &[u8]) -> EscapedBytes<'_> {
+    EscapedBytes::new(bytes, SHOWN)
+}
+
+/// Shows a text as messages do.
+pub(crate) const fn text(bytes: &[u8]) -> EscapedBytes<'_> {
+    EscapedBytes::new(bytes, TEXT_SHOWN)
 }
 
 impl fmt::Display for EscapedBytes<'_> {
@@ -48,9 +65,10 @@ impl fmt::Debug for EscapedBytes<'_> {
     }
 }
 
-/// Whether a character shows as itself: not a control, not an invisible or direction-changing one, not unassigned.
+/// Returns whether a character is shown as itself: it is assigned, visible, no control character, and does not change
+/// the direction of text.
 fn is_printable(c: char) -> bool {
-    // `escape_debug` knows the tables; quotes and backslashes it escapes for another reason.
+    // `escape_debug` has the tables. It also escapes quotes and backslashes, which are printable.
     matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
 }
 
@@ -69,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_where_something_is_not_printable() {
+    fn hexadecimal_if_a_character_is_not_printable() {
         for (text, hex) in [("\n", "0x0a"), ("a\u{202e}b", "0x61e280ae62"), ("\u{7f}", "0x7f"), ("a\0b", "0x610062")] {
             assert_eq!(shown(text), hex);
         }
@@ -77,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_text() {
+    fn printable_text_stays_text() {
         for text in ["a b", "it's", "\"q\"", "back\\s", "clé", ""] {
             assert_eq!(shown(text), text);
         }

@@ -1,58 +1,53 @@
-//! What a frame is: its first byte.
+//! The kind of a frame: its first byte.
 
+use crate::table::frames;
 use std::fmt;
 
-/// The kind of a frame, as its first byte says it. Displayed as the field knows them: `GET`, `PUT`, `ERROR`, …
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// Asks for the latest value of a key.
-    Get = 0,
-    /// Writes a key, or tells its value: a request, its answer, the answer of a GET, or a broadcast.
-    Put = 1,
-    /// Tells what went wrong.
-    Error = 2,
-    /// Shows a password, or says that it was right.
-    Auth = 3,
-    /// Says that the extension is spoken, and what the server is.
-    Hello = 4,
-    /// Deletes a key, or tells that it was deleted.
-    Delete = 5,
-    /// Asks for all that changes under a prefix.
-    Watch = 6,
-    /// Says up to which revision all was told, or asks for that.
-    Mark = 7,
-    /// Asks for the keys under a prefix.
-    List = 8,
-    /// Several operations, all or none.
-    Txn = 9,
-    /// A PUT that is larger than a PUT can be. Displayed as `PUTL`.
-    PutLarge = 10,
-    /// Asks how a server is, or tells it.
-    Status = 11,
+/// Generates [`Kind`] from the [table of frames](frames).
+macro_rules! define_kind {
+    ($($(#[$doc:meta])* $name:ident = $byte:literal, $text:literal;)*) => {
+        /// The kind of a frame, which its first byte determines.
+        ///
+        /// Displayed by its name in the protocol: `GET`, `PUT`, `ERROR`, …
+        ///
+        /// ```
+        /// use syncline_wire::Kind;
+        ///
+        /// assert_eq!(Kind::from_byte(10), Some(Kind::PutLarge));
+        /// assert_eq!(Kind::PutLarge.to_string(), "PUTL");
+        /// assert_eq!(Kind::from_byte(255), None);
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Kind {
+            $($(#[$doc])* $name = $byte,)*
+        }
+
+        impl Kind {
+            /// All kinds, in the order of their bytes, without gaps.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Returns the kind whose frames start with `byte`, or `None` if there is none.
+            pub const fn from_byte(byte: u8) -> Option<Self> {
+                match byte {
+                    $($byte => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl Kind {
-    /// The kind that a frame's first byte stands for, or `None` where the protocol has none.
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            0 => Some(Self::Get),
-            1 => Some(Self::Put),
-            2 => Some(Self::Error),
-            3 => Some(Self::Auth),
-            4 => Some(Self::Hello),
-            5 => Some(Self::Delete),
-            6 => Some(Self::Watch),
-            7 => Some(Self::Mark),
-            8 => Some(Self::List),
-            9 => Some(Self::Txn),
-            10 => Some(Self::PutLarge),
-            11 => Some(Self::Status),
-            _ => None,
-        }
-    }
+frames!(define_kind);
 
-    /// The byte that starts a frame of this kind.
+impl Kind {
+    /// Returns the first byte of a frame of this kind.
     pub const fn byte(self) -> u8 {
         self as u8
     }
@@ -60,20 +55,7 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Get => "GET",
-            Self::Put => "PUT",
-            Self::Error => "ERROR",
-            Self::Auth => "AUTH",
-            Self::Hello => "HELLO",
-            Self::Delete => "DELETE",
-            Self::Watch => "WATCH",
-            Self::Mark => "MARK",
-            Self::List => "LIST",
-            Self::Txn => "TXN",
-            Self::PutLarge => "PUTL",
-            Self::Status => "STATUS",
-        })
+        f.pad(self.name())
     }
 }
 
@@ -81,22 +63,18 @@ impl fmt::Display for Kind {
 mod tests {
     use super::*;
 
-    fn known() -> impl Iterator<Item = (u8, Kind)> {
-        (0..=u8::MAX).filter_map(|byte| Kind::from_byte(byte).map(|kind| (byte, kind)))
-    }
-
     #[test]
     fn every_byte_is_one_kind_or_none() {
-        assert!(known().map(|(byte, _)| byte).eq(0..=11));
-        for (byte, kind) in known() {
-            assert_eq!(kind.byte(), byte);
-        }
+        let known = (0..=u8::MAX).filter_map(Kind::from_byte);
+        assert!(known.eq(Kind::ALL.iter().copied()));
+        // The text of `DecodeError::UnknownKind` names a range without gaps.
+        assert!(Kind::ALL.iter().map(|kind| usize::from(kind.byte())).eq(0..Kind::ALL.len()));
     }
 
     #[test]
-    fn displayed_as_the_field_knows_them() {
-        let names: Vec<_> = known().map(|(_, kind)| kind.to_string()).collect();
+    fn kinds_are_displayed_as_the_protocol_names_them() {
+        let names: Vec<_> = Kind::ALL.iter().map(Kind::to_string).collect();
         let expected = "GET PUT ERROR AUTH HELLO DELETE WATCH MARK LIST TXN PUTL STATUS";
-        assert_eq!(names.join(" "), expected);
+        assert!(names.join(" ").starts_with(expected), "{names:?}");
     }
 }

@@ -1,106 +1,205 @@
-//! Any frame.
+//! A frame of any kind.
 
+use crate::escaped_bytes;
+use crate::frame::Frame;
+use crate::layout::Field;
+use crate::table::frames;
 use crate::{
-    Auth, Delete, EncodeError, Error, EscapedBytes, Get, Hello, Kind, List, Mark, NotABroadcast, Operation, Password,
-    Put, PutLarge, Redacted, Revision, Status, Tag, Txn, Version, Watch,
+    Auth, Delete, EncodeError, Error, Get, Hello, Kind, List, Mark, NotABroadcast, Operation, Password, Put, PutLarge,
+    Redacted, Revision, Status, Tag, Txn, Version, Watch,
 };
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
-/// A frame.
-///
-/// Displayed for people and logs as `kind=PUT tag=43 key=name value=mark version=666`: keys and values clipped (see
-/// [`EscapedBytes`]), passwords never.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Asks for the latest value of a key.
-    Get(Get),
-    /// Writes a key, or tells its value.
-    Put(Put),
-    /// Tells what went wrong.
-    Error(Error),
-    /// Shows a password, or says that it was right.
-    Auth(Auth),
-    /// Says that the extension is spoken, and what the server is.
-    Hello(Hello),
-    /// Deletes a key, or tells that it was deleted.
-    Delete(Delete),
-    /// Asks for all that changes under a prefix.
-    Watch(Watch),
-    /// Says up to which revision all was told, or asks for that.
-    Mark(Mark),
-    /// Asks for the keys under a prefix.
-    List(List),
-    /// Several operations, all or none.
-    Txn(Txn),
-    /// A PUT that is larger than a PUT can be.
-    PutLarge(PutLarge),
-    /// Asks how a server is, or tells it.
-    Status(Status),
+/// Generates [`Message`] from the [table of frames](frames), with all that depends on the kind of a frame. Each method
+/// delegates to [`Frame`].
+macro_rules! define_message {
+    ($($(#[$doc:meta])* $name:ident = $byte:literal, $text:literal;)*) => {
+        /// A frame of any kind.
+        ///
+        /// Displayed for people and logs as `kind=PUT tag=43 key=name value=mark version=666`. Keys and values are
+        /// clipped (see [`EscapedBytes`](crate::EscapedBytes)), and passwords are never shown.
+        ///
+        /// ```
+        /// use syncline_wire::{Kind, Message, Tag, Version};
+        ///
+        /// let put = Message::put(Tag::new(43), "name", "mark", Version::new(666));
+        /// assert_eq!((put.kind(), put.tag(), put.version()), (Kind::Put, Tag::new(43), Some(Version::new(666))));
+        /// assert_eq!(put.to_string(), "kind=PUT tag=43 key=name value=mark version=666");
+        /// assert_eq!(put.redacted().to_string(), "kind=PUT tag=43 key=name value=(4 bytes) version=666");
+        ///
+        /// // Every kind is a type of its own, so code that handles messages matches on them.
+        /// let Message::Put(put) = put else { panic!("it is a PUT") };
+        /// assert_eq!(put.value, "mark");
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Message {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        impl Message {
+            /// Returns the kind of the frame.
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$name(_) => Kind::$name,)*
+                }
+            }
+
+            /// Returns the tag of the frame, which every kind has.
+            pub const fn tag(&self) -> Tag {
+                match self {
+                    $(Self::$name(frame) => frame.tag,)*
+                }
+            }
+
+            /// Returns the key, if the kind has one.
+            #[inline]
+            pub fn key(&self) -> Option<&Bytes> {
+                match self {
+                    $(Self::$name(frame) => frame.key(),)*
+                }
+            }
+
+            /// Returns the value, if the kind has one.
+            #[inline]
+            pub fn value(&self) -> Option<&Bytes> {
+                match self {
+                    $(Self::$name(frame) => frame.value(),)*
+                }
+            }
+
+            /// Returns the version, if the kind has one.
+            #[inline]
+            pub fn version(&self) -> Option<Version> {
+                match self {
+                    $(Self::$name(frame) => frame.version(),)*
+                }
+            }
+
+            /// Appends the frame to `out`.
+            ///
+            /// ```
+            /// use syncline_wire::{Message, Tag};
+            ///
+            /// let mut out = Vec::new();
+            /// Message::get(Tag::new(1), "name").encode(&mut out)?;
+            /// assert_eq!(out, b"\x00\x01\x00\x04\x00name");
+            /// # Ok::<(), syncline_wire::EncodeError>(())
+            /// ```
+            ///
+            /// # Errors
+            /// [`EncodeError`] if a string is longer than 65,535 bytes, or a transaction has more than 1,024 operations.
+            /// `out` is unchanged then: nothing is truncated.
+            pub fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+                match self {
+                    $(Self::$name(frame) => frame.encode(out),)*
+                }
+            }
+
+            /// Returns the length of the frame on the wire, in bytes.
+            pub fn encoded_length(&self) -> usize {
+                match self {
+                    $(Self::$name(frame) => frame.encoded_length(),)*
+                }
+            }
+
+            /// Removes a frame of this kind from the front of `buffer`: see [`Frame::decode`].
+            #[inline]
+            pub(crate) fn decode(kind: Kind, tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+                match kind {
+                    $(Kind::$name => $name::decode(tag, buffer).map(Self::$name),)*
+                }
+            }
+
+            /// Returns the fields behind the header of a frame of this kind.
+            pub(crate) const fn layout(kind: Kind) -> &'static [Field] {
+                match kind {
+                    $(Kind::$name => $name::LAYOUT,)*
+                }
+            }
+
+            /// Returns whether frames of this kind may be larger than a decoder wants to hold.
+            pub(crate) const fn is_large(kind: Kind) -> bool {
+                match kind {
+                    $(Kind::$name => $name::IS_LARGE,)*
+                }
+            }
+
+            fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name(frame) => frame.show_fields(f),)*
+                }
+            }
+        }
+    };
 }
+
+frames!(define_message);
 
 impl Message {
     /// How many characters of a key or value [`Display`](fmt::Display) shows.
-    pub const SHOWN: usize = 10;
-    /// How many characters of an ERROR's text it shows.
-    pub const TEXT_SHOWN: usize = 200;
+    pub const SHOWN: usize = escaped_bytes::SHOWN;
+    /// How many characters of a text, such as that of an ERROR, [`Display`](fmt::Display) shows.
+    pub const TEXT_SHOWN: usize = escaped_bytes::TEXT_SHOWN;
 
-    /// A GET: asks for the latest value of `key`.
+    /// Returns a GET, which asks for the latest value of `key`.
     pub fn get(tag: Tag, key: impl Into<Bytes>) -> Self {
         Self::Get(Get { tag, key: key.into() })
     }
 
-    /// A PUT: writes `key`, or tells its value.
+    /// Returns a PUT, which writes `key` or carries its value. [`Message::write`] accepts values of any size.
     pub fn put(tag: Tag, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
         Self::Put(Put { tag, key: key.into(), value: value.into(), version })
     }
 
-    /// An ERROR: tells what went wrong.
+    /// Returns an ERROR, which reports what went wrong.
     pub fn error(tag: Tag, text: impl Into<Bytes>) -> Self {
         Self::Error(Error { tag, text: text.into() })
     }
 
-    /// An AUTH: shows a password, or, with an empty one, says that it was right.
+    /// Returns an AUTH, which carries a password or, with an empty one, confirms that it was right.
     pub fn auth(tag: Tag, password: impl Into<Bytes>) -> Self {
         Self::Auth(Auth { tag, password: Password::new(password) })
     }
 
-    /// A HELLO: says that the extension is spoken, or, with a [`ServerHello`](crate::ServerHello), what the server is.
+    /// Returns a HELLO, which starts the extended protocol or, with a [`ServerHello`](crate::ServerHello), describes the
+    /// server.
     pub fn hello(tag: Tag, body: impl Into<Bytes>) -> Self {
         Self::Hello(Hello { tag, body: body.into() })
     }
 
-    /// A DELETE: deletes `key`, or tells that it was deleted.
+    /// Returns a DELETE, which deletes `key` or reports that it was deleted.
     pub fn delete(tag: Tag, key: impl Into<Bytes>, version: Version) -> Self {
         Self::Delete(Delete { tag, key: key.into(), version })
     }
 
-    /// A WATCH: asks for all that has changed under `prefix` after `since`, and that changes.
+    /// Returns a WATCH, which asks for everything that changed under `prefix` after `since`, and for every further
+    /// change.
     pub fn watch(tag: Tag, prefix: impl Into<Bytes>, since: Revision) -> Self {
         Self::Watch(Watch { tag, prefix: prefix.into(), since })
     }
 
-    /// A MARK: says that all up to `revision` was told, or, with revision 0, asks for that.
+    /// Returns a MARK: the watermark `revision` or, with revision 0 from a client, a barrier.
     pub const fn mark(tag: Tag, revision: Revision) -> Self {
         Self::Mark(Mark { tag, revision })
     }
 
-    /// A LIST: asks for at most `limit` keys under `prefix`, in order, strictly after `after`.
+    /// Returns a LIST, which asks for at most `limit` keys under `prefix`, in order, strictly after `after`.
     pub fn list(tag: Tag, prefix: impl Into<Bytes>, after: impl Into<Bytes>, limit: u32) -> Self {
         Self::List(List { tag, prefix: prefix.into(), after: after.into(), limit })
     }
 
-    /// A TXN: several operations, all or none.
+    /// Returns a TXN, whose operations are accepted together or refused together.
     pub const fn txn(tag: Tag, operations: Vec<Operation>) -> Self {
         Self::Txn(Txn { tag, operations })
     }
 
-    /// A PUTL: a PUT that is larger than a PUT can be. [`Message::write`] is for any size.
+    /// Returns a PUTL, a PUT whose value may exceed what a PUT can carry. [`Message::write`] chooses between the two.
     pub fn put_large(tag: Tag, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
         Self::PutLarge(PutLarge { tag, key: key.into(), value: value.into(), version })
     }
 
-    /// A PUT where key and value fit into one ([`Put::MAX_ENTRY`]), else a PUTL.
+    /// Returns a PUT if key and value fit into one ([`Put::MAX_ENTRY`]), otherwise a PUTL.
     pub fn write(tag: Tag, key: impl Into<Bytes>, value: impl Into<Bytes>, version: Version) -> Self {
         let (key, value) = (key.into(), value.into());
         if key.len() + value.len() > Put::MAX_ENTRY {
@@ -110,81 +209,26 @@ impl Message {
         }
     }
 
-    /// A STATUS: asks how the server is, or tells it.
+    /// Returns a STATUS, which asks for the state of the server or reports it.
     pub fn status(tag: Tag, text: impl Into<Bytes>) -> Self {
         Self::Status(Status { tag, text: text.into() })
     }
 
-    /// What the frame is.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Get(_) => Kind::Get,
-            Self::Put(_) => Kind::Put,
-            Self::Error(_) => Kind::Error,
-            Self::Auth(_) => Kind::Auth,
-            Self::Hello(_) => Kind::Hello,
-            Self::Delete(_) => Kind::Delete,
-            Self::Watch(_) => Kind::Watch,
-            Self::Mark(_) => Kind::Mark,
-            Self::List(_) => Kind::List,
-            Self::Txn(_) => Kind::Txn,
-            Self::PutLarge(_) => Kind::PutLarge,
-            Self::Status(_) => Kind::Status,
-        }
-    }
-
-    /// Which request the frame is or answers; every kind has a tag.
-    pub const fn tag(&self) -> Tag {
-        match self {
-            Self::Get(get) => get.tag,
-            Self::Put(put) => put.tag,
-            Self::Error(error) => error.tag,
-            Self::Auth(auth) => auth.tag,
-            Self::Hello(hello) => hello.tag,
-            Self::Delete(delete) => delete.tag,
-            Self::Watch(watch) => watch.tag,
-            Self::Mark(mark) => mark.tag,
-            Self::List(list) => list.tag,
-            Self::Txn(txn) => txn.tag,
-            Self::PutLarge(put) => put.tag,
-            Self::Status(status) => status.tag,
-        }
-    }
-
-    /// The key, where the kind has one.
-    pub const fn key(&self) -> Option<&Bytes> {
-        match self {
-            Self::Get(get) => Some(&get.key),
-            Self::Put(put) => Some(&put.key),
-            Self::Delete(delete) => Some(&delete.key),
-            Self::PutLarge(put) => Some(&put.key),
-            _ => None,
-        }
-    }
-
-    /// The value, where the kind has one.
-    pub const fn value(&self) -> Option<&Bytes> {
-        match self {
-            Self::Put(put) => Some(&put.value),
-            Self::PutLarge(put) => Some(&put.value),
-            _ => None,
-        }
-    }
-
-    /// The version, where the kind has one.
-    pub const fn version(&self) -> Option<Version> {
-        match self {
-            Self::Put(put) => Some(put.version),
-            Self::Delete(delete) => Some(delete.version),
-            Self::PutLarge(put) => Some(put.version),
-            _ => None,
-        }
-    }
-
-    /// The same write as it is sent to those who didn't ask: a PUT with tag 0.
+    /// Returns a PUT as a server sends it to all other connections: the same write, with tag 0.
+    ///
+    /// ```
+    /// use syncline_wire::{Message, Tag, Version};
+    ///
+    /// let put = Message::put(Tag::new(7), "name", "tony", Version::new(1));
+    /// assert_eq!(put.for_broadcast()?, Message::put(Tag::BROADCAST, "name", "tony", Version::new(1)));
+    ///
+    /// let error = Message::get(Tag::new(7), "name").for_broadcast().unwrap_err();
+    /// assert_eq!(error.to_string(), "only a PUT can be broadcast, found GET");
+    /// # Ok::<(), syncline_wire::NotABroadcast>(())
+    /// ```
     ///
     /// # Errors
-    /// [`NotABroadcast`] for any other kind.
+    /// [`NotABroadcast`] if the message is not a PUT.
     pub fn for_broadcast(&self) -> Result<Self, NotABroadcast> {
         match self {
             Self::Put(put) => Ok(Self::Put(Put { tag: Tag::BROADCAST, ..put.clone() })),
@@ -192,67 +236,8 @@ impl Message {
         }
     }
 
-    /// Appends the frame to `out`.
-    ///
-    /// # Errors
-    /// [`EncodeError`] where a string is longer than 65,535 bytes, or a transaction has more than 1,024 operations; `out`
-    /// is as it was then, nothing is truncated.
-    pub fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        match self {
-            Self::Get(get) => get.encode(out),
-            Self::Put(put) => put.encode(out),
-            Self::Error(error) => error.encode(out),
-            Self::Auth(auth) => auth.encode(out),
-            Self::Hello(hello) => hello.encode(out),
-            Self::Delete(delete) => delete.encode(out),
-            Self::Watch(watch) => watch.encode(out),
-            Self::Mark(mark) => {
-                mark.encode(out);
-                Ok(())
-            }
-            Self::List(list) => list.encode(out),
-            Self::Txn(txn) => txn.encode(out),
-            Self::PutLarge(put) => put.encode(out),
-            Self::Status(status) => status.encode(out),
-        }
-    }
-
-    /// The bytes that the frame takes on the wire.
-    pub fn encoded_length(&self) -> usize {
-        match self {
-            Self::Get(get) => get.encoded_length(),
-            Self::Put(put) => put.encoded_length(),
-            Self::Error(error) => error.encoded_length(),
-            Self::Auth(auth) => auth.encoded_length(),
-            Self::Hello(hello) => hello.encoded_length(),
-            Self::Delete(delete) => delete.encoded_length(),
-            Self::Watch(watch) => watch.encoded_length(),
-            Self::Mark(_) => Mark::LENGTH,
-            Self::List(list) => list.encoded_length(),
-            Self::Txn(txn) => txn.encoded_length(),
-            Self::PutLarge(put) => put.encoded_length(),
-            Self::Status(status) => status.encoded_length(),
-        }
-    }
-}
-
-impl fmt::Display for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.show(f, |value, f| write!(f, "{}", EscapedBytes::new(value, Self::SHOWN)))
-    }
-}
-
-/// A [`Message`] for logs and errors.
-struct RedactedMessage<'a>(&'a Message);
-
-impl fmt::Display for RedactedMessage<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.show(f, |value, f| write!(f, "{:?}", Redacted(value)))
-    }
-}
-
-impl Message {
-    /// The message as it is [displayed](fmt::Display), but of a value only how long it is: for logs and errors.
+    /// Returns the message for logs and errors: [displayed](fmt::Display) as usual, except that only the length of a
+    /// value is shown.
     pub fn redacted(&self) -> impl fmt::Display {
         RedactedMessage(self)
     }
@@ -263,9 +248,8 @@ impl Message {
         show_value: impl FnOnce(&[u8], &mut fmt::Formatter<'_>) -> fmt::Result,
     ) -> fmt::Result {
         write!(f, "kind={} tag={}", self.kind(), self.tag())?;
-        let clipped = |bytes| EscapedBytes::new(bytes, Self::SHOWN);
         if let Some(key) = self.key() {
-            write!(f, " key={}", clipped(key))?;
+            write!(f, " key={}", escaped_bytes::clipped(key))?;
         }
         if let Some(value) = self.value() {
             f.write_str(" value=")?;
@@ -274,19 +258,22 @@ impl Message {
         if let Some(version) = self.version() {
             write!(f, " version={version}")?;
         }
-        match self {
-            Self::Get(_) | Self::Put(_) | Self::Delete(_) | Self::PutLarge(_) => Ok(()),
-            Self::Error(error) => write!(f, " text={}", EscapedBytes::new(&error.text, Self::TEXT_SHOWN)),
-            Self::Auth(auth) => write!(f, " password={}", auth.password),
-            Self::Hello(hello) => write!(f, " bytes={}", hello.body.len()),
-            Self::Watch(watch) => write!(f, " prefix={} since={}", clipped(&watch.prefix), watch.since),
-            Self::Mark(mark) => write!(f, " revision={}", mark.revision),
-            Self::List(list) => {
-                write!(f, " prefix={} after={} limit={}", clipped(&list.prefix), clipped(&list.after), list.limit)
-            }
-            Self::Txn(txn) => write!(f, " operations={}", txn.operations.len()),
-            Self::Status(status) => write!(f, " text={}", EscapedBytes::new(&status.text, Self::TEXT_SHOWN)),
-        }
+        self.show_fields(f)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f, |value, f| escaped_bytes::clipped(value).fmt(f))
+    }
+}
+
+/// A [`Message`] whose value is not shown.
+struct RedactedMessage<'a>(&'a Message);
+
+impl fmt::Display for RedactedMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show(f, |value, f| write!(f, "{:?}", Redacted(value)))
     }
 }
 
@@ -299,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn accessors_answer_none_where_a_kind_has_none() {
+    fn accessors_return_none_if_the_kind_has_no_such_field() {
         let get = Message::get(Tag::new(1), "k");
         assert_eq!((get.kind(), get.tag()), (Kind::Get, Tag::new(1)));
         assert_eq!((get.key().map(Bytes::as_ref), get.value(), get.version()), (Some(&b"k"[..]), None, None));
@@ -319,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_a_put_where_one_can_carry_it() {
+    fn a_write_is_a_put_if_key_and_value_fit() {
         let kind = |value| Message::write(Tag::new(1), "k", vec![0; value], Version::new(1)).kind();
         assert_eq!((kind(65_524), kind(65_525)), (Kind::Put, Kind::PutLarge));
     }
@@ -334,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn displayed_for_people() {
+    fn every_kind_is_displayed_with_its_fields() {
         let shown = |message: Message| message.to_string();
         assert_eq!(shown(put(b"name", b"mark")), "kind=PUT tag=43 key=name value=mark version=666");
         assert_eq!(

@@ -1,62 +1,57 @@
-//! The protocol's numbers, each a type of its own, so that one is never taken for another.
+//! The protocol's numbers, each a type of its own, so that they cannot be confused.
 
 use std::fmt;
 
-/// The bytes that a version or a revision takes.
-pub(crate) const NUMBER_BYTES: usize = 8;
-
-/// The number that starts at `start` of `frame`.
+/// Returns the `N` bytes of the number that starts at `start` of `frame`.
 ///
 /// # Errors
-/// Where it is not whole: the bytes that the frame has at the least.
+/// The least length of the frame, if the frame does not hold all of them.
 #[inline]
-pub(crate) fn find(frame: &[u8], start: usize) -> Result<u64, usize> {
-    match frame.get(start..).and_then(<[u8]>::first_chunk::<NUMBER_BYTES>) {
-        Some(number) => Ok(u64::from_le_bytes(*number)),
-        None => Err(start + NUMBER_BYTES),
-    }
+pub(crate) fn find<const N: usize>(frame: &[u8], start: usize) -> Result<[u8; N], usize> {
+    frame.get(start..).and_then(<[u8]>::first_chunk).copied().ok_or(start + N)
 }
 
-/// Correlates an answer with its request: chosen by the client, unique among its requests in flight.
+/// Correlates a response with its request. The client chooses it, unique among its requests in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(u16);
 
 impl Tag {
-    /// Tag 0: the frame answers no request.
+    /// Tag 0: the tag of frames that respond to no request.
     pub const BROADCAST: Self = Self(0);
 
-    /// The tag of this number.
+    /// Returns the tag with this number.
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// The number of this tag.
+    /// Returns the number of this tag.
     pub const fn get(self) -> u16 {
         self.0
     }
 }
 
-/// Counts the writes of one key: the first is 1 by custom, each further one is the version before it, plus 1.
+/// Counts the writes of one key. The first write has version 1 by convention, and each further write has the version
+/// before it plus 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// What a key that is not there counts as.
+    /// The version of a key that was never written.
     pub const ABSENT: Self = Self(0);
-    /// Refused in a PUT, so that every key can always be written or deleted once more.
+    /// The largest version. Refused in a PUT, so that every key can always be written or deleted once more.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// The version of this number.
+    /// Returns the version with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number of this version.
+    /// Returns the number of this version.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The version that the next write of the key has, or `None` after the last.
+    /// Returns the version of the next write of the key, or `None` after [`Version::MAX`].
     pub const fn next(self) -> Option<Self> {
         match self.0.checked_add(1) {
             Some(number) => Some(Self(number)),
@@ -65,25 +60,25 @@ impl Version {
     }
 }
 
-/// Counts the accepted transactions of a store: it only grows, also across restarts.
+/// Counts the accepted transactions of a store. It only grows, also across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// Before the first transaction.
+    /// The revision of a store before its first transaction.
     pub const ZERO: Self = Self(0);
 
-    /// The revision of this number.
+    /// Returns the revision with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number of this revision.
+    /// Returns the number of this revision.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The revision after this one, or `None` after the last.
+    /// Returns the revision after this one, or `None` after the last.
     pub const fn next(self) -> Option<Self> {
         match self.0.checked_add(1) {
             Some(number) => Some(Self(number)),

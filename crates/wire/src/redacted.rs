@@ -1,12 +1,13 @@
-//! Bytes that are nobody's business.
+//! Bytes that must not appear in logs and errors.
 
 use std::fmt;
 
-/// Bytes of which `Debug` shows only how many there are: values may be secrets, and what is shown ends up in logs and in
-/// reports of errors.
+/// Bytes of which `Debug` shows only the length. Values may be secrets, and debug output ends up in logs and error
+/// reports.
 ///
 /// ```
 /// use syncline_wire::Redacted;
+///
 /// assert_eq!(format!("{:?}", Redacted(b"s3cr3t")), "(6 bytes)");
 /// ```
 #[derive(Clone, Copy)]

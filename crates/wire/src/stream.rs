@@ -1,36 +1,47 @@
-//! Messages over a stream of bytes: any [`Read`], any [`Write`].
+//! Messages over a stream of bytes: any [`Read`] and any [`Write`].
 
 use crate::{Decoded, FrameSkipper, Message, ReadError, Underflow, WriteError, decode};
 use bytes::BytesMut;
 use std::io::{self, ErrorKind, Read, Write};
 
-/// How much a [`Decoder`] asks of its stream at once.
+/// How many bytes a [`Decoder`] reads from its stream at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// Reads messages from a stream, through a buffer that it uses again.
+/// Reads messages from a stream, through a buffer that it reuses.
 ///
-/// It reads ahead: what stands in its buffer is no longer in the stream.
+/// It reads ahead: bytes in its buffer are no longer in the stream.
+///
+/// ```
+/// use syncline_wire::{Decoder, Message, ReadError, Tag};
+///
+/// // A GET of the empty key, and the beginning of another frame.
+/// let mut decoder = Decoder::new(&b"\x00\x01\x00\x00\x00\x00\x02"[..]);
+/// assert_eq!(decoder.read()?, Some(Message::get(Tag::new(1), "")));
+/// assert!(matches!(decoder.read(), Err(ReadError::Underflow(_))));
+/// # Ok::<(), ReadError>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder<R> {
     stream: R,
     buffer: BytesMut,
-    /// Passes over a frame that was too large.
+    /// Discards a frame that was too large.
     skip: Option<FrameSkipper>,
 }
 
 impl<R: Read> Decoder<R> {
-    /// Reads from `stream`.
+    /// Returns a decoder that reads from `stream`.
     pub fn new(stream: R) -> Self {
         Self { stream, buffer: BytesMut::new(), skip: None }
     }
 
-    /// Waits for the next message; `None` at a clean end, between two frames.
+    /// Waits for the next message. Returns `None` if the stream ends between two frames.
     ///
     /// # Errors
-    /// [`ReadError::Underflow`] where the stream ends in the middle of a frame, [`ReadError::Decode`] where the
-    /// bytes are no frame, [`ReadError::TooLarge`] where one is larger than [`decode()`] takes (the next call passes over
-    /// it), [`ReadError::Io`] where the stream fails: then nothing that arrived is lost, and on a stream
-    /// that would block the call may be repeated.
+    /// - [`ReadError::Underflow`] if the stream ends in the middle of a frame.
+    /// - [`ReadError::Decode`] if the bytes are not a frame.
+    /// - [`ReadError::TooLarge`] if a frame is larger than [`decode()`] accepts. The next call skips it.
+    /// - [`ReadError::Io`] if the stream fails. What has arrived is kept, so the call may be repeated on a stream that
+    ///   would have blocked.
     pub fn read(&mut self) -> Result<Option<Message>, ReadError> {
         loop {
             if let Some(skip) = &mut self.skip {
@@ -57,17 +68,17 @@ impl<R: Read> Decoder<R> {
         }
     }
 
-    /// The stream, without what was read ahead.
+    /// Returns the stream. What was read ahead is lost.
     pub fn into_inner(self) -> R {
         self.stream
     }
 
-    /// Reads once, and answers how many bytes came.
+    /// Reads once, and returns how many bytes arrived.
     fn fill(&mut self) -> io::Result<usize> {
         let before = self.buffer.len();
         self.buffer.resize(before + READ_SIZE, 0);
         let read = loop {
-            // `resize` made room behind `before`.
+            // Cannot be out of range: `resize` made the buffer longer than `before`.
             match self.stream.read(self.buffer.get_mut(before..).unwrap_or_default()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => break other,
@@ -78,7 +89,17 @@ impl<R: Read> Decoder<R> {
     }
 }
 
-/// Writes messages to a stream, each in one piece from a buffer that it uses again.
+/// Writes messages to a stream, each in one piece, from a buffer that it reuses.
+///
+/// ```
+/// use syncline_wire::{Encoder, Message, Tag};
+///
+/// let mut encoder = Encoder::new(Vec::new());
+/// encoder.write(&Message::get(Tag::new(1), "name"))?;
+/// encoder.flush()?;
+/// assert_eq!(encoder.into_inner(), b"\x00\x01\x00\x04\x00name");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Encoder<W> {
     stream: W,
@@ -86,16 +107,16 @@ pub struct Encoder<W> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Writes to `stream`.
+    /// Returns an encoder that writes to `stream`.
     pub fn new(stream: W) -> Self {
         Self { stream, buffer: BytesMut::new() }
     }
 
-    /// Writes one message. A stream that buffers is not flushed: see [`Encoder::flush`].
+    /// Writes one message. Does not flush the stream: see [`Encoder::flush`].
     ///
     /// # Errors
-    /// [`WriteError::Encode`] where the message can't be encoded: nothing was written, the stream is still good.
-    /// [`WriteError::Underflow`] and [`WriteError::Io`] where the stream did not take it all.
+    /// - [`WriteError::Encode`] if the message cannot be encoded. Nothing was written, and the stream is still good.
+    /// - [`WriteError::Underflow`] or [`WriteError::Io`] if the stream did not accept the whole message.
     pub fn write(&mut self, message: &Message) -> Result<(), WriteError> {
         self.buffer.clear();
         message.encode(&mut self.buffer)?;
@@ -106,7 +127,7 @@ impl<W: Write> Encoder<W> {
                     let expected = self.buffer.len();
                     return Err(Underflow { expected, found: expected - rest.len() }.into());
                 }
-                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -117,12 +138,12 @@ impl<W: Write> Encoder<W> {
     /// Flushes the stream.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The error of the stream.
     pub fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub fn into_inner(self) -> W {
         self.stream
     }
@@ -133,18 +154,18 @@ mod tests {
     use super::*;
     use crate::{DecodeError, Tag, Version};
 
-    /// Takes so many bytes, a few at a time, and then no more.
+    /// Accepts `left` bytes, at most 5 at a time, and then no more.
     struct Narrow {
-        taken: Vec<u8>,
-        room: usize,
+        written: Vec<u8>,
+        left: usize,
     }
 
     impl Write for Narrow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.room).min(5);
-            self.room -= taken;
-            self.taken.extend_from_slice(&bytes[..taken]);
-            Ok(taken)
+            let written = bytes.len().min(self.left).min(5);
+            self.left -= written;
+            self.written.extend_from_slice(&bytes[..written]);
+            Ok(written)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -157,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_takes_little_at_a_time_gets_it_all() {
-        let mut encoder = Encoder::new(Narrow { taken: Vec::new(), room: 100 });
+    fn a_stream_that_accepts_few_bytes_at_a_time_gets_the_whole_frame() {
+        let mut encoder = Encoder::new(Narrow { written: Vec::new(), left: 100 });
         encoder.write(&put()).unwrap();
         let mut expected = BytesMut::new();
         put().encode(&mut expected).unwrap();
-        assert_eq!(encoder.into_inner().taken, expected);
+        assert_eq!(encoder.into_inner().written, expected);
     }
 
     #[test]
-    fn a_stream_that_takes_no_more_is_an_underflow() {
-        let mut encoder = Encoder::new(Narrow { taken: Vec::new(), room: 11 });
+    fn a_stream_that_accepts_no_more_bytes_is_an_underflow() {
+        let mut encoder = Encoder::new(Narrow { written: Vec::new(), left: 11 });
         let error = encoder.write(&put()).unwrap_err();
         assert!(matches!(error, WriteError::Underflow(Underflow { expected: 23, found: 11 })), "{error}");
     }
@@ -181,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_ends_between_frames_is_no_error() {
+    fn a_stream_may_end_between_two_frames() {
         let mut decoder = Decoder::new(&b"\x00\x01\x00\x00\x00"[..]);
         assert_eq!(decoder.read().unwrap(), Some(Message::get(Tag::new(1), "")));
         assert_eq!(decoder.read().unwrap(), None);
@@ -189,17 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_said_again_and_again() {
-        let mut decoder = Decoder::new(&b"\x0c\x01\x00\x00\x00"[..]);
+    fn reading_again_after_an_unknown_kind_returns_the_same_error() {
+        let mut decoder = Decoder::new(&b"\xff\x01\x00\x00\x00"[..]);
         for _ in 0..2 {
             let error = decoder.read().unwrap_err();
-            let expected = DecodeError::UnknownKind { kind: 12, tag: Tag::new(1) };
+            let expected = DecodeError::UnknownKind { kind: 255, tag: Tag::new(1) };
             assert!(matches!(error, ReadError::Decode(found) if found == expected), "{error}");
         }
     }
 
     #[test]
-    fn a_frame_that_is_too_large_is_passed_over() {
+    fn a_frame_that_is_too_large_is_skipped() {
         let mut stream = b"\x0a\x07\x00\x00\x00\x00\x00\x40\x01".to_vec();
         stream.resize(stream.len() + 0x0140_0000 + 8, 0);
         Message::get(Tag::new(1), "k").encode(&mut stream).unwrap();
@@ -211,7 +232,7 @@ mod tests {
         assert_eq!(decoder.read().unwrap(), None);
     }
 
-    /// Gives its pieces one by one, and would block between them.
+    /// Returns its pieces one by one, from the last to the first, and would block where a piece is empty.
     struct Halting<'a>(Vec<&'a [u8]>);
 
     impl Read for Halting<'_> {
@@ -226,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_would_block_may_go_on() {
+    fn reading_continues_after_a_stream_would_have_blocked() {
         let mut decoder = Decoder::new(Halting(vec![b"\x00k", b"", b"\x00\x01\x00\x01"]));
         let error = decoder.read().unwrap_err();
         assert!(matches!(&error, ReadError::Io(error) if error.kind() == ErrorKind::WouldBlock), "{error}");
@@ -234,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_cannot_be_encoded_leaves_the_stream_good() {
+    fn a_message_that_cannot_be_encoded_leaves_the_stream_intact() {
         let mut encoder = Encoder::new(Vec::new());
         let error = encoder.write(&Message::get(Tag::new(1), vec![0; 65_536])).unwrap_err();
         assert_eq!(error.to_string(), "bad message: expected a key of at most 65535 bytes, found 65536");

@@ -1,89 +1,130 @@
-//! The protocol's strings: `length: u16` and that many bytes, any bytes.
+//! Strings: a length, and that many bytes of any kind.
 //!
 //! ```text
-//!  0        2                 2 + length
-//!  ┌────────┬─────────────────┐
-//!  │ length │ bytes …         │
-//!  └────────┴─────────────────┘
+//!  0        2                        0        4
+//!  ┌────────┬─────────────┐          ┌────────┬─────────────┐
+//!  │ length │ bytes …     │          │ length │ bytes …     │
+//!  └────────┴─────────────┘          └────────┴─────────────┘
+//!     u16: keys and all but           u32: values that a PUT
+//!     large values                    cannot carry
 //! ```
 
-use crate::decode::HEADER_LENGTH;
+use crate::layout::{self, HEADER_LENGTH};
 use crate::{EncodeError, Kind, Tag};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The most bytes that a string can hold, for its length is a `u16`.
+/// The most bytes that a string can hold, because its length is a `u16`.
 pub const MAX_STRING_LENGTH: usize = u16::MAX as usize;
 
-/// The bytes that a string's length takes.
-pub(crate) const LENGTH_BYTES: usize = 2;
+/// The integer in front of a string: `u16`, or `u32` for large values.
+pub(crate) trait Length: Copy + TryFrom<usize> {
+    /// How many bytes the integer takes.
+    const BYTES: usize;
+    /// The most bytes that a string can hold.
+    const MAX_LENGTH: usize;
 
-/// The length of the string that starts at `start` of `frame`.
+    /// Splits the length of a string from the front of `bytes`, or returns `None` if it is not all there.
+    fn split(bytes: &[u8]) -> Option<(usize, &[u8])>;
+
+    /// Appends the length.
+    fn put(self, out: &mut impl BufMut);
+}
+
+impl Length for u16 {
+    const BYTES: usize = size_of::<Self>();
+    const MAX_LENGTH: usize = MAX_STRING_LENGTH;
+
+    #[inline]
+    fn split(bytes: &[u8]) -> Option<(usize, &[u8])> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        Some((usize::from(Self::from_le_bytes(*length)), rest))
+    }
+
+    #[inline]
+    fn put(self, out: &mut impl BufMut) {
+        out.put_u16_le(self);
+    }
+}
+
+impl Length for u32 {
+    const BYTES: usize = size_of::<Self>();
+    const MAX_LENGTH: usize = Self::MAX as usize;
+
+    #[inline]
+    fn split(bytes: &[u8]) -> Option<(usize, &[u8])> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        // A string that the machine cannot even address exceeds every limit anyway.
+        Some((usize::try_from(Self::from_le_bytes(*length)).unwrap_or(usize::MAX), rest))
+    }
+
+    #[inline]
+    fn put(self, out: &mut impl BufMut) {
+        out.put_u32_le(self);
+    }
+}
+
+/// Returns the length of the string that starts at `start` of `frame`.
 ///
 /// # Errors
-/// Where the string is not whole: the bytes that the frame has at the least.
+/// The least length of the frame, if the frame does not hold all of the string.
 #[inline]
-pub(crate) fn find(frame: &[u8], start: usize) -> Result<usize, usize> {
-    let body = start + LENGTH_BYTES;
-    match frame.get(start..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>) {
-        None => Err(body),
-        Some(length) => {
-            let length = usize::from(u16::from_le_bytes(*length));
-            if frame.len() < body + length { Err(body + length) } else { Ok(length) }
+pub(crate) fn find<L: Length>(frame: &[u8], start: usize) -> Result<usize, usize> {
+    match frame.get(start..).and_then(L::split) {
+        None => Err(start + L::BYTES),
+        Some((length, _)) => {
+            let end = (start + L::BYTES).saturating_add(length);
+            if frame.len() < end { Err(end) } else { Ok(length) }
         }
     }
 }
 
-/// Takes a string of this length out of `buffer`, behind `before` bytes and the string's own length.
+/// Removes a string of `length` bytes from `buffer`, and the `before` bytes in front of it.
 ///
-/// Cannot panic where [`find`] has found the string there.
+/// Cannot panic if [`find`] has found the string there.
 #[inline]
-pub(crate) fn take(buffer: &mut BytesMut, before: usize, length: usize) -> Bytes {
-    buffer.advance(before + LENGTH_BYTES);
+pub(crate) fn take<L: Length>(buffer: &mut BytesMut, before: usize, length: usize) -> Bytes {
+    buffer.advance(before + L::BYTES);
     buffer.split_to(length).freeze()
 }
 
-/// The length of a string as it stands on the wire.
+/// Returns the length of `string` as it is encoded.
 ///
 /// # Errors
-/// [`EncodeError`] where it is longer than a string can be.
-pub(crate) fn length(field: &'static str, string: &[u8]) -> Result<u16, EncodeError> {
-    let (expected, found) = (MAX_STRING_LENGTH, string.len());
-    u16::try_from(found).map_err(|_| EncodeError { field, unit: "bytes", expected, found })
+/// [`EncodeError`] if the string is too long.
+pub(crate) fn length<L: Length>(field: &'static str, string: &[u8]) -> Result<L, EncodeError> {
+    let (expected, found) = (L::MAX_LENGTH, string.len());
+    L::try_from(found).map_err(|_| EncodeError { field, unit: "bytes", expected, found })
 }
 
-/// Appends a string whose length [`length`] has told.
-pub(crate) fn put(out: &mut impl BufMut, length: u16, string: &[u8]) {
-    out.put_u16_le(length);
+/// Appends `string`, whose length is `length`.
+pub(crate) fn put(out: &mut impl BufMut, length: impl Length, string: &[u8]) {
+    length.put(out);
     out.put_slice(string);
 }
 
-/// The bytes of a frame whose body is one string, beside that string.
-pub(crate) const ONLY_OVERHEAD: usize = HEADER_LENGTH + LENGTH_BYTES;
-
-/// Takes a frame whose body is one string off the front of `buffer`, and answers the string.
+/// Removes a frame whose first field is the string from the front of `buffer`, up to the end of that string.
 ///
 /// # Errors
-/// Where the frame is not whole: the bytes that it has at the least.
+/// The least length of the frame, if the buffer does not hold all of the string.
 #[inline]
-pub(crate) fn decode_only(buffer: &mut BytesMut) -> Result<Bytes, usize> {
-    let length = find(buffer, HEADER_LENGTH)?;
-    Ok(take(buffer, HEADER_LENGTH, length))
+pub(crate) fn take_first(buffer: &mut BytesMut) -> Result<Bytes, usize> {
+    let length = find::<u16>(buffer, HEADER_LENGTH)?;
+    Ok(take::<u16>(buffer, HEADER_LENGTH, length))
 }
 
-/// Appends a frame whose body is one string.
+/// Appends the header of a frame, and the string that is its first field.
 ///
 /// # Errors
-/// [`EncodeError`] where the string is too long; `out` is as it was then.
-pub(crate) fn encode_only(
+/// [`EncodeError`] if the string is too long. `out` is unchanged then.
+pub(crate) fn put_first(
     out: &mut impl BufMut,
     kind: Kind,
     tag: Tag,
     field: &'static str,
     string: &[u8],
 ) -> Result<(), EncodeError> {
-    let length = length(field, string)?;
-    out.put_u8(kind.byte());
-    out.put_u16_le(tag.get());
+    let length = length::<u16>(field, string)?;
+    layout::put_header(out, kind, tag);
     put(out, length, string);
     Ok(())
 }

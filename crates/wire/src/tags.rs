@@ -3,20 +3,21 @@
 use crate::Tag;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The tags that a request can have: all but 0.
+/// How many tags a request can have: all except 0.
 const TAGS: usize = u16::MAX as usize;
 
 /// Hands out tags: 1, 2, … 65535, 1, …; never 0, and never one that is still in flight.
 ///
-/// May be shared between threads.
+/// Can be shared between threads.
 ///
 /// ```
 /// use syncline_wire::{MonotoneTags, Tag};
+///
 /// let tags = MonotoneTags::new();
 /// assert_eq!(tags.take(), Some(Tag::new(1)));
 /// assert_eq!(tags.take(), Some(Tag::new(2)));
 /// tags.give_back(Tag::new(1));
-/// assert_eq!(tags.take(), Some(Tag::new(3))); // 1 comes again after 65535
+/// assert_eq!(tags.take(), Some(Tag::new(3))); // 1 is handed out again after 65535
 /// ```
 #[derive(Debug)]
 pub struct MonotoneTags(Mutex<State>);
@@ -25,32 +26,33 @@ pub struct MonotoneTags(Mutex<State>);
 struct State {
     last: u16,
     in_flight: usize,
-    /// By tag, one bit: whether it is in flight. 8 KiB in all.
+    /// One bit per tag: whether it is in flight. 8 KiB in all.
     taken: Vec<u64>,
 }
 
+/// How many tags one word of the bit set covers.
 const WORD: u16 = 64;
 
 impl State {
-    /// The word that holds a tag's bit, and the bit.
+    /// Returns the word that holds the bit of a tag, and that bit.
     fn bit(&mut self, tag: u16) -> (Option<&mut u64>, u64) {
         (self.taken.get_mut(usize::from(tag / WORD)), 1 << (tag % WORD))
     }
 }
 
 impl MonotoneTags {
-    /// All tags are free, and 1 is the next.
+    /// Returns the tags, all of them free. The next one is 1.
     pub fn new() -> Self {
         Self(Mutex::new(State { last: 0, in_flight: 0, taken: vec![0; (TAGS + 1) / usize::from(WORD)] }))
     }
 
-    /// The next free tag, which is in flight from now on; `None` while all 65,535 are.
+    /// Returns the next free tag, which is in flight from now on, or `None` if all 65,535 are.
     pub fn take(&self) -> Option<Tag> {
         let mut state = self.state();
         if state.in_flight == TAGS {
             return None;
         }
-        // Ends: some tag is free, and every tag comes up once in 65,535 steps.
+        // Some tag is free, and every tag comes up once in 65,535 steps.
         for _ in 0..TAGS {
             let tag = if state.last == u16::MAX { 1 } else { state.last + 1 };
             state.last = tag;
@@ -65,8 +67,7 @@ impl MonotoneTags {
         None
     }
 
-    /// Says that a tag is no longer in flight: its request was answered, or never will be. One that is not in flight
-    /// is left alone.
+    /// Frees a tag, because its request was answered, or never will be. Does nothing if the tag is not in flight.
     pub fn give_back(&self, tag: Tag) {
         let mut state = self.state();
         if let (Some(word), bit) = state.bit(tag.get())
@@ -77,13 +78,13 @@ impl MonotoneTags {
         }
     }
 
-    /// How many tags are in flight.
+    /// Returns how many tags are in flight.
     pub fn in_flight(&self) -> usize {
         self.state().in_flight
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so what a poisoned one guards is whole.
+        // Nothing panics while the lock is held, so even the state behind a poisoned lock is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,7 +101,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn from_1_to_65535_and_again() {
+    fn tags_count_from_1_to_65535_and_start_over() {
         let tags = MonotoneTags::new();
         for _ in 0..2 {
             for expected in 1..=u16::MAX {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_flight_is_skipped() {
+    fn a_tag_in_flight_is_skipped() {
         let tags = MonotoneTags::new();
         let kept = tags.take().unwrap();
         for _ in 0..TAGS * 2 {
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn none_while_all_are_in_flight() {
+    fn no_tag_while_all_are_in_flight() {
         let tags = MonotoneTags::new();
         let all: HashSet<_> = (0..TAGS).map(|_| tags.take().unwrap()).collect();
         assert_eq!(all.len(), TAGS);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn giving_back_what_is_not_in_flight_changes_nothing() {
+    fn giving_back_a_tag_that_is_not_in_flight_changes_nothing() {
         let tags = MonotoneTags::new();
         tags.give_back(Tag::BROADCAST);
         tags.give_back(Tag::new(9));

@@ -1,4 +1,4 @@
-//! What the codec asks of the allocator: nothing per frame, and never more than a frame.
+//! What the codec allocates: nothing per frame, and never more than a frame.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use allocation_counter::measure;
@@ -30,7 +30,7 @@ fn decoding_allocates_per_buffer_not_per_frame() {
 }
 
 #[test]
-fn encoding_into_a_used_buffer_allocates_nothing() {
+fn encoding_into_a_reused_buffer_allocates_nothing() {
     let mut out = stream();
     let put = Message::put(Tag::new(1), vec![b'k'; 24], vec![b'v'; 100], Version::new(1));
     let info = measure(|| {
@@ -43,21 +43,21 @@ fn encoding_into_a_used_buffer_allocates_nothing() {
 }
 
 #[test]
-fn a_length_is_not_believed_before_its_bytes_are_there() {
-    // A PUT that promises the longest key and value, of which the stream holds nothing.
+fn a_length_reserves_no_memory_before_its_bytes_arrive() {
+    // A PUT that claims the longest key and value, of which the stream holds nothing.
     let info = measure(|| {
         let mut decoder = Decoder::new(&b"\x01\x01\x00\xff\xff"[..]);
         assert!(decoder.read().is_err());
     });
     assert!(info.bytes_max < MAX_FRAME_LENGTH as u64 / 4, "{} bytes for 5", info.bytes_max);
 
-    // A PUTL that promises as much as is taken, and a TXN of as many operations as there can be.
+    // A PUTL of the largest size that is accepted, and a TXN of as many operations as there can be.
     for claim in [&b"\x0a\x01\x00\x00\x00\x00\x00\x00\x01"[..], &b"\x09\x01\x00\x00\x04"[..]] {
         let info = measure(|| assert!(Decoder::new(claim).read().is_err()));
         assert!(info.bytes_max < MAX_FRAME_LENGTH as u64 / 4, "{} bytes for {}", info.bytes_max, claim.len());
     }
 
-    // And one that is there takes its own size, twice at the most while the buffer grows.
+    // A frame that is there takes its own size, and at most twice that while the buffer grows.
     let mut stream = BytesMut::new();
     Message::put(Tag::new(1), vec![0; 65_535], vec![0; 65_535], Version::MAX).encode(&mut stream).unwrap();
     let info = measure(|| {

@@ -1,16 +1,19 @@
-//! What holds for all messages, all splits of a stream, and all bytes.
+//! Properties of all messages, all splits of a stream, and all bytes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use std::collections::HashSet;
 use std::io::Read;
 use syncline_wire::{
     DecodeError, Decoded, Decoder, Kind, LimitExceeded, MAX_FRAME_LENGTH, MAX_LARGE_FRAME_LENGTH, MAX_STRING_LENGTH,
     Message, Operation, PutLarge, ReadError, Revision, Tag, Version, decode, decode_within,
 };
 
-/// Strings of all lengths: mostly short, some at the borders, some as long as they get.
+/// Strings of all lengths: mostly short, some around the borders of a length, some of the largest size.
 fn string() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => vec(any::<u8>(), 0..24),
@@ -19,7 +22,7 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Values that PUT can carry, and some that it can't.
+/// Values that a PUT can carry, and some that it cannot.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => string(),
@@ -62,13 +65,19 @@ fn message() -> BoxedStrategy<Message> {
     .boxed()
 }
 
+/// Arbitrary bytes, most of which are small numbers or kinds, so that many of them are frames.
+fn bytes_like_frames() -> impl Strategy<Value = Vec<u8>> {
+    let kinds = u8::try_from(Kind::ALL.len()).unwrap();
+    vec(prop_oneof![6 => 0..4u8, 2 => 4..kinds, 1 => any::<u8>()], 0..2000)
+}
+
 fn encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BytesMut {
     let mut out = BytesMut::new();
     messages.into_iter().for_each(|message| message.encode(&mut out).unwrap());
     out
 }
 
-/// How what is left behind the last whole frame was judged.
+/// What the decoder returned behind the last whole frame.
 #[derive(Debug, PartialEq)]
 enum Rest {
     Incomplete(usize),
@@ -76,7 +85,7 @@ enum Rest {
     Malformed(DecodeError),
 }
 
-/// All that stands in `buffer`: the frames, and how the rest was judged.
+/// Returns the frames in `buffer`, and what the decoder returned behind them.
 fn decode_all(buffer: &mut BytesMut) -> (Vec<Message>, Rest) {
     let mut frames = Vec::new();
     loop {
@@ -89,7 +98,7 @@ fn decode_all(buffer: &mut BytesMut) -> (Vec<Message>, Rest) {
     }
 }
 
-/// Gives a stream in pieces of the given sizes, over and over.
+/// A stream that returns pieces of the given sizes, over and over.
 struct Pieces<'a> {
     bytes: &'a [u8],
     sizes: std::iter::Cycle<std::slice::Iter<'a, usize>>,
@@ -104,6 +113,14 @@ impl Read for Pieces<'_> {
         self.bytes = rest;
         Ok(size)
     }
+}
+
+/// The messages of `message()` are of every kind, so that the properties hold for a new kind too.
+#[test]
+fn messages_of_every_kind_are_generated() {
+    let mut runner = TestRunner::deterministic();
+    let generated: HashSet<_> = (0..1000).map(|_| message().new_tree(&mut runner).unwrap().current().kind()).collect();
+    assert_eq!(generated.len(), Kind::ALL.len(), "{generated:?}");
 }
 
 proptest! {
@@ -128,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn every_cut_of_a_frame_is_incomplete_and_never_more_than_a_frame(message in message(), cut in any::<prop::sample::Index>()) {
+    fn a_truncated_frame_is_incomplete_and_expects_at_most_the_frame(message in message(), cut in any::<prop::sample::Index>()) {
         let frame = encoded([&message]);
         let mut buffer = BytesMut::from(&frame[..cut.index(frame.len())]);
         let cut = buffer.len();
@@ -137,16 +154,17 @@ proptest! {
         let large = matches!(message.kind(), Kind::Txn | Kind::PutLarge);
         let most = if large { MAX_LARGE_FRAME_LENGTH } else { MAX_FRAME_LENGTH };
         prop_assert!(expected <= most);
-        // And the rest makes it whole.
+        // The rest completes the frame.
         buffer.extend_from_slice(&frame[cut..]);
         prop_assert_eq!(decode(&mut buffer), Ok(Decoded::Frame(message)));
     }
 
     #[test]
-    fn arbitrary_bytes_are_frames_or_refused(bytes in vec(prop_oneof![6 => 0..4u8, 2 => 4..12u8, 1 => any::<u8>()], 0..2000)) {
+    fn arbitrary_bytes_are_frames_or_refused(bytes in bytes_like_frames()) {
         let mut buffer = BytesMut::from(bytes.as_slice());
         let (frames, rest) = decode_all(&mut buffer);
-        // What was taken is what the frames say, byte for byte; but that a TXN may name a small value large.
+        // Encoding the frames again gives the bytes that were removed, byte for byte. The exception is a TXN that encodes a
+        // small value as a large one.
         let taken = bytes.len() - buffer.len();
         let again = encoded(&frames);
         if again[..] != bytes[..taken] {
@@ -158,12 +176,12 @@ proptest! {
                 prop_assert!(buffer.len() < expected && expected <= MAX_LARGE_FRAME_LENGTH);
             }
             Rest::TooLarge(excess) => prop_assert!(excess.found > excess.expected),
-            Rest::Malformed(DecodeError::UnknownKind { kind, .. }) => prop_assert!(kind > 11 && bytes[taken] == kind),
+            Rest::Malformed(DecodeError::UnknownKind { kind, .. }) => prop_assert!(Kind::from_byte(kind).is_none() && bytes[taken] == kind),
             Rest::Malformed(DecodeError::UnknownOperation { operation, .. }) => {
                 prop_assert!(bytes[taken] == Kind::Txn.byte() && ![0, 1, 5, 10].contains(&operation));
             }
         }
-        // A stream of the same bytes is judged the same.
+        // A stream of the same bytes gives the same result.
         let mut decoder = Decoder::new(bytes.as_slice());
         for frame in frames {
             prop_assert_eq!(decoder.read().unwrap(), Some(frame));
@@ -175,7 +193,7 @@ proptest! {
             }
             (Err(ReadError::TooLarge { excess, .. }), Rest::TooLarge(expected)) => {
                 prop_assert_eq!(excess, expected);
-                // What claims so much does not end within so few bytes.
+                // A frame that claims so much does not end within so few bytes.
                 prop_assert!(matches!(decoder.read(), Err(ReadError::Underflow(_) | ReadError::Decode(_))));
             }
             (Err(ReadError::Decode(found)), Rest::Malformed(expected)) => prop_assert_eq!(found, expected),
@@ -184,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_over_the_bound_is_passed_over_exactly(
+    fn a_frame_over_the_limit_is_skipped_exactly(
         operations in vec(operation(), 1..8),
         large in (string(), value()),
         below in any::<prop::sample::Index>(),
@@ -229,7 +247,7 @@ proptest! {
 }
 
 #[test]
-fn every_split_of_a_stream() {
+fn every_split_of_a_stream_gives_the_same_frames() {
     let messages = [
         Message::get(Tag::new(1), "key"),
         Message::put(Tag::new(2), "", vec![7; 300], Version::MAX),
@@ -263,7 +281,7 @@ fn every_split_of_a_stream() {
 }
 
 #[test]
-fn the_largest_frames() {
+fn the_largest_frames_are_encoded_and_larger_ones_refused() {
     let longest = || vec![0xa5; MAX_STRING_LENGTH];
     let put = Message::put(Tag::new(1), longest(), longest(), Version::MAX);
     assert_eq!(put.encoded_length(), MAX_FRAME_LENGTH);
@@ -293,6 +311,6 @@ fn the_largest_frames() {
         let mut out = BytesMut::new();
         let bad = message.encode(&mut out).unwrap_err();
         assert_eq!((bad.expected, bad.found), (65_535, 65_536));
-        assert!(out.is_empty(), "a refused {} left bytes behind", message.kind());
+        assert!(out.is_empty(), "a refused {} changed the buffer", message.kind());
     }
 }

@@ -1,4 +1,4 @@
-//! Every row of the protocol's vectors, both ways.
+//! Every row of the protocol's test vectors, encoded and decoded.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -62,24 +62,24 @@ fn message(row: &Value) -> Message {
 }
 
 #[test]
-fn base_frames_both_ways() {
+fn base_vectors_are_encoded_and_decoded() {
     let rows = rows(include_str!("vectors/base.json"));
     assert_eq!(rows.len(), 19, "rows of base.json");
-    both_ways(&rows);
+    check_encoding_and_decoding(&rows);
 }
 
 #[test]
-fn extension_frames_both_ways() {
+fn extension_vectors_are_encoded_and_decoded() {
     let rows = rows(include_str!("vectors/extension.json"));
     assert_eq!(rows.len(), 11, "rows of extension.json");
-    both_ways(&rows);
+    check_encoding_and_decoding(&rows);
 }
 
 #[test]
-fn the_greeting_both_ways() {
+fn the_server_hello_vector_is_encoded_and_decoded() {
     let rows = rows(include_str!("vectors/extension.json"));
     let row = rows.iter().find(|row| row["name"] == "hello, answer").unwrap();
-    let greeting = ServerHello {
+    let hello = ServerHello {
         protocol: small(row, "protocol").try_into().unwrap(),
         features: small(row, "features"),
         store_id: hex(row, "store_id_hex").try_into().unwrap(),
@@ -88,11 +88,11 @@ fn the_greeting_both_ways() {
         max_key: small(row, "max_key").try_into().unwrap(),
         max_entry: small(row, "max_entry"),
     };
-    assert_eq!(greeting.encode(), hex(row, "value_hex"));
-    assert_eq!(ServerHello::decode(&hex(row, "value_hex")), Ok(greeting));
+    assert_eq!(hello.encode(), hex(row, "value_hex"));
+    assert_eq!(ServerHello::decode(&hex(row, "value_hex")), Ok(hello));
 }
 
-fn both_ways(rows: &[Value]) {
+fn check_encoding_and_decoding(rows: &[Value]) {
     let mut stream = Vec::new();
     let mut messages = Vec::new();
     for row in rows {
@@ -111,7 +111,7 @@ fn both_ways(rows: &[Value]) {
         messages.push(message);
     }
 
-    // All of them over one stream.
+    // All rows over one stream.
     let mut encoder = Encoder::new(Vec::new());
     messages.iter().for_each(|message| encoder.write(message).unwrap());
     assert_eq!(encoder.into_inner(), stream);
@@ -123,7 +123,7 @@ fn both_ways(rows: &[Value]) {
 }
 
 #[test]
-fn malformed_input() {
+fn malformed_vectors_are_incomplete_or_refused() {
     let rows = rows(include_str!("vectors/malformed.json"));
     assert_eq!(rows.len(), 10, "rows of malformed.json");
     for row in &rows {

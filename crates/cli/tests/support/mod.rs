@@ -1,4 +1,4 @@
-//! The real binary, as processes.
+//! Runs the real binary, as a server and as client commands.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// The binary under test.
 pub const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 
-/// The binary with these arguments, without anything that the environment may say.
+/// Returns a command with these arguments, and without variables that `syncline` reads.
 pub fn syncline(args: &[&str]) -> Command {
     let mut command = Command::new(SYNCLINE);
     for (name, _) in std::env::vars_os() {
@@ -22,7 +22,7 @@ pub fn syncline(args: &[&str]) -> Command {
     command
 }
 
-/// A process that is ended when it is dropped.
+/// A process that is killed when it is dropped.
 pub struct Process {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
@@ -37,27 +37,27 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    /// The next line of stdout; empty at its end.
+    /// Returns the next line of stdout, or an empty one at its end.
     pub fn line(&mut self) -> String {
         line(self.stdout.as_mut().unwrap())
     }
 
-    /// The next line of stderr; empty at its end.
+    /// Returns the next line of stderr, or an empty one at its end.
     pub fn error_line(&mut self) -> String {
         line(self.stderr.as_mut().unwrap())
     }
 
-    /// Reads no more of its stdout, as `head` does.
+    /// Closes the pipe from stdout, as `head` does.
     pub fn close_stdout(&mut self) {
         self.stdout = None;
     }
 
-    /// Reads no more of what it says on stderr.
+    /// Closes the pipe from stderr.
     pub fn close_stderr(&mut self) {
         self.stderr = None;
     }
 
-    /// Sends it a signal, by name.
+    /// Sends the process a signal.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -67,19 +67,19 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits for its end: how it ended, and what else it said on stderr.
+    /// Waits for the end of the process. Returns its status and the rest of stderr.
     pub fn end(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
+        let mut printed = String::new();
         if let Some(stderr) = &mut self.stderr {
-            stderr.read_to_string(&mut said).unwrap();
+            stderr.read_to_string(&mut printed).unwrap();
         }
-        (self.child.wait().unwrap(), said)
+        (self.child.wait().unwrap(), printed)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -92,11 +92,11 @@ fn line(from: &mut impl BufRead) -> String {
     line
 }
 
-/// Takes a connection in as a server does: reads its HELLO, and answers that.
+/// Accepts a connection as a server does: reads HELLO and answers it.
 pub fn greet(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; 5]).unwrap();
-    // Protocol 1, no features, store and head, a heartbeat of 2 s, and the limits that servers have by default.
+    // Protocol 1, no features, store and head, a heartbeat of 2 s, and the default limits.
     let greeting = [&[1, 0, 0, 0, 0, 0][..], &[7; 16], &[0; 8], &[0xd0, 7, 0, 0, 0, 16, 0xf5, 0xff, 0, 0]].concat();
     stream.write_all(&[&[4, 1, 0, 40, 0], &greeting[..]].concat()).unwrap();
     stream
@@ -106,7 +106,7 @@ pub fn greet(listener: &TcpListener) -> TcpStream {
 pub struct Server {
     pub process: Process,
     pub addr: String,
-    /// Where its data is.
+    /// The data directory.
     pub data: Arc<TempDir>,
 }
 
@@ -119,7 +119,7 @@ impl Server {
         Self::start_on(&Arc::new(TempDir::new().unwrap()), args, log)
     }
 
-    /// Starts a server on a data directory that an earlier one has left.
+    /// Starts a server on an existing data directory.
     pub fn start_on(data: &Arc<TempDir>, args: &[&str], log: &str) -> Self {
         let mut command = syncline(&["serve"]);
         let mut process = Process::start(command.args(args).env("SYNCLINE_DATA", data.path()).env("RUST_LOG", log));
@@ -128,12 +128,12 @@ impl Server {
         Self { process, addr, data: data.clone() }
     }
 
-    /// Runs a client command to its end.
+    /// Runs a client command.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    /// Runs a client command that must end well, and answers its stdout.
+    /// Runs a client command that must succeed, and returns its stdout.
     #[track_caller]
     pub fn fine(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -141,7 +141,7 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a client command that must fail with this exit code, and answers its stderr.
+    /// Runs a client command that must fail with this exit code, and returns its stderr.
     #[track_caller]
     pub fn fails(&self, exit_code: i32, args: &[&str]) -> String {
         let output = self.run(args);
@@ -150,16 +150,16 @@ impl Server {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Runs a client command with this on stdin.
+    /// Runs a client command with these bytes on stdin.
     pub fn piped(&self, args: &[&str], stdin: &[u8]) -> Output {
         let mut child =
             self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It may not want all of it.
+        // The command may end without reading all of its stdin.
         let _ = child.stdin.take().unwrap().write_all(stdin);
         child.wait_with_output().unwrap()
     }
 
-    /// Starts `watch`, and waits until it sees what happens.
+    /// Starts `watch`, and waits until it receives changes.
     pub fn watch(&self, args: &[&str]) -> Process {
         let mut watch = Process::start(self.command(&["watch"]).args(args));
         assert_eq!(watch.error_line(), format!("watching {} (Ctrl-C to end)", self.addr));

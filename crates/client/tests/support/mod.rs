@@ -1,4 +1,4 @@
-//! Servers for tests of the client, and a way to them that can be cut.
+//! Servers for tests of the client, and a proxy that can cut its connections.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it, and fails by panicking")]
 
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// A server within this runtime.
+/// A server in the runtime of the test.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
     shutdown: oneshot::Sender<()>,
@@ -31,12 +31,12 @@ impl TestServer {
     pub(crate) async fn with(store: impl Store, config: Config) -> Self {
         let server = Server::bind(config, store).await.unwrap();
         let addr = server.local_addr();
-        let (shutdown, asked) = oneshot::channel::<()>();
+        let (shutdown, requested) = oneshot::channel::<()>();
         let ended = tokio::spawn(async move {
-            let asked = async {
-                let _ = asked.await;
+            let requested = async {
+                let _ = requested.await;
             };
-            server.run(asked).await.unwrap();
+            server.run(requested).await.unwrap();
         });
         Self { addr, shutdown, ended }
     }
@@ -51,42 +51,42 @@ impl TestServer {
     }
 }
 
-/// A way to a server that can be cut, and can lead to another one.
-pub(crate) struct Way {
+/// A TCP proxy that can cut its connections and forward new ones to another server.
+pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
-    state: Arc<Mutex<WayState>>,
+    state: Arc<Mutex<ProxyState>>,
 }
 
-struct WayState {
-    to: Option<SocketAddr>,
-    ways: Vec<AbortHandle>,
+struct ProxyState {
+    target: Option<SocketAddr>,
+    connections: Vec<AbortHandle>,
 }
 
-impl Way {
+impl Proxy {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(WayState { to: Some(server), ways: Vec::new() }));
-        let ways = state.clone();
+        let state = Arc::new(Mutex::new(ProxyState { target: Some(server), connections: Vec::new() }));
+        let shared = state.clone();
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                let mut state = ways.lock();
-                let Some(to) = state.to else { continue };
-                let way = tokio::spawn(async move {
-                    let mut far = TcpStream::connect(to).await.unwrap();
+                let mut state = shared.lock();
+                let Some(target) = state.target else { continue };
+                let connection = tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
                     let _ = copy_bidirectional(&mut near, &mut far).await;
                 });
-                state.ways.push(way.abort_handle());
+                state.connections.push(connection.abort_handle());
             }
         });
         Self { addr, state }
     }
 
-    /// Cuts all connections, and lets new ones lead to this server, or nowhere.
-    pub(crate) fn lead(&self, to: Option<SocketAddr>) {
+    /// Cuts all connections. New ones are forwarded to this server, or closed.
+    pub(crate) fn redirect(&self, target: Option<SocketAddr>) {
         let mut state = self.state.lock();
-        state.to = to;
-        state.ways.drain(..).for_each(|way| way.abort());
+        state.target = target;
+        state.connections.drain(..).for_each(|connection| connection.abort());
     }
 }

@@ -1,194 +1,63 @@
 //! The client's side of one connection, as a state machine.
-#![allow(clippy::result_large_err, reason = "a request that can't be sent is handed back as it came, which is rare")]
+//!
+//! It matches responses to requests, keeps the replicas up to date, and holds back the response to a write until the
+//! replicas show the write. It never touches a socket or a clock; its driver does.
+#![allow(clippy::result_large_err, reason = "a request that cannot be sent is returned to the caller, which is rare")]
 
 use super::Replicas;
-use super::request::{Request, Response, classify, refusal, state};
+use super::error::{ProtocolError, SendError, SendErrorKind};
+use super::event::{Event, LostConnection};
+use super::in_flight::{InFlight, InFlightTable};
+use super::request::{Request, writes};
+use super::response::{Response, acknowledged_by, classify, refusal, state, to_text};
 use super::scope::Scope;
 use crate::{Operation, Output, StoreId};
 use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
-use syncline_wire::{
-    DecodeError, Decoded, EncodeError, Kind, LimitExceeded, Mark, Message, MonotoneTags, Redacted, Revision,
-    ServerHello, Tag, TruncatedHello, Version, decode,
-};
-use thiserror::Error;
+use syncline_wire::{Decoded, Mark, Message, Revision, ServerHello, Tag, decode};
 
-/// What [`ClientConnection::handle_input`] found.
-#[derive(derive_more::Debug, PartialEq, Eq)]
-pub enum Event<T> {
-    /// The answer to a request.
-    Response {
-        /// What came with the request.
-        token: T,
-        /// What the server says.
-        answer: Response,
-    },
-    /// Somebody else's write was accepted.
-    Change {
-        /// Which key.
-        key: Bytes,
-        /// What it holds; empty where it was deleted.
-        #[debug("{:?}", Redacted(value))]
-        value: Bytes,
-        /// The version of that.
-        version: Version,
-    },
-    /// The replicas are what the store held at this revision. Readers must see that before they see what comes next.
-    Marked {
-        /// The revision.
-        revision: Revision,
-    },
-    /// The server says something of the connection itself; usually that it is about to close it.
-    Notice {
-        /// What it says.
-        text: String,
-    },
-    /// Nothing whole: more must come.
-    Incomplete {
-        /// The bytes that the next frame has at the least.
-        expected: usize,
-    },
-}
-
-/// The connection is of no more use: the server does not keep to the protocol, or can't go on with what it has begun.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ProtocolError {
-    /// The bytes are no frame.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// An answer to HELLO that does not say all.
-    #[error(transparent)]
-    ServerHello(#[from] TruncatedHello),
-    /// A frame that answers nothing that was asked.
-    #[error("expected an answer to a request in flight, found {found}")]
-    Unasked {
-        /// The frame, as logs show it.
-        found: String,
-    },
-    /// A frame that is no answer to the request of its tag.
-    #[error("expected an answer to {asked}, found {found}")]
-    NoAnswer {
-        /// The request, as logs show it.
-        asked: String,
-        /// The frame, as logs show it.
-        found: String,
-    },
-    /// A replica that was whole can't be told what it has missed. Another connection may be.
-    #[error("a replica can't be told what it has missed: {text}")]
-    NotResumed {
-        /// Why, in the server's words.
-        text: String,
-    },
-}
-
-impl ProtocolError {
-    /// A frame that is larger than any answer.
-    pub(super) fn too_large(kind: Kind, tag: Tag, excess: LimitExceeded) -> Self {
-        Self::Unasked { found: format!("kind={kind} tag={tag} of {excess}") }
-    }
-}
-
-/// A request that was not sent.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused<T> {
-    /// The request.
-    pub request: Request,
-    /// What came with it.
-    pub token: T,
-    /// Why it was not sent.
-    pub because: RefusedBecause,
-}
-
-/// Why a request was not sent.
-///
-/// It is exhaustive: a driver must handle each reason, because the request's caller still waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RefusedBecause {
-    /// It can't be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// All 65,535 tags are in flight: wait for an answer.
-    #[error("expected a free tag, found all 65535 in flight")]
-    TagsExhausted,
-    /// The server does not know the extension.
-    #[error("expected a server that speaks the extension, found one that speaks only the base protocol")]
-    BaseOnly,
-}
-
-/// What is left when a connection is lost.
+/// A caller that waits until a replica is complete.
 #[derive(Debug)]
-pub struct Lost<T> {
-    /// What was not answered, in the order of the requests. What became of the writes among them is not known, even of
-    /// one that was never written to the socket in full.
-    pub unanswered: Vec<(Request, T)>,
-    /// Writes that were accepted, but that no replica shows yet: for the next connection, which answers them when one
-    /// does.
-    pub held: Vec<(T, Response)>,
-    /// What is shown.
-    pub replicas: Replicas,
-}
-
-/// A request in flight.
-#[derive(Debug)]
-struct InFlight<T> {
-    /// Counts the requests of the connection.
-    sequence: u64,
-    request: Request,
-    /// None for a WATCH: whoever waits for it waits among the watchers.
-    token: Option<T>,
-    /// What has come of an answer that has several frames.
-    entries: Vec<(Bytes, super::Versioned)>,
-    /// How many operations of a transaction were told, checks among them, which nothing tells of.
-    told: usize,
-    /// What a WATCH is told.
-    scope: Scope,
-}
-
-/// Somebody who waits for a replica to be whole.
-#[derive(Debug)]
-struct Watcher<T> {
+struct PendingWatch<T> {
     sequence: u64,
     prefix: Bytes,
     token: T,
 }
 
-/// What the server of an extended connection has said of itself.
+/// The parameters from the response to HELLO.
 #[derive(Debug)]
 struct HelloParameters {
     head: Revision,
     patience: Duration,
 }
 
-/// The client's side of one connection. Each request carries a token of the driver's choice, which its answer returns.
+/// The client's side of one connection. The driver passes a token with each request, and receives it with the response.
 ///
-/// Its driver
-/// 1. hands it requests ([`request`](Self::request)) and writes its [`output`](Self::output);
-/// 2. hands it what came from the socket ([`handle_input`](Self::handle_input)), again and again until
-///    [`Event::Incomplete`]; also after 1, for some requests are answered at once;
-/// 3. shows readers [what the replicas are](Self::replicas) after [`Event::Marked`], before it does anything with what comes
-///    next but another such event;
-/// 4. gives it up where nothing came for as long as [`patience`](Self::patience);
-/// 5. when it is lost, asks what is left ([`into_lost`](Self::into_lost)), and gives that to the next one.
+/// The driver
+/// 1. passes requests to [`request`](Self::request) and writes the [`output`](Self::output) to the socket;
+/// 2. passes received bytes to [`handle_input`](Self::handle_input) and calls it until it returns [`Event::Incomplete`]. It
+///    does so after step 1 too, because some requests complete without a response from the server;
+/// 3. shows readers the [replicas](Self::replicas) after [`Event::Marked`]. It does so before it acts on the next event,
+///    unless that is also [`Event::Marked`];
+/// 4. closes the connection if nothing was received for as long as [`patience`](Self::patience);
+/// 5. passes what [`into_lost`](Self::into_lost) returns to the next connection when this one is lost.
 ///
 /// # Own writes
-/// The answer to a write whose key a replica shows is held back until the MARK that covers it: who has been answered
-/// finds the write in the replica.
+/// If a replica shows the key of a write, the response to the write is deferred until the MARK that covers it. So a caller
+/// that has the response finds the write in the replica.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    /// None: the server speaks only the base protocol.
+    /// `None` if the server speaks only the base protocol.
     parameters: Option<HelloParameters>,
-    tags: MonotoneTags,
-    in_flight: BTreeMap<Tag, InFlight<T>>,
-    requested: u64,
+    in_flight: InFlightTable<T>,
     output: Output,
     replicas: Replicas,
-    watchers: Vec<Watcher<T>>,
-    /// Answers that wait for a MARK.
-    held: Vec<(T, Response)>,
-    ready: VecDeque<Event<T>>,
-    /// It was asked to follow what others write.
+    pending_watches: Vec<PendingWatch<T>>,
+    /// Responses that wait for a MARK.
+    deferred: Vec<(T, Response)>,
+    events: VecDeque<Event<T>>,
+    /// Whether [`Request::Follow`] was made.
     follows: bool,
 }
 
@@ -199,75 +68,75 @@ impl<T> Default for ClientConnection<T> {
 }
 
 impl<T> ClientConnection<T> {
-    /// A connection was made to a server that speaks only the base protocol.
+    /// Creates a connection to a server that speaks only the base protocol.
     pub fn new() -> Self {
         Self::base(Replicas::new(), Vec::new())
     }
 
-    /// A connection was made to a server that speaks only the base protocol. What an earlier one has left is kept as it is.
-    pub fn base(replicas: Replicas, held: Vec<(T, Response)>) -> Self {
-        let answered = held.into_iter().map(|(token, answer)| Event::Response { token, answer });
+    /// Creates a connection to a server that speaks only the base protocol, after another connection was lost. The replicas
+    /// stay as they are, and the deferred responses are returned at once.
+    pub fn base(replicas: Replicas, deferred: Vec<(T, Response)>) -> Self {
+        let responses = deferred.into_iter().map(|(token, response)| Event::Response { token, response });
         Self {
             parameters: None,
-            tags: MonotoneTags::new(),
-            in_flight: BTreeMap::new(),
-            requested: 0,
+            in_flight: InFlightTable::new(),
             output: Output::new(),
             replicas,
-            watchers: Vec::new(),
-            held: Vec::new(),
-            ready: answered.collect(),
+            pending_watches: Vec::new(),
+            deferred: Vec::new(),
+            events: responses.collect(),
             follows: false,
         }
     }
 
-    /// A server has answered HELLO. What an earlier connection has left goes on: replicas are told what they have missed.
-    pub fn extended(greeting: &ServerHello, mut replicas: Replicas, held: Vec<(T, Response)>) -> Self {
-        let watched = replicas.connected(StoreId::new(greeting.store_id));
-        let parameters = Some(HelloParameters { head: greeting.head, patience: greeting.patience() });
-        let mut connection = Self { parameters, held, ..Self::base(replicas, Vec::new()) };
-        for (prefix, since) in watched {
+    /// Creates a connection to a server that responded to HELLO. It resumes the replicas of an earlier connection.
+    pub fn extended(hello: &ServerHello, mut replicas: Replicas, deferred: Vec<(T, Response)>) -> Self {
+        let watches = replicas.connected(StoreId::new(hello.store_id));
+        let parameters = Some(HelloParameters { head: hello.head, patience: hello.patience() });
+        let mut connection = Self { parameters, deferred, ..Self::base(replicas, Vec::new()) };
+        for (prefix, since) in watches {
             let sent = connection.send(Request::Watch { prefix }, since).is_ok();
-            debug_assert!(sent, "it was sent before, and there are fewer prefixes than tags");
+            debug_assert!(sent, "each prefix was encoded before, and there are fewer prefixes than tags");
         }
         connection.release();
         connection
     }
 
-    /// What is to be written.
+    /// Returns the bytes to write to the socket.
     pub const fn output(&mut self) -> &mut Output {
         &mut self.output
     }
 
-    /// How many requests are in flight, or wait for a MARK.
+    /// Returns how many requests are in flight or wait for a MARK.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.held.len()
+        self.in_flight.len() + self.deferred.len()
     }
 
-    /// What readers may see.
+    /// Returns the replicas. Readers may see their views.
     pub const fn replicas(&self) -> &Replicas {
         &self.replicas
     }
 
-    /// How long a silence means that the connection is dead; `None` where the server may be silent.
+    /// Returns how long the client waits without receiving anything before it treats the connection as dead. Returns `None`
+    /// if the server sends no heartbeats on this connection.
     pub fn patience(&self) -> Option<Duration> {
         let parameters = self.parameters.as_ref().filter(|_| self.follows || !self.replicas.is_empty())?;
         Some(parameters.patience)
     }
 
-    /// Adds a request to the output.
+    /// Appends a request to the output.
     ///
     /// # Errors
-    /// [`Refused`] hands it back where it can't be sent.
-    pub fn request(&mut self, request: Request, token: T) -> Result<(), Refused<T>> {
+    /// [`SendError`] returns the request and the token if the request cannot be sent.
+    pub fn request(&mut self, request: Request, token: T) -> Result<(), SendError<T>> {
         match (&request, &self.parameters) {
             (Request::Follow, None) => {
-                // It does so without being asked.
-                self.ready.push_back(Event::Response { token, answer: Response::Watched });
+                // A server of the base protocol sends every write without a request.
+                self.events.push_back(Event::Response { token, response: Response::Watched });
                 Ok(())
             }
             (request, None) if !request.is_base() => {
-                Err(Refused { request: request.clone(), token, because: RefusedBecause::BaseOnly })
+                Err(SendError { request: request.clone(), token, kind: SendErrorKind::BaseOnly })
             }
             (Request::Watch { prefix }, _) => {
                 let prefix = prefix.clone();
@@ -282,56 +151,52 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    fn send_with(&mut self, request: Request, token: T, since: Revision) -> Result<(), Refused<T>> {
+    fn send_with(&mut self, request: Request, token: T, since: Revision) -> Result<(), SendError<T>> {
         match self.send(request, since) {
             Ok(in_flight) => {
                 in_flight.token = Some(token);
                 Ok(())
             }
-            Err((request, because)) => Err(Refused { request, token, because }),
+            Err((request, kind)) => Err(SendError { request, token, kind }),
         }
     }
 
-    fn watch(&mut self, prefix: Bytes, token: T) -> Result<(), Refused<T>> {
+    fn watch(&mut self, prefix: Bytes, token: T) -> Result<(), SendError<T>> {
         if !self.replicas.covers(&prefix) {
             let request = Request::Watch { prefix: prefix.clone() };
-            match self.send(request, Revision::ZERO).map(drop) {
-                Ok(()) => {
-                    self.replicas.add(prefix.clone(), self.requested - 1);
-                    self.begin_watches();
+            match self.send(request, Revision::ZERO).map(|in_flight| in_flight.sequence) {
+                Ok(sequence) => {
+                    self.replicas.add(prefix.clone(), sequence);
+                    self.start_watches();
                 }
-                Err((request, because)) => return Err(Refused { request, token, because }),
+                Err((request, kind)) => return Err(SendError { request, token, kind }),
             }
         }
-        self.watchers.push(Watcher { sequence: self.requested, prefix, token });
-        self.requested += 1;
-        self.answer_watchers();
+        let sequence = self.in_flight.next_sequence();
+        self.pending_watches.push(PendingWatch { sequence, prefix, token });
+        self.complete_watches();
         Ok(())
     }
 
-    /// Sends a request that asks for what comes after `since`, if it is one that does.
-    fn send(&mut self, request: Request, since: Revision) -> Result<&mut InFlight<T>, (Request, RefusedBecause)> {
-        let Some(tag) = self.tags.take() else {
-            return Err((request, RefusedBecause::TagsExhausted));
+    /// Appends the frame of a request to the output. `since` is the revision from which a WATCH resumes.
+    fn send(&mut self, request: Request, since: Revision) -> Result<&mut InFlight<T>, (Request, SendErrorKind)> {
+        let Some(tag) = self.in_flight.reserve_tag() else {
+            return Err((request, SendErrorKind::TagsExhausted));
         };
-        if let Err(bad) = self.output.push(&request.message(tag, since, self.parameters.is_none())) {
-            self.tags.give_back(tag);
-            return Err((request, bad.into()));
+        if let Err(error) = self.output.push(&request.message(tag, since, self.parameters.is_none())) {
+            self.in_flight.free_tag(tag);
+            return Err((request, error.into()));
         }
-        let sequence = self.requested;
-        self.requested += 1;
-        let scope = Scope::since(since);
-        let in_flight = InFlight { sequence, request, token: None, entries: Vec::new(), told: 0, scope };
-        Ok(self.in_flight.entry(tag).insert_entry(in_flight).into_mut())
+        Ok(self.in_flight.insert(tag, request, Scope::since(since)))
     }
 
-    /// Takes frames off the front of `buffer` until one says something.
+    /// Consumes frames from the front of `buffer` until they produce an event.
     ///
     /// # Errors
-    /// [`ProtocolError`] where the connection is of no more use.
+    /// [`ProtocolError`] if the connection cannot be used any longer.
     pub fn handle_input(&mut self, buffer: &mut BytesMut) -> Result<Event<T>, ProtocolError> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
             let message = match decode(buffer)? {
@@ -342,7 +207,7 @@ impl<T> ClientConnection<T> {
             if message.tag() == Tag::BROADCAST {
                 self.handle_broadcast(&message)?;
             } else {
-                self.handle_answer(&message)?;
+                self.handle_response(&message)?;
             }
         }
     }
@@ -352,217 +217,236 @@ impl<T> ClientConnection<T> {
             self.replicas.change(key, now.as_ref());
             if self.follows || self.parameters.is_none() {
                 let value = now.map_or_else(Bytes::new, |now| now.value);
-                self.ready.push_back(Event::Change { key: key.clone(), value, version });
+                self.events.push_back(Event::Change { key: key.clone(), value, version });
             }
             return Ok(());
         }
         match message {
             Message::Mark(Mark { revision, .. }) => self.mark(*revision),
-            Message::Error(error) => self.ready.push_back(Event::Notice { text: readable(&error.text) }),
-            other => return Err(ProtocolError::Unasked { found: other.redacted().to_string() }),
+            Message::Error(error) => self.events.push_back(Event::Notice { text: to_text(&error.text) }),
+            other => return Err(ProtocolError::UnexpectedFrame { found: other.redacted().to_string() }),
         }
         Ok(())
     }
 
-    fn handle_answer(&mut self, message: &Message) -> Result<(), ProtocolError> {
+    fn handle_response(&mut self, message: &Message) -> Result<(), ProtocolError> {
         let tag = message.tag();
-        let Some(mut in_flight) = self.in_flight.remove(&tag) else {
-            return Err(ProtocolError::Unasked { found: message.redacted().to_string() });
+        let Some(mut in_flight) = self.in_flight.remove(tag) else {
+            return Err(ProtocolError::UnexpectedFrame { found: message.redacted().to_string() });
         };
-        let answer = match (&in_flight.request, message) {
-            (request, Message::Mark(mark)) if in_flight.scope.is_forgotten_at(mark.revision) => {
-                in_flight.scope = Scope::All;
-                if let Request::Watch { prefix } = request {
-                    self.replicas.forget(prefix);
+        match self.apply_to_request(&mut in_flight, message) {
+            Ok(Some(response)) => {
+                self.in_flight.free_tag(tag);
+                if response == Response::Written
+                    && let Some((key, now, _)) = state(message)
+                {
+                    self.replicas.change(key, now.as_ref());
                 }
-                None
+                self.start_watches();
+                self.complete(in_flight, response);
+                Ok(())
             }
-            (Request::Watch { prefix }, Message::Mark(mark)) if self.replicas.has_begun(prefix) => {
-                self.replicas.told(prefix);
+            Ok(None) => {
+                self.in_flight.put_back(tag, in_flight);
+                Ok(())
+            }
+            Err(error) => {
+                self.in_flight.put_back(tag, in_flight);
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies a frame to the request with its tag. Returns the response if the frame completes it.
+    fn apply_to_request(
+        &mut self,
+        in_flight: &mut InFlight<T>,
+        message: &Message,
+    ) -> Result<Option<Response>, ProtocolError> {
+        if let Message::Mark(mark) = message
+            && in_flight.scope.is_reset_by(mark.revision)
+        {
+            in_flight.scope = Scope::Everything;
+            if let Request::Watch { prefix } = &in_flight.request {
+                self.replicas.reset(prefix);
+            }
+            return Ok(None);
+        }
+        match &in_flight.request {
+            Request::Watch { prefix } => self.apply_to_watch(in_flight, prefix, message),
+            Request::List { .. } => self.apply_to_list(in_flight, message),
+            Request::Txn { .. } => self.apply_to_txn(in_flight, message),
+            request => {
+                let response = classify(request, message).ok_or_else(|| self.wrong_response(in_flight, message))?;
+                if let Message::Mark(mark) = message {
+                    self.mark(mark.revision);
+                }
+                Ok(Some(response))
+            }
+        }
+    }
+
+    fn apply_to_watch(
+        &mut self,
+        in_flight: &InFlight<T>,
+        prefix: &Bytes,
+        message: &Message,
+    ) -> Result<Option<Response>, ProtocolError> {
+        match message {
+            Message::Mark(mark) if self.replicas.has_started(prefix) => {
+                self.replicas.caught_up(prefix);
                 self.mark(mark.revision);
-                Some(Response::Watched)
+                Ok(Some(Response::Watched))
             }
-            (Request::Watch { prefix }, Message::Error(error)) if !self.replicas.was_whole(prefix) => {
-                let answer = refusal(&in_flight.request, error);
+            Message::Error(error) if self.replicas.is_shown(prefix) => {
+                Err(ProtocolError::ResumeRefused { text: to_text(&error.text) })
+            }
+            Message::Error(error) => {
+                let response = refusal(&in_flight.request, error);
                 self.replicas.remove(prefix);
-                // Some of those who wait may be told by another one.
-                let (waiting, refused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.watchers)
-                    .into_iter()
-                    .partition(|watcher| self.replicas.covers(&watcher.prefix));
-                self.watchers = waiting;
-                let answer_to = |watcher: Watcher<T>| Event::Response { token: watcher.token, answer: answer.clone() };
-                self.ready.extend(refused.into_iter().map(answer_to));
-                Some(answer)
+                self.refuse_watches(&response);
+                Ok(Some(response))
             }
-            (Request::Watch { .. }, Message::Error(error)) => {
-                let text = readable(&error.text);
-                self.in_flight.insert(tag, in_flight);
-                return Err(ProtocolError::NotResumed { text });
-            }
-            (Request::List { .. }, Message::Put(_) | Message::PutLarge(_)) => {
+            _ => Err(self.wrong_response(in_flight, message)),
+        }
+    }
+
+    fn apply_to_list(
+        &mut self,
+        in_flight: &mut InFlight<T>,
+        message: &Message,
+    ) -> Result<Option<Response>, ProtocolError> {
+        match message {
+            Message::Put(_) | Message::PutLarge(_) => {
                 if let Some((key, Some(now), _)) = state(message) {
                     in_flight.entries.push((key.clone(), now));
                 }
-                None
+                Ok(None)
             }
-            (Request::List { .. }, Message::Mark(mark)) => {
+            Message::Mark(mark) => {
                 self.mark(mark.revision);
-                Some(Response::Listed { entries: std::mem::take(&mut in_flight.entries) })
+                Ok(Some(Response::Listed { entries: std::mem::take(&mut in_flight.entries) }))
             }
-            (Request::Txn { operations }, told) if let Some(next) = told_by(operations, in_flight.told, told) => {
-                in_flight.told = next;
-                if let Some((key, now, _)) = state(told) {
-                    self.replicas.change(key, now.as_ref());
-                }
-                None
-            }
-            // What is shown at this MARK would be half of what is told around it: the next one says that it is whole.
-            (Request::Txn { operations }, Message::Mark(mark))
-                if writes(operations, in_flight.told).next().is_none() =>
-            {
-                Some(Response::Committed { revision: mark.revision })
-            }
-            (Request::Txn { .. }, Message::Error(error)) if in_flight.told == 0 => {
-                Some(refusal(&in_flight.request, error))
-            }
-            (request @ Request::List { .. }, Message::Error(error)) => Some(refusal(request, error)),
-            (Request::Watch { .. } | Request::List { .. } | Request::Txn { .. }, _) => {
-                return Err(self.no_answer(tag, in_flight, message));
-            }
-            (request, message) => match classify(request, message) {
-                Some(answer) => {
-                    if let (Request::Barrier | Request::Follow, Message::Mark(mark)) = (request, message) {
-                        self.mark(mark.revision);
-                    }
-                    Some(answer)
-                }
-                None => return Err(self.no_answer(tag, in_flight, message)),
-            },
-        };
-        let Some(answer) = answer else {
-            self.in_flight.insert(tag, in_flight);
-            return Ok(());
-        };
-        self.tags.give_back(tag);
-        if answer == Response::Written
-            && let Some((key, now, _)) = state(message)
-        {
-            self.replicas.change(key, now.as_ref());
+            Message::Error(error) => Ok(Some(refusal(&in_flight.request, error))),
+            _ => Err(self.wrong_response(in_flight, message)),
         }
-        self.begin_watches();
-        let Some(token) = in_flight.token else { return Ok(()) };
-        let waits = match &answer {
-            Response::Passed { .. } => !self.replicas.is_settled(),
+    }
+
+    fn apply_to_txn(
+        &mut self,
+        in_flight: &mut InFlight<T>,
+        message: &Message,
+    ) -> Result<Option<Response>, ProtocolError> {
+        let operations: &[Operation] = match &in_flight.request {
+            Request::Txn { operations } => operations,
+            _ => &[],
+        };
+        if let Some(acknowledged) = acknowledged_by(operations, in_flight.acknowledged, message) {
+            in_flight.acknowledged = acknowledged;
+            if let Some((key, now, _)) = state(message) {
+                self.replicas.change(key, now.as_ref());
+            }
+            return Ok(None);
+        }
+        match message {
+            // This MARK is no watermark for the replicas: broadcasts around the response may be part of another
+            // transaction that is not complete yet. The next broadcast MARK covers both.
+            Message::Mark(mark) if writes(operations, in_flight.acknowledged).next().is_none() => {
+                Ok(Some(Response::Committed { revision: mark.revision }))
+            }
+            Message::Error(error) if in_flight.acknowledged == 0 => Ok(Some(refusal(&in_flight.request, error))),
+            _ => Err(self.wrong_response(in_flight, message)),
+        }
+    }
+
+    /// Returns the response to the caller, or defers it until the next MARK.
+    fn complete(&mut self, in_flight: InFlight<T>, response: Response) {
+        let Some(token) = in_flight.token else { return };
+        let must_wait = match &response {
+            Response::Passed { .. } => !self.replicas.all_shown_are_current(),
             Response::Written | Response::Committed { .. } => {
-                written(&in_flight.request).any(|key| self.replicas.shows(key))
+                in_flight.request.written_keys().any(|key| self.replicas.shows_key(key))
             }
             _ => false,
         };
-        if waits {
-            self.held.push((token, answer));
+        if must_wait {
+            self.deferred.push((token, response));
         } else {
-            self.ready.push_back(Event::Response { token, answer });
-        }
-        Ok(())
-    }
-
-    /// A WATCH begins when everything before it is answered, but for what runs beside: those that have are told from here on.
-    fn begin_watches(&mut self) {
-        if self.replicas.awaits_begin() {
-            let before = self.in_flight.values().filter(|in_flight| !in_flight.request.runs_beside());
-            let oldest = before.map(|in_flight| in_flight.sequence).min();
-            self.replicas.begin(oldest.unwrap_or(u64::MAX));
+            self.events.push_back(Event::Response { token, response });
         }
     }
 
-    fn no_answer(&mut self, tag: Tag, in_flight: InFlight<T>, found: &Message) -> ProtocolError {
-        let asked = in_flight.request.message(tag, Revision::ZERO, self.parameters.is_none()).redacted().to_string();
-        self.in_flight.insert(tag, in_flight);
-        ProtocolError::NoAnswer { asked, found: found.redacted().to_string() }
+    /// Starts the WATCHes that the server has started. The server starts a WATCH after it has responded to all earlier
+    /// requests, except those with concurrent responses.
+    fn start_watches(&mut self) {
+        if self.replicas.has_requested() {
+            let oldest = self.in_flight.oldest_sequential();
+            self.replicas.start_before(oldest.unwrap_or(u64::MAX));
+        }
     }
 
-    /// All replicas may show what they were told.
+    fn wrong_response(&self, in_flight: &InFlight<T>, found: &Message) -> ProtocolError {
+        let request = in_flight.request.message(found.tag(), Revision::ZERO, self.parameters.is_none());
+        ProtocolError::WrongResponse { request: request.redacted().to_string(), found: found.redacted().to_string() }
+    }
+
+    /// Handles a watermark: readers may see everything that was received before it.
     fn mark(&mut self, revision: Revision) {
         self.replicas.mark(revision);
-        self.ready.push_back(Event::Marked { revision });
+        self.events.push_back(Event::Marked { revision });
         self.release();
     }
 
-    /// Answers what waits for what is shown.
+    /// Returns the responses that were deferred until the replicas are current.
     fn release(&mut self) {
-        if self.replicas.is_settled() {
-            self.ready.extend(self.held.drain(..).map(|(token, answer)| Event::Response { token, answer }));
+        if self.replicas.all_shown_are_current() {
+            let responses = self.deferred.drain(..);
+            self.events.extend(responses.map(|(token, response)| Event::Response { token, response }));
         }
-        self.answer_watchers();
+        self.complete_watches();
     }
 
-    /// Answers those whose replicas are whole.
-    fn answer_watchers(&mut self) {
-        let (whole, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.watchers)
+    /// Completes the pending watches that have a current replica.
+    fn complete_watches(&mut self) {
+        let (current, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending_watches)
             .into_iter()
-            .partition(|watcher| self.replicas.is_current(&watcher.prefix));
-        self.watchers = waiting;
-        let answer = |watcher: Watcher<T>| Event::Response { token: watcher.token, answer: Response::Watched };
-        self.ready.extend(whole.into_iter().map(answer));
+            .partition(|watch| self.replicas.is_current(&watch.prefix));
+        self.pending_watches = pending;
+        let completed = |watch: PendingWatch<T>| Event::Response { token: watch.token, response: Response::Watched };
+        self.events.extend(current.into_iter().map(completed));
     }
 
-    /// The connection was lost: what is left of it.
-    pub fn into_lost(self) -> Lost<T> {
-        let Self { in_flight, watchers, held, ready, mut replicas, .. } = self;
-        replicas.lost();
-        let asked = in_flight
-            .into_values()
-            .filter_map(|InFlight { sequence, request, token, .. }| token.map(|token| (sequence, request, token)));
-        let watched = watchers
+    /// Completes the pending watches that no replica covers any longer with a refusal.
+    fn refuse_watches(&mut self, refusal: &Response) {
+        let (pending, refused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending_watches)
             .into_iter()
-            .map(|Watcher { sequence, prefix, token }| (sequence, Request::Watch { prefix }, token));
-        let mut unanswered: Vec<_> = asked.chain(watched).collect();
+            .partition(|watch| self.replicas.covers(&watch.prefix));
+        self.pending_watches = pending;
+        let completed = |watch: PendingWatch<T>| Event::Response { token: watch.token, response: refusal.clone() };
+        self.events.extend(refused.into_iter().map(completed));
+    }
+
+    /// Ends the connection. Returns what the next connection needs.
+    pub fn into_lost(self) -> LostConnection<T> {
+        let Self { in_flight, pending_watches, deferred, events, mut replicas, .. } = self;
+        replicas.disconnected();
+        let watches = pending_watches
+            .into_iter()
+            .map(|PendingWatch { sequence, prefix, token }| (sequence, Request::Watch { prefix }, token));
+        let mut unanswered: Vec<_> = in_flight.into_requests().chain(watches).collect();
         unanswered.sort_by_key(|(sequence, ..)| *sequence);
-        let answered = ready.into_iter().filter_map(|event| match event {
-            Event::Response { token, answer } => Some((token, answer)),
+        let responses = events.into_iter().filter_map(|event| match event {
+            Event::Response { token, response } => Some((token, response)),
             _ => None,
         });
-        // What a barrier has passed here says nothing of what the next connection leads to: it is asked again, there.
-        let (passed, held): (Vec<_>, Vec<_>) =
-            answered.chain(held).partition(|(_, answer)| matches!(answer, Response::Passed { .. }));
+        // A barrier that was passed on this connection proves nothing about the store of the next one. So it is repeated
+        // there.
+        let (passed, deferred): (Vec<_>, Vec<_>) =
+            responses.chain(deferred).partition(|(_, response)| matches!(response, Response::Passed { .. }));
         let passed = passed.into_iter().map(|(token, _)| (Request::Barrier, token));
         let unanswered = passed.chain(unanswered.into_iter().map(|(_, request, token)| (request, token))).collect();
-        Lost { unanswered, held, replicas }
+        LostConnection { unanswered, deferred, replicas }
     }
-}
-
-/// The writes among the operations of a transaction from the `first`-th on: all but its checks. Each with its number.
-fn writes(operations: &[Operation], first: usize) -> impl Iterator<Item = (usize, &Operation)> {
-    let operations = operations.iter().enumerate().skip(first);
-    operations.filter(|(_, operation)| !matches!(operation, Operation::Check { .. }))
-}
-
-/// How many operations are told after this frame, where `already` were before; `None` where it does not tell the next
-/// write.
-fn told_by(operations: &[Operation], already: usize, told: &Message) -> Option<usize> {
-    let (number, next) = writes(operations, already).next()?;
-    let is_told = match (next, told) {
-        (Operation::Put { key, value, version }, Message::Put(_) | Message::PutLarge(_)) => {
-            (told.key(), told.value(), told.version()) == (Some(key), Some(value), Some(*version))
-        }
-        (Operation::Delete { key, version }, Message::Delete(told)) => told.key == key && told.version == *version,
-        _ => false,
-    };
-    is_told.then_some(number + 1)
-}
-
-/// The keys that a request writes.
-fn written(request: &Request) -> impl Iterator<Item = &Bytes> {
-    let (key, operations) = match request {
-        Request::Put { key, .. } | Request::Delete { key, .. } => (Some(key), &[][..]),
-        Request::Txn { operations } => (None, &operations[..]),
-        _ => (None, &[][..]),
-    };
-    key.into_iter().chain(writes(operations, 0).map(|(_, operation)| operation.key()))
-}
-
-pub(super) fn readable(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
@@ -570,6 +454,7 @@ mod tests {
     use super::*;
     use crate::client::Versioned;
     use bytes::Buf;
+    use syncline_wire::Version;
 
     fn get(key: &'static str) -> Request {
         Request::Get { key: key.into() }
@@ -585,18 +470,8 @@ mod tests {
         buffer
     }
 
-    /// The answer that the client makes of one ERROR text.
-    fn answer(request: Request, text: &'static str) -> Response {
-        let mut connection = ClientConnection::new();
-        connection.request(request, ()).unwrap();
-        match connection.handle_input(&mut input(&[Message::error(Tag::new(1), text)])) {
-            Ok(Event::Response { token: (), answer }) => answer,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
-    fn requests_are_written_in_order_with_tags_from_1() {
+    fn requests_are_sent_in_order_with_tags_from_1() {
         let mut connection = ClientConnection::new();
         connection.request(get("a"), "first").unwrap();
         connection.request(put(7), "second").unwrap();
@@ -606,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_requests_and_broadcasts_stand_between() {
+    fn responses_match_requests_and_broadcasts_may_come_between() {
         let mut connection = ClientConnection::new();
         connection.request(get("a"), "first").unwrap();
         connection.request(put(7), "second").unwrap();
@@ -619,38 +494,19 @@ mod tests {
         let mut next = || connection.handle_input(&mut buffer).unwrap();
         assert_eq!(next(), Event::Change { key: "x".into(), value: "y".into(), version: Version::new(3) });
         let value = Response::Value(Versioned { value: "1".into(), version: Version::new(5) });
-        assert_eq!(next(), Event::Response { token: "first", answer: value });
+        assert_eq!(next(), Event::Response { token: "first", response: value });
         assert_eq!(next(), Event::Notice { text: "unavailable: shutting down".into() });
-        assert_eq!(next(), Event::Response { token: "second", answer: Response::Written });
+        assert_eq!(next(), Event::Response { token: "second", response: Response::Written });
         assert_eq!(next(), Event::Incomplete { expected: 3 });
         assert_eq!(connection.in_flight(), 0);
     }
 
     #[test]
-    fn error_texts_are_told_apart() {
-        assert_eq!(answer(put(1), "stale put"), Response::Stale);
-        assert_eq!(answer(get("a"), "\"a\": not found"), Response::NotFound { deleted_at: None });
-        assert_eq!(
-            answer(get("a"), "\"a\": deleted at version 7, not found"),
-            Response::NotFound { deleted_at: Some(Version::new(7)) }
-        );
-        assert_eq!(answer(put(1), "unavailable: disk full"), Response::Unavailable { reason: "disk full".into() });
-        let missing = "expected the right to read \"a\"".to_owned();
-        assert_eq!(
-            answer(get("a"), "not permitted: expected the right to read \"a\""),
-            Response::NotPermitted { missing }
-        );
-        assert_eq!(answer(get("a"), "too large: key"), Response::TooLarge { text: "too large: key".into() });
-        assert_eq!(answer(put(1), "version exhausted"), Response::Refused { text: "version exhausted".into() });
-        assert_eq!(answer(get("a"), "stale put"), Response::Refused { text: "stale put".into() });
-    }
-
-    #[test]
-    fn what_was_not_asked_is_an_error() {
+    fn a_frame_that_is_no_valid_response_is_an_error() {
         let mut connection = ClientConnection::new();
         connection.request(put(7), ()).unwrap();
         let found = connection.handle_input(&mut input(&[Message::error(Tag::new(2), "stale put")]));
-        assert_eq!(found, Err(ProtocolError::Unasked { found: "kind=ERROR tag=2 text=stale put".into() }));
+        assert_eq!(found, Err(ProtocolError::UnexpectedFrame { found: "kind=ERROR tag=2 text=stale put".into() }));
         for wrong in [
             Message::put(Tag::new(1), "k", "v", Version::new(8)),
             Message::put(Tag::new(1), "k", "w", Version::new(7)),
@@ -660,23 +516,23 @@ mod tests {
         ] {
             let error = connection.handle_input(&mut input(std::slice::from_ref(&wrong))).unwrap_err();
             let expected = format!(
-                "expected an answer to kind=PUT tag=1 key=k value=(1 bytes) version=7, found {}",
+                "expected a response to kind=PUT tag=1 key=k value=(1 bytes) version=7, found {}",
                 wrong.redacted()
             );
             assert_eq!(error.to_string(), expected);
         }
-        assert_eq!(connection.into_lost().unanswered, [(put(7), ())], "still unanswered");
+        assert_eq!(connection.into_lost().unanswered, [(put(7), ())], "the request stays unanswered");
     }
 
     #[test]
-    fn what_is_in_flight_is_told_in_order() {
+    fn lost_requests_are_returned_in_order_when_tags_wrap() {
         let mut connection = ClientConnection::new();
         for tag in 1..=65_535 {
             connection.request(get("k"), tag).unwrap();
         }
         let refused = connection.request(put(1), 0).unwrap_err();
-        assert_eq!((refused.request, refused.because), (put(1), RefusedBecause::TagsExhausted));
-        // The first is answered, and its tag comes again for the last.
+        assert_eq!((refused.request, refused.kind), (put(1), SendErrorKind::TagsExhausted));
+        // The first request completes, and the last one reuses its tag.
         let mut buffer = input(&[Message::error(Tag::new(1), "\"k\": not found")]);
         connection.handle_input(&mut buffer).unwrap();
         connection.request(put(1), 65_536).unwrap();
@@ -685,12 +541,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_encoded_is_handed_back() {
+    fn a_request_that_cannot_be_encoded_is_returned() {
         let mut connection = ClientConnection::new();
         let long = Request::Get { key: vec![0; 65_536].into() };
         let refused = connection.request(long.clone(), "token").unwrap_err();
         assert_eq!((refused.request, refused.token), (long, "token"));
-        assert_eq!(refused.because.to_string(), "bad message: expected a key of at most 65535 bytes, found 65536");
+        assert_eq!(refused.kind.to_string(), "bad message: expected a key of at most 65535 bytes, found 65536");
         assert!(connection.output().is_empty());
         connection.request(get("a"), "next").unwrap();
         assert_eq!(connection.in_flight(), 1);

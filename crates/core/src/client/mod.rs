@@ -1,18 +1,25 @@
-//! The client's side: a connection, the replicas that outlive it, and a cursor that keeps none.
+//! The client's side: a connection, the replicas that outlive it, and a cursor that keeps no state of the store.
 
 mod connection;
 mod cursor;
+mod error;
+mod event;
 mod handshake;
+mod in_flight;
 mod position;
 mod replicas;
 mod request;
+mod response;
 mod scope;
-mod shown;
+mod view;
 
-pub use connection::{ClientConnection, Event, Lost, ProtocolError, Refused, RefusedBecause};
+pub use connection::ClientConnection;
 pub use cursor::{Cursor, CursorEvent, KeyChange, Step};
+pub use error::{ProtocolError, SendError, SendErrorKind};
+pub use event::{Event, LostConnection};
 pub use handshake::{Handshake, HandshakeResult};
-pub use position::{NoPosition, Position};
+pub use position::{ParsePositionError, Position};
 pub use replicas::Replicas;
-pub use request::{Request, Response};
-pub use shown::{Difference, Keys, Shown, Versioned, View};
+pub use request::Request;
+pub use response::Response;
+pub use view::{Difference, Keys, Versioned, View, Views};

@@ -1,40 +1,43 @@
-//! Points in histories, as people write them.
+//! Positions in a history, and their text form.
 
 use crate::StoreId;
 use syncline_wire::Revision;
 use thiserror::Error;
 
-/// A point in a history. Shown and read as `STORE:REVISION`, or as the revision alone where it is not known of which store.
+/// A position in the history of a store.
+///
+/// The text form is `STORE:REVISION`, or only the revision if the store is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// Whose history it is; nothing: of whatever store is found.
+    /// The store of the history. `None` matches any store.
     pub store: Option<StoreId>,
-    /// As of when.
+    /// The revision within the history.
     pub revision: Revision,
 }
 
-/// What is no position.
+/// A text is not a [`Position`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("expected REVISION or STORE:REVISION, a number behind 32 hexadecimal digits, found {found}")]
-pub struct NoPosition {
+pub struct ParsePositionError {
     found: String,
 }
 
 impl std::str::FromStr for Position {
-    type Err = NoPosition;
+    type Err = ParsePositionError;
 
-    fn from_str(text: &str) -> Result<Self, NoPosition> {
-        let no = || NoPosition { found: text.to_owned() };
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let error = || ParsePositionError { found: text.to_owned() };
         let (store, revision) = match text.split_once(':') {
             None => (None, text),
-            Some((store, revision)) => (Some(store_id(store).ok_or_else(no)?), revision),
+            Some((store, revision)) => (Some(parse_store_id(store).ok_or_else(error)?), revision),
         };
-        Ok(Self { store, revision: Revision::new(revision.parse().map_err(|_| no())?) })
+        Ok(Self { store, revision: Revision::new(revision.parse().map_err(|_| error())?) })
     }
 }
 
-fn store_id(text: &str) -> Option<StoreId> {
+fn parse_store_id(text: &str) -> Option<StoreId> {
     let number = u128::from_str_radix(text, 16).ok()?;
+    // `from_str_radix` also accepts a sign and fewer digits.
     let is_canonical = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_canonical.then(|| StoreId::new(number.to_be_bytes()))
 }
@@ -59,10 +62,10 @@ mod tests {
     }
 
     #[test]
-    fn positions_can_be_shown_and_read() {
-        let shown = format!("{}:17", "07".repeat(16));
-        assert_eq!(at(Some(STORE), 17).to_string(), shown);
-        assert_eq!(shown.parse(), Ok(at(Some(STORE), 17)));
+    fn positions_round_trip_through_text() {
+        let text = format!("{}:17", "07".repeat(16));
+        assert_eq!(at(Some(STORE), 17).to_string(), text);
+        assert_eq!(text.parse(), Ok(at(Some(STORE), 17)));
         assert_eq!("17".parse(), Ok(at(None, 17)));
         for text in ["", "x", "7:17", "-1", ":1", &format!("+{}:1", "7".repeat(31)), &format!("{}:", "07".repeat(16))] {
             let expected =

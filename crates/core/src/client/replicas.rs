@@ -1,219 +1,226 @@
-//! The state of all replicas of a client: what it was told, and what of it may be shown.
+//! The state of all replicas of a client: what the server sent, and which of it readers see.
 //!
 //! # The rule
-//! Only what stood together in the store at one revision is ever shown. Between two MARKs changes are gathered; a MARK
-//! shows them, all at once. What fills a new prefix, or one that was away, is built beside what is shown, and takes its
-//! place when it is whole.
+//! Readers see only states that the store held at one revision. Changes are collected between two MARKs, and a MARK shows
+//! them all at once. While a prefix is new or catches up, its keys are collected in a separate map. That map replaces what
+//! is shown when it is complete.
 
-use super::shown::{Map, Shown, Versioned, View};
+use super::view::{Map, Versioned, View, Views};
 use crate::StoreId;
 use bytes::Bytes;
 use syncline_wire::Revision;
 
-/// The state of all replicas of a client. Outlives its connections.
+/// The state of all replicas of a client. It outlives the connections of the client.
 #[derive(Debug, Default)]
 pub struct Replicas {
-    /// The store that the connection leads to; it stays while there is none.
+    /// The store of the current connection, or of the last one while there is none.
     store: Option<StoreId>,
-    /// No two of them that are shown share a key.
-    roots: Vec<Root>,
+    /// Shown prefixes do not overlap.
+    replicas: Vec<PrefixReplica>,
 }
 
-/// One watched prefix; narrower ones share its keys.
+/// The replica of one watched prefix. Watches of longer prefixes use it too.
 ///
 /// ```text
-///       WATCH          it begins           MARK of the WATCH       a MARK that is not before what is shown
-///  Away ──────▶ Asked ───────────▶ Filling ─────────────────▶ Told ──────────────────────────────────────▶ Current
-///    ▲            │                   │                         │                                             │
-///    └────────────┴───────────────────┴──── connection lost ────┴─────────────────────────────────────────────┘
+///                  WATCH            it starts            MARK of the WATCH       a MARK not before the shown revision
+///  Disconnected ──────────▶ Requested ─────▶ CatchingUp ─────────────────▶ CaughtUp ────────────────────────▶ Current
+///    ▲                          │                 │                            │                                 │
+///    └──────────────────────────┴─────────────────┴─── connection lost ────────┴─────────────────────────────────┘
 /// ```
 #[derive(Debug)]
-struct Root {
+struct PrefixReplica {
     prefix: Bytes,
-    /// What is shown, as of the last MARK; nothing where it was never whole.
+    /// The state as of the last MARK, which readers see. `None` until the replica is complete for the first time.
     view: Option<View>,
-    stage: Stage,
+    state: State,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum State {
     /// There is no connection.
-    Away,
-    /// A WATCH was sent, but the server answers what was asked before it. What it tells until it has is told of other
-    /// prefixes, or is the client's own, and may be overtaken before the WATCH begins: then nobody would say so.
-    Asked {
-        /// The WATCH, as the connection counts requests.
+    Disconnected,
+    /// The WATCH was sent, but the server is still processing earlier requests.
+    ///
+    /// Changes received in this state belong to other prefixes, or are own writes, and are ignored. Another client may
+    /// overwrite them before the WATCH starts, and the server would not send that to this replica.
+    Requested {
+        /// The sequence number of the WATCH.
         sequence: u64,
     },
-    /// The server tells what was missed. `next` holds all that it has told.
-    Filling { next: Map },
-    /// All that was missed was told; but a MARK before what is shown would take readers back in time.
-    Told { next: Map },
-    /// What changes is told as it commits.
+    /// The server is sending the keys, or what changed since the shown revision. `next` is the state under construction.
+    CatchingUp { next: Map },
+    /// The server has sent everything, but only up to a revision before the shown one. Showing `next` now would take
+    /// readers back in time.
+    CaughtUp { next: Map },
+    /// The server sends changes as they are committed.
     Current {
-        /// What has changed since the last MARK.
-        gathered: Vec<(Bytes, Option<Versioned>)>,
+        /// The changes since the last MARK.
+        pending: Vec<(Bytes, Option<Versioned>)>,
     },
 }
 
 impl Replicas {
-    /// No replica.
+    /// Creates a state without replicas.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What readers may see now: the state as of the last MARK.
-    pub fn shown(&self) -> Shown {
-        let views = self.roots.iter().filter_map(|root| {
-            let view = root.view.clone()?;
-            Some(View { is_current: matches!(root.stage, Stage::Current { .. }), ..view })
+    /// Returns what readers see: the state as of the last MARK.
+    pub fn views(&self) -> Views {
+        let views = self.replicas.iter().filter_map(|replica| {
+            let view = replica.view.clone()?;
+            Some(View { is_current: matches!(replica.state, State::Current { .. }), ..view })
         });
-        Shown { views: views.collect() }
+        Views { views: views.collect() }
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no replica.
     pub const fn is_empty(&self) -> bool {
-        self.roots.is_empty()
+        self.replicas.is_empty()
     }
 
-    /// Whether some replica shows this key.
-    pub(super) fn shows(&self, key: &[u8]) -> bool {
-        self.roots.iter().any(|root| root.view.is_some() && key.starts_with(&root.prefix))
+    /// Returns whether readers see this key in a replica.
+    pub(super) fn shows_key(&self, key: &[u8]) -> bool {
+        self.replicas.iter().any(|replica| replica.view.is_some() && key.starts_with(&replica.prefix))
     }
 
-    /// Whether the keys under this prefix are shown, or will be without another WATCH.
+    /// Returns whether a replica contains the keys under this prefix, or will without a further WATCH.
     pub(super) fn covers(&self, prefix: &[u8]) -> bool {
-        self.roots.iter().any(|root| prefix.starts_with(&root.prefix))
+        self.replicas.iter().any(|replica| prefix.starts_with(&replica.prefix))
     }
 
-    /// Whether the keys under this prefix are shown as the store that the connection leads to holds them.
+    /// Returns whether the server keeps the keys under this prefix up to date.
     pub(super) fn is_current(&self, prefix: &[u8]) -> bool {
-        self.roots.iter().any(|root| prefix.starts_with(&root.prefix) && matches!(root.stage, Stage::Current { .. }))
+        let is_current = |replica: &PrefixReplica| matches!(replica.state, State::Current { .. });
+        self.replicas.iter().any(|replica| prefix.starts_with(&replica.prefix) && is_current(replica))
     }
 
-    /// Whether nothing is shown that is not current.
-    pub(super) fn is_settled(&self) -> bool {
-        self.roots.iter().all(|root| root.view.is_none() || matches!(root.stage, Stage::Current { .. }))
+    /// Returns whether everything that readers see is current.
+    pub(super) fn all_shown_are_current(&self) -> bool {
+        self.replicas.iter().all(|replica| replica.view.is_none() || matches!(replica.state, State::Current { .. }))
     }
 
-    /// A connection leads to this store: answers what to watch, and from where on.
+    /// Handles a new connection to this store. Returns the prefixes to watch, each with the revision to resume from.
     pub(super) fn connected(&mut self, store: StoreId) -> Vec<(Bytes, Revision)> {
         self.store = Some(store);
-        let watched = self.roots.iter_mut().map(|root| {
-            let known = root.view.as_ref().filter(|view| view.store == store);
+        let watches = self.replicas.iter_mut().map(|replica| {
+            let known = replica.view.as_ref().filter(|view| view.store == store);
             let next = known.map_or_else(Map::new, |view| view.keys.clone());
-            root.stage = Stage::Filling { next };
-            (root.prefix.clone(), known.map_or(Revision::ZERO, |view| view.revision))
+            replica.state = State::CatchingUp { next };
+            (replica.prefix.clone(), known.map_or(Revision::ZERO, |view| view.revision))
         });
-        watched.collect()
+        watches.collect()
     }
 
-    /// The connection is lost. What is shown stays, and what was gathered since the last MARK is forgotten.
-    pub(super) fn lost(&mut self) {
-        self.roots.iter_mut().for_each(|root| root.stage = Stage::Away);
+    /// Handles the loss of the connection. Readers keep what they see; the changes since the last MARK are discarded.
+    pub(super) fn disconnected(&mut self) {
+        self.replicas.iter_mut().for_each(|replica| replica.state = State::Disconnected);
     }
 
-    /// A prefix that none covers is watched by this request.
+    /// Adds a replica for a prefix that no replica covers. `sequence` is the sequence number of its WATCH.
     pub(super) fn add(&mut self, prefix: Bytes, sequence: u64) {
-        self.roots.push(Root { prefix, view: None, stage: Stage::Asked { sequence } });
+        self.replicas.push(PrefixReplica { prefix, view: None, state: State::Requested { sequence } });
     }
 
-    /// Whether some WATCH has not begun.
-    pub(super) fn awaits_begin(&self) -> bool {
-        self.roots.iter().any(|root| matches!(root.stage, Stage::Asked { .. }))
+    /// Returns whether a WATCH has not started.
+    pub(super) fn has_requested(&self) -> bool {
+        self.replicas.iter().any(|replica| matches!(replica.state, State::Requested { .. }))
     }
 
-    /// Whether what is told of this very prefix is kept.
-    pub(super) fn has_begun(&self, prefix: &[u8]) -> bool {
-        let is_asked = |root: &Root| root.prefix == prefix && matches!(root.stage, Stage::Asked { .. });
-        !self.roots.iter().any(is_asked)
+    /// Returns whether the WATCH of exactly this prefix has started.
+    pub(super) fn has_started(&self, prefix: &[u8]) -> bool {
+        let is_requested =
+            |replica: &PrefixReplica| replica.prefix == prefix && matches!(replica.state, State::Requested { .. });
+        !self.replicas.iter().any(is_requested)
     }
 
-    /// Everything is answered that was asked before this request: the server has begun with all WATCHes before it.
-    pub(super) fn begin(&mut self, oldest: u64) {
-        for root in &mut self.roots {
-            if matches!(root.stage, Stage::Asked { sequence } if sequence < oldest) {
-                root.stage = Stage::Filling { next: Map::new() };
+    /// Starts all WATCHes before this sequence number: the server has responded to all requests before it.
+    pub(super) fn start_before(&mut self, oldest: u64) {
+        for replica in &mut self.replicas {
+            if matches!(replica.state, State::Requested { sequence } if sequence < oldest) {
+                replica.state = State::CatchingUp { next: Map::new() };
             }
         }
     }
 
-    /// A prefix that was never whole is not watched after all.
+    /// Removes the replica of a prefix after its WATCH was refused, unless it was shown before.
     pub(super) fn remove(&mut self, prefix: &[u8]) {
-        self.roots.retain(|root| root.prefix != prefix || root.view.is_some());
+        self.replicas.retain(|replica| replica.prefix != prefix || replica.view.is_some());
     }
 
-    /// Whether this very prefix is shown.
-    pub(super) fn was_whole(&self, prefix: &[u8]) -> bool {
-        self.roots.iter().any(|root| root.prefix == prefix && root.view.is_some())
+    /// Returns whether readers see a replica of exactly this prefix.
+    pub(super) fn is_shown(&self, prefix: &[u8]) -> bool {
+        self.replicas.iter().any(|replica| replica.prefix == prefix && replica.view.is_some())
     }
 
-    /// The server can't tell what was missed under this prefix: it tells everything. What is shown stays until then.
-    pub(super) fn forget(&mut self, prefix: &[u8]) {
-        for root in self.roots.iter_mut().filter(|root| root.prefix == prefix) {
-            root.stage = Stage::Filling { next: Map::new() };
+    /// Restarts catch-up with an empty map: the server sends all keys under this prefix instead of what changed. Readers
+    /// keep what they see until that is complete.
+    pub(super) fn reset(&mut self, prefix: &[u8]) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.prefix == prefix) {
+            replica.state = State::CatchingUp { next: Map::new() };
         }
     }
 
-    /// All that was missed under this prefix was told.
-    pub(super) fn told(&mut self, prefix: &[u8]) {
-        for root in self.roots.iter_mut().filter(|root| root.prefix == prefix) {
-            if let Stage::Filling { next } = &mut root.stage {
-                root.stage = Stage::Told { next: std::mem::take(next) };
+    /// Ends catch-up of this prefix: the server has responded to its WATCH.
+    pub(super) fn caught_up(&mut self, prefix: &[u8]) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.prefix == prefix) {
+            if let State::CatchingUp { next } = &mut replica.state {
+                replica.state = State::CaughtUp { next: std::mem::take(next) };
             }
         }
     }
 
-    /// A key has got this state; `None`: it was deleted.
+    /// Records the new state of a key; `None` means that it was deleted. Readers see it at the next MARK.
     pub(super) fn change(&mut self, key: &Bytes, now: Option<&Versioned>) {
-        let is_told = |root: &&mut Root| {
-            key.starts_with(&root.prefix) && !matches!(root.stage, Stage::Away | Stage::Asked { .. })
+        let is_affected = |replica: &&mut PrefixReplica| {
+            key.starts_with(&replica.prefix) && !matches!(replica.state, State::Disconnected | State::Requested { .. })
         };
-        let mut roots = self.roots.iter_mut().filter(is_told).peekable();
-        if roots.peek().is_none() {
+        let mut affected = self.replicas.iter_mut().filter(is_affected).peekable();
+        if affected.peek().is_none() {
             return;
         }
-        let (key, now) = kept(key, now);
-        for root in roots {
-            match &mut root.stage {
-                Stage::Away | Stage::Asked { .. } => {}
-                Stage::Filling { next } | Stage::Told { next } => apply(next, key.clone(), now.clone()),
-                Stage::Current { gathered } => gathered.push((key.clone(), now.clone())),
+        let (key, now) = copied(key, now);
+        for replica in affected {
+            match &mut replica.state {
+                State::Disconnected | State::Requested { .. } => {}
+                State::CatchingUp { next } | State::CaughtUp { next } => apply(next, key.clone(), now.clone()),
+                State::Current { pending } => pending.push((key.clone(), now.clone())),
             }
         }
     }
 
-    /// What was told is what the store held at this revision: it may be shown.
+    /// Handles a MARK: readers see the collected changes, which are the state of the store at this revision.
     pub(super) fn mark(&mut self, revision: Revision) {
         let Some(store) = self.store else { return };
         let mut completed = Vec::new();
-        for root in &mut self.roots {
-            match (&mut root.stage, &mut root.view) {
-                (Stage::Current { gathered }, Some(view)) => {
+        for replica in &mut self.replicas {
+            match (&mut replica.state, &mut replica.view) {
+                (State::Current { pending }, Some(view)) => {
                     view.revision = revision;
-                    gathered.drain(..).for_each(|(key, now)| apply(&mut view.keys, key, now));
+                    pending.drain(..).for_each(|(key, now)| apply(&mut view.keys, key, now));
                 }
-                (Stage::Told { next }, view) => {
+                (State::CaughtUp { next }, view) => {
                     if view.as_ref().is_some_and(|view| view.store == store && view.revision > revision) {
                         continue;
                     }
                     let keys = std::mem::take(next);
-                    *view = Some(View { prefix: root.prefix.clone(), store, revision, is_current: true, keys });
-                    root.stage = Stage::Current { gathered: Vec::new() };
-                    completed.push(root.prefix.clone());
+                    *view = Some(View { prefix: replica.prefix.clone(), store, revision, is_current: true, keys });
+                    replica.state = State::Current { pending: Vec::new() };
+                    completed.push(replica.prefix.clone());
                 }
                 _ => {}
             }
         }
-        // What a wider one shows now, narrower ones need not.
-        for wider in completed {
-            self.roots.retain(|root| root.prefix == wider || !root.prefix.starts_with(&wider));
+        // A replica that is now shown replaces the replicas of longer prefixes.
+        for prefix in completed {
+            self.replicas.retain(|replica| replica.prefix == prefix || !replica.prefix.starts_with(&prefix));
         }
     }
 }
 
-/// Key and value as they are kept: in memory of their own, for what was received shares the buffer of its connection.
-fn kept(key: &[u8], now: Option<&Versioned>) -> (Bytes, Option<Versioned>) {
+/// Copies a key and its value into memory of their own. The received bytes share the input buffer of the connection, which
+/// a replica would otherwise keep alive.
+fn copied(key: &[u8], now: Option<&Versioned>) -> (Bytes, Option<Versioned>) {
     let value = now.map_or(&[][..], |now| &now.value);
     let mut both = Bytes::from([key, value].concat());
     let key = both.split_to(key.len());

@@ -1,81 +1,79 @@
-//! What a client asks for, and what it is answered.
+//! What a client can request, and the frames that carry the requests.
 
-use super::Versioned;
-use super::connection::readable;
-use crate::text;
 use bytes::Bytes;
-use syncline_wire::{Delete, Error, Mark, Message, Operation, Put, PutLarge, Redacted, Revision, Status, Tag, Version};
+use syncline_wire::{Message, Operation, Redacted, Revision, Tag, Version};
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub enum Request {
-    /// The latest value of a key.
+    /// Reads the latest value of a key.
     Get {
-        /// Which key.
+        /// The key.
         key: Bytes,
     },
-    /// A write, accepted where the version is the current one plus 1.
+    /// Writes a key. Accepted if `version` is the current version plus 1.
     Put {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// What it holds then.
+        /// The new value.
         #[debug("{:?}", Redacted(value))]
         value: Bytes,
-        /// The version that it has then.
+        /// The version that the value gets.
         version: Version,
     },
-    /// A deletion, accepted where the version is the current one plus 1.
+    /// Deletes a key. Accepted if `version` is the current version plus 1.
     Delete {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// The version of the deletion.
+        /// The version that the tombstone gets.
         version: Version,
     },
-    /// A replica of all keys under a prefix, which is answered once it is whole.
+    /// Keeps a replica of all keys under a prefix. Completes when the replica is shown.
     Watch {
-        /// What the keys start with.
+        /// The prefix.
         prefix: Bytes,
     },
-    /// To be told what others write, from the greeting on at the latest, where that does not come by itself. Answered
-    /// once that is so.
+    /// Reports the writes of other connections as [`Event::Change`](super::Event::Change), from HELLO on at the latest. A
+    /// server of the base protocol sends them without a request. Completes when the server has started.
     Follow,
-    /// That all replicas show what had been committed by now.
+    /// Completes when all replicas show everything that was committed before the server received the request.
     Barrier,
-    /// Keys under a prefix, in order.
+    /// Lists keys under a prefix, in key order.
     List {
-        /// What the keys start with.
+        /// The prefix.
         prefix: Bytes,
-        /// Only those strictly after this one.
+        /// Only keys strictly after this one are listed.
         after: Bytes,
-        /// The most that are to be told.
+        /// The maximum number of keys.
         limit: u32,
     },
-    /// Operations that are accepted together, or not at all.
+    /// Commits operations as one transaction: all of them, or nothing.
     Txn {
-        /// What is to be done. A key stands at most once.
+        /// The operations. Each key occurs at most once.
         operations: Vec<Operation>,
     },
-    /// How the server is.
+    /// Reads the status of the server.
     Status,
 }
 
 impl Request {
-    /// Whether it changes nothing, and so may be asked again where no answer came.
+    /// Returns whether the request changes nothing in the store. Such a request can be repeated if its response was lost.
     pub const fn is_read(&self) -> bool {
         !matches!(self, Self::Put { .. } | Self::Delete { .. } | Self::Txn { .. })
     }
 
-    /// Whether a server that speaks only the base protocol can answer it.
+    /// Returns whether a server that speaks only the base protocol can serve the request.
     pub const fn is_base(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::Put { .. } | Self::Follow)
     }
 
-    /// Whether its answer comes in pieces, beside those to other requests.
-    pub(super) const fn runs_beside(&self) -> bool {
+    /// Returns whether the server sends the response in pieces, between the responses to other requests.
+    pub(super) const fn is_concurrent(&self) -> bool {
         matches!(self, Self::Watch { .. } | Self::Follow | Self::List { .. })
     }
 
-    /// Its frame. `since` is from where on a WATCH asks; to a server that speaks only the base protocol every write is a PUT.
+    /// Returns the frame of the request. `since` is the revision from which a WATCH resumes. With `is_base` every write is
+    /// a PUT, because a server of the base protocol does not know PUTL.
     pub(super) fn message(&self, tag: Tag, since: Revision, is_base: bool) -> Message {
         match self.clone() {
             Self::Get { key } => Message::get(tag, key),
@@ -90,125 +88,21 @@ impl Request {
             Self::Status => Message::status(tag, ""),
         }
     }
-}
 
-/// What a server answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
-    /// To a GET: the latest value.
-    Value(Versioned),
-    /// To a PUT or DELETE: it was accepted.
-    Written,
-    /// To a PUT or DELETE: nothing was written, the version is not the current one plus 1.
-    Stale,
-    /// To a GET: the key is not there.
-    NotFound {
-        /// The version of its deletion, where the server remembers it: the next write is this plus 1.
-        deleted_at: Option<Version>,
-    },
-    /// To a WATCH: the replica shows the keys under its prefix.
-    Watched,
-    /// To a barrier: the replicas show what the store held at this revision, or a later one.
-    Passed {
-        /// At least what had been committed when the barrier arrived.
-        revision: Revision,
-    },
-    /// To a LIST: the keys, in order.
-    Listed {
-        /// Key by key.
-        entries: Vec<(Bytes, Versioned)>,
-    },
-    /// To a TXN: all of it was accepted.
-    Committed {
-        /// The revision that all of its writes have.
-        revision: Revision,
-    },
-    /// To a TXN: nothing was written, for this key is at another version.
-    StaleKey {
-        /// The first key at fault, in quotes, clipped and escaped.
-        key: String,
-    },
-    /// To a STATUS: a JSON object.
-    Status {
-        /// Its text.
-        text: String,
-    },
-    /// Nothing was done: a limit of the server's was passed.
-    TooLarge {
-        /// Which, in the server's words.
-        text: String,
-    },
-    /// Nothing was done: who asked has no right to it.
-    NotPermitted {
-        /// The right that is missing, in the server's words.
-        missing: String,
-    },
-    /// Nothing was done: the server can't, for now.
-    Unavailable {
-        /// Why, in the server's words.
-        reason: String,
-    },
-    /// Nothing was done, for another reason.
-    Refused {
-        /// Which, in the server's words.
-        text: String,
-    },
-}
-
-/// The state of a key that a frame tells: of which key, what it holds, and the version of that or of its deletion.
-pub(super) fn state(message: &Message) -> Option<(&Bytes, Option<Versioned>, Version)> {
-    let (key, version) = (message.key()?, message.version()?);
-    Some((key, message.value().map(|value| Versioned { value: value.clone(), version }), version))
-}
-
-/// What a single frame says to a request that one frame answers; nothing where it is no answer to it.
-pub(super) fn classify(request: &Request, answer: &Message) -> Option<Response> {
-    match (request, answer) {
-        (
-            Request::Get { key },
-            Message::Put(Put { key: found, .. }) | Message::PutLarge(PutLarge { key: found, .. }),
-        ) => {
-            let (_, now, _) = state(answer).filter(|_| key == found)?;
-            now.map(Response::Value)
-        }
-        (Request::Get { key }, Message::Delete(Delete { key: found, version, .. })) => {
-            (key == found).then_some(Response::NotFound { deleted_at: Some(*version) })
-        }
-        (Request::Put { key, value, version }, Message::Put(_) | Message::PutLarge(_)) => {
-            let told = (answer.key(), answer.value(), answer.version());
-            (told == (Some(key), Some(value), Some(*version))).then_some(Response::Written)
-        }
-        (Request::Delete { key, version }, Message::Delete(told)) => {
-            (told.key == key && told.version == *version).then_some(Response::Written)
-        }
-        (Request::Barrier, Message::Mark(Mark { revision, .. })) => Some(Response::Passed { revision: *revision }),
-        (Request::Follow, Message::Mark(_)) => Some(Response::Watched),
-        (Request::Status, Message::Status(Status { text, .. })) => Some(Response::Status { text: readable(text) }),
-        (_, Message::Error(error)) => Some(refusal(request, error)),
-        _ => None,
+    /// Returns the keys that the request writes or deletes.
+    pub(super) fn written_keys(&self) -> impl Iterator<Item = &Bytes> {
+        let (key, operations) = match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => (Some(key), &[][..]),
+            Self::Txn { operations } => (None, &operations[..]),
+            _ => (None, &[][..]),
+        };
+        key.into_iter().chain(writes(operations, 0).map(|(_, operation)| operation.key()))
     }
 }
 
-/// What an ERROR says to a request.
-pub(super) fn refusal(request: &Request, Error { text, .. }: &Error) -> Response {
-    let stale = text.strip_prefix(text::STALE_PUT.as_bytes());
-    match (request, stale) {
-        (Request::Get { .. }, _) if text.ends_with(text::NOT_FOUND.as_bytes()) => {
-            return Response::NotFound { deleted_at: text::deleted_version(text) };
-        }
-        (Request::Put { .. } | Request::Delete { .. }, Some(b"")) => return Response::Stale,
-        (Request::Txn { .. }, Some(key)) => {
-            return Response::StaleKey { key: readable(key.strip_prefix(b": ").unwrap_or(key)) };
-        }
-        _ => {}
-    }
-    if let Some(reason) = text.strip_prefix(text::UNAVAILABLE.as_bytes()) {
-        Response::Unavailable { reason: readable(reason) }
-    } else if let Some(missing) = text.strip_prefix(text::NOT_PERMITTED.as_bytes()) {
-        Response::NotPermitted { missing: readable(missing) }
-    } else if text.starts_with(text::TOO_LARGE.as_bytes()) {
-        Response::TooLarge { text: readable(text) }
-    } else {
-        Response::Refused { text: readable(text) }
-    }
+/// Returns the writes among the operations of a transaction, which are all operations except checks, starting with the
+/// operation number `first`. Each comes with its number.
+pub(super) fn writes(operations: &[Operation], first: usize) -> impl Iterator<Item = (usize, &Operation)> {
+    let operations = operations.iter().enumerate().skip(first);
+    operations.filter(|(_, operation)| !matches!(operation, Operation::Check { .. }))
 }

@@ -1,31 +1,33 @@
-//! What a WATCH has the server tell, and how a MARK changes that.
+//! What a server sends in response to a WATCH, and how MARK(0) changes that.
 
 use syncline_wire::Revision;
 
-/// What the server tells before it answers a WATCH.
+/// What the server sends before it completes a WATCH.
 ///
 /// ```text
-///   asked from a later revision ──▶ Missed ── MARK of revision 0 ──▶ All ◀── asked from the start
+///   WATCH since R > 0 ──▶ Changes ── MARK(0) ──▶ Everything ◀── WATCH since 0
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// What changed since the revision from which it asks, deletions among it.
-    Missed,
-    /// Everything that there is.
-    All,
+    /// What changed since the revision from which the WATCH resumes, including tombstones.
+    Changes,
+    /// All keys that exist.
+    Everything,
 }
 
 impl Scope {
-    /// That of a WATCH that asks from this revision on.
+    /// Returns the scope of a WATCH since this revision.
     pub(super) fn since(revision: Revision) -> Self {
-        if revision == Revision::ZERO { Self::All } else { Self::Missed }
+        if revision == Revision::ZERO { Self::Everything } else { Self::Changes }
     }
 
-    /// Whether a MARK that carries the tag of the WATCH is no answer yet, but says that the server can't tell what was
-    /// missed: all that is known is to be forgotten, and the scope is [`Scope::All`] from here on. To one that is told
-    /// everything, revision 0 says that the store is empty.
-    pub(super) fn is_forgotten_at(self, mark: Revision) -> bool {
-        self == Self::Missed && mark == Revision::ZERO
+    /// Returns whether a MARK with the tag of the WATCH is a reset instead of the response.
+    ///
+    /// MARK(0) in scope [`Changes`](Self::Changes) means that the server cannot send what changed since the requested
+    /// revision. The client must discard everything that it received, and the scope becomes
+    /// [`Everything`](Self::Everything). In that scope, MARK(0) means that the store is empty.
+    pub(super) fn is_reset_by(self, mark: Revision) -> bool {
+        self == Self::Changes && mark == Revision::ZERO
     }
 }
 
@@ -34,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_missed_can_be_forgotten() {
-        let missed = Scope::since(Revision::new(1));
-        assert!(missed.is_forgotten_at(Revision::ZERO));
-        assert!(!missed.is_forgotten_at(Revision::new(1)));
-        assert!(!Scope::since(Revision::ZERO).is_forgotten_at(Revision::ZERO));
-        assert!(!Scope::All.is_forgotten_at(Revision::ZERO));
+    fn only_a_resumed_watch_is_reset_by_mark_0() {
+        let resumed = Scope::since(Revision::new(1));
+        assert!(resumed.is_reset_by(Revision::ZERO));
+        assert!(!resumed.is_reset_by(Revision::new(1)));
+        assert!(!Scope::since(Revision::ZERO).is_reset_by(Revision::ZERO));
+        assert!(!Scope::Everything.is_reset_by(Revision::ZERO));
     }
 }

@@ -1,8 +1,8 @@
-//! A connection that has fallen behind what the log holds, and is served from the store.
+//! Catch-up: a connection whose position the recent log no longer holds reads the store.
 
 use crate::support::{
-    History, ME, OTHER, OUTPUT_ROOM, Peer, UNSENT_BEFORE_PAGE, accepted, broadcast, commit, entry, error, get, page,
-    put, read, stale, tombstone, write,
+    Harness, History, MAX_UNSENT_BEFORE_PAGE, MAX_UNSENT_OUTPUT, ME, OTHER, accepted, broadcast, commit_effect, entry,
+    error, get, get_effect, page, put, put_operation, stale, tombstone,
 };
 use bytes::{Buf, Bytes};
 use syncline_core::PageError;
@@ -10,155 +10,163 @@ use syncline_core::server::{Effect, Input, PageRequest};
 use syncline_wire::Revision;
 
 fn catch_up(since: u64) -> Effect {
-    Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: Revision::new(since), max_bytes: OUTPUT_ROOM })
+    Effect::Page(PageRequest::Changes {
+        prefix: Bytes::new(),
+        since: Revision::new(since),
+        max_bytes: MAX_UNSENT_OUTPUT,
+    })
 }
 
 const fn at(revision: u64) -> Revision {
     Revision::new(revision)
 }
 
-/// A connection that stands at 10, and a history of which the log holds nothing.
-fn left_behind() -> (Peer, History) {
+/// Returns a connection at revision 10, and a history whose log holds nothing.
+fn left_behind() -> (Harness, History) {
     let history = History::keeping(0);
-    (Peer::following(&history), history)
+    (Harness::following(&history), history)
 }
 
 #[test]
-fn what_the_log_no_longer_holds_comes_from_the_store_each_key_once() {
-    let (mut peer, mut history) = left_behind();
+fn catch_up_reads_each_changed_key_once_from_the_store() {
+    let (mut harness, mut history) = left_behind();
     for version in 1..=3 {
         history.put(OTHER, "a", "value", version);
     }
-    assert_eq!(peer.effects(), [], "before it is shown the log, it does not know");
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    assert_eq!(peer.effects(), [], "asked once");
-    peer.handle_changes(Ok(page([tombstone("b", 7, at(12)), entry("a", "value", 3, at(13))], at(13))));
-    assert_eq!(peer.shown(&history), [broadcast("b", "", 7), broadcast("a", "value", 3)]);
-    assert_eq!(peer.effects(), []);
+    assert_eq!(harness.effects(), [], "the connection was not shown the log yet");
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    assert_eq!(harness.effects(), [], "the page is requested once");
+    harness.handle_changes(Ok(page([tombstone("b", 7, at(12)), entry("a", "value", 3, at(13))], at(13))));
+    assert_eq!(harness.show_log(&history), [broadcast("b", "", 7), broadcast("a", "value", 3)]);
+    assert_eq!(harness.effects(), []);
 }
 
 #[test]
-fn back_in_the_log_it_is_served_from_there() {
+fn after_catch_up_changes_are_sent_from_the_log() {
     let size = {
         let mut history = History::new();
         history.put(OTHER, "a", "value", 1);
         history.log.bytes()
     };
     let mut history = History::keeping(2 * size);
-    let mut peer = Peer::following(&history);
+    let mut harness = Harness::following(&history);
     for version in 1..=3 {
         history.put(OTHER, "a", "value", version);
     }
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    // The page was read before the last commit: the log holds the rest, and some of what the page tells.
-    peer.handle_changes(Ok(page([entry("a", "value", 2, at(12))], at(12))));
-    assert_eq!(peer.shown(&history), [broadcast("a", "value", 2), broadcast("a", "value", 3)]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    // The page was read before the last commit. The log holds the rest, and some changes of the page.
+    harness.handle_changes(Ok(page([entry("a", "value", 2, at(12))], at(12))));
+    assert_eq!(harness.show_log(&history), [broadcast("a", "value", 2), broadcast("a", "value", 3)]);
     history.put(OTHER, "a", "value", 4);
-    assert_eq!(peer.shown(&history), [broadcast("a", "value", 4)]);
-    assert_eq!(peer.effects(), []);
+    assert_eq!(harness.show_log(&history), [broadcast("a", "value", 4)]);
+    assert_eq!(harness.effects(), []);
 }
 
 #[test]
-fn a_page_that_is_ahead_of_the_log_is_not_repeated_from_it() {
-    let (mut peer, mut history) = left_behind();
+fn changes_of_a_page_ahead_of_the_log_are_not_sent_again() {
+    let (mut harness, mut history) = left_behind();
     history.put(OTHER, "a", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    // The store shows what it has committed before the log does.
-    peer.handle_changes(Ok(page([entry("a", "1", 1, at(11)), entry("b", "1", 1, at(12))], at(12))));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    // The store returns a commit before the log holds it.
+    harness.handle_changes(Ok(page([entry("a", "1", 1, at(11)), entry("b", "1", 1, at(12))], at(12))));
     let mut later = History::new();
     later.put(OTHER, "a", "1", 1);
-    later.commit([(OTHER, vec![write("b", "1", 1)]), (OTHER, vec![write("c", "1", 1)])]);
-    assert_eq!(peer.shown(&later), [broadcast("a", "1", 1), broadcast("b", "1", 1), broadcast("c", "1", 1)]);
+    later.commit([(OTHER, vec![put_operation("b", "1", 1)]), (OTHER, vec![put_operation("c", "1", 1)])]);
+    assert_eq!(harness.show_log(&later), [broadcast("a", "1", 1), broadcast("b", "1", 1), broadcast("c", "1", 1)]);
 }
 
 #[test]
-fn a_long_way_takes_page_after_page() {
-    let (mut peer, mut history) = left_behind();
+fn a_long_catch_up_takes_several_pages() {
+    let (mut harness, mut history) = left_behind();
     for version in 1..=3 {
         history.put(OTHER, "a", "value", version);
     }
-    peer.shown(&history);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
-    assert_eq!(peer.shown(&history), [broadcast("b", "1", 1)]);
-    assert_eq!(peer.effects(), [catch_up(11)]);
-    // Nothing that is still the latest, and yet progress.
-    peer.handle_changes(Ok(page([], at(12))));
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(12)]);
+    harness.show_log(&history);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
+    assert_eq!(harness.show_log(&history), [broadcast("b", "1", 1)]);
+    assert_eq!(harness.effects(), [catch_up(11)]);
+    // Everything up to 12 was overwritten later: the page is empty, but the position advances.
+    harness.handle_changes(Ok(page([], at(12))));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(12)]);
 }
 
 #[test]
-fn a_page_is_asked_for_when_there_is_room_for_it() {
-    let (mut peer, mut history) = left_behind();
+fn a_page_of_a_catch_up_is_read_when_there_is_room_for_it() {
+    let (mut harness, mut history) = left_behind();
     let large = vec![b'v'; 60_000];
     history.put(OTHER, "a", large.clone(), 1);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
     let entries = ["a", "b", "c"].map(|key| entry(key, large.clone(), 1, at(11)));
-    peer.handle_changes(Ok(page(entries, at(11))));
+    harness.handle_changes(Ok(page(entries, at(11))));
     history.put(OTHER, "d", "1", 1);
-    peer.connection.handle_log(&history.log);
-    assert_eq!(peer.effects(), [], "the output is full");
-    peer.take(usize::MAX);
-    peer.connection.handle_log(&history.log);
-    assert_eq!(peer.effects(), [catch_up(11)]);
-    peer.handle_changes(Ok(page([entry("d", vec![b'v'; 1000], 1, at(12))], at(12))));
+    harness.connection.handle_log(&history.log);
+    assert_eq!(harness.effects(), [], "the output is full");
+    harness.read(usize::MAX);
+    harness.connection.handle_log(&history.log);
+    assert_eq!(harness.effects(), [catch_up(11)]);
+    harness.handle_changes(Ok(page([entry("d", vec![b'v'; 1000], 1, at(12))], at(12))));
     history.put(OTHER, "e", "1", 1);
-    peer.connection.handle_log(&history.log);
-    let unsent = peer.connection.output().remaining();
+    harness.connection.handle_log(&history.log);
+    let unsent = harness.connection.output().remaining();
     assert_eq!(
-        peer.effects(),
-        [Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: at(12), max_bytes: OUTPUT_ROOM - unsent })]
+        harness.effects(),
+        [Effect::Page(PageRequest::Changes {
+            prefix: Bytes::new(),
+            since: at(12),
+            max_bytes: MAX_UNSENT_OUTPUT - unsent
+        })]
     );
 }
 
 #[test]
-fn a_page_waits_for_answers_that_fill_the_output() {
-    let (mut peer, mut history) = left_behind();
+fn a_page_waits_while_responses_fill_the_output() {
+    let (mut harness, mut history) = left_behind();
     history.put(OTHER, "a", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    // Refused at once, so that no earlier page is needed to answer them.
+    assert_eq!(harness.show_log(&history), []);
+    // Refused on arrival, so that no page must be read before the responses.
     let refused: Vec<_> = (1..=4000).map(|tag| error(tag, "?")).collect();
-    peer.send(&refused);
-    peer.connection.handle_log(&history.log);
-    assert_eq!(peer.effects(), []);
-    let unsent = peer.connection.output().remaining();
-    peer.take(unsent - UNSENT_BEFORE_PAGE - 1);
-    assert_eq!(peer.effects(), []);
-    peer.take(1);
-    assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
+    harness.send(&refused);
+    harness.connection.handle_log(&history.log);
+    assert_eq!(harness.effects(), []);
+    let unsent = harness.connection.output().remaining();
+    harness.read(unsent - MAX_UNSENT_BEFORE_PAGE - 1);
+    assert_eq!(harness.effects(), []);
+    harness.read(1);
+    assert!(matches!(harness.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
 }
 
 #[test]
-fn own_answers_are_merged_in_by_revision() {
-    let (mut peer, mut history) = left_behind();
-    peer.send(&[put(1, "a", "mine", 1), put(2, "b", "no", 2), put(3, "b", "mine", 2), put(4, "c", "mine", 1)]);
-    assert_eq!(peer.effects().len(), 4);
+fn own_responses_are_merged_into_a_page_by_revision() {
+    let (mut harness, mut history) = left_behind();
+    harness.send(&[put(1, "a", "mine", 1), put(2, "b", "no", 2), put(3, "b", "mine", 2), put(4, "c", "mine", 1)]);
+    assert_eq!(harness.effects().len(), 4);
     history.commit([
-        (ME, vec![write("a", "mine", 1)]),
-        (OTHER, vec![write("b", "theirs", 1)]),
-        (ME, vec![write("b", "mine", 2)]),
-        (OTHER, vec![write("a", "theirs", 2)]),
-        (ME, vec![write("c", "mine", 1)]),
-        (OTHER, vec![write("d", "theirs", 1)]),
+        (ME, vec![put_operation("a", "mine", 1)]),
+        (OTHER, vec![put_operation("b", "theirs", 1)]),
+        (ME, vec![put_operation("b", "mine", 2)]),
+        (OTHER, vec![put_operation("a", "theirs", 2)]),
+        (ME, vec![put_operation("c", "mine", 1)]),
+        (OTHER, vec![put_operation("d", "theirs", 1)]),
     ]);
-    peer.connection.handle_outcome(accepted(at(11)));
-    peer.connection.handle_outcome(stale(at(12)));
-    peer.connection.handle_outcome(accepted(at(13)));
-    peer.connection.handle_outcome(accepted(at(15)));
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
+    harness.connection.handle_outcome(accepted(at(11)));
+    harness.connection.handle_outcome(stale(at(12)));
+    harness.connection.handle_outcome(accepted(at(13)));
+    harness.connection.handle_outcome(accepted(at(15)));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
     let entries = [
         entry("b", "mine", 2, at(13)),
         entry("a", "theirs", 2, at(14)),
         entry("c", "mine", 1, at(15)),
         entry("d", "theirs", 1, at(16)),
     ];
-    peer.handle_changes(Ok(page(entries, at(16))));
+    harness.handle_changes(Ok(page(entries, at(16))));
     let expected = [
         put(1, "a", "mine", 1),
         error(2, "stale put"),
@@ -167,113 +175,113 @@ fn own_answers_are_merged_in_by_revision() {
         put(4, "c", "mine", 1),
         broadcast("d", "theirs", 1),
     ];
-    assert_eq!(peer.shown(&history), expected);
+    assert_eq!(harness.show_log(&history), expected);
 }
 
 #[test]
-fn an_own_answer_beyond_the_page_waits_for_the_next() {
-    let (mut peer, mut history) = left_behind();
-    peer.send(&[put(1, "a", "mine", 1)]);
-    assert_eq!(peer.effects().len(), 1);
+fn an_own_response_beyond_the_page_waits_for_the_next() {
+    let (mut harness, mut history) = left_behind();
+    harness.send(&[put(1, "a", "mine", 1)]);
+    assert_eq!(harness.effects().len(), 1);
     history.put(OTHER, "b", "1", 1);
     history.put(OTHER, "c", "1", 1);
     let own = history.put(ME, "a", "mine", 1);
-    peer.connection.handle_outcome(accepted(own));
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
-    assert_eq!(peer.shown(&history), [broadcast("b", "1", 1)]);
-    assert_eq!(peer.effects(), [catch_up(11)]);
-    peer.handle_changes(Ok(page([entry("c", "1", 1, at(12)), entry("a", "mine", 1, own)], own)));
-    assert_eq!(peer.shown(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1)]);
+    harness.connection.handle_outcome(accepted(own));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Ok(page([entry("b", "1", 1, at(11))], at(11))));
+    assert_eq!(harness.show_log(&history), [broadcast("b", "1", 1)]);
+    assert_eq!(harness.effects(), [catch_up(11)]);
+    harness.handle_changes(Ok(page([entry("c", "1", 1, at(12)), entry("a", "mine", 1, own)], own)));
+    assert_eq!(harness.show_log(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1)]);
 }
 
 #[test]
-fn a_value_that_was_read_comes_before_what_has_replaced_it() {
-    let (mut peer, mut history) = left_behind();
-    peer.send(&[get(1, "a")]);
-    assert_eq!(peer.effects(), [read("a")]);
+fn a_value_that_was_read_is_sent_before_its_successor() {
+    let (mut harness, mut history) = left_behind();
+    harness.send(&[get(1, "a")]);
+    assert_eq!(harness.effects(), [get_effect("a")]);
     let revision = history.put(OTHER, "a", "1", 1);
-    peer.connection.handle_entry(Ok(Some(entry("a", "1", 1, revision))));
+    harness.connection.handle_entry(Ok(Some(entry("a", "1", 1, revision))));
     history.put(OTHER, "a", "2", 2);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Ok(page([entry("a", "2", 2, at(12))], at(12))));
-    assert_eq!(peer.shown(&history), [put(1, "a", "1", 1), broadcast("a", "2", 2)]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Ok(page([entry("a", "2", 2, at(12))], at(12))));
+    assert_eq!(harness.show_log(&history), [put(1, "a", "1", 1), broadcast("a", "2", 2)]);
 }
 
 #[test]
-fn no_page_is_asked_for_while_a_write_is_undecided_and_nothing_is_given_out_until_it_is_there() {
-    let (mut peer, mut history) = left_behind();
-    peer.send(&[put(1, "a", "mine", 1), put(2, "b", "mine", 1)]);
-    assert_eq!(peer.effects().len(), 2);
+fn catch_up_waits_for_writes_in_flight_and_requests_for_catch_up() {
+    let (mut harness, mut history) = left_behind();
+    harness.send(&[put(1, "a", "mine", 1), put(2, "b", "mine", 1)]);
+    assert_eq!(harness.effects().len(), 2);
     history.put(OTHER, "c", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    peer.send(&[get(3, "c")]);
-    assert_eq!(peer.effects(), [], "a page can't say which writes are its own");
+    assert_eq!(harness.show_log(&history), []);
+    harness.send(&[get(3, "c")]);
+    assert_eq!(harness.effects(), [], "a page does not say which writes are the connection's own");
     let first = history.put(ME, "a", "mine", 1);
-    peer.connection.handle_outcome(accepted(first));
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [], "one is still undecided");
-    peer.connection.handle_outcome(stale(first));
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Ok(page([entry("c", "1", 1, at(11)), entry("a", "mine", 1, first)], first)));
-    assert_eq!(peer.shown(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1), error(2, "stale put")]);
-    assert_eq!(peer.effects(), [read("c")]);
+    harness.connection.handle_outcome(accepted(first));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [], "one write is still in flight");
+    harness.connection.handle_outcome(stale(first));
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Ok(page([entry("c", "1", 1, at(11)), entry("a", "mine", 1, first)], first)));
+    assert_eq!(harness.show_log(&history), [broadcast("c", "1", 1), put(1, "a", "mine", 1), error(2, "stale put")]);
+    assert_eq!(harness.effects(), [get_effect("c")]);
 }
 
 #[test]
-fn refused_requests_are_answered_while_a_page_is_on_its_way() {
-    let (mut peer, mut history) = left_behind();
+fn refusals_are_sent_while_a_page_is_read() {
+    let (mut harness, mut history) = left_behind();
     history.put(OTHER, "a", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.send(&[error(1, "?"), put(2, "a", "2", 2)]);
-    assert_eq!(peer.effects(), []);
-    assert_eq!(peer.shown(&history), [error(1, "messages of kind ERROR cannot be applied")]);
-    peer.handle_changes(Ok(page([entry("a", "1", 1, at(11))], at(11))));
-    assert_eq!(peer.shown(&history), [broadcast("a", "1", 1)]);
-    assert_eq!(peer.effects(), [commit("a", "2", 2)]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.send(&[error(1, "?"), put(2, "a", "2", 2)]);
+    assert_eq!(harness.effects(), []);
+    assert_eq!(harness.show_log(&history), [error(1, "messages of kind ERROR cannot be applied")]);
+    harness.handle_changes(Ok(page([entry("a", "1", 1, at(11))], at(11))));
+    assert_eq!(harness.show_log(&history), [broadcast("a", "1", 1)]);
+    assert_eq!(harness.effects(), [commit_effect("a", "2", 2)]);
 }
 
 #[test]
-fn an_entry_that_no_put_carries_is_left_out_of_a_page() {
-    let (mut peer, mut history) = left_behind();
+fn an_entry_too_large_for_a_put_is_left_out_of_a_page() {
+    let (mut harness, mut history) = left_behind();
     history.put(OTHER, "a", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
     let (most, larger) = (vec![b'v'; 65_525 - 1], vec![b'v'; 65_525]);
     let entries = [entry("a", most.clone(), 1, at(11)), entry("b", larger, 1, at(12)), entry("c", "1", 1, at(13))];
-    peer.handle_changes(Ok(page(entries, at(13))));
-    assert_eq!(peer.sent(), [broadcast("a", most, 1), broadcast("c", "1", 1)]);
+    harness.handle_changes(Ok(page(entries, at(13))));
+    assert_eq!(harness.read_all(), [broadcast("a", most, 1), broadcast("c", "1", 1)]);
 }
 
 #[test]
-fn a_page_that_is_no_progress_closes_the_connection() {
-    let (mut peer, mut history) = left_behind();
+fn a_page_without_progress_closes_the_connection() {
+    let (mut harness, mut history) = left_behind();
     history.put(OTHER, "a", "1", 1);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Ok(page([], at(10))));
-    assert_eq!(peer.shown(&history), [error(0, "unavailable: the store has lost track of what changed")]);
-    assert!(peer.connection.is_finished());
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Ok(page([], at(10))));
+    assert_eq!(harness.show_log(&history), [error(0, "unavailable: the store has lost track of what changed")]);
+    assert!(harness.connection.is_finished());
 }
 
 #[test]
-fn a_page_that_the_store_cannot_tell_closes_the_connection() {
-    let (mut peer, mut history) = left_behind();
-    peer.send(&[put(1, "mine", "1", 1)]);
-    assert_eq!(peer.effects(), [commit("mine", "1", 1)]);
+fn a_failed_catch_up_closes_the_connection() {
+    let (mut harness, mut history) = left_behind();
+    harness.send(&[put(1, "mine", "1", 1)]);
+    assert_eq!(harness.effects(), [commit_effect("mine", "1", 1)]);
     let own = history.put(ME, "mine", "1", 1);
-    peer.connection.handle_outcome(accepted(own));
-    peer.send(&[get(2, "a")]);
-    assert_eq!(peer.shown(&history), []);
-    assert_eq!(peer.effects(), [catch_up(10)]);
-    peer.handle_changes(Err(PageError::Unavailable("engine away".into())));
-    assert_eq!(peer.send(&[get(3, "a")]), Input::Closed);
-    let told = [put(1, "mine", "1", 1), error(0, "unavailable: engine away")];
-    assert_eq!(peer.shown(&history), told, "what became of a write is told in any case");
-    assert!(peer.connection.is_finished());
-    assert_eq!(peer.effects(), []);
+    harness.connection.handle_outcome(accepted(own));
+    harness.send(&[get(2, "a")]);
+    assert_eq!(harness.show_log(&history), []);
+    assert_eq!(harness.effects(), [catch_up(10)]);
+    harness.handle_changes(Err(PageError::Unavailable("engine away".into())));
+    assert_eq!(harness.send(&[get(3, "a")]), Input::Closed);
+    let sent = [put(1, "mine", "1", 1), error(0, "unavailable: engine away")];
+    assert_eq!(harness.show_log(&history), sent, "what became of a write is told in any case");
+    assert!(harness.connection.is_finished());
+    assert_eq!(harness.effects(), []);
 }

@@ -1,8 +1,8 @@
-//! What somebody may do who may not do everything.
+//! Restricted rights: which requests are refused, and which changes a connection is sent.
 
 use crate::support::{
-    ALL_TAKEN, History, OTHER, Peer, auth, broadcast, commit, deletion, entry, error, get, greeting, hello, mark, page,
-    put, read, tombstone, watch, write,
+    ALL_DECODED, Harness, History, OTHER, auth, broadcast, commit_effect, deletion, entry, error, get, get_effect,
+    hello, mark, page, put, put_operation, server_hello, tombstone, watch,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ fn rights(read: &[&'static str], write: &[&'static str]) -> Arc<Rights> {
     Arc::new(Rights::new(prefixes(read), prefixes(write)))
 }
 
-/// A base connection of somebody who may read and write so much.
-fn peer(read: &[&'static str], write: &[&'static str], history: &History) -> Peer {
-    let mut peer = Peer::new(Access::Granted(rights(read, write)), Limits::default());
-    peer.connection.handle_log(&history.log);
-    peer
+/// Returns a base connection that may read and write keys under these prefixes.
+fn restricted(read: &[&'static str], write: &[&'static str], history: &History) -> Harness {
+    let mut harness = Harness::new(Access::Granted(rights(read, write)), Limits::default());
+    harness.connection.handle_log(&history.log);
+    harness
 }
 
-/// The same, which has said HELLO.
-fn extended(read: &[&'static str], write: &[&'static str], history: &History) -> Peer {
-    let mut peer = peer(read, write, history);
-    peer.send(&[hello(1)]);
-    assert_eq!(peer.shown(history), [greeting(1, history.log.head().get())]);
-    peer
+/// Returns the same connection after HELLO.
+fn extended(read: &[&'static str], write: &[&'static str], history: &History) -> Harness {
+    let mut harness = restricted(read, write, history);
+    harness.send(&[hello(1)]);
+    assert_eq!(harness.show_log(history), [server_hello(1, history.log.head().get())]);
+    harness
 }
 
 const TAG: Tag = Tag::new(7);
@@ -36,7 +36,7 @@ fn version(version: u64) -> Version {
     Version::new(version)
 }
 
-/// Every request that names a key, made of one; and the text that refuses it.
+/// Returns one request of each kind that names a key, each with the end of the text that refuses it.
 fn requests(key: &'static str) -> [(Message, String); 9] {
     let (to_read, to_write) = (format!("to read \"{key}\""), format!("to write \"{key}\""));
     let under = format!("to read everything under \"{key}\"");
@@ -59,7 +59,7 @@ fn requests(key: &'static str) -> [(Message, String); 9] {
 }
 
 #[test]
-fn every_request_needs_its_right_and_no_other() {
+fn each_request_needs_its_right_and_no_other() {
     let history = History::new();
     let limits = Limits { max_entry: 100_000, ..Limits::default() };
     for (request, missing) in requests("a/key") {
@@ -74,162 +74,169 @@ fn every_request_needs_its_right_and_no_other() {
             (rights(&[""], &[""]), true),
             (Arc::new(Rights::all()), true),
         ] {
-            let mut peer = Peer::new(Access::Granted(granted.clone()), limits);
-            peer.connection.handle_log(&history.log);
-            peer.send(&[hello(1)]);
-            peer.shown(&history);
-            peer.send(std::slice::from_ref(&request));
-            let told = peer.shown(&history);
+            let mut harness = Harness::new(Access::Granted(granted.clone()), limits);
+            harness.connection.handle_log(&history.log);
+            harness.send(&[hello(1)]);
+            harness.show_log(&history);
+            harness.send(std::slice::from_ref(&request));
+            let sent = harness.show_log(&history);
             if is_enough {
-                assert_eq!((told.len(), peer.effects().len()), (0, 1), "{request} of {granted:?}");
+                assert_eq!((sent.len(), harness.effects().len()), (0, 1), "{request} of {granted:?}");
             } else {
                 let text = format!("not permitted: expected the right {missing}");
-                assert_eq!(told, [error(7, text)], "{request} of {granted:?}");
-                assert_eq!(peer.effects(), [], "nothing is looked up: whether the key is there can't be told");
+                assert_eq!(sent, [error(7, text)], "{request} of {granted:?}");
+                assert_eq!(harness.effects(), [], "no effect, so the refusal does not depend on the store");
             }
         }
     }
 }
 
 #[test]
-fn how_the_server_is_only_an_admin_is_told() {
+fn only_an_admin_may_request_the_status() {
     let history = History::new();
     let mut other = extended(&[""], &[""], &history);
     other.send(&[Message::status(TAG, "")]);
     assert_eq!(other.effects(), []);
-    assert_eq!(other.shown(&history), [error(7, "not permitted: expected the rights of an admin")]);
-    let mut admin = Peer::extended(&history);
+    assert_eq!(other.show_log(&history), [error(7, "not permitted: expected the rights of an admin")]);
+    let mut admin = Harness::extended(&history);
     admin.send(&[Message::status(TAG, "")]);
     assert_eq!(admin.effects(), [Effect::Status]);
 }
 
 #[test]
-fn whoever_may_do_nothing_may_still_say_hello_and_wait() {
+fn a_client_without_rights_may_send_hello_and_a_barrier() {
     let history = History::new();
-    let mut peer = extended(&[], &[], &history);
-    peer.send(&[Message::mark(Tag::new(2), Revision::ZERO)]);
-    assert_eq!(peer.shown(&history), [mark(2, 10)]);
-    assert_eq!(peer.connection.cursor(), None);
+    let mut harness = extended(&[], &[], &history);
+    harness.send(&[Message::mark(Tag::new(2), Revision::ZERO)]);
+    assert_eq!(harness.show_log(&history), [mark(2, 10)]);
+    assert_eq!(harness.connection.cursor(), None);
 }
 
 #[test]
-fn a_transaction_needs_the_rights_of_all_its_operations_and_names_the_first_that_is_missing() {
+fn a_txn_needs_the_rights_of_all_its_operations() {
     let history = History::new();
     let check = |key: &'static str| Operation::Check { key: key.into(), version: version(1) };
     let put = |key: &'static str| Operation::Put { key: key.into(), value: "v".into(), version: version(1) };
-    let mut peer = extended(&["r"], &["w"], &history);
+    let mut harness = extended(&["r"], &["w"], &history);
     for (operations, missing) in [
         (vec![check("r"), put("w"), check("w2"), put("r2")], "read \"w2\""),
         (vec![check("r"), put("w"), put("r2"), check("w2")], "write \"r2\""),
         (vec![put("elsewhere")], "write \"elsewhere\""),
     ] {
-        peer.send(&[Message::Txn(Txn { tag: TAG, operations })]);
-        assert_eq!(peer.effects(), []);
-        assert_eq!(peer.shown(&history), [error(7, format!("not permitted: expected the right to {missing}"))]);
+        harness.send(&[Message::Txn(Txn { tag: TAG, operations })]);
+        assert_eq!(harness.effects(), []);
+        assert_eq!(harness.show_log(&history), [error(7, format!("not permitted: expected the right to {missing}"))]);
     }
-    peer.send(&[Message::Txn(Txn { tag: TAG, operations: vec![check("r"), put("w")] })]);
-    assert!(matches!(peer.effects()[..], [Effect::Commit { .. }]));
+    harness.send(&[Message::Txn(Txn { tag: TAG, operations: vec![check("r"), put("w")] })]);
+    assert!(matches!(harness.effects()[..], [Effect::Commit { .. }]));
 }
 
 #[test]
-fn what_is_refused_keeps_its_place_among_the_answers() {
+fn refusals_are_sent_in_the_order_of_the_requests() {
     let history = History::new();
-    let mut peer = peer(&["a"], &[], &history);
-    assert_eq!(peer.send(&[get(1, "a"), put(2, "a", "v", 1), get(3, "b"), get(4, "a")]), ALL_TAKEN);
-    assert_eq!(peer.effects(), [read("a"), read("a")]);
-    peer.connection.handle_entry(Ok(None));
+    let mut harness = restricted(&["a"], &[], &history);
+    assert_eq!(harness.send(&[get(1, "a"), put(2, "a", "v", 1), get(3, "b"), get(4, "a")]), ALL_DECODED);
+    assert_eq!(harness.effects(), [get_effect("a"), get_effect("a")]);
+    harness.connection.handle_entry(Ok(None));
     let refused = [
         error(2, "not permitted: expected the right to write \"a\""),
         error(3, "not permitted: expected the right to read \"b\""),
     ];
     let [second, third] = refused;
-    assert_eq!(peer.shown(&history), [error(1, "\"a\": not found"), second, third]);
-    peer.connection.handle_entry(Ok(None));
-    assert_eq!(peer.shown(&history), [error(4, "\"a\": not found")]);
+    assert_eq!(harness.show_log(&history), [error(1, "\"a\": not found"), second, third]);
+    harness.connection.handle_entry(Ok(None));
+    assert_eq!(harness.show_log(&history), [error(4, "\"a\": not found")]);
 }
 
 #[test]
-fn a_base_connection_is_sent_what_it_may_read() {
+fn a_base_connection_is_sent_only_what_it_may_read() {
     let mut history = History::new();
-    let mut some = peer(&["a/", "c"], &[], &history);
-    let mut none = peer(&[], &["a/"], &history);
+    let mut some = restricted(&["a/", "c"], &[], &history);
+    let mut none = restricted(&[], &["a/"], &history);
     history.commit([
-        (OTHER, vec![write("a/1", "1", 1), write("b", "1", 1), write("c", "1", 1)]),
-        (OTHER, vec![write("a", "1", 1)]),
-        (OTHER, vec![Operation::Delete { key: "a/1".into(), version: version(2) }, write("d", "1", 1)]),
+        (OTHER, vec![put_operation("a/1", "1", 1), put_operation("b", "1", 1), put_operation("c", "1", 1)]),
+        (OTHER, vec![put_operation("a", "1", 1)]),
+        (OTHER, vec![Operation::Delete { key: "a/1".into(), version: version(2) }, put_operation("d", "1", 1)]),
     ]);
-    assert_eq!(some.shown(&history), [broadcast("a/1", "1", 1), broadcast("c", "1", 1), broadcast("a/1", "", 2)]);
-    assert_eq!(none.shown(&history), []);
-    assert_eq!(none.connection.cursor(), None, "it follows nothing");
-    let everything_later = history.put(OTHER, "b", "2", 2);
-    assert_eq!(some.shown(&history), []);
-    assert_eq!(some.connection.cursor(), Some(everything_later));
+    assert_eq!(some.show_log(&history), [broadcast("a/1", "1", 1), broadcast("c", "1", 1), broadcast("a/1", "", 2)]);
+    assert_eq!(none.show_log(&history), []);
+    assert_eq!(none.connection.cursor(), None, "the connection follows nothing");
+    let last = history.put(OTHER, "b", "2", 2);
+    assert_eq!(some.show_log(&history), []);
+    assert_eq!(some.connection.cursor(), Some(last));
 }
 
 #[test]
-fn a_base_connection_is_sent_what_it_may_read_when_it_catches_up() {
+fn catch_up_sends_a_base_connection_only_what_it_may_read() {
     let mut history = History::keeping(0);
-    let mut some = peer(&["a/", "c"], &[], &history);
+    let mut some = restricted(&["a/", "c"], &[], &history);
     let first = history.put(OTHER, "a/1", "1", 1);
     let second = history.put(OTHER, "b", "1", 1);
     let third = history.put(OTHER, "c", "1", 1);
-    assert_eq!(some.shown(&history), []);
-    let asked =
+    assert_eq!(some.show_log(&history), []);
+    let page_request =
         Effect::Page(PageRequest::Changes { prefix: Bytes::new(), since: Revision::new(10), max_bytes: 128 * 1024 });
-    assert_eq!(some.effects(), [asked]);
+    assert_eq!(some.effects(), [page_request]);
     let entries = [entry("a/1", "1", 1, first), entry("b", "1", 1, second), tombstone("c", 1, third)];
     some.handle_changes(Ok(page(entries, third)));
-    assert_eq!(some.shown(&history), [broadcast("a/1", "1", 1), broadcast("c", "", 1)]);
-    // Where all that it may read is under one prefix, the store is asked for no more.
-    let mut one = peer(&["a/"], &[], &history);
+    assert_eq!(some.show_log(&history), [broadcast("a/1", "1", 1), broadcast("c", "", 1)]);
+    // If everything that it may read has one prefix, the page has that prefix.
+    let mut one = restricted(&["a/"], &[], &history);
     history.put(OTHER, "a/1", "2", 2);
-    one.shown(&history);
-    let asked = Effect::Page(PageRequest::Changes { prefix: "a/".into(), since: third, max_bytes: 128 * 1024 });
-    assert_eq!(one.effects(), [asked]);
+    one.show_log(&history);
+    let page_request = Effect::Page(PageRequest::Changes { prefix: "a/".into(), since: third, max_bytes: 128 * 1024 });
+    assert_eq!(one.effects(), [page_request]);
 }
 
 #[test]
-fn after_hello_only_what_is_watched_is_sent() {
+fn after_hello_only_watched_keys_are_sent() {
     let mut history = History::new();
-    let mut peer = extended(&["a/", "b/"], &[], &history);
-    peer.send(&[watch(2, "a/x", 9)]);
-    peer.shown(&history);
-    assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
-    peer.handle_changes(Ok(page([], Revision::new(10))));
-    assert_eq!(peer.shown(&history), [mark(2, 10)]);
-    peer.send(&[watch(3, "a", 0), watch(4, "", 0)]);
+    let mut harness = extended(&["a/", "b/"], &[], &history);
+    harness.send(&[watch(2, "a/x", 9)]);
+    harness.show_log(&history);
+    assert!(matches!(harness.effects()[..], [Effect::Page(PageRequest::Changes { .. })]));
+    harness.handle_changes(Ok(page([], Revision::new(10))));
+    assert_eq!(harness.show_log(&history), [mark(2, 10)]);
+    harness.send(&[watch(3, "a", 0), watch(4, "", 0)]);
     let everything = |prefix| format!("not permitted: expected the right to read everything under \"{prefix}\"");
-    assert_eq!(peer.shown(&history), [error(3, everything("a")), error(4, everything(""))]);
-    let last = history
-        .commit([(OTHER, vec![write("a/x", "1", 1), write("a/y", "1", 1), write("b/x", "1", 1), write("c", "1", 1)])]);
-    assert_eq!(peer.shown(&history), [broadcast("a/x", "1", 1), mark(0, last)]);
+    assert_eq!(harness.show_log(&history), [error(3, everything("a")), error(4, everything(""))]);
+    let last = history.commit([(
+        OTHER,
+        vec![
+            put_operation("a/x", "1", 1),
+            put_operation("a/y", "1", 1),
+            put_operation("b/x", "1", 1),
+            put_operation("c", "1", 1),
+        ],
+    )]);
+    assert_eq!(harness.show_log(&history), [broadcast("a/x", "1", 1), mark(0, last)]);
     let last = history.commit([(OTHER, vec![Operation::Delete { key: "a/x".into(), version: version(2) }])]);
-    assert_eq!(peer.shown(&history), [deletion("a/x", 2), mark(0, last)]);
+    assert_eq!(harness.show_log(&history), [deletion("a/x", 2), mark(0, last)]);
 }
 
 #[test]
-fn a_password_gives_the_rights_that_the_verdict_says() {
+fn a_password_gives_the_rights_of_its_verdict() {
     let mut history = History::new();
-    let mut peer = Peer::new(Access::Password, Limits::default());
-    peer.send(&[auth(1, "tony:secret")]);
-    peer.effects();
-    assert_eq!(peer.connection.rights(), None);
+    let mut harness = Harness::new(Access::Password, Limits::default());
+    harness.send(&[auth(1, "tony:secret")]);
+    harness.effects();
+    assert_eq!(harness.connection.rights(), None);
     let granted = rights(&["a/"], &["b/"]);
-    peer.connection.handle_verdict(Some(granted.clone()));
-    assert_eq!(peer.connection.rights(), Some(&granted));
-    assert_eq!(peer.shown(&history), [auth(1, "")]);
-    history.commit([(OTHER, vec![write("a/1", "1", 1), write("c", "1", 1)])]);
-    assert_eq!(peer.shown(&history), [broadcast("a/1", "1", 1)]);
-    peer.send(&[put(2, "b/1", "1", 1), put(3, "a/1", "2", 2)]);
-    assert_eq!(peer.effects(), [commit("b/1", "1", 1)]);
+    harness.connection.handle_verdict(Some(granted.clone()));
+    assert_eq!(harness.connection.rights(), Some(&granted));
+    assert_eq!(harness.show_log(&history), [auth(1, "")]);
+    history.commit([(OTHER, vec![put_operation("a/1", "1", 1), put_operation("c", "1", 1)])]);
+    assert_eq!(harness.show_log(&history), [broadcast("a/1", "1", 1)]);
+    harness.send(&[put(2, "b/1", "1", 1), put(3, "a/1", "2", 2)]);
+    assert_eq!(harness.effects(), [commit_effect("b/1", "1", 1)]);
 }
 
 #[test]
-fn whose_rights_are_taken_away_is_told_of_nothing_that_came_later() {
+fn an_abandoned_connection_is_sent_no_later_commits() {
     let mut history = History::new();
-    let mut peer = peer(&["a/"], &[], &history);
+    let mut harness = restricted(&["a/"], &[], &history);
     history.put(OTHER, "a/1", "1", 1);
-    peer.connection.abandon("the rights of this user have changed");
-    assert_eq!(peer.shown(&history), [error(0, "unavailable: the rights of this user have changed")]);
-    assert!(peer.connection.is_finished());
+    harness.connection.abandon("the rights of this user have changed");
+    assert_eq!(harness.show_log(&history), [error(0, "unavailable: the rights of this user have changed")]);
+    assert!(harness.connection.is_finished());
 }

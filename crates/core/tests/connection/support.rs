@@ -1,4 +1,4 @@
-//! A connection whose driver is the test, and the history that it is shown.
+//! A connection that the test drives, the history that it is shown, and short constructors of frames, effects and results.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ pub(crate) const ME: Option<ConnId> = Some(ConnId::new(1));
 /// Another connection of the same server.
 pub(crate) const OTHER: Option<ConnId> = Some(ConnId::new(2));
 
-/// What [`ServerConnection::handle_input`] says where it has taken everything.
-pub(crate) const ALL_TAKEN: Input = Input::Wanted { expected: 3 };
+/// What [`ServerConnection::handle_input`] returns when it has decoded everything.
+pub(crate) const ALL_DECODED: Input = Input::Wanted { expected: 3 };
 
-/// How much unsent output makes a connection wait with more.
-pub(crate) const OUTPUT_ROOM: usize = 128 * 1024;
+/// The unsent bytes from which on a connection adds no more to its output.
+pub(crate) const MAX_UNSENT_OUTPUT: usize = 128 * 1024;
 
-/// With more than that unsent, no page is asked for.
-pub(crate) const UNSENT_BEFORE_PAGE: usize = 16 * 1024;
+/// With more unsent bytes than this, a connection reads no page of the store.
+pub(crate) const MAX_UNSENT_BEFORE_PAGE: usize = 16 * 1024;
 
 pub(crate) fn get(tag: u16, key: &'static str) -> Message {
     Message::get(Tag::new(tag), key)
@@ -46,23 +46,23 @@ pub(crate) fn auth(tag: u16, password: &'static str) -> Message {
     Message::auth(Tag::new(tag), password)
 }
 
-/// One PUT, as the history holds it.
-pub(crate) fn write(key: &'static str, value: impl Into<Bytes>, version: u64) -> Operation {
+/// Returns a PUT as an operation of a transaction.
+pub(crate) fn put_operation(key: &'static str, value: impl Into<Bytes>, version: u64) -> Operation {
     Operation::Put { key: key.into(), value: value.into(), version: Version::new(version) }
 }
 
-/// One deletion, as the history holds it.
-pub(crate) fn delete(key: &'static str, version: u64) -> Operation {
+/// Returns a DELETE as an operation of a transaction.
+pub(crate) fn delete_operation(key: &'static str, version: u64) -> Operation {
     Operation::Delete { key: key.into(), version: Version::new(version) }
 }
 
-/// What the connection asks for when a PUT is to be done.
-pub(crate) fn commit(key: &'static str, value: impl Into<Bytes>, version: u64) -> Effect {
-    Effect::Commit { transaction: Transaction { origin: ME, operations: [write(key, value, version)].into() } }
+/// Returns the effect of a PUT.
+pub(crate) fn commit_effect(key: &'static str, value: impl Into<Bytes>, version: u64) -> Effect {
+    Effect::Commit { transaction: Transaction { origin: ME, operations: [put_operation(key, value, version)].into() } }
 }
 
-/// What it asks for when a GET is to be done.
-pub(crate) fn read(key: &'static str) -> Effect {
+/// Returns the effect of a GET.
+pub(crate) fn get_effect(key: &'static str) -> Effect {
     Effect::Get { key: key.into() }
 }
 
@@ -74,32 +74,32 @@ pub(crate) fn stale(at: Revision) -> Outcome {
     Outcome::Stale { operation: 0, at }
 }
 
-/// The state of a key that is there.
+/// Returns the state of a key that has a value.
 pub(crate) fn entry(key: &'static str, value: impl Into<Bytes>, version: u64, revision: Revision) -> Entry {
     Entry { key: key.into(), value: Some(value.into()), version: Version::new(version), revision }
 }
 
-/// The state of a key that was deleted.
+/// Returns the state of a key that was deleted.
 pub(crate) fn tombstone(key: &'static str, version: u64, revision: Revision) -> Entry {
     Entry { key: key.into(), value: None, version: Version::new(version), revision }
 }
 
-/// One page of what changed, read when its last entry was the head.
+/// Returns a page of changes that was read when `through` was the head.
 pub(crate) fn page(entries: impl Into<Vec<Entry>>, through: Revision) -> Page {
     page_read_at(entries, through, through)
 }
 
-/// One page of what changed, read at a head.
+/// Returns a page of changes that was read when `head` was the head.
 pub(crate) fn page_read_at(entries: impl Into<Vec<Entry>>, through: Revision, head: Revision) -> Page {
     Page { entries: entries.into(), through, head }
 }
 
-/// One page of keys, read at a head.
+/// Returns a page of keys that was read when `head` was the head.
 pub(crate) fn keys(entries: impl Into<Vec<Entry>>, next: Option<&'static str>, head: Revision) -> KeyPage {
     KeyPage { entries: entries.into(), next: next.map(Bytes::from), head }
 }
 
-/// A change, as those are told who have said HELLO and did not make it.
+/// Returns the broadcast of a deletion to a connection that has sent HELLO.
 pub(crate) fn deletion(key: &'static str, version: u64) -> Message {
     Message::delete(Tag::BROADCAST, key, Version::new(version))
 }
@@ -116,7 +116,7 @@ pub(crate) fn mark(tag: u16, revision: impl Into<At>) -> Message {
     Message::mark(Tag::new(tag), revision.into().0)
 }
 
-/// A revision, or the number of one.
+/// A revision, or its number.
 pub(crate) struct At(Revision);
 
 impl From<Revision> for At {
@@ -131,9 +131,9 @@ impl From<u64> for At {
     }
 }
 
-/// What HELLO is answered with at a head.
-pub(crate) fn greeting(tag: u16, head: u64) -> Message {
-    let greeting = ServerHello {
+/// Returns the response to HELLO at a head.
+pub(crate) fn server_hello(tag: u16, head: u64) -> Message {
+    let hello = ServerHello {
         protocol: 1,
         features: 0,
         store_id: *b"the test's store",
@@ -142,26 +142,26 @@ pub(crate) fn greeting(tag: u16, head: u64) -> Message {
         max_key: 4096,
         max_entry: 65_525,
     };
-    Message::hello(Tag::new(tag), greeting.encode())
+    Message::hello(Tag::new(tag), hello.encode())
 }
 
-/// The history, as its recent log shows it.
+/// The history of a store: a recent log that the test appends to.
 pub(crate) struct History {
     pub(crate) log: RecentLog,
 }
 
 impl History {
-    /// A history of ten transactions, none of which the log holds, and a log that holds all that follow.
+    /// Returns a history of ten transactions, and a log that holds only those that follow.
     pub(crate) fn new() -> Self {
         Self::keeping(usize::MAX)
     }
 
-    /// The same, and a log of so many bytes.
+    /// Returns the same history with a log of at most `max_bytes` bytes.
     pub(crate) const fn keeping(max_bytes: usize) -> Self {
         Self { log: RecentLog::new(Revision::new(10), max_bytes) }
     }
 
-    /// Commits one PUT.
+    /// Commits one PUT. Returns its revision.
     pub(crate) fn put(
         &mut self,
         origin: Option<ConnId>,
@@ -169,10 +169,10 @@ impl History {
         value: impl Into<Bytes>,
         version: u64,
     ) -> Revision {
-        self.commit([(origin, vec![write(key, value, version)])])
+        self.commit([(origin, vec![put_operation(key, value, version)])])
     }
 
-    /// Commits transactions in one batch; answers the revision of the last.
+    /// Commits transactions in one batch. Returns the revision of the last.
     pub(crate) fn commit(&mut self, batch: impl IntoIterator<Item = (Option<ConnId>, Vec<Operation>)>) -> Revision {
         let mut revision = self.log.head();
         let committed = batch.into_iter().map(|(origin, operations)| {
@@ -184,27 +184,27 @@ impl History {
     }
 }
 
-/// A connection, what came in for it, and what it has sent.
-pub(crate) struct Peer {
+/// The connection under test, its undecoded input, and the bytes that the test has read from it.
+pub(crate) struct Harness {
     pub(crate) connection: ServerConnection,
     input: BytesMut,
     received: BytesMut,
 }
 
-impl Peer {
-    /// One that follows the history from here on, under the default limits.
+impl Harness {
+    /// Returns a base connection that follows the history from here on, under the default limits.
     pub(crate) fn following(history: &History) -> Self {
         Self::within(Limits::default(), history)
     }
 
-    /// The same, under other limits.
+    /// Returns a base connection that follows the history from here on.
     pub(crate) fn within(limits: Limits, history: &History) -> Self {
-        let mut peer = Self::new(Access::open(), limits);
-        peer.connection.handle_log(&history.log);
-        peer
+        let mut harness = Self::new(Access::open(), limits);
+        harness.connection.handle_log(&history.log);
+        harness
     }
 
-    /// One that was shown no log yet.
+    /// Returns a connection that was shown no log yet.
     pub(crate) fn new(access: Access, limits: Limits) -> Self {
         let parameters = ServerParameters {
             limits: limits.validated().unwrap(),
@@ -215,72 +215,72 @@ impl Peer {
         Self { connection, input: BytesMut::new(), received: BytesMut::new() }
     }
 
-    /// One that has said HELLO.
+    /// Returns a connection that has sent HELLO, under the default limits.
     pub(crate) fn extended(history: &History) -> Self {
         Self::extended_within(Limits::default(), history)
     }
 
-    /// The same, under other limits.
+    /// Returns a connection that has sent HELLO.
     pub(crate) fn extended_within(limits: Limits, history: &History) -> Self {
-        let mut peer = Self::within(limits, history);
-        peer.send(&[hello(1)]);
-        assert!(matches!(peer.shown(history)[..], [Message::Hello(_)]));
-        peer
+        let mut harness = Self::within(limits, history);
+        harness.send(&[hello(1)]);
+        assert!(matches!(harness.show_log(history)[..], [Message::Hello(_)]));
+        harness
     }
 
-    /// One that watches a prefix under which there is nothing yet.
+    /// Returns a connection that watches a prefix under which there are no keys yet.
     pub(crate) fn watching(prefix: &'static str, history: &History) -> Self {
-        let mut peer = Self::extended(history);
-        peer.send(&[watch(2, prefix, 0)]);
-        assert_eq!(peer.shown(history), []);
-        assert!(matches!(peer.effects()[..], [Effect::Page(PageRequest::Keys { .. })]));
-        peer.handle_keys(Ok(keys([], None, history.log.head())));
-        assert_eq!(peer.shown(history), [mark(2, history.log.head())]);
-        peer
+        let mut harness = Self::extended(history);
+        harness.send(&[watch(2, prefix, 0)]);
+        assert_eq!(harness.show_log(history), []);
+        assert!(matches!(harness.effects()[..], [Effect::Page(PageRequest::Keys { .. })]));
+        harness.handle_keys(Ok(keys([], None, history.log.head())));
+        assert_eq!(harness.show_log(history), [mark(2, history.log.head())]);
+        harness
     }
 
-    /// Passes on what the store returned for [`PageRequest::Changes`].
+    /// Completes [`PageRequest::Changes`].
     pub(crate) fn handle_changes(&mut self, page: Result<Page, PageError>) {
         self.connection.handle_page(PageResult::Changes(page));
     }
 
-    /// Passes on what the store returned for [`PageRequest::Keys`].
+    /// Completes [`PageRequest::Keys`].
     pub(crate) fn handle_keys(&mut self, page: Result<KeyPage, Arc<str>>) {
         self.connection.handle_page(PageResult::Keys(page));
     }
 
-    /// Frames come in.
+    /// Passes frames to the connection.
     pub(crate) fn send(&mut self, messages: &[Message]) -> Input {
         messages.iter().for_each(|message| message.encode(&mut self.input).unwrap());
-        self.go_on()
+        self.decode_rest()
     }
 
-    /// Any bytes come in.
+    /// Passes bytes to the connection.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> Input {
         self.input.extend_from_slice(bytes);
-        self.go_on()
+        self.decode_rest()
     }
 
-    /// Hands it again what it has left of the input.
-    pub(crate) fn go_on(&mut self) -> Input {
+    /// Passes the undecoded rest of the input to the connection again.
+    pub(crate) fn decode_rest(&mut self) -> Input {
         self.connection.handle_input(&mut self.input)
     }
 
-    /// Everything that it asks for now.
+    /// Returns all effects that the connection has now.
     pub(crate) fn effects(&mut self) -> Vec<Effect> {
         std::iter::from_fn(|| self.connection.poll_effect()).collect()
     }
 
-    /// Takes up to so many bytes of the output; answers how many there were.
-    pub(crate) fn take(&mut self, bytes: usize) -> usize {
+    /// Reads up to `bytes` bytes of the output. Returns how many there were.
+    pub(crate) fn read(&mut self, bytes: usize) -> usize {
         let output = self.connection.output();
         let count = bytes.min(output.remaining());
         self.received.extend_from_slice(&output.copy_to_bytes(count));
         count
     }
 
-    /// The whole frames of what was taken, each once.
-    pub(crate) fn received(&mut self) -> Vec<Message> {
+    /// Returns the whole frames that were read, each once.
+    pub(crate) fn frames(&mut self) -> Vec<Message> {
         let mut frames = Vec::new();
         loop {
             match decode(&mut self.received) {
@@ -291,22 +291,22 @@ impl Peer {
         }
     }
 
-    /// Takes all that may be sent without another look at the log.
-    pub(crate) fn sent(&mut self) -> Vec<Message> {
-        self.take(usize::MAX);
-        let frames = self.received();
-        assert!(self.received.is_empty(), "half a frame");
+    /// Reads the whole output, without showing the log first.
+    pub(crate) fn read_all(&mut self) -> Vec<Message> {
+        self.read(usize::MAX);
+        let frames = self.frames();
+        assert!(self.received.is_empty(), "expected whole frames");
         frames
     }
 
-    /// Shows it the log, and takes all that it sends then.
-    pub(crate) fn shown(&mut self, history: &History) -> Vec<Message> {
+    /// Shows the connection the log, and reads the whole output.
+    pub(crate) fn show_log(&mut self, history: &History) -> Vec<Message> {
         self.connection.handle_log(&history.log);
-        self.sent()
+        self.read_all()
     }
 }
 
-/// The bytes of a PUT frame of this key and value.
+/// Returns the bytes of a PUT frame with this key and a value of `value` bytes.
 pub(crate) const fn put_bytes(key: &str, value: usize) -> usize {
     Put::OVERHEAD + key.len() + value
 }

@@ -1,6 +1,8 @@
-//! TXN: several writes under one revision, or none.
+//! TXN: several writes with one revision, or none at all.
 
-use crate::support::{ALL_TAKEN, History, OTHER, Peer, accepted, broadcast, delete, error, mark, put, stale, write};
+use crate::support::{
+    ALL_DECODED, Harness, History, OTHER, accepted, broadcast, delete_operation, error, mark, put, put_operation, stale,
+};
 use syncline_core::server::{Effect, Limits};
 use syncline_core::{Operation, Transaction};
 use syncline_wire::{Message, Revision, Tag, Version};
@@ -9,96 +11,88 @@ fn check(key: &'static str, version: u64) -> Operation {
     Operation::Check { key: key.into(), version: Version::new(version) }
 }
 
-fn put_operation(key: &'static str, value: impl Into<bytes::Bytes>, version: u64) -> Operation {
-    Operation::Put { key: key.into(), value: value.into(), version: Version::new(version) }
-}
-
-fn delete_operation(key: &'static str, version: u64) -> Operation {
-    Operation::Delete { key: key.into(), version: Version::new(version) }
-}
-
 fn txn(tag: u16, operations: impl Into<Vec<Operation>>) -> Message {
     Message::txn(Tag::new(tag), operations.into())
 }
 
-/// A transaction of three kinds of operations.
-fn three(tag: u16) -> Message {
-    txn(tag, [check("dir", 4), put_operation("a", "1", 1), delete_operation("b", 8)])
+/// Returns a TXN with one operation of each kind.
+fn mixed_txn(tag: u16) -> Message {
+    txn(tag, mixed_operations())
 }
 
-/// The same, as the store is given it.
-fn three_operations() -> Vec<Operation> {
-    vec![Operation::Check { key: "dir".into(), version: Version::new(4) }, write("a", "1", 1), delete("b", 8)]
+/// Returns the operations of [`mixed_txn`].
+fn mixed_operations() -> Vec<Operation> {
+    vec![check("dir", 4), put_operation("a", "1", 1), delete_operation("b", 8)]
 }
 
 #[test]
-fn an_accepted_one_is_told_by_its_writes_and_its_revision() {
+fn an_accepted_txn_returns_its_writes_and_its_revision() {
     let mut history = History::new();
-    let mut peer = Peer::extended(&history);
-    let me = Some(peer.connection.id());
-    peer.send(&[three(7)]);
-    let transaction = Transaction { origin: me, operations: three_operations().into() };
-    assert_eq!(peer.effects(), [Effect::Commit { transaction }]);
-    let revision = history.commit([(me, three_operations())]);
+    let mut harness = Harness::extended(&history);
+    let me = Some(harness.connection.id());
+    harness.send(&[mixed_txn(7)]);
+    let transaction = Transaction { origin: me, operations: mixed_operations().into() };
+    assert_eq!(harness.effects(), [Effect::Commit { transaction }]);
+    let revision = history.commit([(me, mixed_operations())]);
     history.put(OTHER, "a", "2", 2);
-    peer.connection.handle_outcome(accepted(revision));
+    harness.connection.handle_outcome(accepted(revision));
     let deleted = Message::delete(Tag::new(7), "b", Version::new(8));
-    assert_eq!(peer.shown(&history), [put(7, "a", "1", 1), deleted, mark(7, revision)]);
+    assert_eq!(harness.show_log(&history), [put(7, "a", "1", 1), deleted, mark(7, revision)]);
 }
 
 #[test]
-fn a_refused_one_names_the_key_at_fault() {
+fn a_stale_txn_names_the_key_at_fault() {
     let history = History::new();
-    let mut peer = Peer::extended(&history);
+    let mut harness = Harness::extended(&history);
     for (at_fault, key) in [(0, "dir"), (1, "a"), (2, "b")] {
-        peer.send(&[three(7)]);
-        assert_eq!(peer.effects().len(), 1);
+        harness.send(&[mixed_txn(7)]);
+        assert_eq!(harness.effects().len(), 1);
         let outcome = match stale(Revision::new(9)) {
             syncline_core::Outcome::Stale { at, .. } => syncline_core::Outcome::Stale { operation: at_fault, at },
             other => other,
         };
-        peer.connection.handle_outcome(outcome);
-        assert_eq!(peer.shown(&history), [error(7, format!("stale put: \"{key}\""))]);
+        harness.connection.handle_outcome(outcome);
+        assert_eq!(harness.show_log(&history), [error(7, format!("stale put: \"{key}\""))]);
     }
 }
 
 #[test]
-fn its_writes_stand_between_the_same_two_marks() {
+fn no_mark_is_sent_within_a_transaction() {
     let mut history = History::new();
-    let mut watcher = Peer::watching("", &history);
-    let mut base = Peer::following(&history);
+    let mut watcher = Harness::watching("", &history);
+    let mut base = Harness::following(&history);
     history.put(OTHER, "before", "1", 1);
-    history.commit([(OTHER, three_operations())]);
+    history.commit([(OTHER, mixed_operations())]);
     let deleted = Message::delete(Tag::BROADCAST, "b", Version::new(8));
     assert_eq!(
-        watcher.shown(&history),
+        watcher.show_log(&history),
         [put(0, "before", "1", 1), put(0, "a", "1", 1), deleted, mark(0, 12)],
-        "no mark within"
+        "no MARK within the transaction"
     );
     let expected = [broadcast("before", "1", 1), broadcast("a", "1", 1), broadcast("b", "", 8)];
-    assert_eq!(base.shown(&history), expected);
+    assert_eq!(base.show_log(&history), expected);
 }
 
 #[test]
-fn an_own_one_of_a_watcher_stands_in_its_place() {
+fn a_watcher_gets_its_own_txn_in_the_order_of_the_commits() {
     let mut history = History::new();
-    let mut peer = Peer::watching("", &history);
-    let me = Some(peer.connection.id());
-    peer.send(&[txn(7, [put_operation("a", "1", 1), put_operation("b", "1", 1)])]);
-    assert_eq!(peer.effects().len(), 1);
+    let mut harness = Harness::watching("", &history);
+    let me = Some(harness.connection.id());
+    harness.send(&[txn(7, [put_operation("a", "1", 1), put_operation("b", "1", 1)])]);
+    assert_eq!(harness.effects().len(), 1);
     history.put(OTHER, "x", "1", 1);
-    let own = history.commit([(me, vec![write("a", "1", 1), write("b", "1", 1)])]);
+    let own = history.commit([(me, vec![put_operation("a", "1", 1), put_operation("b", "1", 1)])]);
     history.put(OTHER, "a", "2", 2);
-    peer.connection.handle_outcome(accepted(own));
+    harness.connection.handle_outcome(accepted(own));
     let expected =
         [put(0, "x", "1", 1), put(7, "a", "1", 1), put(7, "b", "1", 1), mark(7, own), put(0, "a", "2", 2), mark(0, 13)];
-    assert_eq!(peer.shown(&history), expected);
+    assert_eq!(harness.show_log(&history), expected);
 }
 
 #[test]
-fn what_the_protocol_does_not_allow_is_refused_with_a_reason() {
+fn an_invalid_txn_is_refused_with_a_reason() {
     let history = History::new();
-    let mut peer = Peer::extended_within(Limits { max_key: 4, max_entry: 10, ..Limits::default() }, &history);
+    let mut harness = Harness::extended_within(Limits { max_key: 4, max_entry: 10, ..Limits::default() }, &history);
     for (operations, text) in [
         (vec![check("k", 1), put_operation("k", "", 2)], "\"k\": expected once in a transaction, found twice"),
         (vec![check("longer", 1)], "too large: key of 6 bytes, expected at most 4"),
@@ -108,14 +102,14 @@ fn what_the_protocol_does_not_allow_is_refused_with_a_reason() {
             "too large: key and value of 11 bytes together, expected at most 10",
         ),
     ] {
-        peer.send(&[txn(7, operations)]);
-        assert_eq!(peer.effects(), []);
-        assert_eq!(peer.shown(&history), [error(7, text)]);
+        harness.send(&[txn(7, operations)]);
+        assert_eq!(harness.effects(), []);
+        assert_eq!(harness.show_log(&history), [error(7, text)]);
     }
 }
 
-/// Transactions of `count` puts of `length` bytes, key included.
-fn many(count: usize, length: usize) -> Message {
+/// Returns a TXN of `count` PUTs of `length` bytes each, key included.
+fn txn_of_puts(count: usize, length: usize) -> Message {
     let operations: Vec<_> = (0..count)
         .map(|number| Operation::Put {
             key: format!("{number:05}").into(),
@@ -127,38 +121,38 @@ fn many(count: usize, length: usize) -> Message {
 }
 
 #[test]
-fn operations_and_bytes_are_bounded() {
+fn operations_and_bytes_of_a_txn_are_bounded() {
     let history = History::new();
-    let mut peer = Peer::extended(&history);
+    let mut harness = Harness::extended(&history);
     // 1,025 CHECKs of the empty key.
     let too_many = [&b"\x09\x07\x00\x01\x04"[..], &[0; 1025 * 11]].concat();
     let mut too_large = bytes::BytesMut::new();
-    many(1024, 1025).encode(&mut too_large).unwrap();
+    txn_of_puts(1024, 1025).encode(&mut too_large).unwrap();
     for (accepted, refused, text) in [
-        (many(1024, 5), &too_many[..], "too large: TXN of 1025 operations, expected at most 1024"),
+        (txn_of_puts(1024, 5), &too_many[..], "too large: TXN of 1025 operations, expected at most 1024"),
         (
-            many(1024, 1024),
+            txn_of_puts(1024, 1024),
             &too_large[..],
             "too large: keys and values of 1049600 bytes in a transaction, expected at most 1048576",
         ),
     ] {
-        assert_eq!(peer.send_bytes(refused), ALL_TAKEN);
-        assert_eq!(peer.shown(&history), [error(7, text)]);
-        peer.send(&[accepted]);
-        assert!(matches!(peer.effects()[..], [Effect::Commit { .. }]));
-        peer.connection.handle_outcome(stale(Revision::new(1)));
-        assert_eq!(peer.shown(&history).len(), 1);
+        assert_eq!(harness.send_bytes(refused), ALL_DECODED);
+        assert_eq!(harness.show_log(&history), [error(7, text)]);
+        harness.send(&[accepted]);
+        assert!(matches!(harness.effects()[..], [Effect::Commit { .. }]));
+        harness.connection.handle_outcome(stale(Revision::new(1)));
+        assert_eq!(harness.show_log(&history).len(), 1);
     }
 }
 
 #[test]
-fn one_of_checks_alone_is_told_its_revision() {
+fn a_txn_of_checks_alone_returns_its_revision() {
     let mut history = History::new();
-    let mut peer = Peer::watching("", &history);
-    let me = Some(peer.connection.id());
-    peer.send(&[txn(7, [check("k", 4)])]);
-    assert_eq!(peer.effects().len(), 1);
-    let own = history.commit([(me, vec![Operation::Check { key: "k".into(), version: Version::new(4) }])]);
-    peer.connection.handle_outcome(accepted(own));
-    assert_eq!(peer.shown(&history), [mark(7, own), mark(0, own)]);
+    let mut harness = Harness::watching("", &history);
+    let me = Some(harness.connection.id());
+    harness.send(&[txn(7, [check("k", 4)])]);
+    assert_eq!(harness.effects().len(), 1);
+    let own = history.commit([(me, vec![check("k", 4)])]);
+    harness.connection.handle_outcome(accepted(own));
+    assert_eq!(harness.show_log(&history), [mark(7, own), mark(0, own)]);
 }

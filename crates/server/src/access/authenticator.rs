@@ -1,16 +1,16 @@
-//! Decides who comes in: the work that AUTH costs, and who pays for it.
+//! Verifies passwords, and bounds what that costs.
 //!
-//! A password that was right before is known at once, by a keyed hash of it. Any other is verified on a thread where it
-//! blocks nobody; the turns are fair between addresses (`fair_queue.rs`). A wrong one is told late (`guesses.rs`): meanwhile
-//! it keeps a place of its address, and nothing of anybody else's.
+//! A password that was verified before is recognised at once, by a keyed hash of it. Any other password is verified on a
+//! blocking thread, in an order that is fair between addresses (`fair_queue.rs`). The response to a wrong password is
+//! delayed (`failed_attempts.rs`). During the delay it occupies a slot of its own address, and no resource of any other.
 
-use super::fair_queue::{FairQueue, TooMany};
-use super::guesses::Guesses;
+use super::control::{AccessControl, MustUseTls};
+use super::failed_attempts::FailedAttempts;
+use super::fair_queue::{FairQueue, TooManyAuthorizations};
 use super::hash::Workspace;
-use super::rules::{Claim, Grant, Rules};
+use super::policy::{Claim, Grant, Policy};
 use super::source::Source;
 use super::unauthenticated::Unauthenticated;
-use super::{AccessControl, MustUseTls};
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -29,114 +29,114 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
-/// How many characters of a user's name the log shows.
-const NAME_SHOWN: usize = 64;
+/// The number of characters of a user's name that the log shows.
+const MAX_LOGGED_NAME: usize = 64;
 
-/// What became of an AUTH: what it is granted, or nothing; or it was not looked at.
-pub(crate) type Judgement = Result<Option<Grant>, TooMany>;
+/// The result of an AUTH: what the password grants, `None` if it is wrong, or an error if it was not verified.
+pub(crate) type AuthResult = Result<Option<Grant>, TooManyAuthorizations>;
 
-/// Decides who comes in.
+/// Authenticates connections under the access control in force.
 pub(crate) struct Authenticator {
-    rules: ArcSwap<Rules>,
-    /// The generation of those, or of those that are about to take their place: quick to look at.
+    policy: ArcSwap<Policy>,
+    /// The generation of `policy`, or of the policy that is about to replace it. Cheaper to read than `policy`.
     generation: AtomicU64,
     has_tls: bool,
-    /// Made at the start, and kept nowhere: what is remembered of passwords is worth nothing without it.
+    /// Generated at start and never stored. The hashes of remembered passwords are worthless without it.
     key: Key,
-    turns: Arc<FairQueue>,
-    /// The memory that verifications need, for the next ones: at most as many as run at once.
+    queue: Arc<FairQueue>,
+    /// Memory for verifications, to be reused. There are at most as many as verifications that run at once.
     workspaces: Arc<Mutex<Vec<Workspace>>>,
-    guesses: Mutex<Guesses>,
+    failed_attempts: Mutex<FailedAttempts>,
     pub(crate) unauthenticated: Unauthenticated,
-    /// Counted where the work is done, so that tests can hold to it that it is done.
+    /// Counted where the hash is computed, so that tests can check that it is computed.
     verifications: Arc<AtomicU64>,
-    complaints: Throttle,
+    log_throttle: Throttle,
 }
 
 impl Authenticator {
-    /// Puts access control in force.
+    /// Creates an authenticator with this access control in force.
     ///
     /// # Errors
-    /// [`Unspecified`] where the system gives no random numbers.
+    /// Returns [`Unspecified`] if the system provides no random numbers.
     pub(crate) fn new(
         control: AccessControl,
         has_tls: bool,
         max_unauthenticated: usize,
     ) -> Result<Arc<Self>, Unspecified> {
         let key = Key::generate(HMAC_SHA256, &SystemRandom::new())?;
-        // Half of the processors, so that the other half serves those who are in.
-        let at_once = available_parallelism().map_or(1, NonZero::get) / 2;
+        // Half of the processors verify passwords. The other half continues to serve authenticated connections.
+        let max_running = available_parallelism().map_or(1, NonZero::get) / 2;
         Ok(Arc::new(Self {
-            rules: ArcSwap::from_pointee(Rules::new(0, control)),
+            policy: ArcSwap::from_pointee(Policy::new(0, control)),
             generation: AtomicU64::new(0),
             has_tls,
             key,
-            turns: FairQueue::new(at_once),
+            queue: FairQueue::new(max_running),
             workspaces: Arc::default(),
-            guesses: Mutex::default(),
+            failed_attempts: Mutex::default(),
             unauthenticated: Unauthenticated::new(max_unauthenticated),
             verifications: Arc::default(),
-            complaints: Throttle::new(Instant::now()),
+            log_throttle: Throttle::new(Instant::now()),
         }))
     }
 
-    /// Puts other access control in force. Connections are to look at [`Authenticator::rules`] then.
+    /// Replaces the access control in force. The caller must then wake all connections, so that they check their grants.
     ///
     /// # Errors
-    /// [`MustUseTls`] where that requires passwords, and there is no TLS; nothing has changed then.
+    /// Returns [`MustUseTls`], and changes nothing, if the new access control requires passwords and there is no TLS.
     pub(crate) fn replace(&self, control: AccessControl) -> Result<(), MustUseTls> {
         control.check(self.has_tls)?;
-        // First: who sees that there are others looks again until they are in force.
+        // The generation first: a connection that sees the new one checks again until the new policy is in force.
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        self.rules.store(Arc::new(Rules::new(generation, control)));
+        self.policy.store(Arc::new(Policy::new(generation, control)));
         Ok(())
     }
 
-    /// Which rules are in force: while this stays the same, so do they.
+    /// Returns the generation of the policy. As long as it does not change, neither does the policy.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What is in force.
-    pub(crate) fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
-        self.rules.load()
+    /// Returns the policy in force.
+    pub(crate) fn policy(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
     }
 
-    /// How many passwords were verified.
+    /// Returns the number of passwords that were verified by computing a hash.
     pub(crate) fn verifications(&self) -> u64 {
         self.verifications.load(Ordering::Relaxed)
     }
 
-    /// Judges an AUTH by what is in force at the end.
+    /// Verifies the password of an AUTH, under the policy that is in force at the end of the verification.
     ///
     /// # Errors
-    /// [`TooMany`] where its address asks for too much at once.
-    pub(crate) async fn judge(self: Arc<Self>, id: ConnId, peer: SocketAddr, shown: Password) -> Judgement {
+    /// Returns [`TooManyAuthorizations`] if the address of the peer has too many verifications at once.
+    pub(crate) async fn authenticate(self: Arc<Self>, id: ConnId, peer: SocketAddr, presented: Password) -> AuthResult {
         loop {
-            let rules = self.rules.load_full();
-            let judgement = self.judge_by(&rules, peer.into(), &shown).await;
-            // Else it may be that nobody would be let in by it any more, or somebody would.
-            if self.rules().generation == rules.generation {
-                self.tell(id, peer, rules.name(&shown), &judgement);
-                return judgement;
+            let policy = self.policy.load_full();
+            let result = self.authenticate_under(&policy, peer.into(), &presented).await;
+            // A policy that was replaced meanwhile may accept another password, or reject this one.
+            if self.policy().generation == policy.generation {
+                self.log_result(id, peer, policy.user_name(&presented), &result);
+                return result;
             }
         }
     }
 
-    async fn judge_by(&self, rules: &Rules, source: Source, shown: &Password) -> Judgement {
-        let Some(claim) = rules.claim(shown, &self.key) else { return Ok(None) };
-        if rules.knows(&claim, shown, &self.key) {
+    async fn authenticate_under(&self, policy: &Policy, source: Source, presented: &Password) -> AuthResult {
+        let Some(claim) = policy.claim(presented, &self.key) else { return Ok(None) };
+        if policy.is_remembered(&claim, presented, &self.key) {
             return Ok(claim.grant);
         }
-        let shared = rules.share(source, shown, &self.key);
-        shared.answer.get_or_try_init(|| self.verify(rules, source, &claim, shown)).await.cloned()
+        let pending = policy.join_verification(source, presented, &self.key);
+        pending.outcome.get_or_try_init(|| self.verify(policy, source, &claim, presented)).await.cloned()
     }
 
-    async fn verify(&self, rules: &Rules, source: Source, claim: &Claim, shown: &Password) -> Judgement {
-        let place = self.turns.enter(source)?;
-        let turn = place.turn().await;
-        // Somebody else may have shown it meanwhile.
-        if rules.knows(claim, shown, &self.key) {
+    async fn verify(&self, policy: &Policy, source: Source, claim: &Claim, presented: &Password) -> AuthResult {
+        let slot = self.queue.enter(source)?;
+        let run_permit = slot.run_permit().await;
+        // Another connection may have presented the same password in the meantime.
+        if policy.is_remembered(claim, presented, &self.key) {
             return Ok(claim.grant.clone());
         }
         let (hash, password) = (claim.hash.clone(), claim.password.clone());
@@ -148,43 +148,43 @@ impl Authenticator {
                 hash.verify_within(&mut workspace, password.expose())
             });
             workspaces.lock().push(workspace);
-            // Kept until here also where nobody waits for it any more.
-            drop(turn);
-            (is_right, place)
+            // Held until the computation ends, even if no connection waits for the outcome any more.
+            drop(run_permit);
+            (is_right, slot)
         });
-        let (is_right, _place) = match verified.await {
-            Ok((is_right, place)) => (is_right, Some(place)),
+        let (is_right, _slot) = match verified.await {
+            Ok((is_right, slot)) => (is_right, Some(slot)),
             Err(error) => {
-                error!(%error, "the verification of a password has died");
+                error!(%error, "the verification of a password panicked");
                 (false, None)
             }
         };
         if is_right && let Some(grant) = &claim.grant {
-            rules.remember(grant, shown, &self.key);
+            policy.remember(grant, presented, &self.key);
             return Ok(Some(grant.clone()));
         }
-        let delay = self.guesses.lock().wrong(source, Instant::now());
+        let delay = self.failed_attempts.lock().record(source, Instant::now());
         sleep(delay).await;
         Ok(None)
     }
 
-    /// Tells people. The name that was shown stands there only where it is that of a user: else it may be a password.
-    fn tell(&self, id: ConnId, peer: SocketAddr, name: Option<&str>, judgement: &Judgement) {
-        let user = name.map(|name| EscapedBytes::new(name.as_bytes(), NAME_SHOWN).to_string());
+    /// Logs the result of an AUTH. A presented name that is not the name of a user is never logged: it may be a password.
+    fn log_result(&self, id: ConnId, peer: SocketAddr, name: Option<&str>, result: &AuthResult) {
+        let user = name.map(|name| EscapedBytes::new(name.as_bytes(), MAX_LOGGED_NAME).to_string());
         let user = user.as_deref().unwrap_or("unknown");
-        match judgement {
+        match result {
             Ok(Some(_)) => info!(%id, %peer, user, "authorized"),
-            Ok(None) => self.complain(peer, format_args!("wrong password, user {user}")),
-            Err(TooMany) => self.complain(peer, "too many authorizations from its address at once"),
+            Ok(None) => self.log_rejection(peer, format_args!("wrong password, user {user}")),
+            Err(TooManyAuthorizations) => self.log_rejection(peer, "too many authorizations from its address at once"),
         }
     }
 
-    /// Tells people why somebody was not let in; who causes many such lines does not fill the log.
-    pub(crate) fn complain(&self, peer: SocketAddr, reason: impl fmt::Display) {
-        match self.complaints.admit(Instant::now()) {
-            Some(0) => warn!(%peer, "not let in: {reason}"),
-            Some(left_out) => warn!(%peer, left_out, "not let in: {reason}"),
-            None => debug!(%peer, "not let in: {reason}"),
+    /// Logs why a client was rejected. The number of such lines per second is limited, so that clients cannot fill the log.
+    pub(crate) fn log_rejection(&self, peer: SocketAddr, reason: impl fmt::Display) {
+        match self.log_throttle.allow(Instant::now()) {
+            Some(0) => warn!(%peer, "client rejected: {reason}"),
+            Some(suppressed) => warn!(%peer, suppressed, "client rejected: {reason}"),
+            None => debug!(%peer, "client rejected: {reason}"),
         }
     }
 }

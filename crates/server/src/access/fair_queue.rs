@@ -1,9 +1,9 @@
-//! Whose password is verified next.
+//! Decides which password is verified next.
 //!
-//! Few verifications run at once, for they take memory and time. Each address has a line of its own, and the lines take
-//! turns: an address that floods waits behind itself.
+//! Few verifications run at once, because each takes much memory and time. Every address has a queue of its own, and the
+//! queues are served in rotation. So an address that floods the server delays only itself.
 
-use super::per_source_limit::{self, PerSourceLimit};
+use super::per_source_limit::{PerSourceLimit, SourcePermit};
 use super::source::Source;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -11,94 +11,94 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// The most authorizations of one address that wait, run, or have their verdict held back.
+/// The number of authorizations of one address that may be queued, running, or delayed at once.
 pub(super) const MAX_PER_ADDRESS: usize = 8;
 
-/// An address asks for more at once than it gets.
+/// An error: an address has as many authorizations at once as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("too many authorizations from your address at once; try again later")]
-pub(crate) struct TooMany;
+pub(crate) struct TooManyAuthorizations;
 
-/// Gives out turns.
+/// A queue that is fair between addresses.
 #[derive(Debug)]
 pub(super) struct FairQueue {
     max_running: usize,
-    /// Of those who wait, run, or have their verdict held back.
-    places: Arc<PerSourceLimit>,
+    /// Counts the authorizations of each address that are queued, running, or delayed.
+    limit: Arc<PerSourceLimit>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// Those who wait, address by address; the first address is next. None of the lines is empty.
-    lines: VecDeque<(Source, VecDeque<oneshot::Sender<RunPermit>>)>,
+    /// The queue of each address that has one. The address in front is served next. No queue is empty.
+    queues: VecDeque<(Source, VecDeque<oneshot::Sender<RunPermit>>)>,
 }
 
-/// A place in the line of an address, or behind it.
+/// One of the authorizations that an address may have at once. Released when it is dropped.
 #[derive(Debug)]
-pub(super) struct QueuePlace {
-    turns: Arc<FairQueue>,
-    taken: per_source_limit::SourcePermit,
+pub(super) struct Slot {
+    queue: Arc<FairQueue>,
+    permit: SourcePermit,
 }
 
-/// The right to run; the next has it when it is dropped.
+/// The right to run. When it is dropped, it passes to the next in the queue.
 #[derive(Debug)]
 pub(super) struct RunPermit(Arc<FairQueue>);
 
 impl FairQueue {
     pub(super) fn new(max_running: usize) -> Arc<Self> {
-        // In all, there are as many as the strangers who come.
-        let places = PerSourceLimit::new(usize::MAX, MAX_PER_ADDRESS);
-        Arc::new(Self { max_running: max_running.max(1), places, state: Mutex::default() })
+        // The total needs no limit here: the number of unauthenticated connections bounds it.
+        let limit = PerSourceLimit::new(usize::MAX, MAX_PER_ADDRESS);
+        Arc::new(Self { max_running: max_running.max(1), limit, state: Mutex::default() })
     }
 
-    /// Takes a place of an address.
+    /// Takes a slot of an address.
     ///
     /// # Errors
-    /// [`TooMany`] where it has [`MAX_PER_ADDRESS`].
-    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<QueuePlace, TooMany> {
-        let taken = self.places.enter(source).map_err(|_| TooMany)?;
-        Ok(QueuePlace { turns: self.clone(), taken })
+    /// Returns [`TooManyAuthorizations`] if the address holds [`MAX_PER_ADDRESS`] slots.
+    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<Slot, TooManyAuthorizations> {
+        let permit = self.limit.acquire(source).map_err(|_| TooManyAuthorizations)?;
+        Ok(Slot { queue: self.clone(), permit })
     }
 }
 
-impl QueuePlace {
-    /// Waits for its turn.
-    pub(super) async fn turn(&self) -> RunPermit {
-        let waiting = {
-            let mut state = self.turns.state.lock();
-            if state.running < self.turns.max_running {
+impl Slot {
+    /// Waits in the queue of its address until it may run.
+    pub(super) async fn run_permit(&self) -> RunPermit {
+        let receiver = {
+            let mut state = self.queue.state.lock();
+            if state.running < self.queue.max_running {
                 state.running += 1;
-                return RunPermit(self.turns.clone());
+                return RunPermit(self.queue.clone());
             }
-            let (sender, waiting) = oneshot::channel();
-            let own = self.taken.source();
-            match state.lines.iter_mut().find(|(source, _)| *source == own) {
-                Some((_, line)) => {
-                    // Of those who went away, nothing is left behind.
-                    line.retain(|waiting| !waiting.is_closed());
-                    line.push_back(sender);
+            let (sender, receiver) = oneshot::channel();
+            let own = self.permit.source();
+            match state.queues.iter_mut().find(|(source, _)| *source == own) {
+                Some((_, queue)) => {
+                    // Removes the entries of cancelled waiters, so that they do not accumulate.
+                    queue.retain(|waiting| !waiting.is_closed());
+                    queue.push_back(sender);
                 }
-                None => state.lines.push_back((own, VecDeque::from([sender]))),
+                None => state.queues.push_back((own, VecDeque::from([sender]))),
             }
-            waiting
+            receiver
         };
-        match waiting.await {
-            Ok(turn) => turn,
-            // Never: whoever is in a line is given a turn or is closed, and it is not closed while it waits.
+        match receiver.await {
+            Ok(permit) => permit,
+            // Cannot happen: an entry is removed only to send it a permit, or because its receiver is closed.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
 impl State {
-    /// The next who still waits; the address goes to the end.
+    /// Removes and returns the next entry whose receiver still waits. Its address moves to the back.
     fn next(&mut self) -> Option<oneshot::Sender<RunPermit>> {
-        while let Some((source, mut line)) = self.lines.pop_front() {
-            let next = line.pop_front();
-            if !line.is_empty() {
-                self.lines.push_back((source, line));
+        while let Some((source, mut queue)) = self.queues.pop_front() {
+            let next = queue.pop_front();
+            if !queue.is_empty() {
+                self.queues.push_back((source, queue));
             }
             if let Some(next) = next.filter(|next| !next.is_closed()) {
                 return Some(next);
@@ -116,7 +116,7 @@ impl Drop for RunPermit {
             return;
         };
         drop(state);
-        // Where it has gone away this very moment, the turn is dropped with the message, and passed on from there.
+        // If the receiver was closed just now, the permit is dropped with the message, and passes on from there.
         let _ = next.send(Self(self.0.clone()));
     }
 }
@@ -141,58 +141,58 @@ mod tests {
     }
 
     #[test]
-    fn few_run_at_once_and_addresses_take_turns() {
-        let turns = FairQueue::new(1);
-        let running = poll(pin!(turns.enter(source(9)).unwrap().turn())).unwrap();
-        let places: Vec<QueuePlace> = [1, 1, 1, 2, 3, 3].map(|number| turns.enter(source(number)).unwrap()).into();
-        let mut waiting: Vec<_> = places.iter().map(|place| Box::pin(place.turn())).collect();
-        assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
+    fn few_run_at_once_and_addresses_are_served_in_rotation() {
+        let queue = FairQueue::new(1);
+        let running = poll(pin!(queue.enter(source(9)).unwrap().run_permit())).unwrap();
+        let slots: Vec<Slot> = [1, 1, 1, 2, 3, 3].map(|number| queue.enter(source(number)).unwrap()).into();
+        let mut waiting: Vec<_> = slots.iter().map(|slot| Box::pin(slot.run_permit())).collect();
+        assert!(waiting.iter_mut().all(|permit| poll(permit.as_mut()).is_none()));
         let mut order = Vec::new();
-        let mut turn = Some(running);
-        while let Some(ended) = turn.take() {
+        let mut held = Some(running);
+        while let Some(ended) = held.take() {
             drop(ended);
-            for (number, waits) in waiting.iter_mut().enumerate() {
+            for (number, waiter) in waiting.iter_mut().enumerate() {
                 if !order.contains(&number)
-                    && let Some(given) = poll(waits.as_mut())
+                    && let Some(permit) = poll(waiter.as_mut())
                 {
                     order.push(number);
-                    assert!(turn.replace(given).is_none(), "one at a time");
+                    assert!(held.replace(permit).is_none(), "one at a time");
                 }
             }
         }
         assert_eq!(order, [0, 3, 4, 1, 5, 2], "addresses 1, 2, 3, then 1 and 3 again");
-        assert_eq!(turns.state.lock().running, 0);
+        assert_eq!(queue.state.lock().running, 0);
     }
 
     #[test]
-    fn an_address_has_so_many_places_and_others_have_theirs() {
-        let turns = FairQueue::new(1);
-        let mut places: Vec<QueuePlace> = (0..MAX_PER_ADDRESS).map(|_| turns.enter(source(1)).unwrap()).collect();
-        assert_eq!(turns.enter(source(1)).unwrap_err(), TooMany);
-        let other = turns.enter(source(2)).unwrap();
-        places.pop();
-        places.push(turns.enter(source(1)).unwrap());
-        assert_eq!(turns.enter(source(1)).unwrap_err(), TooMany);
-        drop((places, other));
-        assert_eq!(turns.places.count(), 0);
+    fn slots_are_limited_per_address() {
+        let queue = FairQueue::new(1);
+        let mut slots: Vec<Slot> = (0..MAX_PER_ADDRESS).map(|_| queue.enter(source(1)).unwrap()).collect();
+        assert_eq!(queue.enter(source(1)).unwrap_err(), TooManyAuthorizations);
+        let other = queue.enter(source(2)).unwrap();
+        slots.pop();
+        slots.push(queue.enter(source(1)).unwrap());
+        assert_eq!(queue.enter(source(1)).unwrap_err(), TooManyAuthorizations);
+        drop((slots, other));
+        assert_eq!(queue.limit.count(), 0);
     }
 
     #[test]
-    fn whoever_goes_away_is_passed_over_and_takes_no_turn_along() {
-        let turns = FairQueue::new(1);
-        let place = turns.enter(source(1)).unwrap();
-        let running = poll(pin!(place.turn())).unwrap();
+    fn cancelled_waiters_are_skipped_and_keep_no_permit() {
+        let queue = FairQueue::new(1);
+        let slot = queue.enter(source(1)).unwrap();
+        let running = poll(pin!(slot.run_permit())).unwrap();
         for _ in 0..1000 {
-            assert!(poll(pin!(place.turn())).is_none());
+            assert!(poll(pin!(slot.run_permit())).is_none());
         }
-        assert_eq!(turns.state.lock().lines[0].1.len(), 1, "of those who have gone, the last");
-        let mut given = Box::pin(place.turn());
-        let mut next = Box::pin(place.turn());
+        assert_eq!(queue.state.lock().queues[0].1.len(), 1, "only the last cancelled waiter is left");
+        let mut given = Box::pin(slot.run_permit());
+        let mut next = Box::pin(slot.run_permit());
         assert!(poll(given.as_mut()).is_none() && poll(next.as_mut()).is_none());
         drop(running);
-        // It has been given the turn, and goes away before it looks.
+        // The first waiter has been sent the permit, and is cancelled before it receives it.
         drop(given);
         drop(poll(next.as_mut()).unwrap());
-        assert_eq!(turns.state.lock().running, 0);
+        assert_eq!(queue.state.lock().running, 0);
     }
 }

@@ -1,6 +1,6 @@
-//! Access control from files.
+//! Reads access control from files.
 
-use super::AccessControl;
+use super::control::AccessControl;
 use super::hash::HashError;
 use super::users::{MAX_FILE, Users, UsersError};
 use std::fs::File;
@@ -10,100 +10,102 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 
-/// The longest file of one hash.
+/// The maximum size of a file that holds one hash.
 const MAX_HASH_FILE: usize = 4096;
 
-/// The permission to read a file for those who are neither its owner nor of its group.
+/// The permission bit that lets users other than the owner and the group read a file.
 #[cfg(unix)]
 const READ_BY_OTHERS: u32 = 0o004;
 
-/// A file that says who may come in, and can't be used.
+/// A file with access control cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum AccessFileError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("can't read {}: {source}", path.display())]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is longer than such files are.
+    /// The file is larger than the limit.
     #[error("{}: expected at most {max} bytes", path.display())]
     TooLong {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// How long it may be.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// It holds no text.
+    /// The file is not text.
     #[error("{}: expected text in UTF-8", path.display())]
-    NoText {
-        /// Which file.
+    NotUtf8 {
+        /// The path of the file.
         path: PathBuf,
     },
-    /// It holds no hash.
+    /// The file does not hold a usable hash.
     #[error("{}: {source}", path.display())]
     Hash {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: HashError,
     },
-    /// It holds no users.
+    /// The file does not hold usable users.
     #[error("{}, {source}", path.display())]
     Users {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: UsersError,
     },
 }
 
 impl AccessControl {
-    /// One password, whose hash a file holds, as `syncline passwd` prints it.
+    /// Reads the hash of one password from a file, in the notation that `syncline passwd` prints.
     ///
     /// # Errors
-    /// [`AccessFileError`] names the file and what is wrong with it.
+    /// Returns [`AccessFileError`], which names the file and what is wrong with it.
     pub fn from_hash_file(path: &Path) -> Result<Self, AccessFileError> {
         let text = read(path, MAX_HASH_FILE)?;
         let hash = text.trim().parse().map_err(|source| AccessFileError::Hash { path: path.to_owned(), source })?;
         Ok(Self::Password(Arc::new(hash)))
     }
 
-    /// The users of a `users.toml`.
+    /// Reads users from a `users.toml`.
     ///
     /// # Errors
-    /// [`AccessFileError`] names the file, the line and what is wrong with it.
+    /// Returns [`AccessFileError`], which names the file, the line and what is wrong there.
     pub fn from_users_file(path: &Path) -> Result<Self, AccessFileError> {
         let users = Users::parse(&read(path, MAX_FILE)?);
         users.map(Self::Users).map_err(|source| AccessFileError::Users { path: path.to_owned(), source })
     }
 }
 
+/// Reads a text file of at most `max` bytes.
 fn read(path: &Path, max: usize) -> Result<String, AccessFileError> {
-    let of = || path.to_owned();
-    let trouble = |source| AccessFileError::Read { path: of(), source };
-    let file = File::open(path).map_err(trouble)?;
-    warn_of_readers(path, &file);
+    let failed = |source| AccessFileError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    warn_if_world_readable(path, &file);
     let mut bytes = Vec::new();
-    let more_than_max = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(more_than_max).read_to_end(&mut bytes).map_err(trouble)?;
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > max {
-        return Err(AccessFileError::TooLong { path: of(), max });
+        return Err(AccessFileError::TooLong { path: path.to_owned(), max });
     }
-    String::from_utf8(bytes).map_err(|_| AccessFileError::NoText { path: of() })
+    String::from_utf8(bytes).map_err(|_| AccessFileError::NotUtf8 { path: path.to_owned() })
 }
 
-/// Whoever reads a hash can guess its password at leisure. Only a warning: files that others should not read are mounted
-/// with wide permissions often enough, where nobody else is on the machine.
-fn warn_of_readers(path: &Path, file: &File) {
+/// Warns if every user of the machine can read the file, because a hash allows guessing its password offline.
+///
+/// This is no error: secrets are often mounted with wide permissions, for example into containers with a single user.
+fn warn_if_world_readable(path: &Path, file: &File) {
     #[cfg(unix)]
     if let Ok(metadata) = file.metadata()
         && std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & READ_BY_OTHERS != 0
     {
         let path = path.display();
-        warn!(%path, "everybody on this machine can read the hashes of passwords in this file (chmod o-r)");
+        warn!(%path, "every user of this machine can read the password hashes in this file; run chmod o-r");
     }
 }
 
@@ -113,28 +115,28 @@ mod tests {
     use crate::Hash;
 
     #[test]
-    fn files_are_read_within_bounds_and_named_in_errors() {
+    fn errors_name_the_file_and_large_files_are_refused() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("file");
-        let written = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
-        let refused = |load: fn(&Path) -> Result<AccessControl, AccessFileError>| {
+        let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
+        let error = |load: fn(&Path) -> Result<AccessControl, AccessFileError>| {
             load(&path).unwrap_err().to_string().replace(&path.display().to_string(), "FILE")
         };
-        let (of_hash, of_users) = (AccessControl::from_hash_file, AccessControl::from_users_file);
+        let (from_hash, from_users) = (AccessControl::from_hash_file, AccessControl::from_users_file);
 
-        assert_eq!(refused(of_hash), "can't read FILE: No such file or directory (os error 2)");
-        written(b"hunter2\n");
-        assert!(refused(of_hash).starts_with("FILE: expected a hash of bcrypt"));
-        assert!(refused(of_users).starts_with("FILE, line 1: not TOML"), "{}", refused(of_users));
-        written(b"\xff");
-        assert_eq!(refused(of_users), "FILE: expected text in UTF-8");
-        written(&[b'x'; MAX_HASH_FILE + 1]);
-        assert_eq!(refused(of_hash), "FILE: expected at most 4096 bytes");
+        assert_eq!(error(from_hash), "can't read FILE: No such file or directory (os error 2)");
+        write(b"hunter2\n");
+        assert!(error(from_hash).starts_with("FILE: expected a hash of bcrypt"));
+        assert!(error(from_users).starts_with("FILE, line 1: not TOML"), "{}", error(from_users));
+        write(b"\xff");
+        assert_eq!(error(from_users), "FILE: expected text in UTF-8");
+        write(&[b'x'; MAX_HASH_FILE + 1]);
+        assert_eq!(error(from_hash), "FILE: expected at most 4096 bytes");
 
         let hash = Hash::make(b"secret").unwrap();
-        written(format!("{}\n", hash.expose()).as_bytes());
-        assert_eq!(of_hash(&path).unwrap(), AccessControl::Password(Arc::new(hash)));
-        written(b"[[user]]\nname = \"a\"\ncertificate = \"a\"\nadmin = true\n");
-        assert!(matches!(of_users(&path).unwrap(), AccessControl::Users(users) if users.names().eq(["a"])));
+        write(format!("{}\n", hash.expose()).as_bytes());
+        assert_eq!(from_hash(&path).unwrap(), AccessControl::Password(Arc::new(hash)));
+        write(b"[[user]]\nname = \"a\"\ncertificate = \"a\"\nadmin = true\n");
+        assert!(matches!(from_users(&path).unwrap(), AccessControl::Users(users) if users.names().eq(["a"])));
     }
 }

@@ -1,72 +1,72 @@
-//! PerSourceLimit that sources take: so many in all, and so many for each.
+//! A limit on a number of permits: in total, and for each source.
 
 use super::source::Source;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// There is no place for one more.
+/// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    /// All places are taken.
-    InAll,
-    /// The source has all the places that it gets.
-    OfSource,
+pub(super) enum LimitReached {
+    /// All permits are held.
+    Total,
+    /// The source holds as many permits as one source may.
+    PerSource,
 }
 
-/// Gives out places.
+/// Issues permits to sources.
 #[derive(Debug)]
 pub(super) struct PerSourceLimit {
-    in_all: usize,
-    of_source: usize,
-    taken: Mutex<Taken>,
+    max_total: usize,
+    max_per_source: usize,
+    held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    /// Of those who have some. Bounded by the places that there are, or the connections.
-    by: BTreeMap<Source, usize>,
+struct Held {
+    total: usize,
+    /// Holds only sources with at least one permit, so the number of permits or of connections bounds it.
+    by_source: BTreeMap<Source, usize>,
 }
 
-/// A place that a source has taken; free when it is dropped.
+/// A permit of a source. Released when it is dropped.
 #[derive(Debug)]
 pub(super) struct SourcePermit {
-    places: Arc<PerSourceLimit>,
+    limit: Arc<PerSourceLimit>,
     source: Source,
 }
 
 impl PerSourceLimit {
-    pub(super) fn new(in_all: usize, of_source: usize) -> Arc<Self> {
-        Arc::new(Self { in_all, of_source, taken: Mutex::default() })
+    pub(super) fn new(max_total: usize, max_per_source: usize) -> Arc<Self> {
+        Arc::new(Self { max_total, max_per_source, held: Mutex::default() })
     }
 
-    /// Takes a place.
+    /// Acquires a permit for a source.
     ///
     /// # Errors
-    /// [`Full`] where there is none, or none for this source.
-    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<SourcePermit, Full> {
-        let mut taken = self.taken.lock();
-        if taken.all >= self.in_all {
-            return Err(Full::InAll);
+    /// Returns [`LimitReached`] if no permit is left, or none for this source.
+    pub(super) fn acquire(self: &Arc<Self>, source: Source) -> Result<SourcePermit, LimitReached> {
+        let mut held = self.held.lock();
+        if held.total >= self.max_total {
+            return Err(LimitReached::Total);
         }
-        let of_source = taken.by.get(&source).copied().unwrap_or_default();
-        if of_source >= self.of_source {
-            return Err(Full::OfSource);
+        let by_source = held.by_source.get(&source).copied().unwrap_or_default();
+        if by_source >= self.max_per_source {
+            return Err(LimitReached::PerSource);
         }
-        taken.by.insert(source, of_source + 1);
-        taken.all += 1;
-        Ok(SourcePermit { places: self.clone(), source })
+        held.by_source.insert(source, by_source + 1);
+        held.total += 1;
+        Ok(SourcePermit { limit: self.clone(), source })
     }
 
-    /// How many are taken.
+    /// Returns the number of permits that are held.
     pub(super) fn count(&self) -> usize {
-        self.taken.lock().all
+        self.held.lock().total
     }
 }
 
 impl SourcePermit {
-    /// Who has taken it.
+    /// Returns the source that holds the permit.
     pub(super) const fn source(&self) -> Source {
         self.source
     }
@@ -74,12 +74,12 @@ impl SourcePermit {
 
 impl Drop for SourcePermit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        taken.all -= 1;
-        if let Some(of_source) = taken.by.get_mut(&self.source) {
-            *of_source -= 1;
-            if *of_source == 0 {
-                taken.by.remove(&self.source);
+        let mut held = self.limit.held.lock();
+        held.total -= 1;
+        if let Some(by_source) = held.by_source.get_mut(&self.source) {
+            *by_source -= 1;
+            if *by_source == 0 {
+                held.by_source.remove(&self.source);
             }
         }
     }
@@ -95,21 +95,21 @@ mod tests {
     }
 
     #[test]
-    fn so_many_in_all_and_so_many_for_each() {
-        let places = PerSourceLimit::new(4, 2);
-        let enter = |number| places.enter(source(number));
-        let mut first = vec![enter(1).unwrap(), enter(1).unwrap()];
+    fn permits_are_limited_in_total_and_per_source() {
+        let limit = PerSourceLimit::new(4, 2);
+        let acquire = |number| limit.acquire(source(number));
+        let mut first = vec![acquire(1).unwrap(), acquire(1).unwrap()];
         assert_eq!(first[0].source(), source(1));
-        assert_eq!(enter(1).unwrap_err(), Full::OfSource);
-        let others = [enter(2).unwrap(), enter(3).unwrap()];
-        assert_eq!(enter(4).unwrap_err(), Full::InAll);
-        assert_eq!(enter(1).unwrap_err(), Full::InAll);
+        assert_eq!(acquire(1).unwrap_err(), LimitReached::PerSource);
+        let others = [acquire(2).unwrap(), acquire(3).unwrap()];
+        assert_eq!(acquire(4).unwrap_err(), LimitReached::Total);
+        assert_eq!(acquire(1).unwrap_err(), LimitReached::Total);
         first.pop();
-        drop(enter(4).unwrap());
-        first.push(enter(1).unwrap());
-        assert_eq!(places.count(), 4);
+        drop(acquire(4).unwrap());
+        first.push(acquire(1).unwrap());
+        assert_eq!(limit.count(), 4);
         drop((first, others));
-        assert_eq!(places.count(), 0);
-        assert!(places.taken.lock().by.is_empty(), "nothing is kept of who has gone, nor of who was turned away");
+        assert_eq!(limit.count(), 0);
+        assert!(limit.held.lock().by_source.is_empty(), "nothing is kept of sources without permits");
     }
 }

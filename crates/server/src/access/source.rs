@@ -1,14 +1,14 @@
-//! Where connections come from, as far as bounds per address go.
+//! The address of a client, as the limits per address count it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// An address that stands for one guest: an IPv4 address, or the first 64 bits of an IPv6 address, of which one household
-/// has as many as it likes.
+/// What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 address. A single host usually controls
+/// the other 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Source(IpAddr);
 
-/// The bits of an IPv6 address that hosts choose by themselves.
+/// The bits of an IPv6 address that a host can choose itself.
 const HOST_BITS: u32 = 64;
 
 impl From<SocketAddr> for Source {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_network_of_ipv6_is_one_source() {
+    fn an_ipv6_network_is_one_source() {
         let source = |ip: &str| Source::from(SocketAddr::new(ip.parse().unwrap(), 1));
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));

@@ -1,59 +1,59 @@
-//! How many there may be of whom nobody knows yet who they are.
+//! A limit on the number of unauthenticated connections.
 //!
-//! Unauthenticated have bounds of their own, well below that of all connections: however many come, those who are known are not
-//! in their way, nor kept from coming by more than the time that strangers get. One address gets a part of the places, so
-//! it takes several to fill them all.
+//! It is well below the limit on all connections. So however many unauthenticated connections there are, they neither
+//! displace authenticated ones nor keep new ones out for longer than the time in which each must authenticate. One address
+//! may hold only a part of the permits, so it takes several addresses to exhaust them.
 
-use super::per_source_limit::{Full, PerSourceLimit, SourcePermit};
+use super::per_source_limit::{LimitReached, PerSourceLimit, SourcePermit};
 use super::source::Source;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// One address has at most one of so many places.
+/// One address may hold this fraction of the permits: one in so many.
 const ADDRESSES: usize = 4;
 
-/// There is no place for one more stranger.
+/// An error: one more unauthenticated connection would exceed a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TooManyUnauthenticated {
-    /// All places are taken.
+    /// The limit on all unauthenticated connections.
     #[error("too many connections that are not authorized yet")]
-    Everywhere,
-    /// The address has all the places that it gets.
+    Total,
+    /// The limit on those of one address.
     #[error("too many connections from your address that are not authorized yet")]
-    FromAddress,
+    PerAddress,
 }
 
-impl From<Full> for TooManyUnauthenticated {
-    fn from(full: Full) -> Self {
-        match full {
-            Full::InAll => Self::Everywhere,
-            Full::OfSource => Self::FromAddress,
+impl From<LimitReached> for TooManyUnauthenticated {
+    fn from(limit: LimitReached) -> Self {
+        match limit {
+            LimitReached::Total => Self::Total,
+            LimitReached::PerSource => Self::PerAddress,
         }
     }
 }
 
-/// The places that strangers have.
+/// Issues permits to unauthenticated connections.
 #[derive(Debug)]
 pub(crate) struct Unauthenticated(Arc<PerSourceLimit>);
 
-/// The place of one stranger; free when it is dropped.
+/// The permit of one unauthenticated connection. Released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct UnauthenticatedPermit(#[expect(dead_code, reason = "held, for as long as it is taken")] SourcePermit);
+pub(crate) struct UnauthenticatedPermit(#[expect(dead_code, reason = "held until it is dropped")] SourcePermit);
 
 impl Unauthenticated {
     pub(crate) fn new(max: usize) -> Self {
         Self(PerSourceLimit::new(max, max.div_ceil(ADDRESSES)))
     }
 
-    /// Takes a place.
+    /// Acquires a permit for a connection from this source.
     ///
     /// # Errors
-    /// [`TooManyUnauthenticated`] where there is none, or none for this address.
-    pub(crate) fn enter(&self, source: Source) -> Result<UnauthenticatedPermit, TooManyUnauthenticated> {
-        Ok(UnauthenticatedPermit(self.0.enter(source)?))
+    /// Returns [`TooManyUnauthenticated`] if no permit is left, or none for this address.
+    pub(crate) fn acquire(&self, source: Source) -> Result<UnauthenticatedPermit, TooManyUnauthenticated> {
+        Ok(UnauthenticatedPermit(self.0.acquire(source)?))
     }
 
-    /// How many there are.
+    /// Returns the number of unauthenticated connections.
     pub(crate) fn count(&self) -> usize {
         self.0.count()
     }
@@ -69,17 +69,17 @@ mod tests {
     }
 
     #[test]
-    fn one_address_gets_a_quarter_of_the_places() {
-        let strangers = Unauthenticated::new(8);
-        let enter = |number| strangers.enter(source(number));
-        let first = [enter(1).unwrap(), enter(1).unwrap()];
-        assert_eq!(enter(1).unwrap_err(), TooManyUnauthenticated::FromAddress);
-        let others: Vec<_> = (2..5).flat_map(|number| [enter(number).unwrap(), enter(number).unwrap()]).collect();
-        assert_eq!(strangers.count(), 8);
-        assert_eq!(enter(5).unwrap_err(), TooManyUnauthenticated::Everywhere);
+    fn one_address_may_hold_a_quarter_of_the_permits() {
+        let unauthenticated = Unauthenticated::new(8);
+        let acquire = |number| unauthenticated.acquire(source(number));
+        let first = [acquire(1).unwrap(), acquire(1).unwrap()];
+        assert_eq!(acquire(1).unwrap_err(), TooManyUnauthenticated::PerAddress);
+        let others: Vec<_> = (2..5).flat_map(|number| [acquire(number).unwrap(), acquire(number).unwrap()]).collect();
+        assert_eq!(unauthenticated.count(), 8);
+        assert_eq!(acquire(5).unwrap_err(), TooManyUnauthenticated::Total);
         drop(first);
-        drop(enter(5).unwrap());
+        drop(acquire(5).unwrap());
         drop(others);
-        assert_eq!(strangers.count(), 0);
+        assert_eq!(unauthenticated.count(), 0);
     }
 }

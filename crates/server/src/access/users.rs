@@ -1,4 +1,6 @@
-//! The users that a server knows: `users.toml`.
+//! The users of a server: the file `users.toml`.
+//!
+//! Parsing reports the first error with its line and the name of the user. No error shows a hash.
 
 use super::hash::{Hash, HashError};
 use bytes::Bytes;
@@ -10,22 +12,23 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The longest file of users.
+/// The maximum size of `users.toml`.
 pub(super) const MAX_FILE: usize = 1024 * 1024;
 
-/// The most users.
+/// The maximum number of users.
 const MAX_USERS: usize = 10_000;
 
-/// The longest name of a user: with a password, it must fit what is taken of strangers.
+/// The maximum length of a user's name. Name and password together must fit into the input that an unauthenticated
+/// connection may send.
 const MAX_NAME: usize = 256;
 
-/// The keys of a user. Of the file, there is `user` alone.
+/// The keys of a `[[user]]`. The file itself has only the key `user`.
 const KEYS: [&str; 6] = ["name", "hash", "certificate", "read", "write", "admin"];
 
-/// How alike an unknown key must be to one of these to be taken for it (1 is the same).
-const LIKENESS: f64 = 0.7;
+/// How similar an unknown key must be to a known one to be taken for a typing error of it. 1 means identical.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// Everybody who may come in, and what they may do.
+/// The users of a server, with their credentials and rights.
 ///
 /// ```
 /// let users = syncline_server::Users::parse(r#"
@@ -40,233 +43,238 @@ const LIKENESS: f64 = 0.7;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     by_name: BTreeMap<String, Arc<User>>,
-    /// The names of those who show a certificate, by what it must name.
+    /// The users that authenticate with a certificate, by the name that the certificate must have.
     by_certificate: BTreeMap<String, Arc<User>>,
 }
 
-/// Somebody who may come in.
+/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(super) name: String,
-    pub(super) proof: Proof,
+    pub(super) credential: Credential,
     pub(super) rights: Arc<Rights>,
 }
 
-/// How a user shows who they are.
+/// What a user authenticates with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// With the password of this hash.
+pub(crate) enum Credential {
+    /// The password of this hash.
     Password(Arc<Hash>),
-    /// With a client certificate of this name.
+    /// A client certificate with this name.
     Certificate(String),
 }
 
-/// A file of users that can't be used.
+/// A `users.toml` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("line {line}{}: {problem}", user.as_ref().map(|name| format!(", user {name:?}")).unwrap_or_default())]
 pub struct UsersError {
-    /// Where, from 1 on.
+    /// The line of the error, starting at 1.
     pub line: usize,
-    /// Whose entry it is, where that has a name.
+    /// The name of the user whose entry has the error, if it has a name.
     pub user: Option<String>,
     /// What is wrong.
     pub problem: UsersProblem,
 }
 
-/// What is wrong with a file of users.
+/// What is wrong with a `users.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum UsersProblem {
-    /// It is not TOML.
+    /// The file is not TOML.
     #[error("not TOML: {0}")]
     Toml(String),
-    /// It is longer than any file of users.
+    /// The file is larger than the limit.
     #[error("expected at most {MAX_FILE} bytes, found {0}")]
     TooLong(usize),
-    /// It lists more users than a server knows.
+    /// The file lists more users than the limit.
     #[error("expected at most {MAX_USERS} users")]
     TooMany,
-    /// It lists nobody.
-    #[error("expected at least one [[user]], found none: nobody could come in")]
-    Nobody,
-    /// A key that means nothing.
+    /// The file lists no users.
+    #[error("expected at least one [[user]], found none: no client could authenticate")]
+    NoUsers,
+    /// A key is unknown.
     #[error("unknown key {found:?}{}", .nearest.map_or_else(|| format!("; expected one of {}", .expected.join(", ")), |name| format!("; did you mean {name:?}?")))]
     UnknownKey {
-        /// As it stands there, clipped.
+        /// The key, truncated.
         found: String,
-        /// What it may be.
+        /// The known keys.
         expected: &'static [&'static str],
-        /// That which is most like it.
+        /// The most similar known key, if one is similar enough.
         nearest: Option<&'static str>,
     },
-    /// A value of another type.
+    /// A value has the wrong type.
     #[error("{key}: expected {expected}, found {found}")]
     Type {
-        /// Whose value.
+        /// The key of the value.
         key: &'static str,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
-        /// What it is.
+        /// The type of the value.
         found: &'static str,
     },
-    /// A user without a name.
+    /// A user has no name.
     #[error("expected a name")]
-    Nameless,
-    /// A name that AUTH can't carry.
+    MissingName,
+    /// A name is empty, too long, or contains a colon, which AUTH cannot carry.
     #[error("name: expected 1 to {MAX_NAME} bytes without ':', found {0}")]
-    Name(&'static str),
-    /// A name that stands twice.
-    #[error("name: expected each once; this one stands further up, too")]
-    NameTaken,
-    /// A certificate that stands for two users.
-    #[error("certificate: expected each once; this one is that of {0:?}, too")]
-    CertificateTaken(String),
-    /// A certificate without a name.
+    InvalidName(&'static str),
+    /// Two users have the same name.
+    #[error("name: expected a unique name, found one that an earlier user has")]
+    DuplicateName,
+    /// Two users have the same certificate.
+    #[error("certificate: expected a unique name, found that of user {0:?}")]
+    DuplicateCertificate(String),
+    /// The name of a certificate is empty.
     #[error("certificate: expected a name, found none")]
-    CertificateNameless,
-    /// A user that can show nothing, or too much.
+    EmptyCertificate,
+    /// A user has no credential, or two.
     #[error("expected either a hash or the name of a certificate, found {0}")]
-    Proof(&'static str),
-    /// The hash can't be used.
+    Credential(&'static str),
+    /// A hash cannot be used.
     #[error("hash: {0}")]
     Hash(#[from] HashError),
-    /// An admin may do everything anyway.
-    #[error("{0}: expected it of others; an admin may read and write everything")]
+    /// An admin has prefixes, although it may access every key.
+    #[error("{0}: expected no prefixes for an admin, who may read and write everything")]
     AdminWithPrefixes(&'static str),
-    /// A user that may do nothing.
+    /// A user has no rights.
     #[error("expected a right: read, write, or admin = true")]
     NoRights,
 }
 
 impl Users {
-    /// Reads what `users.toml` says.
+    /// Parses the text of a `users.toml`.
     ///
     /// # Errors
-    /// [`UsersError`] names the first thing that is wrong. It shows no hash.
+    /// Returns [`UsersError`], which describes the first error. It shows no hash.
     pub fn parse(text: &str) -> Result<Self, UsersError> {
-        let fail = |at: Range<usize>, user: Option<&str>, problem| UsersError {
+        let error = |at: Range<usize>, user: Option<&str>, problem| UsersError {
             line: 1 + text.as_bytes().iter().take(at.start).filter(|byte| **byte == b'\n').count(),
             user: user.map(str::to_owned),
             problem,
         };
         if text.len() > MAX_FILE {
-            return Err(fail(0..0, None, UsersProblem::TooLong(text.len())));
+            return Err(error(0..0, None, UsersProblem::TooLong(text.len())));
         }
-        let file = DeTable::parse(text).map_err(|error| {
-            fail(error.span().unwrap_or_default(), None, UsersProblem::Toml(error.message().to_owned()))
+        let file = DeTable::parse(text).map_err(|cause| {
+            error(cause.span().unwrap_or_default(), None, UsersProblem::Toml(cause.message().to_owned()))
         })?;
         let mut users = Self::default();
         for (key, value) in file.get_ref() {
             if key.get_ref() != "user" {
-                return Err(fail(key.span(), None, unknown_key(key.get_ref(), &["user"])));
+                return Err(error(key.span(), None, unknown_key(key.get_ref(), &["user"])));
             }
             let list = value.get_ref().as_array();
-            let list = list.ok_or_else(|| fail(value.span(), None, wrong_type("user", "[[user]]", value)))?;
+            let list = list.ok_or_else(|| error(value.span(), None, wrong_type("user", "[[user]]", value)))?;
             for entry in list {
                 let table = entry.get_ref().as_table();
-                let table = table.ok_or_else(|| fail(entry.span(), None, wrong_type("user", "[[user]]", entry)))?;
-                // Named in every error of its entry, wherever in there it stands.
+                let table = table.ok_or_else(|| error(entry.span(), None, wrong_type("user", "[[user]]", entry)))?;
+                // Every error of the entry names the user, even if the name comes after the error.
                 let name = table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| is_name(name));
                 let added = Entry::read(table).and_then(|entry| Ok((entry.span.clone(), users.check(entry)?)));
-                let (at, user) =
-                    added.map_err(|Flaw { at, problem }| fail(at.unwrap_or_else(|| entry.span()), name, problem))?;
+                let (at, user) = added
+                    .map_err(|EntryError { at, problem }| error(at.unwrap_or_else(|| entry.span()), name, problem))?;
                 if users.by_name.len() >= MAX_USERS {
-                    return Err(fail(at.unwrap_or_else(|| entry.span()), name, UsersProblem::TooMany));
+                    return Err(error(at.unwrap_or_else(|| entry.span()), name, UsersProblem::TooMany));
                 }
                 users.add(user);
             }
         }
         if users.by_name.is_empty() {
-            return Err(fail(0..0, None, UsersProblem::Nobody));
+            return Err(error(0..0, None, UsersProblem::NoUsers));
         }
         Ok(users)
     }
 
-    /// Who there is, in the order of names.
+    /// Returns the names of all users, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<&Arc<User>> {
+    /// Returns the user with this name.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<User>> {
         self.by_name.get(name)
     }
 
-    /// Who shows a certificate with one of these names.
-    pub(super) fn certified(&self, names: &[String]) -> Option<&Arc<User>> {
+    /// Returns the user whose certificate has one of these names.
+    pub(super) fn get_by_certificate(&self, names: &[String]) -> Option<&Arc<User>> {
         names.iter().find_map(|name| self.by_certificate.get(name))
     }
 
-    /// The hashes of all who have one, in the order of names.
+    /// Returns the hashes of all users that have a password, sorted by name.
     pub(super) fn hashes(&self) -> impl Iterator<Item = &Arc<Hash>> {
-        self.by_name.values().filter_map(|user| match &user.proof {
-            Proof::Password(hash) => Some(hash),
-            Proof::Certificate(_) => None,
+        self.by_name.values().filter_map(|user| match &user.credential {
+            Credential::Password(hash) => Some(hash),
+            Credential::Certificate(_) => None,
         })
     }
 
-    /// Whether an entry fits the others.
-    fn check(&self, entry: Entry) -> Result<User, Flaw> {
+    /// Checks an entry against those that were added before.
+    fn check(&self, entry: Entry) -> Result<User, EntryError> {
         let user = entry.user;
         if self.by_name.contains_key(&user.name) {
-            return Err(Flaw { at: entry.span, problem: UsersProblem::NameTaken });
+            return Err(EntryError { at: entry.span, problem: UsersProblem::DuplicateName });
         }
-        if let Proof::Certificate(name) = &user.proof
+        if let Credential::Certificate(name) = &user.credential
             && let Some(other) = self.by_certificate.get(name)
         {
-            return Err(Flaw { at: entry.proof_span, problem: UsersProblem::CertificateTaken(other.name.clone()) });
+            return Err(EntryError {
+                at: entry.credential_span,
+                problem: UsersProblem::DuplicateCertificate(other.name.clone()),
+            });
         }
         Ok(user)
     }
 
     fn add(&mut self, user: User) {
         let user = Arc::new(user);
-        if let Proof::Certificate(name) = &user.proof {
+        if let Credential::Certificate(name) = &user.credential {
             self.by_certificate.insert(name.clone(), user.clone());
         }
         self.by_name.insert(user.name.clone(), user);
     }
 }
 
-/// What is wrong, and where; `None`: with the entry as a whole.
-struct Flaw {
+/// An error in an entry. Without a range, the entry as a whole is wrong.
+struct EntryError {
     at: Option<Range<usize>>,
     problem: UsersProblem,
 }
 
-/// A `[[user]]` that is right in itself.
+/// A `[[user]]` that is valid by itself.
 struct Entry {
     user: User,
     span: Option<Range<usize>>,
-    proof_span: Option<Range<usize>>,
+    credential_span: Option<Range<usize>>,
 }
 
 impl Entry {
-    fn read(table: &DeTable<'_>) -> Result<Self, Flaw> {
-        let flaw = |at: &Spanned<DeValue<'_>>, problem| Flaw { at: Some(at.span()), problem };
-        let whole = |problem| Flaw { at: None, problem };
+    fn read(table: &DeTable<'_>) -> Result<Self, EntryError> {
+        let error_at = |at: &Spanned<DeValue<'_>>, problem| EntryError { at: Some(at.span()), problem };
+        let error = |problem| EntryError { at: None, problem };
         if let Some((key, _)) = table.iter().find(|(key, _)| !KEYS.contains(&key.get_ref().as_ref())) {
-            return Err(Flaw { at: Some(key.span()), problem: unknown_key(key.get_ref(), &KEYS) });
+            return Err(EntryError { at: Some(key.span()), problem: unknown_key(key.get_ref(), &KEYS) });
         }
         let text = |key: &'static str| {
             table.get(key).map(|value| match value.get_ref().as_str() {
                 Some(text) => Ok((text, value)),
-                None => Err(flaw(value, wrong_type(key, "a string", value))),
+                None => Err(error_at(value, wrong_type(key, "a string", value))),
             })
         };
-        let prefixes = |key: &'static str| -> Result<Option<Vec<Bytes>>, Flaw> {
+        let prefixes = |key: &'static str| -> Result<Option<Vec<Bytes>>, EntryError> {
             let Some(value) = table.get(key) else { return Ok(None) };
             let list = value.get_ref().as_array();
-            let list = list.ok_or_else(|| flaw(value, wrong_type(key, "a list of prefixes", value)))?;
+            let list = list.ok_or_else(|| error_at(value, wrong_type(key, "a list of prefixes", value)))?;
             let prefixes = list.iter().map(|prefix| {
                 let text = prefix
                     .get_ref()
                     .as_str()
-                    .ok_or_else(|| flaw(prefix, wrong_type(key, "prefixes that are strings", prefix)));
+                    .ok_or_else(|| error_at(prefix, wrong_type(key, "prefixes that are strings", prefix)));
                 Ok(Bytes::copy_from_slice(text?.as_bytes()))
             });
             prefixes.collect::<Result<_, _>>().map(Some)
         };
 
-        let (name, at) = text("name").ok_or_else(|| whole(UsersProblem::Nameless))??;
+        let (name, at) = text("name").ok_or_else(|| error(UsersProblem::MissingName))??;
         if !is_name(name) {
             let found = if name.is_empty() {
                 "none"
@@ -275,39 +283,40 @@ impl Entry {
             } else {
                 "a longer one"
             };
-            return Err(flaw(at, UsersProblem::Name(found)));
+            return Err(error_at(at, UsersProblem::InvalidName(found)));
         }
-        let (proof, proof_span) = match (text("hash").transpose()?, text("certificate").transpose()?) {
+        let (credential, credential_span) = match (text("hash").transpose()?, text("certificate").transpose()?) {
             (Some((hash, at)), None) => {
-                let hash = hash.parse::<Hash>().map_err(|error| flaw(at, error.into()))?;
-                (Proof::Password(Arc::new(hash)), at.span())
+                let hash = hash.parse::<Hash>().map_err(|error| error_at(at, error.into()))?;
+                (Credential::Password(Arc::new(hash)), at.span())
             }
-            (None, Some(("", at))) => return Err(flaw(at, UsersProblem::CertificateNameless)),
-            (None, Some((name, at))) => (Proof::Certificate(name.to_owned()), at.span()),
-            (None, None) => return Err(whole(UsersProblem::Proof("neither"))),
-            (Some(_), Some((_, at))) => return Err(flaw(at, UsersProblem::Proof("both"))),
+            (None, Some(("", at))) => return Err(error_at(at, UsersProblem::EmptyCertificate)),
+            (None, Some((name, at))) => (Credential::Certificate(name.to_owned()), at.span()),
+            (None, None) => return Err(error(UsersProblem::Credential("neither"))),
+            (Some(_), Some((_, at))) => return Err(error_at(at, UsersProblem::Credential("both"))),
         };
         let is_admin = match table.get("admin") {
             Some(value) => {
-                value.get_ref().as_bool().ok_or_else(|| flaw(value, wrong_type("admin", "true or false", value)))?
+                value.get_ref().as_bool().ok_or_else(|| error_at(value, wrong_type("admin", "true or false", value)))?
             }
             None => false,
         };
         let (read, write) = (prefixes("read")?, prefixes("write")?);
         if is_admin && let Some(key) = ["read", "write"].into_iter().find(|key| table.contains_key(*key)) {
             let at = table.get(key).map(Spanned::span);
-            return Err(Flaw { at, problem: UsersProblem::AdminWithPrefixes(key) });
+            return Err(EntryError { at, problem: UsersProblem::AdminWithPrefixes(key) });
         }
         let (read, write) = (read.unwrap_or_default(), write.unwrap_or_default());
         if !is_admin && read.is_empty() && write.is_empty() {
-            return Err(whole(UsersProblem::NoRights));
+            return Err(error(UsersProblem::NoRights));
         }
         let rights = Arc::new(if is_admin { Rights::all() } else { Rights::new(read, write) });
-        let user = User { name: name.to_owned(), proof, rights };
-        Ok(Self { user, span: Some(at.span()), proof_span: Some(proof_span) })
+        let user = User { name: name.to_owned(), credential, rights };
+        Ok(Self { user, span: Some(at.span()), credential_span: Some(credential_span) })
     }
 }
 
+/// Returns whether AUTH can carry the name.
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && !name.contains(':')
 }
@@ -317,12 +326,12 @@ fn wrong_type(key: &'static str, expected: &'static str, value: &Spanned<DeValue
 }
 
 fn unknown_key(found: &str, expected: &'static [&'static str]) -> UsersProblem {
-    let alike = |name: &&'static str| strsim::jaro_winkler(found, name);
-    let nearest = expected.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    let similarity = |name: &&'static str| strsim::jaro_winkler(found, name);
+    let nearest = expected.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     UsersProblem::UnknownKey {
         found: found.chars().take(MAX_NAME).collect(),
         expected,
-        nearest: nearest.filter(|name| alike(name) >= LIKENESS),
+        nearest: nearest.filter(|name| similarity(name) >= MIN_SIMILARITY),
     }
 }
 
@@ -338,13 +347,13 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str) -> String {
-        let told = Users::parse(text).unwrap_err().to_string();
-        assert!(!told.contains("c29tZXNhbHQ") && !told.contains("hunter2"), "{told}");
-        told
+        let error = Users::parse(text).unwrap_err().to_string();
+        assert!(!error.contains("c29tZXNhbHQ") && !error.contains("hunter2"), "{error}");
+        error
     }
 
     #[test]
-    fn users_with_their_rights() {
+    fn users_have_the_configured_credentials_and_rights() {
         let text = format!(
             r#"
 [[user]]
@@ -366,19 +375,23 @@ admin = true
         );
         let users = Users::parse(&text).unwrap();
         assert_eq!(users.names().collect::<Vec<_>>(), ["backup", "flags", "operator"]);
-        let flags = users.named("flags").unwrap();
+        let flags = users.get("flags").unwrap();
         assert_eq!(*flags.rights, Rights::new(["flags/".into(), "config/".into()], ["flags/".into()]));
-        assert_eq!(flags.proof, Proof::Password(Arc::new(HASH.parse().unwrap())));
-        assert_eq!(users.named("nobody"), None);
-        let backup = users.certified(&["x".into(), "backup.example.org".into()]).unwrap();
+        assert_eq!(flags.credential, Credential::Password(Arc::new(HASH.parse().unwrap())));
+        assert_eq!(users.get("nobody"), None);
+        let backup = users.get_by_certificate(&["x".into(), "backup.example.org".into()]).unwrap();
         assert_eq!((&*backup.name, &*backup.rights), ("backup", &Rights::new([Bytes::new()], [])));
-        assert!(users.certified(&["ops".into()]).unwrap().rights.is_admin());
-        assert_eq!(users.certified(&["flags".into(), "operator".into()]), None, "these are names of no certificates");
+        assert!(users.get_by_certificate(&["ops".into()]).unwrap().rights.is_admin());
+        assert_eq!(
+            users.get_by_certificate(&["flags".into(), "operator".into()]),
+            None,
+            "these are names of users, not of certificates"
+        );
         assert_eq!(users.hashes().count(), 1);
     }
 
     #[test]
-    fn unknown_keys_are_named_with_the_nearest_known() {
+    fn errors_name_unknown_keys_and_the_most_similar_known_key() {
         assert_eq!(
             refused(&entry("hash = \"HASH\"\nraed = [\"x\"]")),
             "line 5, user \"ann\": unknown key \"raed\"; did you mean \"read\"?"
@@ -391,7 +404,7 @@ admin = true
     }
 
     #[test]
-    fn values_of_other_types_are_named() {
+    fn errors_name_values_of_the_wrong_type() {
         assert_eq!(refused("user = 1"), "line 1: user: expected [[user]], found integer");
         assert_eq!(refused("user = [1]"), "line 1: user: expected [[user]], found integer");
         assert_eq!(refused("[[user]]\nname = 1"), "line 2: name: expected a string, found integer");
@@ -406,7 +419,7 @@ admin = true
     }
 
     #[test]
-    fn names_are_there_unique_and_fit_an_auth() {
+    fn names_must_be_present_unique_and_valid_in_auth() {
         assert_eq!(refused("\n[[user]]\nadmin = true"), "line 2: expected a name");
         let named = |name: &str| refused(&format!("[[user]]\nname = \"{name}\"\ncertificate = \"c\"\nadmin = true"));
         assert_eq!(named(""), "line 2: name: expected 1 to 256 bytes without ':', found none");
@@ -415,17 +428,17 @@ admin = true
         let ann = entry("hash = \"HASH\"\nadmin = true");
         assert_eq!(
             refused(&(ann.clone() + &ann)),
-            "line 8, user \"ann\": name: expected each once; this one stands further up, too"
+            "line 8, user \"ann\": name: expected a unique name, found one that an earlier user has"
         );
     }
 
     #[test]
-    fn a_user_shows_either_a_password_or_a_certificate() {
-        let told = "expected either a hash or the name of a certificate, found";
-        assert_eq!(refused(&entry("admin = true")), format!("line 2, user \"ann\": {told} neither"));
+    fn a_user_has_either_a_password_or_a_certificate() {
+        let expected = "expected either a hash or the name of a certificate, found";
+        assert_eq!(refused(&entry("admin = true")), format!("line 2, user \"ann\": {expected} neither"));
         assert_eq!(
             refused(&entry("hash = \"HASH\"\ncertificate = \"c\"\nadmin = true")),
-            format!("line 5, user \"ann\": {told} both")
+            format!("line 5, user \"ann\": {expected} both")
         );
         assert_eq!(
             refused(&entry("certificate = \"\"\nadmin = true")),
@@ -435,7 +448,7 @@ admin = true
             entry("certificate = \"c\"\nadmin = true") + "[[user]]\nname = \"bob\"\ncertificate = \"c\"\nread=[\"\"]";
         assert_eq!(
             refused(&two),
-            "line 8, user \"bob\": certificate: expected each once; this one is that of \"ann\", too"
+            "line 8, user \"bob\": certificate: expected a unique name, found that of user \"ann\""
         );
         assert!(
             refused(&entry("hash = \"hunter2\"\nadmin = true"))
@@ -444,21 +457,21 @@ admin = true
     }
 
     #[test]
-    fn an_admin_needs_no_prefixes_and_all_others_some() {
+    fn only_an_admin_may_have_no_prefixes() {
         assert_eq!(
             refused(&entry("hash = \"HASH\"\nwrite = []\nadmin = true")),
-            "line 5, user \"ann\": write: expected it of others; an admin may read and write everything"
+            "line 5, user \"ann\": write: expected no prefixes for an admin, who may read and write everything"
         );
         for nothing in ["", "admin = false", "read = []\nwrite = []"] {
-            let told = refused(&entry(&format!("hash = \"HASH\"\n{nothing}")));
-            assert_eq!(told, "line 2, user \"ann\": expected a right: read, write, or admin = true");
+            let error = refused(&entry(&format!("hash = \"HASH\"\n{nothing}")));
+            assert_eq!(error, "line 2, user \"ann\": expected a right: read, write, or admin = true");
         }
         assert!(Users::parse(&entry("hash = \"HASH\"\nadmin = false\nread = [\"x\"]")).is_ok());
     }
 
     #[test]
-    fn the_file_is_bounded_and_names_somebody() {
-        assert_eq!(refused(""), "line 1: expected at least one [[user]], found none: nobody could come in");
+    fn the_file_is_limited_in_size_and_lists_a_user() {
+        assert_eq!(refused(""), "line 1: expected at least one [[user]], found none: no client could authenticate");
         assert_eq!(refused(&"#".repeat(MAX_FILE + 1)), "line 1: expected at most 1048576 bytes, found 1048577");
         assert!(refused("\n[[user]]\nname = \"ann\nhash = \"hunter2\"").starts_with("line 3: not TOML: "));
         let user = |i| format!("[[user]]\nname=\"{i}\"\ncertificate=\"{i}\"\nadmin=true\n");

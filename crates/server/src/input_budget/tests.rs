@@ -1,33 +1,37 @@
-//! Large requests through their driver.
+//! Large requests through the driver of a connection.
 //!
-//! The clock stands still while anything runs, and jumps to the next thing that is due when nothing does: times are exact.
+//! The clock is paused: it stands still while any task can run, and otherwise jumps to the next timer. So times are exact.
 
 use super::*;
-use crate::testing::{Client, World, encoded, error};
+use crate::testing::{Client, World, encoded, error, settle};
 use bytes::BytesMut;
 use syncline_core::server::Limits;
 use syncline_store::MemoryStore;
 use syncline_wire::{Message, Operation, Tag, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::yield_now;
 
-/// A server whose connections share room for so many of the largest transactions.
-fn with_room_for(frames: usize) -> World {
-    World::with_room(MemoryStore::new().unwrap(), frames * Limits::default().max_frame())
+/// A server whose input budget fits this many of the largest transactions.
+fn with_budget_for(frames: usize) -> World {
+    World::open(MemoryStore::new().unwrap(), frames * Limits::default().max_frame())
 }
 
-/// A connection that sends so many bytes of the largest transaction, of which the server takes what it likes.
+/// Opens a connection that sends this many bytes of the largest transaction, as far as the server accepts them.
 async fn begin(world: &World, bytes: usize) -> Client {
     let mut client = world.connect().await;
     let _ = tokio::time::timeout(Duration::ZERO, client.stream.write_all(&large()[..bytes])).await;
     client
 }
 
-fn free(world: &World) -> usize {
-    world.service.input_budget.free.available_permits()
+fn available(world: &World) -> usize {
+    world.service.input_budget.available.available_permits()
 }
 
-/// A transaction of nearly 1 MiB. It is refused at once, for a key that stands twice: the clock does not wait for a committer.
+fn waiting(world: &World) -> usize {
+    world.service.input_budget.waiting.load(Ordering::Relaxed)
+}
+
+/// Returns a transaction of nearly 1 MiB. It is refused at once, because it contains a key twice. So no test needs a
+/// committer, for which the paused clock would not wait.
 fn large() -> BytesMut {
     let put = |number| Operation::Put {
         key: format!("large/{}", number % 16).into(),
@@ -43,46 +47,39 @@ fn refused() -> Option<Message> {
 
 const SLOW: &str = "expected all of a large request within 10s while others wait, found a part";
 
-/// Has everything happen that can without a jump of the clock.
-async fn settle() {
-    for _ in 0..1000 {
-        yield_now().await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
-async fn who_sends_half_of_a_large_request_loses_its_room_to_who_waits_for_it() {
-    let world = with_room_for(1);
+async fn a_stalled_large_request_loses_its_permit_to_one_that_waits() {
+    let world = with_budget_for(1);
     let start = Instant::now();
     let mut half = begin(&world, 500_000).await;
     settle().await;
-    assert_eq!(free(&world), 0);
-    let mut waits = world.connect().await;
-    let (mut reading, mut writing) = tokio::io::split(&mut waits.stream);
+    assert_eq!(available(&world), 0);
+    let mut waiting = world.connect().await;
+    let (mut reading, mut writing) = tokio::io::split(&mut waiting.stream);
     let frame = large();
-    let asking = async {
+    let large_request = async {
         writing.write_all(&frame).await.unwrap();
         let mut first = [0];
         reading.read_exact(&mut first).await.unwrap();
         assert_eq!(first, [2], "an ERROR");
         start.elapsed().as_secs()
     };
-    let small = async {
+    let small_request = async {
         settle().await;
-        // Nobody else has to wait.
+        // Small requests do not wait.
         world.connect().await.expect_served().await;
         assert_eq!(start.elapsed().as_secs(), 0);
     };
-    let (served_after, ()) = tokio::join!(asking, small);
+    let (served_after, ()) = tokio::join!(large_request, small_request);
     assert_eq!(served_after, 10);
     half.expect_end(SLOW).await;
     settle().await;
-    assert_eq!(free(&world), Limits::default().max_frame(), "all was given back");
+    assert_eq!(available(&world), Limits::default().max_frame(), "both permits were returned");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_slow_keeps_its_room_while_nobody_else_needs_it() {
-    let world = with_room_for(1);
+async fn a_slow_connection_keeps_its_permit_while_no_other_waits() {
+    let world = with_budget_for(1);
     let mut slow = world.connect().await;
     for piece in large().chunks(100_000) {
         slow.send(piece).await;
@@ -90,12 +87,12 @@ async fn who_is_slow_keeps_its_room_while_nobody_else_needs_it() {
     }
     assert_eq!(slow.receive().await, refused());
     slow.expect_served().await;
-    assert_eq!(free(&world), Limits::default().max_frame());
+    assert_eq!(available(&world), Limits::default().max_frame());
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_requests_one_after_another_are_all_served() {
-    let world = with_room_for(1);
+async fn consecutive_large_requests_are_all_served() {
+    let world = with_budget_for(1);
     let frames = [&large()[..], &large(), &large(), &encoded(&Message::get(Tag::new(2), "key"))].concat();
     let mut clients = [world.connect().await, world.connect().await, world.connect().await];
     let all = clients.iter_mut().map(|client| {
@@ -114,42 +111,42 @@ async fn large_requests_one_after_another_are_all_served() {
     let mut all: Vec<_> = all.map(Box::pin).collect();
     let [first, second, third] = &mut all[..] else { panic!() };
     tokio::join!(first, second, third);
-    assert_eq!(free(&world), Limits::default().max_frame());
+    assert_eq!(available(&world), Limits::default().max_frame());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_room_is_told_in_time_that_there_is_none() {
-    let world = with_room_for(1);
-    let taken = world.service.input_budget.take(1);
-    assert!(matches!(taken, InputPermit::Shared { .. }));
+async fn a_connection_that_waits_too_long_is_sent_an_error() {
+    let world = with_budget_for(1);
+    let held = world.service.input_budget.acquire(1);
+    assert!(matches!(held, InputPermit::Shared { .. }));
     let start = Instant::now();
     let mut waits = begin(&world, 500_000).await;
     waits.expect_end("too many large requests at once; try again later").await;
     assert_eq!(start.elapsed().as_secs(), 30);
-    assert_eq!(world.service.input_budget.waiting.load(Ordering::Relaxed), 0);
-    drop(taken);
-    assert_eq!(free(&world), Limits::default().max_frame());
+    assert_eq!(waiting(&world), 0);
+    drop(held);
+    assert_eq!(available(&world), Limits::default().max_frame());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_gives_its_room_back() {
-    let world = with_room_for(1);
+async fn a_closed_connection_returns_its_permit() {
+    let world = with_budget_for(1);
     let half = begin(&world, 500_000).await;
     let waits = begin(&world, 500_000).await;
     settle().await;
-    assert_eq!((free(&world), world.service.input_budget.waiting.load(Ordering::Relaxed)), (0, 1));
+    assert_eq!((available(&world), waiting(&world)), (0, 1));
     drop((half, waits));
     settle().await;
-    assert_eq!(world.service.input_budget.waiting.load(Ordering::Relaxed), 0);
-    assert_eq!(free(&world), Limits::default().max_frame());
+    assert_eq!(waiting(&world), 0);
+    assert_eq!(available(&world), Limits::default().max_frame());
 }
 
 #[test]
-fn half_of_a_large_request_and_the_rest_of_one_cost_little_without_shared_room() {
+fn partial_large_requests_take_little_memory_without_a_permit() {
     const CLIENTS: usize = 40;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-    let world = runtime.block_on(async { with_room_for(1) });
+    let world = runtime.block_on(async { with_budget_for(1) });
     for name in ["half", "whole, and the beginning of a GET"] {
         let mut clients = Vec::with_capacity(CLIENTS);
         let cost = allocation_counter::measure(|| {
@@ -159,7 +156,7 @@ fn half_of_a_large_request_and_the_rest_of_one_cost_little_without_shared_room()
                         begin(&world, 500_000).await
                     } else {
                         let mut client = world.connect().await;
-                        // Together, so that both are read into the same memory.
+                        // Sent together, so that both are read into the same memory.
                         client.send(&[&large()[..], &[0, 1, 0]].concat()).await;
                         assert_eq!(client.receive().await, refused());
                         client
@@ -168,16 +165,16 @@ fn half_of_a_large_request_and_the_rest_of_one_cost_little_without_shared_room()
                 settle().await;
             });
         });
-        // One of those that are half there may have the room that is shared.
+        // One of the half requests may hold the permit.
         let shared = if name == "half" { Limits::default().max_frame() } else { 0 };
         let all = usize::try_from(cost.bytes_current).unwrap();
         println!("{name}: {all} bytes");
-        // The second: of the pipe, and what else there is of a connection.
+        // 64 KiB: the pipe, and everything else of a connection.
         assert!(all < shared + CLIENTS * (OWN + 64 * 1024), "{name}: {all} bytes");
         runtime.block_on(async {
             drop(clients);
             settle().await;
         });
-        assert_eq!(free(&world), Limits::default().max_frame(), "{name}");
+        assert_eq!(available(&world), Limits::default().max_frame(), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a TLS server is told: its certificate and key, and whose certificates it takes of clients.
+//! The TLS configuration of a server: its certificate and key, and the client certificates that it accepts.
 
 use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
@@ -11,66 +11,69 @@ use syncline_tls::{Certificate, Identity, Pem, PemError, provider};
 use thiserror::Error;
 use tracing::warn;
 
-/// How many sessions are kept for TLS 1.2 clients that know no tickets. All others carry theirs along.
-const SESSIONS: usize = 256;
+/// The number of sessions that are kept for TLS 1.2 clients without session tickets. Other clients keep their sessions
+/// themselves.
+const MAX_SESSIONS: usize = 256;
 
-/// Where the certificates and keys of a TLS server are.
+/// The files of a TLS server.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The server's certificate, and its key.
+    /// The certificate of the server, and its key.
     pub identity: Identity,
-    /// Whether clients show certificates too.
+    /// Which client certificates the server requests and accepts.
     pub clients: ClientCertificates,
 }
 
-/// Whether clients show certificates, and by whom those must be signed.
+/// Which client certificates a server requests and accepts.
 #[derive(Clone, Debug)]
 pub enum ClientCertificates {
-    /// They are not asked for one.
+    /// The server requests no certificate.
     None,
-    /// They may show one of these CAs.
+    /// A client may present a certificate of one of these CAs.
     Accepted(Pem),
-    /// Whoever shows none of these CAs is turned away.
+    /// A client must present a certificate of one of these CAs. Otherwise the handshake fails.
     Demanded(Pem),
 }
 
-/// Everything that a TLS server needs for new connections, read and checked. Cheap to clone.
+/// The TLS configuration for new connections, loaded and checked. It is cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
-    asks_clients: bool,
+    requests_certificates: bool,
 }
 
-/// The files of a TLS server can't be used.
+/// The files of a TLS server cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TlsError {
-    /// What is in a file is not what it should be.
+    /// A file does not hold what it should.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// The CAs of clients can't be used to verify anything.
-    #[error("{file}: expected certificates of CAs, found some that verify nothing: {source}")]
+    /// The CAs for client certificates cannot verify certificates.
+    #[error("{file}: expected certificates of CAs, found some that cannot verify certificates: {source}")]
     ClientCa {
-        /// The file.
+        /// The file with the CAs.
         file: String,
-        /// Why not.
+        /// The error of the verifier.
         source: VerifierBuilderError,
     },
-    /// Can't happen with the cryptography that is built in.
-    #[error("can't set up TLS: {0}")]
+    /// TLS cannot be set up. This does not happen with the built-in cryptography.
+    #[error("cannot set up TLS: {0}")]
     Setup(#[from] rustls::Error),
 }
 
 impl Tls {
-    /// Reads the files, and checks that they are what they should be. A certificate that has expired is taken, with a
-    /// warning in the log: clients refuse it.
+    /// Loads and checks the files.
+    ///
+    /// An expired certificate is accepted with a warning in the log, because only clients can refuse it.
     ///
     /// # Errors
-    /// [`TlsError`] names the file, what was expected in it and what was found.
+    /// Returns [`TlsError`], which names the file, what was expected in it, and what was found.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let certified = files.identity.load()?;
         warn_if_invalid(&files.identity.certificate, &certified);
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let (cas, may_be_without) = match &files.clients {
+        let (cas, is_optional) = match &files.clients {
             ClientCertificates::None => (None, true),
             ClientCertificates::Accepted(cas) => (Some(cas), true),
             ClientCertificates::Demanded(cas) => (Some(cas), false),
@@ -79,43 +82,44 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some(cas) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(cas.roots()?.into(), provider());
-                let verifier = if may_be_without { verifier.allow_unauthenticated() } else { verifier };
+                let verifier = if is_optional { verifier.allow_unauthenticated() } else { verifier };
                 let failed = |source| TlsError::ClientCa { file: cas.to_string(), source };
                 builder.with_client_cert_verifier(verifier.build().map_err(failed)?)
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-        // Made anew with each load: whoever was let in by an earlier client CA is looked at again.
+        // New with each load. Otherwise a client with a certificate of an earlier CA could resume its session.
         config.ticketer = Ticketer::new()?;
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok(Self { config: Arc::new(config), asks_clients: cas.is_some() })
+        config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
+        Ok(Self { config: Arc::new(config), requests_certificates: cas.is_some() })
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
     }
 
-    /// Whether clients show certificates: then one that shows none has proved nothing.
-    pub(crate) const fn asks_clients(&self) -> bool {
-        self.asks_clients
+    /// Returns whether the server requests client certificates. If it does, a client without one is not authenticated.
+    pub(crate) const fn requests_certificates(&self) -> bool {
+        self.requests_certificates
     }
 }
 
-/// Nothing of what it holds: there is a key among it.
+/// Shows nothing of the configuration, because it contains the private key.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()
     }
 }
 
+/// Warns if clients will refuse a certificate, for example because it has expired.
 fn warn_if_invalid(file: &Pem, certified: &rustls::sign::CertifiedKey) {
     for certificate in &certified.cert {
-        let trouble = match Certificate::read(certificate) {
+        let problem = match Certificate::read(certificate) {
             Ok(certificate) => certificate.trouble(SystemTime::now()),
             Err(error) => Some(error.to_string()),
         };
-        if let Some(trouble) = trouble {
-            warn!(%file, "clients will refuse this server's certificate: {trouble}");
+        if let Some(problem) = problem {
+            warn!(%file, "clients will refuse this server's certificate: {problem}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handshake with one client, and what is said of one that fails.
+//! The TLS handshake with a client, and the reasons why it fails.
 
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig, ServerConnection};
@@ -10,67 +10,67 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tracing::debug;
 
-/// A client that speaks TLS.
-pub(crate) struct Met {
+/// A client whose handshake succeeded.
+pub(crate) struct Accepted {
     pub(crate) socket: Socket,
-    /// Whom its certificate names, which was verified in the handshake; `None`: it has shown none.
-    pub(crate) names: Option<Vec<String>>,
+    /// The names in its certificate, which the handshake verified. `None` if it presented no certificate.
+    pub(crate) certificate_names: Option<Vec<String>>,
 }
 
-/// The most bytes that wait within TLS for a peer that takes nothing: two records.
+/// The maximum number of unsent bytes that rustls buffers for a peer: two records.
 const MAX_UNSENT: usize = 32 * 1024;
 
-/// Why there was no handshake, and the socket, for a farewell.
+/// A failed handshake, with the socket, so that the caller can send a last message.
 #[derive(Debug)]
-pub(crate) enum NoTls {
-    /// The client has gone, and has said nothing before.
-    Gone,
-    /// What came first is no TLS, but may be a frame.
-    Plain(TcpStream),
-    /// The handshake has failed. An alert has told the client.
+pub(crate) enum HandshakeError {
+    /// The client closed the connection without sending anything.
+    Closed,
+    /// The first byte is not TLS. It may be a frame.
+    NotTls(TcpStream),
+    /// The handshake failed. The client was sent an alert.
     Failed(TcpStream, io::Error),
 }
 
-/// Waits for the handshake of a client. Keeps nothing for it but what rustls does.
+/// Performs the handshake with a client. It allocates nothing beyond what rustls needs.
 ///
 /// # Errors
-/// [`NoTls`], with the socket.
-pub(crate) async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Met, NoTls> {
+/// Returns [`HandshakeError`], with the socket.
+pub(crate) async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Accepted, HandshakeError> {
     let mut first = [0];
     match socket.peek(&mut first).await {
-        Ok(0) => return Err(NoTls::Gone),
-        Ok(_) if first != [HANDSHAKE] => return Err(NoTls::Plain(socket)),
+        Ok(0) => return Err(HandshakeError::Closed),
+        Ok(_) if first != [HANDSHAKE] => return Err(HandshakeError::NotTls(socket)),
         Ok(_) => {}
-        Err(error) => return Err(NoTls::Failed(socket, error)),
+        Err(error) => return Err(HandshakeError::Failed(socket, error)),
     }
     let limited = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
     let accepted = TlsAcceptor::from(config).accept_with(socket, limited).into_fallible().await;
-    let socket = accepted.map_err(|(error, socket)| NoTls::Failed(socket, error))?;
+    let socket = accepted.map_err(|(error, socket)| HandshakeError::Failed(socket, error))?;
     let (_, session) = socket.get_ref();
-    let names = session.peer_certificates().map(names);
-    debug!(?names, version = ?session.protocol_version(), "speaks TLS");
-    Ok(Met { socket: TlsStream::from(socket).into(), names })
+    let certificate_names = session.peer_certificates().map(names);
+    debug!(?certificate_names, version = ?session.protocol_version(), "TLS handshake complete");
+    Ok(Accepted { socket: TlsStream::from(socket).into(), certificate_names })
 }
 
-/// Whom a chain of certificates names.
+/// Returns the names in the first certificate of a chain.
 fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
-    let shown = chain.first().and_then(|shown| Certificate::read(shown).ok());
-    shown.map_or_else(Vec::new, |shown| shown.names)
+    let certificate = chain.first().and_then(|certificate| Certificate::read(certificate).ok());
+    certificate.map_or_else(Vec::new, |certificate| certificate.names)
 }
 
-/// What people are told of a handshake that has failed.
-pub(crate) struct Reason<'a>(pub(crate) &'a io::Error);
+/// Explains a failed handshake to a human reader.
+pub(crate) struct FailureReason<'a>(pub(crate) &'a io::Error);
 
-impl fmt::Display for Reason<'_> {
+impl fmt::Display for FailureReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(error) = self.0.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
             return match self.0.kind() {
-                io::ErrorKind::UnexpectedEof => f.write_str("the client left in the middle of the handshake"),
-                _ => write!(f, "the connection failed in the handshake: {}", self.0),
+                io::ErrorKind::UnexpectedEof => f.write_str("the client closed the connection during the handshake"),
+                _ => write!(f, "the connection failed during the handshake: {}", self.0),
             };
         };
         match error {
-            // The second: a CA of the same name.
+            // DecryptError: the client knows a CA with the same name and another key.
             Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => f.write_str(
                 "the client does not trust this server's certificate: it must know the CA that has signed it (--tls-ca)",
             ),
@@ -94,12 +94,12 @@ impl fmt::Display for Reason<'_> {
             Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 f.write_str("the client's certificate is not signed by a CA that this server knows (--tls-client-ca)")
             }
-            Error::InvalidCertificate(error) => write!(f, "the client's certificate can't be accepted: {error}"),
+            Error::InvalidCertificate(error) => write!(f, "the client's certificate is not acceptable: {error}"),
             Error::PeerIncompatible(error) => {
                 write!(f, "the client speaks no TLS that this server speaks (1.2 or 1.3): {error:?}")
             }
-            Error::InvalidMessage(error) => write!(f, "what the client sends is no TLS: {error:?}"),
-            error => write!(f, "the handshake has failed: {error}"),
+            Error::InvalidMessage(error) => write!(f, "the client sent something other than TLS: {error:?}"),
+            error => write!(f, "the handshake failed: {error}"),
         }
     }
 }

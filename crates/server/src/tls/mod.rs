@@ -1,7 +1,7 @@
-//! TLS as a server speaks it: its certificate, whom it trusts, and the handshake.
+//! TLS on the server: its certificate, the client certificates that it accepts, and the handshake.
 
 mod files;
 mod handshake;
 
 pub use files::{ClientCertificates, Tls, TlsError, TlsFiles};
-pub(crate) use handshake::{NoTls, Reason, accept};
+pub(crate) use handshake::{FailureReason, HandshakeError, accept};

@@ -1,11 +1,11 @@
-//! Broadcasts: who is sent what was written, and as what. One sentence of the protocol a test, in raw bytes.
+//! Broadcasts: which connections receive a write, and as which frame. Each test covers one sentence of the protocol, in raw
+//! bytes.
 
-use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put};
-use syncline_core::{Operation, Outcome};
-use syncline_wire::{Message, Tag, Version};
+use crate::support::prelude::*;
+use syncline_core::Outcome;
 
 #[test]
-fn an_accepted_put_is_sent_to_every_other_connection_as_the_same_frame_with_tag_0() {
+fn an_accepted_put_is_broadcast_as_the_same_frame_with_tag_0() {
     let server = TestServer::start();
     let mut others: Vec<Client> = (0..50).map(|_| server.connected()).collect();
     let mut writer = server.connected();
@@ -33,7 +33,7 @@ fn the_writer_gets_no_broadcast_of_its_own_write() {
 }
 
 #[test]
-fn what_was_refused_is_not_broadcast() {
+fn refused_writes_are_not_broadcast() {
     let server = TestServer::start();
     let mut other = server.connected();
     let mut writer = server.connected();
@@ -43,37 +43,36 @@ fn what_was_refused_is_not_broadcast() {
     assert_eq!(writer.receive().tag(), Tag::new(3));
     writer.expect(&get(4, "k"), &error(4, "\"k\": not found"));
     other.expect_silence();
-    writer.expect(&put(5, "k", "v", 1), &put(5, "k", "v", 1));
+    writer.expect_echo(&put(5, "k", "v", 1));
     writer.expect(&put(6, "k", "w", 1), &error(6, "stale put"));
     assert_eq!(other.receive(), put(0, "k", "v", 1));
     other.expect_silence();
 }
 
 #[test]
-fn a_get_is_answered_to_its_connection_alone() {
+fn the_response_to_a_get_goes_only_to_its_connection() {
     let server = TestServer::start();
     let mut writer = server.connected();
-    writer.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+    writer.expect_echo(&put(1, "k", "v", 1));
     let mut other = server.connected();
     writer.expect(&get(2, "k"), &put(2, "k", "v", 1));
     other.expect_silence();
 }
 
 #[test]
-fn what_was_written_before_a_connection_came_is_not_broadcast_to_it() {
+fn writes_from_before_a_connection_are_not_broadcast_to_it() {
     let server = TestServer::start();
     let mut writer = server.connected();
-    writer.expect(&put(1, "k", "before", 1), &put(1, "k", "before", 1));
+    writer.expect_echo(&put(1, "k", "before", 1));
     let mut late = server.connected();
-    writer.expect(&put(1, "k", "after", 2), &put(1, "k", "after", 2));
+    writer.expect_echo(&put(1, "k", "after", 2));
     assert_eq!(late.receive(), put(0, "k", "after", 2));
     late.expect_silence();
 }
 
 #[test]
-fn broadcasts_may_stand_between_answers_and_answers_stay_in_order() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn responses_stay_in_order_with_broadcasts_in_between() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connected();
     let mut other = server.connected();
     store.close_gate();
@@ -91,9 +90,8 @@ fn broadcasts_may_stand_between_answers_and_answers_stay_in_order() {
 }
 
 #[test]
-fn stale_put_comes_after_the_write_that_was_faster() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn stale_put_follows_the_write_that_won() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut faster = server.connected();
     let mut slower = server.connected();
     store.close_gate();
@@ -113,7 +111,7 @@ fn an_empty_key_and_an_empty_value_are_broadcast_like_any_other() {
     let server = TestServer::start();
     let mut other = server.connected();
     let mut writer = server.connected();
-    writer.expect(&put(1, "", "", 1), &put(1, "", "", 1));
+    writer.expect_echo(&put(1, "", "", 1));
     assert_eq!(other.receive(), put(0, "", "", 1));
 }
 
@@ -124,14 +122,13 @@ fn the_largest_entry_is_broadcast() {
     let mut writer = server.connected();
     let value = "v".repeat(65_525 - 4096);
     let key = "k".repeat(4096);
-    writer.expect(&put(1, &key, &value, 1), &put(1, &key, &value, 1));
+    writer.expect_echo(&put(1, &key, &value, 1));
     assert_eq!(other.receive(), put(0, &key, &value, 1));
 }
 
 #[test]
-fn what_another_process_writes_to_the_store_is_broadcast_to_everybody() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn writes_of_another_process_are_broadcast_to_all_connections() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut clients: Vec<Client> = (0..3).map(|_| server.connected()).collect();
     let write = Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(3) };
     assert!(matches!(store.write(write), Outcome::Accepted { .. }));
@@ -142,31 +139,29 @@ fn what_another_process_writes_to_the_store_is_broadcast_to_everybody() {
 }
 
 #[test]
-fn a_connection_that_is_idle_when_it_falls_behind_the_log_is_sent_the_latest_all_the_same() {
-    let store = TestStore::new();
-    // Nothing is kept: whoever is not there at the very moment has fallen behind.
-    let server = TestServer::on(store.clone(), |config| config.recent_log = 0);
+fn an_idle_connection_behind_the_recent_log_is_sent_the_latest() {
+    // Without a recent log, every connection that does not read at the moment of a commit falls behind.
+    let (store, server) = TestServer::with_test_store(|config| config.recent_log = 0);
     let mut idle = server.connected();
     let mut writer = server.connected();
     for version in 1..=20 {
-        writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
-        // It does nothing that would make the server look at it again.
+        writer.expect_echo(&put(1, "k", "v", version));
+        // The idle connection sends nothing that would wake its task.
         assert_eq!(idle.receive(), put(0, "k", "v", version));
     }
-    assert!(store.pages() > 0, "the store was asked");
+    assert!(store.pages() > 0, "changes were read from the store");
 }
 
-/// A base connection is never sent a PUT of more than 65,525 bytes: it kills decoders in 16-bit arithmetic. No client
-/// of this server can write one; another process can.
-fn what_a_put_cannot_carry_is_not_broadcast(recent_log: usize) {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.recent_log = recent_log);
+/// A base connection never receives a PUT of more than 65,525 bytes, because that breaks decoders with 16-bit arithmetic.
+/// Clients of this server cannot write one, but another process can.
+fn no_entry_too_large_for_a_put_is_broadcast(recent_log: usize) {
+    let (store, server) = TestServer::with_test_store(|config| config.recent_log = recent_log);
     let mut client = server.connected();
     for (version, value) in [(1, 65_524), (2, 65_525), (3, 1)] {
         let value = vec![b'v'; value].into();
         store.write(Operation::Put { key: "k".into(), value, version: Version::new(version) });
     }
-    // Where only the latest state is sent, there is no trace of the others.
+    // From the store, only the latest version may be sent.
     let mut versions = Vec::new();
     while versions.last() != Some(&3) {
         let message = client.receive();
@@ -177,17 +172,17 @@ fn what_a_put_cannot_carry_is_not_broadcast(recent_log: usize) {
 
     let too_large = Operation::Put { key: "l".into(), value: vec![b'v'; 65_525].into(), version: Version::new(1) };
     store.write(too_large);
-    let answer = "too large: key and value of 65526 bytes together, expected at most 65525";
-    client.expect(&get(1, "l"), &error(1, answer));
+    let response = "too large: key and value of 65526 bytes together, expected at most 65525";
+    client.expect(&get(1, "l"), &error(1, response));
     client.expect_silence();
 }
 
 #[test]
-fn what_a_put_cannot_carry_is_not_broadcast_from_the_recent_log() {
-    what_a_put_cannot_carry_is_not_broadcast(1024 * 1024);
+fn an_entry_too_large_for_a_put_is_not_broadcast_from_the_log() {
+    no_entry_too_large_for_a_put_is_broadcast(1024 * 1024);
 }
 
 #[test]
-fn what_a_put_cannot_carry_is_not_broadcast_from_the_store() {
-    what_a_put_cannot_carry_is_not_broadcast(0);
+fn an_entry_too_large_for_a_put_is_not_broadcast_from_the_store() {
+    no_entry_too_large_for_a_put_is_broadcast(0);
 }

@@ -1,9 +1,8 @@
-//! TCP is a stream: frames come in pieces and in heaps, and a side of the stream may end before the other.
+//! Framing: TCP may split and join frames, and each side may close the stream before the other.
 
-use crate::support::{Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
-use syncline_wire::{Message, Tag};
+use crate::support::prelude::*;
 
-/// Some of everything, and what an empty server answers.
+/// Returns requests of each kind, and the responses of an empty server.
 fn conversation() -> (Vec<Message>, Vec<Message>) {
     let large = "v".repeat(20_000);
     [
@@ -14,7 +13,7 @@ fn conversation() -> (Vec<Message>, Vec<Message>) {
         (put(5, "", "", 1), put(5, "", "", 1)),
         (get(6, ""), put(6, "", "", 1)),
         (error(7, "text"), error(7, "messages of kind ERROR cannot be applied")),
-        (Message::auth(Tag::new(8), "password"), error(8, "messages of kind AUTH cannot be applied")),
+        (auth(8, "password"), error(8, "messages of kind AUTH cannot be applied")),
         (put(9, "large", &large, 1), put(9, "large", &large, 1)),
         (get(10, "large"), put(10, "large", &large, 1)),
         (put(11, "k", "w", 2), put(11, "k", "w", 2)),
@@ -27,10 +26,10 @@ fn conversation() -> (Vec<Message>, Vec<Message>) {
 fn one_byte_at_a_time() {
     let server = TestServer::start();
     let mut client = server.connect();
-    let (requests, answers) = conversation();
-    for (request, answer) in requests.iter().zip(&answers) {
+    let (requests, responses) = conversation();
+    for (request, response) in requests.iter().zip(&responses) {
         let bytes = encoded(request);
-        // Of the large ones, only the beginning and the end are interesting.
+        // Large frames are split only at the beginning and the end.
         let (middle, end) = (bytes.len().min(30), bytes.len().saturating_sub(30));
         for byte in &bytes[..middle] {
             client.send_bytes(&[*byte]);
@@ -41,13 +40,13 @@ fn one_byte_at_a_time() {
         for byte in &bytes[end.max(middle)..] {
             client.send_bytes(&[*byte]);
         }
-        assert_eq!(client.receive(), *answer);
+        assert_eq!(client.receive(), *response);
     }
 }
 
 #[test]
 fn cut_anywhere() {
-    let (requests, answers) = conversation();
+    let (requests, responses) = conversation();
     let bytes = all_encoded(&requests);
     for seed in 0..50 {
         let server = TestServer::start();
@@ -61,7 +60,7 @@ fn cut_anywhere() {
             rest = later;
         }
         client.half_close();
-        assert_eq!(client.receive_to_end(), answers, "seed {seed}");
+        assert_eq!(client.receive_to_end(), responses, "seed {seed}");
     }
 }
 
@@ -74,33 +73,32 @@ fn many_frames_in_one_segment() {
     for write in &writes {
         assert_eq!(client.receive(), *write);
     }
-    let (requests, answers) = conversation();
+    let (requests, responses) = conversation();
     let server = TestServer::start();
     let mut client = server.connect();
     client.send_bytes(&all_encoded(&requests));
-    for answer in &answers {
-        assert_eq!(client.receive(), *answer);
+    for response in &responses {
+        assert_eq!(client.receive(), *response);
     }
 }
 
 #[test]
-fn a_client_that_has_ended_its_side_is_answered_what_it_has_asked() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn requests_before_a_half_close_get_their_responses() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connect();
-    let (requests, answers) = conversation();
+    let (requests, responses) = conversation();
     store.close_gate();
     client.send_bytes(&all_encoded(&requests));
     client.half_close();
     store.wait_for_commit();
-    // The end has come long before the answers.
+    // The half-close arrives long before the responses are sent.
     server.connect().expect_silence();
     store.open_gate();
-    assert_eq!(client.receive_to_end(), answers);
+    assert_eq!(client.receive_to_end(), responses);
 }
 
 #[test]
-fn a_client_that_ends_its_side_with_more_requests_than_are_taken_at_once_is_answered_them_all() {
+fn every_request_before_a_half_close_gets_a_response_under_small_limits() {
     let server = TestServer::with(|config| {
         config.limits.max_requests = 2;
         config.limits.max_unsent = 100;
@@ -113,7 +111,7 @@ fn a_client_that_ends_its_side_with_more_requests_than_are_taken_at_once_is_answ
 }
 
 #[test]
-fn a_half_frame_before_the_end_is_no_request() {
+fn a_half_frame_before_a_half_close_is_no_request() {
     let server = TestServer::start();
     let mut client = server.connect();
     let frame = encoded(&put(2, "k", "half", 2));
@@ -125,7 +123,7 @@ fn a_half_frame_before_the_end_is_no_request() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_and_ends_is_ended() {
+fn a_silent_connection_that_half_closes_is_closed() {
     let server = TestServer::start();
     for _ in 0..100 {
         let mut client = server.connect();

@@ -1,50 +1,49 @@
-//! Bad input, broken connections and every bound: whatever a client does, the others are served, and so is it again.
+//! Bad input, broken connections and limits. Regardless of what one client does, the server continues to serve all others.
 
-use crate::support::{Client, Random, TestServer, TestStore, all_encoded, encoded, error, get, put};
+use crate::support::prelude::*;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Instant;
-use syncline_wire::{Message, ReadError, Tag, Version};
+use syncline_wire::ReadError;
 
-/// One of each kind that a client can send.
+/// Returns a frame of each kind that a base client can send.
 fn frames() -> [Message; 4] {
-    [get(513, "key"), put(514, "key", "value", 1), error(515, "text"), Message::auth(Tag::new(516), "password")]
+    [get(513, "key"), put(514, "key", "value", 1), error(515, "text"), auth(516, "password")]
 }
 
-/// Whether the server takes a connection in: it is served, not told that there is no place.
+/// Returns whether the server serves a connection. Otherwise it must refuse it.
 fn is_served(client: &mut Client) -> bool {
-    client.send(&get(1, "is there a place?"));
+    client.send(&get(1, "is this served?"));
     match client.receive() {
         refused if refused == error(0, "unavailable: too many connections") => {
             client.expect_end();
             false
         }
-        answer => {
-            assert_eq!(answer, error(1, "\"is there a place?\": not found"));
+        response => {
+            assert_eq!(response, error(1, "\"is this served?\": not found"));
             true
         }
     }
 }
 
-/// A connection for which there will be a place: the server has yet to find that others have ended.
+/// Connects until the server serves a connection. It may need time to notice that others have ended.
 fn connect_until_served(addr: SocketAddr) -> Client {
-    let patience_is_over = Instant::now() + crate::support::PATIENCE;
-    while Instant::now() < patience_is_over {
-        // Where it is closed at once, what is sent may find no reader.
+    let timed_out = Instant::now() + TIMEOUT;
+    while Instant::now() < timed_out {
+        // If the server closes the connection at once, sending may fail.
         let mut client = Client::connect(addr);
-        if client.try_send(&get(1, "is there a place?")).is_ok()
-            && matches!(client.try_receive(), Ok(Some(answer)) if answer.tag() == Tag::new(1))
+        if client.try_send(&get(1, "is this served?")).is_ok()
+            && matches!(client.try_receive(), Ok(Some(response)) if response.tag() == Tag::new(1))
         {
             return client;
         }
     }
-    panic!("no place was freed");
+    panic!("no connection was served");
 }
 
 // Bad input
 
 #[test]
-fn random_bytes_harm_nobody_else() {
+fn random_bytes_do_not_affect_other_connections() {
     let server = TestServer::start();
     let mut bystander = server.connected();
     for seed in 0..300 {
@@ -53,17 +52,17 @@ fn random_bytes_harm_nobody_else() {
         let length = random.below(2_000) as usize;
         let mut bytes = random.bytes(length);
         if seed % 3 > 0 {
-            // Kinds that are known, and lengths that end within the bytes, so that some frames are whole.
+            // Known kinds and short lengths, so that some frames are complete.
             for at in (0..length.saturating_sub(8)).step_by(16) {
                 bytes[at] = random.below(4) as u8;
                 bytes[at + 3] = 11;
                 bytes[at + 4] = 0;
             }
         }
-        // The server may have closed before all is sent.
+        // The server may close the connection before everything is sent.
         let _ = client.try_send_bytes(&bytes);
         let _ = client.try_half_close();
-        // Whatever it answers are frames, and then it ends.
+        // The server sends only valid frames, and then closes the connection.
         loop {
             match client.try_receive() {
                 Ok(Some(_)) => {}
@@ -77,7 +76,7 @@ fn random_bytes_harm_nobody_else() {
 }
 
 #[test]
-fn random_frames_are_answered_one_each_in_order() {
+fn each_random_frame_gets_one_response_in_order() {
     let server = TestServer::start();
     let mut bystander = server.connected();
     for seed in 0..100 {
@@ -102,8 +101,8 @@ fn random_frames_are_answered_one_each_in_order() {
         thread::scope(|scope| {
             client.send_aside(scope, all_encoded(&requests));
             for request in &requests {
-                let answer = client.receive_answer();
-                assert_eq!(answer.tag(), request.tag(), "seed {seed}");
+                let response = client.receive_response();
+                assert_eq!(response.tag(), request.tag(), "seed {seed}");
             }
         });
         bystander.expect_service("bystander", seed + 1);
@@ -111,7 +110,7 @@ fn random_frames_are_answered_one_each_in_order() {
 }
 
 #[test]
-fn a_connection_that_is_cut_at_any_byte_of_a_frame_has_asked_for_nothing() {
+fn a_frame_that_is_cut_at_any_byte_is_no_request() {
     let server = TestServer::start();
     let mut bystander = server.connected();
     for frame in frames().map(|message| encoded(&message)) {
@@ -130,13 +129,13 @@ fn a_connection_that_is_cut_at_any_byte_of_a_frame_has_asked_for_nothing() {
             assert_eq!(ended.receive_to_end(), []);
         }
     }
-    // No broadcast, and nothing written.
+    // Nothing was broadcast, and nothing written.
     bystander.expect(&get(1, "key"), &error(1, "\"key\": not found"));
     bystander.expect_silence();
 }
 
 #[test]
-fn half_frames_that_are_held_open_by_the_hundred_keep_nobody_from_being_served() {
+fn hundreds_of_half_frames_do_not_block_other_connections() {
     let server = TestServer::start();
     let mut bystander = server.connected();
     let large = encoded(&put(9, "large", &"v".repeat(60_000), 1));
@@ -153,17 +152,17 @@ fn half_frames_that_are_held_open_by_the_hundred_keep_nobody_from_being_served()
     for version in 1..=50 {
         bystander.expect_service("bystander", version);
     }
-    // And each is a connection like any other.
+    // The connections with half frames work once the frames are complete.
     for (client, rest) in &mut held {
         client.send_bytes(rest);
-        assert_eq!(client.receive_answer().tag(), Tag::new(9));
+        assert_eq!(client.receive_response().tag(), Tag::new(9));
     }
 }
 
 // Broken connections
 
 #[test]
-fn a_connection_that_is_reset_with_requests_in_flight_frees_its_place() {
+fn a_reset_connection_with_requests_in_flight_frees_its_slot() {
     const PLACES: usize = 8;
     let server = TestServer::with(|config| config.max_connections = PLACES);
     let mut bystander = server.connected();
@@ -178,9 +177,8 @@ fn a_connection_that_is_reset_with_requests_in_flight_frees_its_place() {
 }
 
 #[test]
-fn what_a_connection_had_asked_before_it_was_reset_is_done_or_not_but_never_half() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn a_put_before_a_reset_is_applied_completely_or_not_at_all() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut bystander = server.connected();
     store.close_gate();
     let mut client = server.connected();
@@ -188,14 +186,14 @@ fn what_a_connection_had_asked_before_it_was_reset_is_done_or_not_but_never_half
     store.wait_for_commit();
     client.reset();
     store.open_gate();
-    assert_eq!(bystander.receive(), put(0, "k", "v", 1), "the committer had it already");
+    assert_eq!(bystander.receive(), put(0, "k", "v", 1), "the committer had received it");
     bystander.expect(&get(1, "k"), &put(1, "k", "v", 1));
 }
 
 // Bounds
 
 #[test]
-fn one_connection_too_many_is_told_so_and_a_place_that_is_freed_can_be_taken() {
+fn a_connection_over_the_limit_is_refused_until_another_ends() {
     let server = TestServer::with(|config| config.max_connections = 3);
     let mut clients: Vec<Client> = (0..3).map(|_| server.connected()).collect();
     for _ in 0..5 {
@@ -208,16 +206,16 @@ fn one_connection_too_many_is_told_so_and_a_place_that_is_freed_can_be_taken() {
     for _ in 0..5 {
         drop(clients.remove(0));
         clients.push(connect_until_served(server.addr));
-        assert!(!is_served(&mut server.connect()), "one place was freed, not two");
+        assert!(!is_served(&mut server.connect()), "only one connection ended");
     }
 }
 
 #[test]
-fn refused_connections_that_stay_keep_nobody_else_from_being_served() {
+fn refused_connections_that_stay_open_block_no_other() {
     let server = TestServer::with(|config| config.max_connections = 2);
     let mut bystander = server.connected();
     let other = server.connected();
-    // More than are told at once; the others may be closed without a word.
+    // More than the server refuses with a reason at once. The others may be closed without one.
     let mut refused: Vec<Client> = (0..300).map(|_| server.connect()).collect();
     for version in 1..=20 {
         bystander.expect_service("bystander", version);
@@ -232,8 +230,7 @@ fn refused_connections_that_stay_keep_nobody_else_from_being_served() {
 
 #[test]
 fn a_connection_has_no_more_than_the_configured_requests_in_flight() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.limits.max_requests = 4);
+    let (store, server) = TestServer::with_test_store(|config| config.limits.max_requests = 4);
     let mut bystander = server.connected();
     let mut client = server.connected();
     let requests: Vec<Message> = (1..=1_000).map(|version| put(version, "k", "v", u64::from(version))).collect();
@@ -247,14 +244,13 @@ fn a_connection_has_no_more_than_the_configured_requests_in_flight() {
     }
     let batches = store.batches();
     assert_eq!(batches.iter().sum::<usize>(), 1_000);
-    // While the first waited, more than 4 others would have gathered.
+    // Without the limit, more than 4 others would have gathered while the first waited.
     assert!(batches.iter().all(|batch| *batch <= 4), "{batches:?}");
 }
 
 #[test]
 fn a_connection_has_no_more_than_the_configured_bytes_in_flight() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.limits.max_unsent = 10_000);
+    let (store, server) = TestServer::with_test_store(|config| config.limits.max_unsent = 10_000);
     let mut bystander = server.connected();
     let mut client = server.connected();
     let value = "v".repeat(1_000);
@@ -270,16 +266,15 @@ fn a_connection_has_no_more_than_the_configured_bytes_in_flight() {
         }
     });
     let batches = store.batches();
-    // 10 of them are 10,160 bytes: the last may stand above the bound.
+    // 10 of them have 10,160 bytes: the last one may exceed the limit.
     assert!(batches.iter().all(|batch| *batch <= 10), "{batches:?}");
 }
 
-/// Eight connections write as fast as they can; the queue holds `max_queue` bytes.
+/// Lets eight connections write as fast as they can, with a commit queue of `max_queue` bytes.
 fn a_full_queue_loses_nothing(max_queue: usize, largest_batch: usize) {
     const WRITERS: usize = 8;
     const PUTS: u16 = 300;
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.max_queue = max_queue);
+    let (store, server) = TestServer::with_test_store(|config| config.max_queue = max_queue);
     let mut clients: Vec<Client> = (0..WRITERS).map(|_| server.connected()).collect();
     let mut bystander = server.connected();
     store.close_gate();
@@ -287,7 +282,7 @@ fn a_full_queue_loses_nothing(max_queue: usize, largest_batch: usize) {
         for (number, client) in clients.iter_mut().enumerate() {
             scope.spawn(move || {
                 let key = format!("of {number}");
-                // A read among the writes: it waits for those before it, and those behind it wait for it.
+                // A read between the writes waits for the writes before it, and later writes wait for it.
                 let requests: Vec<Message> = (1..=PUTS)
                     .map(|tag| match tag % 10 {
                         0 => get(tag, &key),
@@ -296,19 +291,19 @@ fn a_full_queue_loses_nothing(max_queue: usize, largest_batch: usize) {
                     .collect();
                 client.send_bytes(&all_encoded(&requests));
                 for request in requests {
-                    let answer = client.receive_answer();
+                    let response = client.receive_response();
                     match request {
                         Message::Get(get) => {
                             let tag = get.tag.get();
-                            assert_eq!(answer, put(tag, &key, "v", u64::from(tag - tag / 10)));
+                            assert_eq!(response, put(tag, &key, "v", u64::from(tag - tag / 10)));
                         }
-                        put => assert_eq!(answer, put),
+                        put => assert_eq!(response, put),
                     }
                 }
             });
         }
         store.wait_for_commit();
-        // The queue fills while the store is held up. Whoever has nothing to write is served.
+        // The queue fills while commits are blocked. A client that only reads is still served.
         for tag in 1..=100 {
             bystander.expect(&get(tag, "none"), &error(tag, "\"none\": not found"));
         }
@@ -327,24 +322,23 @@ fn a_full_queue_loses_nothing(max_queue: usize, largest_batch: usize) {
 }
 
 #[test]
-fn a_commit_queue_with_room_for_one_makes_progress_and_loses_nothing() {
+fn a_commit_queue_for_one_transaction_loses_nothing() {
     a_full_queue_loses_nothing(1, 1);
 }
 
 #[test]
-fn a_commit_queue_with_room_for_a_few_makes_progress_and_loses_nothing() {
-    // Each counts 256 bytes, and its key and value.
+fn a_commit_queue_for_few_transactions_loses_nothing() {
+    // Each transaction counts 256 bytes, plus its key and value.
     a_full_queue_loses_nothing(2_000, 7);
 }
 
 #[test]
 fn a_commit_queue_that_is_full_of_stale_puts_makes_progress() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.max_queue = 1);
+    let (store, server) = TestServer::with_test_store(|config| config.max_queue = 1);
     let mut clients: Vec<Client> = (0..20).map(|_| server.connected()).collect();
     store.close_gate();
     for client in &mut clients {
-        // Nothing is written, so that nothing but the room in the queue has the server look at them again.
+        // Nothing is written, so only free space in the queue can wake these connections.
         client.send_bytes(&all_encoded(&[put(1, "k", "v", 0), put(2, "k", "v", 0)]));
     }
     store.wait_for_commit();
@@ -356,9 +350,8 @@ fn a_commit_queue_that_is_full_of_stale_puts_makes_progress() {
 }
 
 #[test]
-fn a_connection_that_ends_while_the_commit_queue_is_full_holds_up_nobody() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |config| config.max_queue = 1);
+fn a_connection_that_ends_at_a_full_commit_queue_blocks_no_other() {
+    let (store, server) = TestServer::with_test_store(|config| config.max_queue = 1);
     let mut bystander = server.connected();
     store.close_gate();
     let mut first = server.connected();

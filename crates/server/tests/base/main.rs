@@ -1,4 +1,4 @@
-//! The base protocol over real sockets, in raw bytes: what is answered, broadcast and refused, and what strangers may not break.
+//! The base protocol over real sockets, in raw bytes: responses, broadcasts, refusals, and hostile clients.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

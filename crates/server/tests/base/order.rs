@@ -1,43 +1,40 @@
-//! One and the same commit order for everybody, and answers in the order of the requests, however much is pipelined.
+//! All connections see one commit order, and responses arrive in the order of the requests, even under heavy pipelining.
 
-use crate::support::{Client, Random, TestServer, TestStore, Written, all_encoded, encoded, error, get, put};
-use bytes::Bytes;
+use crate::support::prelude::*;
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::thread;
-use syncline_server::Config;
-use syncline_wire::{Message, Put, Tag};
+use syncline_wire::Put;
 
 const CONNECTIONS: usize = 20;
 const WRITERS: usize = 4;
 const PUTS: usize = 1_500;
 const KEYS: u64 = 5;
 
-/// What a writer knows of the versions of the keys: what its connection was sent last.
+/// The versions of the keys that a writer knows, because its connection received them last.
 type Known = [AtomicU64; KEYS as usize];
 
 fn key(number: u64) -> String {
     format!("key {number}")
 }
 
-/// What stands behind the name of a key, where it is one that is contended for.
+/// Returns the number of a key, if it is one of the contended keys.
 fn number(key: &[u8]) -> Option<usize> {
     str::from_utf8(key).unwrap().strip_prefix("key ").map(|number| number.parse().unwrap())
 }
 
-/// A put that may be accepted or not.
+/// A PUT that may be accepted or stale.
 struct Attempt {
     message: Message,
     key: Bytes,
     version: u64,
-    /// Whether it counts on the writer's own earlier ones: what its connection was sent is older.
+    /// Whether its version builds on earlier PUTs of the writer that have no response yet.
     is_ahead: bool,
 }
 
-/// The puts of one writer, sent without waiting for their answers: most at the next version as far as it can know,
-/// some ahead of that, some behind.
+/// Sends the PUTs of one writer without waiting for responses. Most have the next version that the writer knows, some a
+/// later or an earlier one.
 fn write_contending(writer: usize, mut stream: impl std::io::Write, known: &Known) -> Vec<Attempt> {
     let mut random = Random::new(writer as u64);
     let mut sent = [0; KEYS as usize];
@@ -59,17 +56,17 @@ fn write_contending(writer: usize, mut stream: impl std::io::Write, known: &Know
     attempts
 }
 
-/// All that a connection was sent, up to the end.
+/// Everything that a connection received.
 struct Seen {
     /// Broadcasts and own writes, in order.
     writes: Vec<Written>,
-    /// Answers to own requests, and how many writes had been seen before.
-    answers: Vec<(Message, usize)>,
+    /// Responses, each with the number of writes received before it.
+    responses: Vec<(Message, usize)>,
     broadcasts: Vec<Put>,
 }
 
 fn watch(client: &mut Client, known: &Known, mut answered: impl FnMut(usize)) -> Seen {
-    let mut seen = Seen { writes: Vec::new(), answers: Vec::new(), broadcasts: Vec::new() };
+    let mut seen = Seen { writes: Vec::new(), responses: Vec::new(), broadcasts: Vec::new() };
     loop {
         let message = client.receive();
         if let Message::Put(put) = &message {
@@ -86,26 +83,16 @@ fn watch(client: &mut Client, known: &Known, mut answered: impl FnMut(usize)) ->
                     return seen;
                 }
             }
-            answer => {
-                seen.answers.push((answer, seen.writes.len()));
-                answered(seen.answers.len());
+            response => {
+                seen.responses.push((response, seen.writes.len()));
+                answered(seen.responses.len());
             }
         }
     }
 }
 
-/// Whether all of `part` stands in `whole`, in that order.
-fn is_subsequence(part: &[Written], whole: &[Written]) -> bool {
-    let mut whole = whole.iter();
-    part.iter().all(|write| whole.any(|other| other == write))
-}
-
-fn latest(writes: &[Written]) -> HashMap<Bytes, (Bytes, u64)> {
-    writes.iter().map(|(key, value, version)| (key.clone(), (value.clone(), *version))).collect()
-}
-
-/// Twenty connections, four of which write to the same keys. All see all in the order of the commits; where the log is
-/// short, they may be sent less, but nothing out of order, and the latest of everything.
+/// Lets four of twenty connections write to the same keys. All connections must receive all writes in commit order. If the
+/// recent log is short, they may miss overwritten ones, but must receive the latest version of every key.
 fn contend(change: impl FnOnce(&mut Config), sees_all: bool) {
     let store = TestStore::new();
     let server = TestServer::on(store.clone(), change);
@@ -139,7 +126,7 @@ fn contend(change: impl FnOnce(&mut Config), sees_all: bool) {
             })
             .collect();
         for _ in 0..WRITERS {
-            answered.recv_timeout(crate::support::PATIENCE).unwrap();
+            answered.recv_timeout(TIMEOUT).unwrap();
         }
         assert_eq!(main.ask(&put(1, "the end", "", 1)), put(1, "the end", "", 1));
         let attempts: Vec<Vec<Attempt>> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
@@ -152,10 +139,14 @@ fn contend(change: impl FnOnce(&mut Config), sees_all: bool) {
     assert!(history.len() < WRITERS * PUTS, "some puts were stale");
     for (connection, seen) in seen.iter().enumerate() {
         if sees_all {
-            assert!(seen.writes == history, "connection {connection} has seen another order");
+            assert!(seen.writes == history, "connection {connection} received another order");
         } else {
-            assert!(is_subsequence(&seen.writes, &history), "connection {connection} has seen another order");
-            assert_eq!(latest(&seen.writes), latest(&history), "connection {connection} misses some of the latest");
+            assert!(is_subsequence(&seen.writes, &history), "connection {connection} received another order");
+            assert_eq!(
+                latest(&seen.writes),
+                latest(&history),
+                "connection {connection} misses the latest version of a key"
+            );
         }
     }
     for (writer, attempts) in attempts.iter().enumerate() {
@@ -163,42 +154,45 @@ fn contend(change: impl FnOnce(&mut Config), sees_all: bool) {
         let own = own.as_bytes();
         let seen = &seen[writer];
         assert!(!seen.broadcasts.iter().any(|put| put.value.starts_with(own)), "a broadcast of its own write");
-        assert_eq!(seen.answers.len(), PUTS);
+        assert_eq!(seen.responses.len(), PUTS);
         let mut accepted = 0;
-        for (attempt, (answer, before)) in attempts.iter().zip(&seen.answers) {
-            if *answer == attempt.message {
+        for (attempt, (response, before)) in attempts.iter().zip(&seen.responses) {
+            if *response == attempt.message {
                 accepted += 1;
                 continue;
             }
-            assert_eq!(*answer, error(attempt.message.tag().get(), "stale put"), "writer {writer}");
-            // Who is not ahead was told of the write that was faster, unless it was left out.
+            assert_eq!(*response, error(attempt.message.tag().get(), "stale put"), "writer {writer}");
+            // A writer that was not ahead must have received the write that won before.
             if sees_all && !attempt.is_ahead && attempt.version > 0 {
                 let faster = |write: &Written| write.0 == attempt.key && write.2 >= attempt.version;
-                assert!(seen.writes[..*before].iter().any(faster), "writer {writer}: stale for no reason: {answer}");
+                assert!(
+                    seen.writes[..*before].iter().any(faster),
+                    "writer {writer}: stale without a conflict: {response}"
+                );
             }
         }
         let committed = history.iter().filter(|write| write.1.starts_with(own)).count();
-        assert_eq!(accepted, committed, "writer {writer}: what was accepted is what it was told");
+        assert_eq!(accepted, committed, "writer {writer}: accepted responses and committed writes differ");
     }
 }
 
 #[test]
-fn all_connections_see_one_and_the_same_commit_order() {
+fn all_connections_see_one_commit_order() {
     contend(|_| {}, true);
 }
 
 #[test]
-fn all_connections_see_one_order_where_the_log_is_short() {
+fn all_connections_see_one_order_with_a_short_recent_log() {
     contend(|config| config.recent_log = 2_000, false);
 }
 
 #[test]
-fn all_connections_see_one_order_where_everything_comes_from_the_store() {
+fn all_connections_see_one_order_when_changes_come_from_the_store() {
     contend(|config| config.recent_log = 0, false);
 }
 
 #[test]
-fn all_connections_see_one_order_where_every_bound_is_small() {
+fn all_connections_see_one_order_under_small_limits() {
     let change = |config: &mut Config| {
         config.recent_log = 10_000;
         config.max_queue = 1;
@@ -209,7 +203,7 @@ fn all_connections_see_one_order_where_every_bound_is_small() {
 }
 
 #[test]
-fn a_hundred_thousand_pipelined_puts_are_answered_in_order() {
+fn a_hundred_thousand_pipelined_puts_get_responses_in_order() {
     const PUTS: u64 = 100_000;
     let server = TestServer::start();
     let mut watcher = server.connected();
@@ -237,7 +231,7 @@ fn a_hundred_thousand_pipelined_puts_are_answered_in_order() {
     });
 }
 
-/// Requests of one connection on keys of its own, and what must be answered to each, whatever others do.
+/// Returns requests on keys that no other connection uses, and the response to each.
 fn mix(name: &str, seed: u64, count: u16) -> (Vec<Message>, Vec<Message>) {
     let mut random = Random::new(seed);
     let mut state: HashMap<String, (String, u64)> = HashMap::new();
@@ -247,11 +241,11 @@ fn mix(name: &str, seed: u64, count: u16) -> (Vec<Message>, Vec<Message>) {
             let current = state.get(&key).cloned();
             match random.below(10) {
                 0..4 => {
-                    let answer = match current {
+                    let response = match current {
                         None => error(tag, &format!("\"{key}\": not found")),
                         Some((value, version)) => put(tag, &key, &value, version),
                     };
-                    (get(tag, &key), answer)
+                    (get(tag, &key), response)
                 }
                 4..8 => {
                     let version = current.map_or(1 + random.below(100), |(_, version)| version + 1);
@@ -270,23 +264,18 @@ fn mix(name: &str, seed: u64, count: u16) -> (Vec<Message>, Vec<Message>) {
 }
 
 #[test]
-fn pipelined_gets_and_puts_are_answered_as_if_one_by_one() {
+fn pipelined_requests_get_the_responses_of_sequential_ones() {
     let server = TestServer::start();
     thread::scope(|scope| {
         for seed in 0..4 {
             let mut client = server.connected();
             scope.spawn(move || {
-                let (requests, answers) = mix(&format!("of {seed}"), seed, 5_000);
+                let (requests, responses) = mix(&format!("of {seed}"), seed, 5_000);
                 thread::scope(|scope| {
                     client.send_aside(scope, all_encoded(&requests));
-                    for answer in &answers {
-                        let found = loop {
-                            match client.receive() {
-                                broadcast if broadcast.tag() == Tag::BROADCAST => {}
-                                answer => break answer,
-                            }
-                        };
-                        assert_eq!(found, *answer, "seed {seed}");
+                    for response in &responses {
+                        let found = client.receive_response();
+                        assert_eq!(found, *response, "seed {seed}");
                     }
                 });
             });
@@ -295,7 +284,7 @@ fn pipelined_gets_and_puts_are_answered_as_if_one_by_one() {
 }
 
 #[test]
-fn pipelined_gets_and_puts_are_answered_as_if_one_by_one_where_every_bound_is_small() {
+fn pipelined_requests_get_sequential_responses_under_small_limits() {
     for (max_requests, max_unsent) in [(1, 1), (1, 1 << 20), (2, 50), (4_096, 1), (7, 300)] {
         let server = TestServer::with(|config| {
             config.max_queue = 1;
@@ -304,11 +293,11 @@ fn pipelined_gets_and_puts_are_answered_as_if_one_by_one_where_every_bound_is_sm
             config.limits.max_unsent = max_unsent;
         });
         let mut client = server.connected();
-        let (requests, answers) = mix("k", 42, 1_000);
+        let (requests, responses) = mix("k", 42, 1_000);
         thread::scope(|scope| {
             client.send_aside(scope, all_encoded(&requests));
-            for answer in &answers {
-                assert_eq!(client.receive(), *answer, "{max_requests} requests, {max_unsent} bytes");
+            for response in &responses {
+                assert_eq!(client.receive(), *response, "{max_requests} requests, {max_unsent} bytes");
             }
         });
         client.expect_silence();

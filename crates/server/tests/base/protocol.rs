@@ -1,9 +1,7 @@
-//! Frames, tags, versions and GET, as the protocol tells of them: one sentence a test, in raw bytes over a real socket.
+//! Frames, tags, versions and GET. Each test covers one sentence of the protocol, in raw bytes over a real socket.
 
-use crate::support::{Client, TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
+use crate::support::prelude::*;
 use serde_json::Value;
-use syncline_core::Operation;
-use syncline_wire::{Message, Tag, Version};
 
 #[test]
 fn the_worked_example_byte_for_byte() {
@@ -22,9 +20,9 @@ fn the_worked_example_byte_for_byte() {
     assert_eq!(writer.receive_bytes(14), b"\x02\x07\x00\x09\x00stale put");
 }
 
-/// What an empty server answers to a row of `base.json`, byte for byte.
-fn answer_to(row: &Value) -> Vec<u8> {
-    // The same for every byte up to 0x1f; clipped to 40 characters; quotes are escaped, apostrophes are not.
+/// Returns the response of an empty server to a row of `base.json`, byte for byte.
+fn response_to(row: &Value) -> Vec<u8> {
+    // All bytes up to 0x1f are escaped, quotes are, and apostrophes are not. Truncated to 40 characters.
     const BINARY: &str = "\"\\0\\u{1}\\u{2}\\u{3}\\u{4}\\u{5}\\u{6}\\u{7}\\u{8}\\t\\n\\u{b}\\u{c}\\r\\u{e}\\u{f}\
         \\u{10}\\u{11}\\u{12}\\u{13}\\u{14}\\u{15}\\u{16}\\u{17}\\u{18}\\u{19}\\u{1a}\\u{1b}\\u{1c}\\u{1d}\\u{1e}\
         \\u{1f} !\\\"#$%&'…\": not found";
@@ -37,7 +35,7 @@ fn answer_to(row: &Value) -> Vec<u8> {
         ("GET", name) if name.starts_with("get, 20 zero bytes") => {
             "\"\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\": not found"
         }
-        ("GET", other) => panic!("a new row, whose answer this test should know: {other}"),
+        ("GET", other) => panic!("a new row without an expected response: {other}"),
         ("PUT", _) => match row["version"].as_str().unwrap() {
             "0" => "stale put",
             "18446744073709551615" => "version exhausted",
@@ -51,14 +49,14 @@ fn answer_to(row: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn every_vector_is_answered_as_the_protocol_demands() {
+fn every_vector_gets_the_response_of_the_protocol() {
     let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/base.json")).unwrap();
-    assert!(rows.len() >= 19, "the vectors are there");
+    assert!(rows.len() >= 19, "all vectors are present");
     for row in rows {
         let server = TestServer::start();
         let mut client = server.connect();
         client.send_bytes(&unhex(&row["frame_hex"]));
-        let expected = answer_to(&row);
+        let expected = response_to(&row);
         assert_eq!(client.receive_bytes(expected.len()), expected, "{row}");
         client.half_close();
         client.expect_end();
@@ -66,13 +64,13 @@ fn every_vector_is_answered_as_the_protocol_demands() {
 }
 
 #[test]
-fn what_was_put_is_got_again_byte_for_byte() {
+fn a_get_returns_what_was_put_byte_for_byte() {
     let server = TestServer::start();
     let mut client = server.connect();
     let all_bytes: Vec<u8> = (0..=255).collect();
     for (key, value) in [(&[][..], &[][..]), (&all_bytes, &all_bytes), (b"\0", b"\xff\xfe"), (b"k", &[0; 60_000])] {
         let stored = |tag| Message::put(Tag::new(tag), key.to_vec(), value.to_vec(), Version::new(1));
-        client.expect(&stored(1), &stored(1));
+        client.expect_echo(&stored(1));
         client.expect(&Message::get(Tag::new(2), key.to_vec()), &stored(2));
     }
 }
@@ -80,10 +78,10 @@ fn what_was_put_is_got_again_byte_for_byte() {
 // Tags
 
 #[test]
-fn an_answer_carries_the_tag_of_its_request() {
+fn a_response_carries_the_tag_of_its_request() {
     let server = TestServer::start();
     let mut client = server.connect();
-    client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+    client.expect_echo(&put(1, "k", "v", 1));
     for tag in [1, 2, 255, 256, 258, 32_768, 65_535] {
         client.expect(&get(tag, "k"), &put(tag, "k", "v", 1));
         client.expect(&get(tag, "none"), &error(tag, "\"none\": not found"));
@@ -92,10 +90,10 @@ fn an_answer_carries_the_tag_of_its_request() {
 }
 
 #[test]
-fn a_request_that_arrives_with_tag_0_is_answered_with_tag_0() {
+fn a_request_with_tag_0_gets_a_response_with_tag_0() {
     let server = TestServer::start();
     let mut client = server.connect();
-    client.expect(&put(0, "k", "v", 1), &put(0, "k", "v", 1));
+    client.expect_echo(&put(0, "k", "v", 1));
     client.expect(&get(0, "k"), &put(0, "k", "v", 1));
     client.expect(&get(0, "none"), &error(0, "\"none\": not found"));
     client.expect(&put(0, "k", "v", 1), &error(0, "stale put"));
@@ -104,13 +102,13 @@ fn a_request_that_arrives_with_tag_0_is_answered_with_tag_0() {
 }
 
 #[test]
-fn a_tag_that_is_used_again_while_in_flight_is_answered_as_often() {
+fn a_tag_may_be_used_several_times_at_once() {
     let server = TestServer::start();
     let mut client = server.connect();
     let requests = [put(7, "k", "a", 1), get(7, "k"), put(7, "k", "b", 2), put(7, "k", "c", 2), get(7, "k")];
     client.send_bytes(&all_encoded(&requests));
-    for answer in [&requests[0], &put(7, "k", "a", 1), &requests[2], &error(7, "stale put"), &put(7, "k", "b", 2)] {
-        assert_eq!(client.receive(), *answer);
+    for response in [&requests[0], &put(7, "k", "a", 1), &requests[2], &error(7, "stale put"), &put(7, "k", "b", 2)] {
+        assert_eq!(client.receive(), *response);
     }
     client.expect_silence();
 }
@@ -121,27 +119,26 @@ fn a_server_never_sends_a_tag_that_it_was_not_sent() {
     let mut busy = server.connected();
     let mut other = server.connected();
     for version in 1..=100 {
-        busy.expect(&put(4_711, "k", "v", version), &put(4_711, "k", "v", version));
+        busy.expect_echo(&put(4_711, "k", "v", version));
     }
     for version in 1..=100 {
-        assert_eq!(other.receive(), put(0, "k", "v", version), "the tag of another connection stays there");
+        assert_eq!(other.receive(), put(0, "k", "v", version), "tags of one connection are not sent to another");
     }
     other.expect_silence();
 }
 
 #[test]
-fn answers_come_in_the_order_of_the_requests() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn responses_are_in_the_order_of_the_requests() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connect();
     store.close_gate();
     client.send(&put(1, "k", "v", 1));
     store.wait_for_commit();
-    // All these could be answered before the first, which is held up.
+    // All of these could get a response before the first, which is blocked.
     let later = [
         get(2, "other"),
         error(3, "?"),
-        Message::auth(Tag::new(4), "secret"),
+        auth(4, "secret"),
         get(5, &"x".repeat(4097)),
         put(6, "k", "v", u64::MAX),
         put(7, &"x".repeat(4097), "v", 1),
@@ -159,13 +156,13 @@ fn answers_come_in_the_order_of_the_requests() {
 fn a_put_is_accepted_only_at_the_current_version_plus_1() {
     let server = TestServer::start();
     let mut client = server.connect();
-    client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+    client.expect_echo(&put(1, "k", "v", 1));
     for current in 1..5 {
         for refused in (0..=current).chain([current + 2, current + 100, u64::MAX - 1]) {
             client.expect(&put(2, "k", "no", refused), &error(2, "stale put"));
         }
         client.expect(&get(3, "k"), &put(3, "k", "v", current));
-        client.expect(&put(4, "k", "v", current + 1), &put(4, "k", "v", current + 1));
+        client.expect_echo(&put(4, "k", "v", current + 1));
     }
 }
 
@@ -175,11 +172,11 @@ fn the_first_put_of_a_key_may_carry_any_version_from_1_on() {
     let mut client = server.connect();
     for version in [1, 2, 666, 1 << 32, u64::MAX - 1] {
         let key = format!("from {version}");
-        client.expect(&put(1, &key, "v", version), &put(1, &key, "v", version));
+        client.expect_echo(&put(1, &key, "v", version));
         client.expect(&get(2, &key), &put(2, &key, "v", version));
         client.expect(&put(3, &key, "v", version), &error(3, "stale put"));
     }
-    client.expect(&put(4, "from 666", "w", 667), &put(4, "from 666", "w", 667));
+    client.expect_echo(&put(4, "from 666", "w", 667));
 }
 
 #[test]
@@ -188,17 +185,17 @@ fn version_0_in_a_put_is_always_stale() {
     let mut client = server.connect();
     client.expect(&put(1, "k", "v", 0), &error(1, "stale put"));
     client.expect(&get(2, "k"), &error(2, "\"k\": not found"));
-    client.expect(&put(3, "k", "v", 1), &put(3, "k", "v", 1));
+    client.expect_echo(&put(3, "k", "v", 1));
     client.expect(&put(4, "k", "v", 0), &error(4, "stale put"));
 }
 
 #[test]
-fn a_put_of_the_last_version_is_refused_so_that_every_key_can_be_written_once_more() {
+fn a_put_of_the_last_version_is_refused() {
     let server = TestServer::start();
     let mut client = server.connect();
     client.expect(&put(1, "new", "v", u64::MAX), &error(1, "version exhausted"));
     client.expect(&get(2, "new"), &error(2, "\"new\": not found"));
-    client.expect(&put(3, "k", "v", u64::MAX - 1), &put(3, "k", "v", u64::MAX - 1));
+    client.expect_echo(&put(3, "k", "v", u64::MAX - 1));
     client.expect(&put(4, "k", "v", u64::MAX), &error(4, "version exhausted"));
     client.expect(&get(5, "k"), &put(5, "k", "v", u64::MAX - 1));
 }
@@ -207,25 +204,24 @@ fn a_put_of_the_last_version_is_refused_so_that_every_key_can_be_written_once_mo
 fn a_stale_put_changes_nothing() {
     let server = TestServer::start();
     let mut client = server.connect();
-    client.expect(&put(1, "k", "first", 1), &put(1, "k", "first", 1));
+    client.expect_echo(&put(1, "k", "first", 1));
     client.expect(&put(2, "k", "second", 1), &error(2, "stale put"));
     client.expect(&get(3, "k"), &put(3, "k", "first", 1));
 }
 
 #[test]
-fn the_client_whose_put_was_stale_gets_and_puts_again() {
+fn after_a_stale_put_a_client_gets_and_puts_again() {
     let server = TestServer::start();
     let mut client = server.connect();
-    server.connect().expect(&put(1, "k", "theirs", 5), &put(1, "k", "theirs", 5));
+    server.connect().expect_echo(&put(1, "k", "theirs", 5));
     assert_eq!(client.ask(&put(1, "k", "mine", 5)), error(1, "stale put"));
     assert_eq!(client.ask(&get(2, "k")), put(2, "k", "theirs", 5));
     assert_eq!(client.ask(&put(3, "k", "mine", 6)), put(3, "k", "mine", 6));
 }
 
 #[test]
-fn of_puts_that_contend_for_a_version_one_is_accepted() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn exactly_one_of_several_conflicting_puts_is_accepted() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
     store.close_gate();
     for (number, client) in clients.iter_mut().enumerate() {
@@ -235,16 +231,11 @@ fn of_puts_that_contend_for_a_version_one_is_accepted() {
     store.open_gate();
     let mut winners = Vec::new();
     for (number, client) in clients.iter_mut().enumerate() {
-        let answer = loop {
-            match client.receive() {
-                broadcast if broadcast.tag() == Tag::BROADCAST => {}
-                answer => break answer,
-            }
-        };
-        if answer == put(9, "k", &format!("of {number}"), 1) {
-            winners.push(answer);
+        let response = client.receive_response();
+        if response == put(9, "k", &format!("of {number}"), 1) {
+            winners.push(response);
         } else {
-            assert_eq!(answer, error(9, "stale put"));
+            assert_eq!(response, error(9, "stale put"));
         }
     }
     assert_eq!(winners.len(), 1);
@@ -256,18 +247,18 @@ fn of_puts_that_contend_for_a_version_one_is_accepted() {
 // Get
 
 #[test]
-fn a_get_is_answered_with_the_latest_value_and_version() {
+fn a_get_returns_the_latest_value_and_version() {
     let server = TestServer::start();
     let mut client = server.connect();
     for (version, value) in [(1, "one"), (2, ""), (3, "three")] {
-        client.expect(&put(1, "k", value, version), &put(1, "k", value, version));
+        client.expect_echo(&put(1, "k", value, version));
         client.expect(&get(2, "k"), &put(2, "k", value, version));
         server.connect().expect(&get(3, "k"), &put(3, "k", value, version));
     }
 }
 
 #[test]
-fn the_answer_for_a_key_that_is_not_there_ends_in_not_found_and_names_the_key() {
+fn the_response_for_a_missing_key_names_it_and_ends_in_not_found() {
     let server = TestServer::start();
     let mut client = server.connect();
     for (key, shown) in [
@@ -285,7 +276,7 @@ fn the_answer_for_a_key_that_is_not_there_ends_in_not_found_and_names_the_key() 
 }
 
 #[test]
-fn the_key_that_is_named_is_clipped_to_40_characters() {
+fn a_key_in_a_response_is_truncated_to_40_characters() {
     let server = TestServer::start();
     let mut client = server.connect();
     client.expect(&get(1, &"k".repeat(40)), &error(1, &format!("\"{}\": not found", "k".repeat(40))));
@@ -299,20 +290,19 @@ fn the_key_that_is_named_is_clipped_to_40_characters() {
 }
 
 #[test]
-fn the_answer_for_a_deleted_key_ends_in_not_found_and_tells_the_version() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn the_response_for_a_deleted_key_contains_the_version() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connected();
-    client.expect(&put(1, "k", "v", 6), &put(1, "k", "v", 6));
+    client.expect_echo(&put(1, "k", "v", 6));
     store.write(Operation::Delete { key: "k".into(), version: Version::new(7) });
-    assert_eq!(client.receive(), put(0, "k", "", 7), "to a base connection, a deletion is a PUT of nothing");
+    assert_eq!(client.receive(), put(0, "k", "", 7), "a base connection receives a deletion as a PUT without a value");
     client.expect(&get(2, "k"), &error(2, "\"k\": deleted at version 7, not found"));
     client.expect(&put(3, "k", "again", 1), &error(3, "stale put"));
-    client.expect(&put(4, "k", "again", 8), &put(4, "k", "again", 8));
+    client.expect_echo(&put(4, "k", "again", 8));
 }
 
 #[test]
-fn a_get_sees_every_earlier_write_of_its_own_connection() {
+fn a_get_sees_earlier_writes_of_its_connection() {
     let server = TestServer::start();
     let mut client = server.connect();
     for message in [get(1, "k"), put(2, "k", "one", 1), get(3, "k"), put(4, "k", "two", 2), get(5, "k")] {
@@ -327,13 +317,12 @@ fn a_get_sees_every_earlier_write_of_its_own_connection() {
 
 #[test]
 fn a_get_does_not_see_a_later_write_of_its_own_connection() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connect();
     store.close_gate();
     client.send_bytes(&all_encoded(&[put(1, "k", "one", 1), get(2, "k"), put(3, "k", "two", 2), get(4, "k")]));
     store.wait_for_commit();
     store.open_gate();
-    let answers: Vec<Message> = (0..4).map(|_| client.receive()).collect();
-    assert_eq!(answers, [put(1, "k", "one", 1), put(2, "k", "one", 1), put(3, "k", "two", 2), put(4, "k", "two", 2)]);
+    let responses: Vec<Message> = (0..4).map(|_| client.receive()).collect();
+    assert_eq!(responses, [put(1, "k", "one", 1), put(2, "k", "one", 1), put(3, "k", "two", 2), put(4, "k", "two", 2)]);
 }

@@ -1,10 +1,9 @@
-//! What the server refuses, and how: kinds, sizes, store trouble. One sentence of the protocol a test, in raw bytes.
+//! What the server refuses: kinds, sizes, and requests during a failure of the store. Each test covers one sentence of the
+//! protocol, in raw bytes.
 
-use crate::support::{TestServer, TestStore, all_encoded, encoded, error, get, put, unhex};
+use crate::support::prelude::*;
 use serde_json::Value;
-use syncline_core::Operation;
-use syncline_server::{BindError, Config, LimitError, Limits, Server};
-use syncline_wire::{Message, Tag, Version};
+use syncline_server::{BindError, LimitError, Limits, Server};
 
 fn too_large_key(tag: u16, found: usize) -> Message {
     error(tag, &format!("too large: key of {found} bytes, expected at most 4096"))
@@ -17,12 +16,11 @@ fn too_large_entry(tag: u16, found: usize) -> Message {
 // Kinds
 
 #[test]
-fn auth_where_none_is_needed_cannot_be_applied() {
+fn auth_cannot_be_applied_without_access_control() {
     let server = TestServer::start();
     let mut client = server.connect();
     for password in ["secret", "", &"p".repeat(65_535)] {
-        let auth = Message::auth(Tag::new(9), password.to_owned());
-        client.expect(&auth, &error(9, "messages of kind AUTH cannot be applied"));
+        client.expect(&auth(9, password), &error(9, "messages of kind AUTH cannot be applied"));
     }
     client.expect_service("k", 1);
 }
@@ -38,7 +36,7 @@ fn error_sent_by_a_client_cannot_be_applied() {
 }
 
 #[test]
-fn an_unknown_kind_is_answered_with_its_tag_and_then_the_connection_is_closed() {
+fn an_unknown_kind_gets_an_error_with_its_tag_and_closes() {
     let server = TestServer::start();
     // 12 to 31 are reserved.
     for kind in 12..=u8::MAX {
@@ -50,13 +48,13 @@ fn an_unknown_kind_is_answered_with_its_tag_and_then_the_connection_is_closed() 
 }
 
 #[test]
-fn what_follows_an_unknown_kind_is_not_taken_for_frames() {
+fn bytes_after_an_unknown_kind_are_not_decoded() {
     let server = TestServer::start();
     let mut other = server.connected();
     for kind in [12, 31, 32, 255] {
         let mut client = server.connect();
         let mut bytes = vec![kind, 3, 0];
-        // A PUT that stands there, more than one read of it.
+        // More PUTs than one read takes.
         let written = put(2, "must not be", "there", 1);
         bytes.extend_from_slice(&all_encoded(&vec![written; 2_000]));
         client.send_bytes(&bytes);
@@ -66,9 +64,8 @@ fn what_follows_an_unknown_kind_is_not_taken_for_frames() {
 }
 
 #[test]
-fn what_was_asked_before_an_unknown_kind_is_answered_first() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn requests_before_an_unknown_kind_get_their_responses() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut client = server.connect();
     store.close_gate();
     let mut bytes = all_encoded(&[put(1, "k", "v", 1), get(2, "k"), put(3, "k", "v", 1)]);
@@ -81,16 +78,16 @@ fn what_was_asked_before_an_unknown_kind_is_answered_first() {
 }
 
 #[test]
-fn every_malformed_vector_is_answered_as_the_protocol_demands() {
+fn every_malformed_vector_gets_the_response_of_the_protocol() {
     let rows: Vec<Value> = serde_json::from_str(include_str!("../../../wire/tests/vectors/malformed.json")).unwrap();
-    assert!(rows.len() >= 10, "the vectors are there");
+    assert!(rows.len() >= 10, "all vectors are present");
     let server = TestServer::start();
     for row in rows {
         let bytes = unhex(&row["input_hex"]);
         let mut client = server.connect();
         client.send_bytes(&bytes);
         match row["expect"].as_str().unwrap() {
-            // It waits for the rest, and where that can't come, it closes: nothing was asked.
+            // The server waits for the rest. At a half-close it closes the connection without a response.
             "incomplete" => {
                 client.half_close();
                 assert_eq!(client.receive_to_end(), [], "{row}");
@@ -112,7 +109,7 @@ fn a_key_may_have_4096_bytes_and_not_one_more() {
     let server = TestServer::start();
     let mut client = server.connect();
     let (longest, too_long) = ("k".repeat(4096), "k".repeat(4097));
-    client.expect(&put(1, &longest, "v", 1), &put(1, &longest, "v", 1));
+    client.expect_echo(&put(1, &longest, "v", 1));
     client.expect(&get(2, &longest), &put(2, &longest, "v", 1));
     client.expect(&put(3, &too_long, "v", 1), &too_large_key(3, 4097));
     client.expect(&get(4, &too_long), &too_large_key(4, 4097));
@@ -121,25 +118,25 @@ fn a_key_may_have_4096_bytes_and_not_one_more() {
 }
 
 #[test]
-fn key_and_value_may_have_65525_bytes_together_and_not_one_more() {
+fn an_entry_may_have_65525_bytes_and_not_one_more() {
     let server = TestServer::start();
     let mut client = server.connect();
     for key in ["", "k", &"k".repeat(4096)] {
         let (largest, too_large) = ("v".repeat(65_525 - key.len()), "v".repeat(65_526 - key.len()));
-        client.expect(&put(1, key, &largest, 1), &put(1, key, &largest, 1));
+        client.expect_echo(&put(1, key, &largest, 1));
         client.expect(&put(2, key, &too_large, 2), &too_large_entry(2, 65_526));
         client.expect(&get(3, key), &put(3, key, &largest, 1));
     }
 }
 
 #[test]
-fn what_is_too_large_is_skipped_and_the_connection_stays() {
+fn a_frame_that_is_too_large_is_skipped_and_the_connection_stays() {
     let server = TestServer::start();
     let mut other = server.connected();
     let mut client = server.connect();
     let largest_frame = put(1, &"k".repeat(65_535), &"v".repeat(65_535), 1);
     let largest_value = put(2, "k", &"v".repeat(65_535), 1);
-    // In one piece: the next frame starts where the skipped one ends.
+    // Sent at once: the next frame starts where the skipped one ends.
     client.send_bytes(&all_encoded(&[largest_frame.clone(), largest_value, put(3, "k", "v", 1), largest_frame]));
     assert_eq!(client.receive(), too_large_key(1, 65_535));
     assert_eq!(client.receive(), too_large_entry(2, 65_536));
@@ -151,29 +148,29 @@ fn what_is_too_large_is_skipped_and_the_connection_stays() {
 }
 
 #[test]
-fn a_configured_limit_is_kept_and_named() {
+fn configured_limits_apply_and_are_named_in_errors() {
     let server = TestServer::with(|config| {
         config.limits.max_key = 3;
         config.limits.max_entry = 5;
     });
     let mut client = server.connect();
-    client.expect(&put(1, "key", "12", 1), &put(1, "key", "12", 1));
+    client.expect_echo(&put(1, "key", "12", 1));
     client.expect(&put(2, "keys", "1", 1), &error(2, "too large: key of 4 bytes, expected at most 3"));
     client.expect(&get(3, "keys"), &error(3, "too large: key of 4 bytes, expected at most 3"));
-    let answer = "too large: key and value of 6 bytes together, expected at most 5";
-    client.expect(&put(4, "key", "123", 2), &error(4, answer));
+    let response = "too large: key and value of 6 bytes together, expected at most 5";
+    client.expect(&put(4, "key", "123", 2), &error(4, response));
     client.expect(&get(5, "key"), &put(5, "key", "12", 1));
 }
 
 #[tokio::test]
-async fn a_limit_that_the_protocol_forbids_is_refused_at_the_start() {
+async fn a_server_does_not_start_with_invalid_limits() {
     let bind = async |change: fn(&mut Limits)| {
         let mut config = Config { listen: "127.0.0.1:0".into(), ..Config::default() };
         change(&mut config.limits);
         match Server::bind(config, TestStore::new()).await {
             Err(BindError::Limits(error)) => error,
             Err(other) => panic!("{other}"),
-            Ok(_) => panic!("it was allowed"),
+            Ok(_) => panic!("the server started"),
         }
     };
     assert_eq!(bind(|limits| limits.max_entry = 16_777_217).await, LimitError::MaxEntry(16_777_217));
@@ -183,7 +180,7 @@ async fn a_limit_that_the_protocol_forbids_is_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn the_error_for_an_address_in_use_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let config = Config { listen: listen.clone(), ..Config::default() };
@@ -194,51 +191,52 @@ async fn an_address_that_is_taken_is_named() {
     }
 }
 
-// Store trouble
+// Failures of the store
 
 #[test]
-fn while_the_store_is_in_trouble_puts_and_gets_are_answered_unavailable() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn if_the_store_fails_the_response_is_unavailable() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut other = server.connected();
     let mut client = server.connected();
-    client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
-    store.set_trouble(Some("the disk is full"));
+    client.expect_echo(&put(1, "k", "v", 1));
+    store.set_failure(Some("the disk is full"));
     let requests = [put(2, "k", "w", 2), get(3, "k"), put(4, "l", "v", 1), get(5, "l")];
     client.send_bytes(&all_encoded(&requests));
     for tag in 2..=5 {
         assert_eq!(client.receive(), error(tag, "unavailable: the disk is full"));
     }
-    // What needs no store is answered as ever, and the connection stays.
+    // Requests that need no store still work, and the connection stays.
     client.expect(&error(6, ""), &error(6, "messages of kind ERROR cannot be applied"));
-    store.set_trouble(None);
+    store.set_failure(None);
     client.expect(&get(7, "k"), &put(7, "k", "v", 1));
-    client.expect(&put(8, "k", "w", 2), &put(8, "k", "w", 2));
+    client.expect_echo(&put(8, "k", "w", 2));
     assert_eq!(other.receive(), put(0, "k", "v", 1));
-    assert_eq!(other.receive(), put(0, "k", "w", 2), "what was refused was not broadcast");
+    assert_eq!(other.receive(), put(0, "k", "w", 2), "refused writes are not broadcast");
     other.expect_silence();
 }
 
 #[test]
-fn a_connection_that_the_store_cannot_catch_up_is_told_why_and_closed() {
-    let store = TestStore::new();
-    // Nothing is kept: every broadcast comes from the store.
-    let server = TestServer::on(store.clone(), |config| config.recent_log = 0);
+fn a_connection_whose_catch_up_fails_gets_the_reason_and_closes() {
+    // Without a recent log, every broadcast comes from the store.
+    let (store, server) = TestServer::with_test_store(|config| config.recent_log = 0);
     let mut client = server.connected();
-    store.set_trouble(Some("the disk is gone"));
+    store.set_failure(Some("the disk is gone"));
     store.write(Operation::Put { key: "k".into(), value: "v".into(), version: Version::new(1) });
-    assert_eq!(client.receive_to_end(), [error(0, "unavailable: the disk is gone")], "no gap in silence");
-    store.set_trouble(None);
+    assert_eq!(
+        client.receive_to_end(),
+        [error(0, "unavailable: the disk is gone")],
+        "a connection never misses changes silently"
+    );
+    store.set_failure(None);
     server.connect().expect(&get(1, "k"), &put(1, "k", "v", 1));
 }
 
 #[test]
-fn a_store_that_is_slow_to_commit_keeps_nobody_else_from_reading() {
-    let store = TestStore::new();
-    let server = TestServer::on(store.clone(), |_| {});
+fn a_slow_commit_does_not_block_reads() {
+    let (store, server) = TestServer::with_test_store(|_| {});
     let mut other = server.connected();
     let mut writer = server.connected();
-    writer.expect(&put(1, "k", "old", 1), &put(1, "k", "old", 1));
+    writer.expect_echo(&put(1, "k", "old", 1));
     assert_eq!(other.receive(), put(0, "k", "old", 1));
     store.close_gate();
     writer.send_bytes(&all_encoded(&[put(2, "k", "new", 2), get(3, "k")]));
@@ -258,13 +256,13 @@ fn a_store_that_is_slow_to_commit_keeps_nobody_else_from_reading() {
 }
 
 #[test]
-fn a_text_never_names_more_than_fits_a_frame() {
+fn an_error_text_always_fits_a_frame() {
     let server = TestServer::start();
     let mut client = server.connect();
-    // Every byte takes four in the text; the longest key that is not refused.
-    let answer = {
+    // The longest key that is accepted. Each of its bytes takes four in the text.
+    let response = {
         client.send(&Message::get(Tag::new(1), vec![0xff; 4096]));
         client.receive()
     };
-    assert!(encoded(&answer).len() < 256, "{answer}");
+    assert!(encoded(&response).len() < 256, "{response}");
 }

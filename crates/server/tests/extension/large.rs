@@ -1,11 +1,6 @@
-//! PUTL: values that a PUT can't carry, where the operator allows them. One sentence of the protocol a test.
+//! PUTL: values that are too large for a PUT, if the operator allows them. Each test covers one sentence of the protocol.
 
-use crate::support::{
-    Lab, checks, delete, encoded, error, get, list, mark, on_each_engine, on_each_engine_with, put, put_large, puts,
-    txn, watch,
-};
-use std::thread;
-use syncline_server::Config;
+use crate::support::prelude::*;
 
 const MAX: usize = 16 << 20;
 
@@ -13,7 +8,7 @@ fn allowed(config: &mut Config) {
     config.limits.max_entry = MAX;
 }
 
-/// Runs a test for readers that follow the recent log, and for such as the store tells everything.
+/// Runs a test with readers that are served from the recent log, and with readers that are served from the store.
 fn near_and_behind_the_log(test: impl Fn(&Lab)) {
     for recent_log in [64 << 20, 0] {
         on_each_engine_with(
@@ -31,7 +26,7 @@ fn value(bytes: usize) -> String {
 }
 
 #[test]
-fn the_default_allows_none() {
+fn the_default_limits_refuse_every_putl() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         for bytes in [65_525, 1 << 20] {
@@ -43,7 +38,7 @@ fn the_default_allows_none() {
 }
 
 #[test]
-fn what_is_allowed_is_answered_with_the_same_frame_and_can_be_got() {
+fn an_allowed_putl_is_echoed_and_can_be_read() {
     on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for (bytes, version) in [(65_525, 1), (65_536, 2), (1_000_000, 3)] {
@@ -68,7 +63,7 @@ fn up_to_16_mib_and_not_one_byte_more() {
             client.send_aside(scope, encoded(&largest));
             assert!(client.receive() == largest, "the same frame");
         });
-        assert!(watcher.receive() == put_large(0, "k", &value(MAX - 1), 1), "the watcher is told");
+        assert!(watcher.receive() == put_large(0, "k", &value(MAX - 1), 1), "the watcher receives it");
         assert_eq!(watcher.receive(), mark(0, 1));
         let text = "too large: key and value of 16777217 bytes together, expected at most 16777216";
         thread::scope(|scope| {
@@ -80,7 +75,7 @@ fn up_to_16_mib_and_not_one_byte_more() {
 }
 
 #[test]
-fn what_a_put_carries_travels_as_a_put_alone() {
+fn a_small_entry_must_be_a_put() {
     on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for bytes in [0, 1, 65_524] {
@@ -90,42 +85,42 @@ fn what_a_put_carries_travels_as_a_put_alone() {
             );
             client.expect(&put_large(1, "k", &value(bytes), 1), &error(1, &text));
         }
-        // And what a PUT may not carry, though its lengths could say it, does not travel as one.
+        // A PUT may not carry a large entry, although its length fields could.
         let text = "too large: key and value of 65526 bytes together, expected at most 65525";
         client.expect(&put(1, "k", &value(65_525), 1), &error(1, text));
-        client.expect(&put(2, "k", &value(65_524), 1), &put(2, "k", &value(65_524), 1));
-        client.expect(&put_large(3, "k", &value(65_525), 2), &put_large(3, "k", &value(65_525), 2));
-        client.expect(&put(4, "k", "small", 3), &put(4, "k", "small", 3));
+        client.expect_echo(&put(2, "k", &value(65_524), 1));
+        client.expect_echo(&put_large(3, "k", &value(65_525), 2));
+        client.expect_echo(&put(4, "k", "small", 3));
         client.expect(&get(5, "k"), &put(5, "k", "small", 3));
     });
 }
 
 #[test]
-fn a_base_connection_is_told_that_it_is_too_large_and_gets_no_broadcast_of_it() {
+fn a_base_connection_gets_an_error_for_it_and_no_broadcast() {
     near_and_behind_the_log(|lab| {
         let mut base = lab.server.connected();
         let mut client = lab.server.extended();
-        client.expect(&put(1, "k", "small", 1), &put(1, "k", "small", 1));
+        client.expect_echo(&put(1, "k", "small", 1));
         assert_eq!(base.receive(), put(0, "k", "small", 1));
         let large = put_large(1, "k", &value(70_000), 2);
-        client.expect(&large, &large);
-        client.expect(&put(1, "l", "other", 1), &put(1, "l", "other", 1));
+        client.expect_echo(&large);
+        client.expect_echo(&put(1, "l", "other", 1));
         assert_eq!(base.receive(), put(0, "l", "other", 1));
         let text = "too large: key and value of 70001 bytes together, expected at most 65525";
         base.expect(&get(2, "k"), &error(2, text));
         base.expect_silence();
-        client.expect(&delete(3, "k", 3), &delete(3, "k", 3));
-        assert_eq!(base.receive(), put(0, "k", "", 3), "from then on it is told again");
+        client.expect_echo(&delete(3, "k", 3));
+        assert_eq!(base.receive(), put(0, "k", "", 3), "later changes are broadcast again");
     });
 }
 
 #[test]
-fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
+fn watchers_receive_a_putl_at_first_and_as_it_commits() {
     near_and_behind_the_log(|lab| {
         let mut early = lab.server.watching("k");
         let mut client = lab.server.extended();
         let request = put_large(1, "k", &value(300_000), 1);
-        client.expect(&request, &request);
+        client.expect_echo(&request);
         early.expect_all(&[put_large(0, "k", &value(300_000), 1), mark(0, 1)]);
         let mut late = lab.server.extended();
         late.send(&watch(2, "", 0));
@@ -134,7 +129,7 @@ fn watchers_are_told_of_it_as_a_putl_at_first_and_as_it_commits() {
 }
 
 #[test]
-fn a_frame_that_claims_gigabytes_is_passed_over_and_the_connection_stays() {
+fn a_frame_of_gigabytes_is_skipped_and_the_connection_stays() {
     on_each_engine_with(
         |config| config.limits.max_entry = 1 << 20,
         |lab| {
@@ -144,11 +139,11 @@ fn a_frame_that_claims_gigabytes_is_passed_over_and_the_connection_stays() {
             frame.resize(frame.len() + (3 << 20) + 8, b'v');
             thread::scope(|scope| {
                 client.send_aside(scope, frame);
-                let answer = client.receive();
-                assert!(answer.to_string().contains("too large: PUTL of 3145746 bytes"), "{answer}");
+                let response = client.receive();
+                assert!(response.to_string().contains("too large: PUTL of 3145746 bytes"), "{response}");
             });
-            client.expect(&mark(2, 0), &mark(2, 0));
-            // Nobody sends the rest of this one; others are served meanwhile.
+            client.expect_echo(&mark(2, 0));
+            // The rest of this frame never arrives. Other connections are served meanwhile.
             client.send_bytes(b"\x0a\x01\0\x01\0k\xff\xff\xff\xff");
             assert_eq!(client.receive().tag().get(), 1);
             lab.server.connect().expect_service("k", 1);
@@ -163,16 +158,16 @@ fn a_key_over_the_limit_is_refused() {
         let text = "too large: key of 4097 bytes, expected at most 4096";
         client.expect(&put_large(1, &"k".repeat(4_097), &value(70_000), 1), &error(1, text));
         client.expect(&put_large(2, "k", &value(70_000), u64::MAX), &error(2, "version exhausted"));
-        client.expect(&mark(3, 0), &mark(3, 0));
+        client.expect_echo(&mark(3, 0));
     });
 }
 
 #[test]
-fn a_list_tells_of_it_as_a_putl() {
+fn a_list_contains_large_values_as_putl() {
     on_each_engine_with(allowed, |lab| {
         let mut client = lab.server.extended();
         for request in [put_large(1, "b", &value(200_000), 1), put(1, "a", "v", 1)] {
-            client.expect(&request, &request);
+            client.expect_echo(&request);
         }
         client.send(&list(2, "", "", 10));
         client.expect_all(&[put(2, "a", "v", 1), put_large(2, "b", &value(200_000), 1), mark(2, 2)]);

@@ -1,22 +1,8 @@
-//! LIST: which keys, in which order, how many. One sentence of the protocol a test.
+//! LIST: which keys, in which order, and how many. Each test covers one sentence of the protocol.
 
-use crate::support::{
-    Client, Lab, all_encoded, delete, error, list, mark, on_each_engine, on_each_engine_with, on_each_gated_engine,
-    put, watch,
-};
-use bytes::Bytes;
-use std::thread;
-use syncline_wire::{Message, Tag, Version};
+use crate::support::prelude::*;
 
-fn with_keys(lab: &Lab, keys: &[&str]) -> Client {
-    let mut writer = lab.server.extended();
-    for key in keys {
-        writer.expect(&put(1, key, "v", 1), &put(1, key, "v", 1));
-    }
-    writer
-}
-
-/// The keys that a LIST is answered with; the rest of each frame is looked at here.
+/// Sends a LIST, checks its response, and returns the keys.
 #[track_caller]
 fn listed(client: &mut Client, request: &Message, revision: u64) -> Vec<String> {
     client.send(request);
@@ -27,8 +13,8 @@ fn listed(client: &mut Client, request: &Message, revision: u64) -> Vec<String> 
                 assert_eq!((put.tag, put.version, put.value), (request.tag(), Version::new(1), "v".into()));
                 keys.push(String::from_utf8(put.key.to_vec()).unwrap());
             }
-            answer => {
-                assert_eq!(answer, mark(request.tag().get(), revision));
+            response => {
+                assert_eq!(response, mark(request.tag().get(), revision));
                 return keys;
             }
         }
@@ -38,9 +24,9 @@ fn listed(client: &mut Client, request: &Message, revision: u64) -> Vec<String> 
 #[test]
 fn the_keys_under_the_prefix_come_in_key_order_and_then_a_mark() {
     on_each_engine(|lab| {
-        let mut client = with_keys(lab, &["b/2", "a/2", "a/10", "a", "", "a/1", "b/1", "a/", "c"]);
+        let mut client = lab.put_keys(&["b/2", "a/2", "a/10", "a", "", "a/1", "b/1", "a/", "c"]);
         assert_eq!(listed(&mut client, &list(7, "a/", "", 100), 9), ["a/", "a/1", "a/10", "a/2"]);
-        assert_eq!(listed(&mut client, &list(8, "", "", 100), 9).len(), 8, "the empty key is not after the empty key");
+        assert_eq!(listed(&mut client, &list(8, "", "", 100), 9).len(), 8, "the empty key is not after itself");
         assert_eq!(listed(&mut client, &list(9, "b/2", "", 100), 9), ["b/2"]);
         assert_eq!(listed(&mut client, &list(10, "d", "", 100), 9), Vec::<String>::new());
         client.expect_silence();
@@ -48,9 +34,9 @@ fn the_keys_under_the_prefix_come_in_key_order_and_then_a_mark() {
 }
 
 #[test]
-fn strictly_after_a_key_whether_that_is_there_or_not() {
+fn a_list_starts_strictly_after_a_key_even_if_it_is_missing() {
     on_each_engine(|lab| {
-        let mut client = with_keys(lab, &["a/1", "a/2", "a/3", "b"]);
+        let mut client = lab.put_keys(&["a/1", "a/2", "a/3", "b"]);
         for (after, expected) in [
             ("a/1", &["a/2", "a/3"][..]),
             ("a/1x", &["a/2", "a/3"]),
@@ -65,9 +51,9 @@ fn strictly_after_a_key_whether_that_is_there_or_not() {
 }
 
 #[test]
-fn up_to_limit_keys_and_where_there_are_fewer_that_was_all() {
+fn a_list_has_at_most_limit_keys() {
     on_each_engine(|lab| {
-        let mut client = with_keys(lab, &["1", "2", "3"]);
+        let mut client = lab.put_keys(&["1", "2", "3"]);
         for (limit, expected) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (u32::MAX, 3)] {
             assert_eq!(listed(&mut client, &list(7, "", "", limit), 3).len(), expected, "limit {limit}");
         }
@@ -77,16 +63,16 @@ fn up_to_limit_keys_and_where_there_are_fewer_that_was_all() {
 #[test]
 fn deleted_keys_are_not_listed_and_do_not_count() {
     on_each_engine(|lab| {
-        let mut client = with_keys(lab, &["1", "2", "3", "4"]);
+        let mut client = lab.put_keys(&["1", "2", "3", "4"]);
         for key in ["1", "3"] {
-            client.expect(&delete(1, key, 2), &delete(1, key, 2));
+            client.expect_echo(&delete(1, key, 2));
         }
         assert_eq!(listed(&mut client, &list(7, "", "", 2), 6), ["2", "4"]);
     });
 }
 
 #[test]
-fn many_keys_come_whole_and_page_by_page() {
+fn many_keys_are_listed_at_once_and_page_by_page() {
     on_each_engine(|lab| {
         const KEYS: usize = 5_000;
         let mut client = lab.server.extended();
@@ -131,7 +117,7 @@ fn a_list_sees_every_earlier_write_of_its_connection_and_no_later_one() {
 }
 
 #[test]
-fn a_list_on_a_watching_connection_agrees_with_what_was_told_before() {
+fn a_list_agrees_with_the_changes_watched_before() {
     for recent_log in [64 << 20, 0] {
         on_each_engine_with(
             |config| config.recent_log = recent_log,
@@ -141,34 +127,37 @@ fn a_list_on_a_watching_connection_agrees_with_what_was_told_before() {
                     scope.spawn(|| {
                         let mut writer = lab.server.extended();
                         for version in 1..=PUTS {
-                            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+                            writer.expect_echo(&put(1, "k", "v", version));
                         }
                     });
                     let mut client = lab.server.watching("");
                     let sees_all = recent_log > 0;
-                    let (mut told, mut answers) = (0, 0);
-                    while told < PUTS {
+                    let (mut received, mut responses) = (0, 0);
+                    while received < PUTS {
                         client.send(&list(7, "", "", 10));
                         loop {
                             match client.receive() {
                                 Message::Put(put) if put.tag == Tag::new(7) => {
-                                    // A version that was left out, and is overtaken by then, may be listed. Of what
-                                    // the client was told at first, nothing is known here.
+                                    // LIST may return a version that catch-up skips later. The versions from the
+                                    // first catch-up are not known here.
                                     let listed = put.version.get();
-                                    assert!(told <= listed, "listed {put:?} after {told}");
-                                    assert!(!sees_all || told == 0 || told == listed, "listed {put:?} after {told}");
-                                    (told, answers) = (listed, answers + 1);
+                                    assert!(received <= listed, "listed {put:?} after {received}");
+                                    assert!(
+                                        !sees_all || received == 0 || received == listed,
+                                        "listed {put:?} after {received}"
+                                    );
+                                    (received, responses) = (listed, responses + 1);
                                 }
                                 Message::Put(put) => {
-                                    assert!(put.version.get() > told, "{put:?} after {told}");
-                                    told = put.version.get();
+                                    assert!(put.version.get() > received, "{put:?} after {received}");
+                                    received = put.version.get();
                                 }
                                 message if message.tag() == Tag::new(7) => break,
                                 _ => {}
                             }
                         }
                     }
-                    assert!(answers > 0);
+                    assert!(responses > 0);
                 });
             },
         );
@@ -176,27 +165,23 @@ fn a_list_on_a_watching_connection_agrees_with_what_was_told_before() {
 }
 
 #[test]
-fn a_list_runs_beside_other_requests_so_that_it_delays_none() {
+fn a_list_does_not_delay_other_requests() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         let value = "v".repeat(60_000);
         for number in 0..50 {
             let request = put(1, &format!("k/{number}"), &value, 1);
-            client.expect(&request, &request);
+            client.expect_echo(&request);
         }
-        client.send_bytes(&all_encoded(&[
-            list(2, "k/", "", 1_000),
-            crate::support::get(3, "none"),
-            list(4, "", "", 1),
-        ]));
+        client.send_bytes(&all_encoded(&[list(2, "k/", "", 1_000), get(3, "none"), list(4, "", "", 1)]));
         let mut tags = Vec::new();
         while tags.last() != Some(&2) {
             match client.receive() {
                 Message::Put(_) => {}
-                answer => tags.push(answer.tag().get()),
+                response => tags.push(response.tag().get()),
             }
         }
-        assert_eq!(tags, [3, 4, 2], "the large one is the last to end");
+        assert_eq!(tags, [3, 4, 2], "the large list ends last");
     });
 }
 
@@ -219,7 +204,7 @@ fn prefixes_are_bytes() {
         let keys = [&b"\xff\xff\xff"[..], b"\xff\xff", b"\xff", b"\0", b"\xfe\xff"];
         for key in keys {
             let request = Message::put(Tag::new(1), Bytes::from_static(key), "v", Version::new(1));
-            client.expect(&request, &request);
+            client.expect_echo(&request);
         }
         client.send(&Message::list(Tag::new(2), &b"\xff"[..], &b"\xff"[..], 10));
         for key in [&b"\xff\xff"[..], b"\xff\xff\xff"] {

@@ -1,13 +1,12 @@
-//! A thousand watchers on one server: each is sent every change under its prefix, in order.
+//! A thousand watchers on one server receive every change of their prefixes, in order.
 
-use crate::support::{Client, Watcher, delete, mark, on_each_engine, put, watch};
-use syncline_wire::{Message, Revision};
+use crate::support::prelude::*;
 
 const WATCHERS: usize = 1_000;
 const PREFIXES: usize = 20;
 const PUTS: usize = 600;
 
-/// What is written: to every prefix in turn, a deletion now and then.
+/// Returns the write with this number. The writes go to all prefixes in rotation, and some are deletions.
 fn write(tag: u16, number: usize) -> Message {
     let key = format!("{}/{}", number % PREFIXES, number / PREFIXES % 7);
     let version = (number / PREFIXES / 7 + 1) as u64;
@@ -15,7 +14,7 @@ fn write(tag: u16, number: usize) -> Message {
 }
 
 #[test]
-fn each_of_a_thousand_watchers_is_sent_every_change_under_its_prefix_in_order() {
+fn a_thousand_watchers_receive_all_changes_of_their_prefix_in_order() {
     on_each_engine(|lab| {
         let mut watchers: Vec<Client> = (0..WATCHERS)
             .map(|number| {
@@ -26,22 +25,22 @@ fn each_of_a_thousand_watchers_is_sent_every_change_under_its_prefix_in_order() 
             .collect();
         let mut writer = lab.server.extended();
         for number in 0..PUTS {
-            writer.expect(&write(1, number), &write(1, number));
+            writer.expect_echo(&write(1, number));
         }
         for (number, client) in watchers.iter_mut().enumerate() {
             let mut marked = Revision::ZERO;
             for change in (number % PREFIXES..PUTS).step_by(PREFIXES) {
-                let told = loop {
+                let received = loop {
                     match client.receive() {
                         Message::Mark(mark) => {
-                            // Of everything before it, and of nothing that has not been told yet.
+                            // It covers everything received before it, and nothing else.
                             assert!(marked < mark.revision && mark.revision.get() <= change as u64, "watcher {number}");
                             marked = mark.revision;
                         }
-                        told => break told,
+                        received => break received,
                     }
                 };
-                assert_eq!(told, write(0, change), "watcher {number}");
+                assert_eq!(received, write(0, change), "watcher {number}");
             }
             client.send(&mark(2, 0));
             while client.receive() != mark(2, PUTS as u64) {}
@@ -51,14 +50,14 @@ fn each_of_a_thousand_watchers_is_sent_every_change_under_its_prefix_in_order() 
 }
 
 #[test]
-fn a_thousand_watchers_of_everything_hold_at_every_mark_what_the_store_held() {
+fn a_thousand_watchers_of_everything_agree_with_the_store_at_marks() {
     const ROUNDS: u64 = 5;
     on_each_engine(|lab| {
         let mut watchers: Vec<Watcher> =
             (0..WATCHERS).map(|_| Watcher::of(lab.server.addr, lab.history(), "")).collect();
         let mut writer = lab.server.extended();
         for version in 1..=ROUNDS {
-            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+            writer.expect_echo(&put(1, "k", "v", version));
         }
         for watcher in &mut watchers {
             watcher.until_marked(ROUNDS);

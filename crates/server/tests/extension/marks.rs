@@ -1,21 +1,15 @@
-//! MARK: barriers and heartbeats. One sentence of the protocol a test.
+//! MARK: barriers and heartbeats. Each test covers one sentence of the protocol.
 
-use crate::support::{
-    Watcher, all_encoded, delete, encoded, error, get, mark, on_each_engine, on_each_engine_with, on_each_gated_engine,
-    put, txn, watch,
-};
+use crate::support::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
-use syncline_wire::Tag;
 
 // Barriers
 
 #[test]
-fn a_barrier_is_answered_with_a_mark_of_its_tag_byte_for_byte() {
+fn the_response_to_a_barrier_byte_for_byte() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        client.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+        client.expect_echo(&put(1, "k", "v", 1));
         client.send_bytes(b"\x07\x05\x01\0\0\0\0\0\0\0\0");
         assert_eq!(client.receive_bytes(11), b"\x07\x05\x01\x01\0\0\0\0\0\0\0");
         client.expect_silence();
@@ -23,29 +17,29 @@ fn a_barrier_is_answered_with_a_mark_of_its_tag_byte_for_byte() {
 }
 
 #[test]
-fn a_barrier_comes_after_all_that_had_been_committed_when_it_arrived() {
+fn a_barrier_follows_everything_committed_before_its_arrival() {
     on_each_engine(|lab| {
         let mut client = Watcher::of(lab.server.addr, lab.history(), "");
         let mut writer = lab.server.extended();
         for version in 1..=200 {
-            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+            writer.expect_echo(&put(1, "k", "v", version));
             client.send(&mark(2, 0));
-            let seen = client.until_answered(2);
-            assert_eq!(client.marked, version, "the watcher was told: {seen:?}");
+            let seen = client.until_response(2);
+            assert_eq!(client.marked, version, "the watcher received: {seen:?}");
         }
         assert_eq!(client.changes, 200);
     });
 }
 
 #[test]
-fn a_barrier_does_not_wait_for_what_is_not_committed() {
+fn a_barrier_does_not_wait_for_uncommitted_writes() {
     on_each_gated_engine(|lab| {
         let mut client = lab.server.watching("");
         let mut writer = lab.server.extended();
         lab.store.close_gate();
         writer.send(&put(1, "k", "v", 1));
         lab.store.wait_for_commit();
-        client.expect(&mark(2, 0), &mark(2, 0));
+        client.expect_echo(&mark(2, 0));
         lab.store.open_gate();
         client.expect_all(&[put(0, "k", "v", 1), mark(0, 1)]);
     });
@@ -71,20 +65,20 @@ fn a_barrier_keeps_its_place_among_the_requests() {
 }
 
 #[test]
-fn a_barrier_of_one_who_watches_nothing_tells_the_head() {
+fn a_barrier_without_a_watch_returns_the_head() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        client.expect(&mark(1, 0), &mark(1, 0));
+        client.expect_echo(&mark(1, 0));
         let mut writer = lab.server.connect();
-        writer.expect(&put(1, "k", "v", 1), &put(1, "k", "v", 1));
+        writer.expect_echo(&put(1, "k", "v", 1));
         client.expect(&mark(1, 0), &mark(1, 1));
         client.expect(&mark(0, 0), &mark(0, 1));
         client.expect_silence();
     });
 }
 
-/// Writers that tell how far they are, and a reader that asks for a barrier: what had been acknowledged before is there
-/// after it, in a local read.
+/// A reader waits for a barrier and then reads its local state. Every write that was acknowledged before the barrier must be
+/// in it.
 #[test]
 fn a_barrier_and_a_local_read_are_a_linearizable_read() {
     for recent_log in [64 << 20, 0] {
@@ -97,7 +91,7 @@ fn a_barrier_and_a_local_read_are_a_linearizable_read() {
                     scope.spawn(|| {
                         let mut writer = lab.server.extended();
                         for version in 1..=PUTS {
-                            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+                            writer.expect_echo(&put(1, "k", "v", version));
                             acknowledged.store(version, Ordering::SeqCst);
                         }
                     });
@@ -105,7 +99,7 @@ fn a_barrier_and_a_local_read_are_a_linearizable_read() {
                     loop {
                         let before = acknowledged.load(Ordering::SeqCst);
                         reader.send(&mark(2, 0));
-                        reader.until_answered(2);
+                        reader.until_response(2);
                         let read = reader.version("k");
                         assert!(before <= read, "read version {read}, though {before} was acknowledged");
                         if read == PUTS {
@@ -121,7 +115,7 @@ fn a_barrier_and_a_local_read_are_a_linearizable_read() {
 // Heartbeats
 
 #[test]
-fn where_nothing_changes_marks_come_again_and_again() {
+fn heartbeats_arrive_while_nothing_changes() {
     on_each_engine_with(
         |config| config.heartbeat = Duration::from_millis(20),
         |lab| {
@@ -130,10 +124,10 @@ fn where_nothing_changes_marks_come_again_and_again() {
                 assert_eq!(client.receive(), mark(0, 0));
             }
             let mut writer = lab.server.extended();
-            writer.expect(&put(1, "b", "v", 1), &put(1, "b", "v", 1));
-            // Under none of its prefixes: only a heartbeat tells that it has seen this revision.
-            let told = (0..).map(|_| client.receive()).find(|message| *message != mark(0, 0));
-            assert_eq!(told, Some(mark(0, 1)));
+            writer.expect_echo(&put(1, "b", "v", 1));
+            // The key is not under its prefix, so only a heartbeat carries this revision.
+            let received = (0..).map(|_| client.receive()).find(|message| *message != mark(0, 0));
+            assert_eq!(received, Some(mark(0, 1)));
             for _ in 0..5 {
                 assert_eq!(client.receive(), mark(0, 1));
             }
@@ -142,21 +136,21 @@ fn where_nothing_changes_marks_come_again_and_again() {
 }
 
 #[test]
-fn heartbeats_come_on_every_watching_connection_and_on_no_other() {
+fn only_watching_connections_receive_heartbeats() {
     on_each_engine_with(
         |config| config.heartbeat = Duration::from_millis(5),
         |lab| {
             let mut base = lab.server.connected();
             let mut extended = lab.server.extended();
             let mut lister = lab.server.extended();
-            lister.expect(&mark(1, 0), &mark(1, 0));
+            lister.expect_echo(&mark(1, 0));
             let mut watchers: Vec<_> = (0..10).map(|_| lab.server.watching("")).collect();
             for watcher in &mut watchers {
                 for _ in 0..20 {
                     assert_eq!(watcher.receive(), mark(0, 0));
                 }
             }
-            // By then, these would have had some.
+            // By now these connections would have received some.
             for client in [&mut base, &mut extended, &mut lister] {
                 client.expect_silence();
             }
@@ -165,7 +159,7 @@ fn heartbeats_come_on_every_watching_connection_and_on_no_other() {
 }
 
 #[test]
-fn a_mark_of_a_heartbeat_promises_what_every_mark_does() {
+fn a_heartbeat_keeps_the_promise_of_every_mark() {
     on_each_engine_with(
         |config| {
             config.heartbeat = Duration::from_millis(1);
@@ -180,7 +174,7 @@ fn a_mark_of_a_heartbeat_promises_what_every_mark_does() {
                     for version in 1..=PUTS {
                         let key = if version % 10 == 0 { "a/k" } else { "b" };
                         let version = if version % 10 == 0 { version / 10 } else { version - version / 10 };
-                        writer.expect(&put(1, key, "v", version), &put(1, key, "v", version));
+                        writer.expect_echo(&put(1, key, "v", version));
                     }
                 });
                 watcher.until_marked(PUTS);
@@ -191,7 +185,7 @@ fn a_mark_of_a_heartbeat_promises_what_every_mark_does() {
 }
 
 #[test]
-fn a_heartbeat_stands_between_frames_and_not_within() {
+fn a_heartbeat_arrives_while_a_request_is_incomplete() {
     on_each_engine_with(
         |config| config.heartbeat = Duration::from_millis(1),
         |lab| {
@@ -199,12 +193,12 @@ fn a_heartbeat_stands_between_frames_and_not_within() {
             let request = encoded(&put(1, "k", "v", 1));
             let (first, rest) = request.split_at(10);
             client.send_bytes(first);
-            // Heartbeats come while the server waits for the rest of the frame.
+            // Heartbeats arrive while the server waits for the rest of the frame.
             for _ in 0..5 {
                 assert_eq!(client.receive(), mark(0, 0));
             }
             client.send_bytes(rest);
-            assert_eq!(client.receive_answer(), put(1, "k", "v", 1));
+            assert_eq!(client.receive_response(), put(1, "k", "v", 1));
             assert_eq!(client.receive(), mark(0, 1));
         },
     );
@@ -213,17 +207,17 @@ fn a_heartbeat_stands_between_frames_and_not_within() {
 // Groups
 
 #[test]
-fn every_mark_is_the_revision_of_what_stands_before_it() {
+fn every_mark_has_the_revision_of_the_changes_before_it() {
     on_each_engine(|lab| {
         let mut client = lab.server.watching("");
         let mut writer = lab.server.extended();
         let requests = [put(1, "k", "v", 1), delete(1, "k", 2), put(1, "l", "v", 7)];
         for (revision, request) in (1..).zip(&requests) {
-            writer.expect(request, request);
+            writer.expect_echo(request);
             assert_eq!(client.receive().tag(), Tag::BROADCAST);
             assert_eq!(client.receive(), mark(0, revision));
         }
-        writer.send(&txn(1, [crate::support::checks("l", 7)]));
+        writer.send(&txn(1, [checks("l", 7)]));
         assert_eq!(writer.receive(), mark(1, 4));
         client.expect(&watch(2, "l", 3), &mark(2, 4));
     });

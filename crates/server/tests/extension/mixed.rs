@@ -1,23 +1,13 @@
-//! Base and extended connections on one server: each is told the same history in its own words.
+//! Base and extended connections on one server see the same history, each in its own frames.
 
-use crate::support::{
-    Client, Lab, Model, Random, Watcher, checks, delete, deletes, mark, on_each_engine, on_each_engine_with, put, puts,
-    told, txn, watch,
-};
-use bytes::Bytes;
+use crate::support::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use syncline_core::Operation;
-use syncline_wire::{Message, Tag};
 
 const STEPS: u64 = 600;
 const KEYS: [&str; 8] = ["a/1", "a/2", "a/b/1", "a/b/2", "a/b/c/1", "b", "", "a"];
 
-/// A write as a base connection sees it.
-type Seen = (Bytes, Bytes, u64);
-
-fn as_base(operation: Operation) -> Option<Seen> {
+fn as_base(operation: Operation) -> Option<Written> {
     match operation {
         Operation::Put { key, value, version } => Some((key, value, version.get())),
         Operation::Delete { key, version } => Some((key, Bytes::new(), version.get())),
@@ -25,8 +15,8 @@ fn as_base(operation: Operation) -> Option<Seen> {
     }
 }
 
-/// A base connection: puts, and follows everything.
-fn base(client: &mut Client, seed: u64, done: &AtomicUsize) -> Vec<Seen> {
+/// Runs a base connection, which writes, and receives all broadcasts.
+fn base(client: &mut Client, seed: u64, done: &AtomicUsize) -> Vec<Written> {
     let mut random = Random::new(seed);
     let mut versions: BTreeMap<Bytes, u64> = BTreeMap::new();
     let mut seen = Vec::new();
@@ -49,7 +39,7 @@ fn base(client: &mut Client, seed: u64, done: &AtomicUsize) -> Vec<Seen> {
     seen
 }
 
-/// An extended connection: writes in every way that there is, and watches prefixes that overlap.
+/// Runs an extended connection, which uses all kinds of writes, and watches overlapping prefixes.
 fn extended(lab: &Lab, seed: u64, done: &AtomicUsize) {
     let mut random = Random::new(seed);
     let mut client = Watcher::of(lab.server.addr, lab.history(), "");
@@ -75,10 +65,10 @@ fn extended(lab: &Lab, seed: u64, done: &AtomicUsize) {
         client.receive();
     }
     client.send(&mark(8, 0));
-    client.until_answered(8);
+    client.until_response(8);
 }
 
-/// Two watchers of overlapping prefixes that only watch.
+/// Runs a connection that only watches overlapping prefixes.
 fn watches(lab: &Lab, prefixes: &[&str]) {
     let mut client = Watcher::connect(lab.server.addr, lab.history());
     for (tag, prefix) in (1..).zip(prefixes) {
@@ -92,11 +82,6 @@ fn watches(lab: &Lab, prefixes: &[&str]) {
     client.until_marked(lab.history().head());
 }
 
-fn is_subsequence(part: &[Seen], whole: &[Seen]) -> bool {
-    let mut whole = whole.iter();
-    part.iter().all(|write| whole.any(|other| other == write))
-}
-
 fn mixed(recent_log: usize, sees_all: bool) {
     on_each_engine_with(
         |config| config.recent_log = recent_log,
@@ -104,7 +89,7 @@ fn mixed(recent_log: usize, sees_all: bool) {
             let done = AtomicUsize::new(0);
             let mut clients: Vec<Client> = (0..2).map(|_| lab.server.connected()).collect();
             let mut main = lab.server.extended();
-            let seen: Vec<Vec<Seen>> = thread::scope(|scope| {
+            let seen: Vec<Vec<Written>> = thread::scope(|scope| {
                 for prefixes in [&["a/", "a/b/"][..], &["a/b/", "a/", "b"], &["a/b/c/"]] {
                     scope.spawn(|| watches(lab, prefixes));
                 }
@@ -122,20 +107,17 @@ fn mixed(recent_log: usize, sees_all: bool) {
                 while done.load(Ordering::SeqCst) < 4 {
                     thread::yield_now();
                 }
-                main.expect(&put(1, "the end", "", 1), &put(1, "the end", "", 1));
+                main.expect_echo(&put(1, "the end", "", 1));
                 base.into_iter().map(|base| base.join().unwrap()).collect()
             });
-            let history: Vec<Seen> =
+            let history: Vec<Written> =
                 lab.history().writes().into_iter().filter_map(|(_, write)| as_base(write)).collect();
-            assert!(history.len() > STEPS as usize, "some were accepted: {}", history.len());
+            assert!(history.len() > STEPS as usize, "some writes were accepted: {}", history.len());
             for seen in &seen {
                 if sees_all {
                     assert!(*seen == history, "another order");
                 } else {
                     assert!(is_subsequence(seen, &history), "another order");
-                    let latest = |writes: &[Seen]| -> BTreeMap<Bytes, Seen> {
-                        writes.iter().map(|write| (write.0.clone(), write.clone())).collect()
-                    };
                     assert_eq!(latest(seen), latest(&history));
                 }
             }
@@ -144,28 +126,28 @@ fn mixed(recent_log: usize, sees_all: bool) {
 }
 
 #[test]
-fn all_are_told_one_history_each_in_its_own_words() {
+fn all_connections_see_one_history_in_their_own_frames() {
     mixed(64 << 20, true);
 }
 
 #[test]
-fn all_are_told_one_history_where_the_log_is_short() {
+fn all_connections_see_one_history_with_a_short_recent_log() {
     mixed(1_000, false);
 }
 
 #[test]
-fn all_are_told_one_history_where_everything_comes_from_the_store() {
+fn all_connections_see_one_history_from_the_store() {
     mixed(0, false);
 }
 
 #[test]
-fn a_watcher_is_told_what_base_connections_write() {
+fn a_watcher_receives_writes_of_base_connections() {
     on_each_engine(|lab| {
         let mut watcher = lab.server.watching("k");
         let mut writer = lab.server.connected();
         let mut base = lab.server.connected();
         for version in 1..=10 {
-            writer.expect(&put(1, "k", "v", version), &put(1, "k", "v", version));
+            writer.expect_echo(&put(1, "k", "v", version));
             watcher.expect_all(&[put(0, "k", "v", version), mark(0, version)]);
             assert_eq!(base.receive(), put(0, "k", "v", version));
         }
@@ -174,25 +156,25 @@ fn a_watcher_is_told_what_base_connections_write() {
 }
 
 #[test]
-fn watchers_of_overlapping_prefixes_are_each_told_what_is_under_theirs() {
+fn watchers_of_overlapping_prefixes_each_receive_their_own() {
     on_each_engine(|lab| {
         let mut watchers: Vec<(Watcher, &str)> = ["a/", "a/b/", "", "a/b/c"]
             .map(|prefix| (Watcher::of(lab.server.addr, lab.history(), prefix), prefix))
             .into();
         let mut writer = lab.server.extended();
         for (revision, key) in (1..).zip(KEYS) {
-            writer.expect(&put(1, key, "v", 1), &put(1, key, "v", 1));
+            writer.expect_echo(&put(1, key, "v", 1));
             for (watcher, prefix) in &mut watchers {
                 if key.starts_with(*prefix) {
                     let seen = watcher.until_marked(revision);
-                    let changes: Vec<_> = seen.iter().filter_map(told).map(|(key, ..)| key).collect();
+                    let changes: Vec<_> = seen.iter().filter_map(change_of).map(|(key, ..)| key).collect();
                     assert_eq!(changes, [key], "to the watcher of {prefix:?}");
                 }
             }
         }
         for (watcher, prefix) in &mut watchers {
             watcher.send(&mark(2, 0));
-            watcher.until_answered(2);
+            watcher.until_response(2);
             let model = Model::at(lab.history(), 8);
             assert_eq!(watcher.changes, model.live().filter(|(key, ..)| key.starts_with(prefix.as_bytes())).count());
         }

@@ -1,40 +1,36 @@
-//! A watcher that was away: resume never fails, whatever has happened to the server or its store meanwhile.
+//! Resume: it never fails, regardless of what happened to the server or its store in the meantime.
 
-use crate::support::{
-    Engine, History, Lab, Watcher, delete, disk_options, mark, on_each_engine, put, puts, told, txn, watch,
-};
+use crate::support::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use syncline_store::{MemoryStore, Report, Store, backup, restore};
-use syncline_wire::Message;
+use syncline_store::{MemoryStore, Report, backup, restore};
 use tempfile::TempDir;
 
 const KEYS: u64 = 200;
 
-/// Writes each key once; the versions go on from `round`.
+/// Writes each key once, with `round` as its version.
 fn write_all(lab: &Lab, round: u64) {
     let mut writer = lab.server.extended();
     for number in 0..KEYS {
         let request = put(1, &format!("k/{number}"), "v", round);
-        writer.expect(&request, &request);
+        writer.expect_echo(&request);
     }
 }
 
 fn write(lab: &Lab, requests: &[Message]) {
     let mut writer = lab.server.extended();
     for request in requests {
-        writer.expect(request, request);
+        writer.expect_echo(request);
     }
 }
 
-/// The names of the keys that frames tell of, in order.
+/// Returns the keys of the changes, in order.
 fn keys(messages: &[Message]) -> Vec<String> {
-    messages.iter().filter_map(told).map(|(key, ..)| String::from_utf8(key.to_vec()).unwrap()).collect()
+    messages.iter().filter_map(change_of).map(|(key, ..)| String::from_utf8(key.to_vec()).unwrap()).collect()
 }
 
 #[test]
-fn what_changed_while_it_was_away_is_told_and_nothing_else() {
+fn a_resume_sends_only_what_changed() {
     on_each_engine(|lab| {
         write_all(lab, 1);
         let watcher = Watcher::of(lab.server.addr, lab.history(), "k/");
@@ -48,11 +44,11 @@ fn what_changed_while_it_was_away_is_told_and_nothing_else() {
 }
 
 #[test]
-fn resumed_again_and_again_it_misses_nothing() {
+fn repeated_resumes_miss_nothing() {
     on_each_engine(|lab| {
         write_all(lab, 1);
         let mut watcher = Watcher::of(lab.server.addr, lab.history(), "k/");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let written = scope.spawn(|| (2..10).for_each(|round| write_all(lab, round)));
             while !written.is_finished() || watcher.marked < lab.history().head() {
                 watcher = std::mem::replace(&mut watcher, Watcher::connect(lab.server.addr, lab.history()))
@@ -65,7 +61,7 @@ fn resumed_again_and_again_it_misses_nothing() {
 }
 
 #[test]
-fn a_server_that_was_stopped_and_started_again_goes_on_where_it_was() {
+fn a_restarted_server_continues_its_history() {
     let directory = TempDir::new().unwrap();
     let history = History::default();
     let lab = Lab::new(Engine::on(directory.path()), history.clone(), |_| {});
@@ -74,20 +70,20 @@ fn a_server_that_was_stopped_and_started_again_goes_on_where_it_was() {
     write(&lab, &[put(1, "k/7", "w", 2), delete(1, "k/8", 2)]);
     watcher.until_marked(KEYS + 2);
     let store_id = watcher.store_id();
-    // While it is away, on this server and the next.
+    // Changes while the watcher is away, before and after the restart.
     let away = watcher;
     write(&lab, &[put(1, "k/9", "w", 2), delete(1, "k/10", 2)]);
     lab.stop();
 
     let lab = Lab::new(Engine::on(directory.path()), history.clone(), |_| {});
-    let greeting = lab.server.connect().greet();
-    assert_eq!((greeting.store_id, greeting.head.get()), (store_id, KEYS + 4), "the same history");
+    let hello = lab.server.connect().hello();
+    assert_eq!((hello.store_id, hello.head.get()), (store_id, KEYS + 4), "the same history");
     write(&lab, &[put(1, "k/11", "w", 2), put(1, "k/8", "again", 3)]);
     let mut watcher = away.resume(lab.server.addr, &history);
-    assert_eq!(keys(&watcher.until_complete()), ["k/9", "k/10", "k/11", "k/8"], "what changed since, in its order");
-    assert_eq!(watcher.marked, KEYS + 6, "revisions go on");
+    assert_eq!(keys(&watcher.until_complete()), ["k/9", "k/10", "k/11", "k/8"], "the changes since, in commit order");
+    assert_eq!(watcher.marked, KEYS + 6, "revisions continue");
 
-    // Nothing has changed meanwhile.
+    // A resume after a restart without changes.
     lab.stop();
     let lab = Lab::new(Engine::on(directory.path()), history.clone(), |_| {});
     let mut watcher = watcher.resume(lab.server.addr, &history);
@@ -97,7 +93,7 @@ fn a_server_that_was_stopped_and_started_again_goes_on_where_it_was() {
 }
 
 #[test]
-fn deletions_and_transactions_are_what_they_were_after_a_restart() {
+fn deletions_and_transactions_survive_a_restart() {
     let directory = TempDir::new().unwrap();
     let history = History::default();
     let lab = Lab::new(Engine::on(directory.path()), history.clone(), |_| {});
@@ -109,15 +105,15 @@ fn deletions_and_transactions_are_what_they_were_after_a_restart() {
     lab.stop();
     let lab = Lab::new(Engine::on(directory.path()), history, |_| {});
     let mut client = lab.server.extended();
-    client.expect(&crate::support::get(1, "b"), &delete(1, "b", 2));
-    client.expect(&put(2, "b", "v", 2), &crate::support::error(2, "stale put"));
+    client.expect(&get(1, "b"), &delete(1, "b", 2));
+    client.expect(&put(2, "b", "v", 2), &error(2, "stale put"));
     client.send(&watch(3, "", 1));
     client.expect_all(&[delete(0, "b", 2), mark(3, 2)]);
-    client.expect(&put(4, "b", "v", 3), &put(4, "b", "v", 3));
+    client.expect_echo(&put(4, "b", "v", 3));
 }
 
 #[test]
-fn a_restored_backup_is_another_store_and_what_the_watcher_holds_is_forgotten() {
+fn a_watcher_of_a_restored_backup_starts_over() {
     let room = TempDir::new().unwrap();
     let (data, file, restored) = (room.path().join("data"), room.path().join("backup"), room.path().join("restored"));
     let history = History::default();
@@ -128,16 +124,16 @@ fn a_restored_backup_is_another_store_and_what_the_watcher_holds_is_forgotten() 
     backup(&data, &file, &report).unwrap();
     let rewound = history.fork();
     let mut watcher = Watcher::of(lab.server.addr, &history, "k/");
-    // Told, and then undone by the backup.
+    // The watcher receives these writes. The backup does not contain them.
     write(&lab, &[put(1, "k/1", "lost", 2), put(1, "k/lost", "lost", 1)]);
     watcher.until_marked(KEYS + 3);
     lab.stop();
 
     restore(&file, &restored, disk_options(), &report).unwrap();
     let lab = Lab::new(Engine::on(&restored), rewound.clone(), |_| {});
-    let greeting = lab.server.connect().greet();
-    assert_ne!(greeting.store_id, watcher.store_id(), "another history");
-    assert_eq!(greeting.head.get(), KEYS + 1, "as of the backup");
+    let hello = lab.server.connect().hello();
+    assert_ne!(hello.store_id, watcher.store_id(), "another history");
+    assert_eq!(hello.head.get(), KEYS + 1, "the head of the backup");
     let lost = watcher.marked;
     let mut watcher = watcher.resume(lab.server.addr, &rewound);
     watcher.until_complete();
@@ -145,14 +141,14 @@ fn a_restored_backup_is_another_store_and_what_the_watcher_holds_is_forgotten() 
     write(&lab, &[put(1, "k/1", "anew", 2)]);
     watcher.until_marked(KEYS + 2);
 
-    // One who asks for a revision of the other history that this one has not got to is told so.
+    // A watch since a revision of the other history, which this one has not reached, starts over.
     let mut client = lab.server.extended();
     client.send(&watch(5, "none/", lost));
     client.expect_all(&[mark(5, 0), mark(5, KEYS + 2)]);
 }
 
 #[test]
-fn after_its_tombstones_were_forgotten_a_watcher_is_told_everything_again() {
+fn a_watcher_starts_over_if_tombstones_were_forgotten() {
     on_each_engine(|lab| {
         write_all(lab, 1);
         let away = Watcher::of(lab.server.addr, lab.history(), "k/");
@@ -166,7 +162,7 @@ fn after_its_tombstones_were_forgotten_a_watcher_is_told_everything_again() {
         assert_eq!(keys(&seen).len() as u64, KEYS - 1);
         assert_eq!(seen.last(), Some(&mark(1, KEYS + 2)));
 
-        // While everything is told again, things go on changing.
+        // Keys change during the catch-up.
         let mut watcher = back_in_time.resume(lab.server.addr, lab.history());
         write_all_but(lab, 5);
         watcher.until_complete();
@@ -179,15 +175,15 @@ fn write_all_but(lab: &Lab, left_out: u64) {
     for number in (0..KEYS).filter(|number| *number != left_out) {
         let version = if number == 6 { 3 } else { 2 };
         let request = put(1, &format!("k/{number}"), "w", version);
-        writer.expect(&request, &request);
+        writer.expect_echo(&request);
     }
 }
 
 #[test]
-fn a_key_that_begins_anew_after_its_tombstone_was_forgotten_is_what_it_is_now() {
+fn a_key_recreated_after_its_tombstone_was_forgotten_is_current() {
     let time = Arc::new(AtomicU64::new(1_000));
-    let told = time.clone();
-    let clock = Box::new(move || told.load(Ordering::SeqCst));
+    let received = time.clone();
+    let clock = Box::new(move || received.load(Ordering::SeqCst));
     let engine = Engine::Memory(Box::new(MemoryStore::with_clock(Duration::from_millis(10), clock).unwrap()));
     let lab = Lab::new(engine, History::default(), |_| {});
     write_all(&lab, 1);
@@ -195,7 +191,7 @@ fn a_key_that_begins_anew_after_its_tombstone_was_forgotten_is_what_it_is_now() 
     let still_there = Watcher::of(lab.server.addr, lab.history(), "k/6");
     write(&lab, &[delete(1, "k/5", 2), delete(1, "k/6", 2)]);
     time.store(2_000, Ordering::SeqCst);
-    // Each write looks whether some of the tombstones are old by now.
+    // Each write lets the store forget some old tombstones.
     for version in 1.. {
         write(&lab, &[put(1, "other", "v", version)]);
         if lab.store.stats().tombstones == 0 {
@@ -212,7 +208,7 @@ fn a_key_that_begins_anew_after_its_tombstone_was_forgotten_is_what_it_is_now() 
 }
 
 #[test]
-fn of_several_prefixes_only_what_is_forgotten_starts_over() {
+fn only_the_prefix_with_forgotten_tombstones_starts_over() {
     on_each_engine(|lab| {
         write(lab, &[put(1, "a/1", "v", 1), put(1, "b/1", "v", 1), put(1, "b/2", "v", 1)]);
         write(lab, &[delete(1, "b/2", 2)]);

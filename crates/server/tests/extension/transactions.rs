@@ -1,13 +1,8 @@
-//! TXN: all or none, under one revision, and the refused one is named. One sentence of the protocol a test.
+//! TXN: transactions are atomic and have one revision. Each test covers one sentence of the protocol.
 
-use crate::support::{
-    Lab, Watcher, all_encoded, checks, delete, deletes, error, get, mark, on_each_engine, on_each_engine_with, put,
-    puts, txn,
-};
-use std::thread;
-use syncline_wire::{Message, Tag};
+use crate::support::prelude::*;
 
-/// Expects an operation on these keys to be refused for one of them, and nothing to have changed.
+/// Expects a transaction to be refused because of this key, and to change nothing.
 #[track_caller]
 fn expect_refused(lab: &Lab, request: &Message, at_fault: &str) {
     let before = lab.history().head();
@@ -17,10 +12,10 @@ fn expect_refused(lab: &Lab, request: &Message, at_fault: &str) {
 }
 
 #[test]
-fn accepted_its_writes_come_back_with_its_tag_and_then_a_mark() {
+fn an_accepted_transaction_returns_its_writes_and_a_mark() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        client.expect(&put(1, "old", "v", 4), &put(1, "old", "v", 4));
+        client.expect_echo(&put(1, "old", "v", 4));
         client.send(&txn(7, [puts("a", "1", 1), checks("none", 0), deletes("old", 5), puts("b", "", 9)]));
         client.expect_all(&[put(7, "a", "1", 1), delete(7, "old", 5), put(7, "b", "", 9), mark(7, 2)]);
         client.expect_silence();
@@ -35,12 +30,12 @@ fn the_worked_example_byte_for_byte() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         for request in [put(1, "dir", "", 4), put(1, "b", "", 7)] {
-            client.expect(&request, &request);
+            client.expect_echo(&request);
         }
         let frame = b"\x09\x07\0\x03\0\0\x03\0dir\x04\0\0\0\0\0\0\0\x01\x01\0a\x01\x001\x01\0\0\0\0\0\0\0\x05\x01\0b\x08\0\0\0\0\0\0\0";
         client.send_bytes(frame);
-        let answer = b"\x01\x07\0\x01\0a\x01\x001\x01\0\0\0\0\0\0\0\x05\x07\0\x01\0b\x08\0\0\0\0\0\0\0\x07\x07\0\x03\0\0\0\0\0\0\0";
-        assert_eq!(client.receive_bytes(answer.len()), answer);
+        let response = b"\x01\x07\0\x01\0a\x01\x001\x01\0\0\0\0\0\0\0\x05\x07\0\x01\0b\x08\0\0\0\0\0\0\0\x07\x07\0\x03\0\0\0\0\0\0\0";
+        assert_eq!(client.receive_bytes(response.len()), response);
         client.send_bytes(frame);
         let refusal = b"\x02\x07\0\x0e\0stale put: \"a\"";
         assert_eq!(client.receive_bytes(refusal.len()), refusal);
@@ -48,27 +43,27 @@ fn the_worked_example_byte_for_byte() {
 }
 
 #[test]
-fn all_writes_of_a_transaction_share_one_revision_and_each_transaction_has_the_next() {
+fn a_transaction_has_one_revision_and_the_next_one_follows() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         for revision in 1..=20 {
             client.send(&txn(7, [puts("a", "v", revision), puts("b", "v", revision)]));
             client.expect_all(&[put(7, "a", "v", revision), put(7, "b", "v", revision), mark(7, revision)]);
         }
-        client.expect(&put(1, "a", "v", 21), &put(1, "a", "v", 21));
-        client.expect(&delete(1, "b", 21), &delete(1, "b", 21));
+        client.expect_echo(&put(1, "a", "v", 21));
+        client.expect_echo(&delete(1, "b", 21));
         client.send(&txn(7, [checks("a", 21)]));
-        assert_eq!(client.receive(), mark(7, 23), "a single PUT or DELETE is a transaction too, and so is a CHECK");
+        assert_eq!(client.receive(), mark(7, 23), "PUT, DELETE and a TXN with only a CHECK each take one revision");
     });
 }
 
 #[test]
-fn refused_it_names_the_first_operation_at_fault_and_nothing_is_written() {
+fn a_refused_transaction_names_the_first_conflict_and_writes_nothing() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        client.expect(&put(1, "k", "v", 3), &put(1, "k", "v", 3));
-        client.expect(&put(1, "gone", "v", 1), &put(1, "gone", "v", 1));
-        client.expect(&delete(1, "gone", 2), &delete(1, "gone", 2));
+        client.expect_echo(&put(1, "k", "v", 3));
+        client.expect_echo(&put(1, "gone", "v", 1));
+        client.expect_echo(&delete(1, "gone", 2));
         for (operations, at_fault) in [
             (vec![puts("new", "v", 1), checks("k", 2)], "k"),
             (vec![puts("new", "v", 1), checks("k", 0)], "k"),
@@ -92,7 +87,7 @@ fn refused_it_names_the_first_operation_at_fault_and_nothing_is_written() {
 }
 
 #[test]
-fn the_key_that_is_named_is_escaped_and_clipped() {
+fn a_key_in_a_response_is_escaped_and_truncated() {
     on_each_engine(|lab| {
         expect_refused(lab, &txn(7, [puts("a\"\n", "v", 0)]), "a\\\"\\n");
         expect_refused(lab, &txn(7, [puts(&"k".repeat(41), "v", 0)]), &format!("{}…", "k".repeat(40)));
@@ -100,14 +95,14 @@ fn the_key_that_is_named_is_escaped_and_clipped() {
 }
 
 #[test]
-fn a_key_stands_at_most_once() {
+fn a_transaction_may_contain_a_key_only_once() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         let refusal = error(7, "\"k\": expected once in a transaction, found twice");
         for second in [checks("k", 0), checks("k", 1), puts("k", "v", 2), deletes("k", 2)] {
             client.expect(&txn(7, [puts("k", "v", 1), puts("l", "v", 1), second]), &refusal);
         }
-        client.expect(&mark(1, 0), &mark(1, 0));
+        client.expect_echo(&mark(1, 0));
     });
 }
 
@@ -120,10 +115,10 @@ fn a_transaction_may_be_empty() {
 }
 
 #[test]
-fn the_last_version_is_kept_back_for_a_deletion() {
+fn the_last_version_is_reserved_for_a_deletion() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        client.expect(&put(1, "k", "v", u64::MAX - 1), &put(1, "k", "v", u64::MAX - 1));
+        client.expect_echo(&put(1, "k", "v", u64::MAX - 1));
         client.expect(&txn(7, [puts("l", "v", 1), puts("k", "v", u64::MAX)]), &error(7, "version exhausted"));
         client.send(&txn(7, [deletes("k", u64::MAX)]));
         client.expect_all(&[delete(7, "k", u64::MAX), mark(7, 2)]);
@@ -140,7 +135,7 @@ fn at_most_1024_operations_and_not_one_more() {
             assert_eq!(client.receive(), put(7, &number.to_string(), "v", 1));
         }
         assert_eq!(client.receive(), mark(7, 1));
-        // No encoder makes more than that: the count, and then what it counts.
+        // No encoder produces this frame, so it is built by hand: the count, and then the operations.
         let mut frame = b"\x09\x08\0\x01\x04".to_vec();
         for _ in 0..1_025 {
             frame.extend_from_slice(b"\0\x01\0k\0\0\0\0\0\0\0\0");
@@ -155,7 +150,7 @@ fn at_most_1024_operations_and_not_one_more() {
 fn at_most_1_mib_in_all_and_not_one_byte_more() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
-        // 16 entries of 65,525 bytes, and one that takes the rest.
+        // 16 entries of 65,525 bytes, and one that fills the rest.
         let full = |number| puts(&format!("key {number:04}"), &"v".repeat(65_517), 1);
         let rest = (1 << 20) - 16 * 65_525 - "the rest".len();
         let filled = |last: usize| (0..16).map(full).chain([puts("the rest", &"v".repeat(last), 1)]);
@@ -170,7 +165,7 @@ fn at_most_1_mib_in_all_and_not_one_byte_more() {
 }
 
 #[test]
-fn what_claims_to_be_huge_is_passed_over_and_the_connection_stays() {
+fn a_huge_transaction_is_skipped_and_the_connection_stays() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         let value = vec![b'v'; 4 << 20];
@@ -184,7 +179,7 @@ fn what_claims_to_be_huge_is_passed_over_and_the_connection_stays() {
             assert_eq!(error.tag, Tag::new(8));
             assert!(error.text.starts_with(b"too large: TXN of "), "{error:?}");
         });
-        client.expect(&mark(9, 0), &mark(9, 0));
+        client.expect_echo(&mark(9, 0));
     });
 }
 
@@ -199,12 +194,12 @@ fn keys_and_values_over_the_limits_are_refused_and_nothing_is_written() {
         }
         let refusal = error(7, "too large: key and value of 65526 bytes together, expected at most 65525");
         client.expect(&txn(7, [puts("k", &value, 1)]), &refusal);
-        client.expect(&mark(9, 0), &mark(9, 0));
+        client.expect_echo(&mark(9, 0));
     });
 }
 
 #[test]
-fn an_operation_that_is_none_ends_the_connection_for_its_length_can_not_be_known() {
+fn an_unknown_operation_ends_the_connection() {
     on_each_engine(|lab| {
         for operation in [2, 3, 4, 6, 9, 11, 255] {
             let mut client = lab.server.extended();
@@ -216,14 +211,14 @@ fn an_operation_that_is_none_ends_the_connection_for_its_length_can_not_be_known
 }
 
 #[test]
-fn base_connections_are_sent_its_writes_one_by_one() {
+fn base_connections_receive_the_writes_of_a_transaction_one_by_one() {
     on_each_engine(|lab| {
         let mut base = lab.server.connected();
         let mut client = lab.server.extended();
         client.send(&txn(7, [puts("a", "v", 1), checks("c", 0), deletes("b", 1)]));
         base.expect_all(&[put(0, "a", "v", 1), put(0, "b", "", 1)]);
         client.send(&txn(8, [puts("a", "w", 2), checks("c", 1)]));
-        assert_eq!(client.receive_answer(), put(7, "a", "v", 1));
+        assert_eq!(client.receive_response(), put(7, "a", "v", 1));
         base.expect_silence();
     });
 }
@@ -246,9 +241,9 @@ fn transactions_that_are_pipelined_see_those_before_them() {
     });
 }
 
-/// Money that goes from account to account: no watcher ever sees some that is nowhere, or in two places.
+/// Transfers between accounts: no watcher ever sees a wrong total.
 #[test]
-fn who_watches_sees_no_transaction_in_half() {
+fn a_watcher_never_sees_half_of_a_transaction() {
     const ACCOUNTS: usize = 8;
     const TRANSFERS: usize = 300;
     for recent_log in [64 << 20, 1_000, 0] {
@@ -265,7 +260,7 @@ fn who_watches_sees_no_transaction_in_half() {
                     let movers: Vec<_> = (0..2)
                         .map(|seed| {
                             scope.spawn(move || {
-                                let mut random = crate::support::Random::new(seed);
+                                let mut random = Random::new(seed);
                                 let mut mover = Watcher::of(lab.server.addr, lab.history(), "");
                                 for _ in 0..TRANSFERS {
                                     let from = random.below(ACCOUNTS as u64) as usize;
@@ -287,7 +282,7 @@ fn who_watches_sees_no_transaction_in_half() {
                     let mut watcher = Watcher::of(lab.server.addr, lab.history(), "");
                     while !movers.iter().all(thread::ScopedJoinHandle::is_finished) {
                         watcher.send(&mark(2, 0));
-                        watcher.until_answered(2);
+                        watcher.until_response(2);
                         assert_eq!(total(&watcher), 100 * ACCOUNTS as u64);
                     }
                 });

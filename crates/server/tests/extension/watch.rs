@@ -1,51 +1,36 @@
-//! WATCH: what a watcher is told at first, as things change, and when it resumes. One sentence of the protocol a test.
+//! WATCH: the first catch-up, changes as they commit, and resume. Each test covers one sentence of the protocol.
 
-use crate::support::{
-    Client, Lab, Model, Watcher, all_encoded, checks, delete, deletes, error, get, list, mark, on_each_engine,
-    on_each_engine_with, on_each_gated_engine, put, puts, told, txn, watch,
-};
+use crate::support::prelude::*;
 use std::collections::BTreeSet;
-use std::thread;
-use syncline_core::Operation;
-use syncline_wire::{Message, Revision, Tag, Version};
-
-/// Puts each key once, and answers with whom that was done.
-fn with_keys(lab: &Lab, keys: &[&str]) -> Client {
-    let mut writer = lab.server.extended();
-    for key in keys {
-        writer.expect(&put(1, key, "v", 1), &put(1, key, "v", 1));
-    }
-    writer
-}
 
 // From the start
 
 #[test]
-fn every_key_under_the_prefix_is_told_once_at_its_latest_and_then_a_mark() {
+fn a_watch_sends_the_latest_of_every_key_once_and_then_a_mark() {
     on_each_engine(|lab| {
-        let mut writer = with_keys(lab, &["a/1", "b", "a/2", "a", "a/"]);
-        writer.expect(&put(1, "a/1", "w", 2), &put(1, "a/1", "w", 2));
+        let mut writer = lab.put_keys(&["a/1", "b", "a/2", "a", "a/"]);
+        writer.expect_echo(&put(1, "a/1", "w", 2));
         let mut client = lab.server.extended();
         client.send(&watch(7, "a/", 0));
-        let mut told: Vec<Message> = (0..3).map(|_| client.receive()).collect();
-        told.sort_by_key(|message| message.key().cloned());
-        assert_eq!(told, [put(0, "a/", "v", 1), put(0, "a/1", "w", 2), put(0, "a/2", "v", 1)]);
+        let mut received: Vec<Message> = (0..3).map(|_| client.receive()).collect();
+        received.sort_by_key(|message| message.key().cloned());
+        assert_eq!(received, [put(0, "a/", "v", 1), put(0, "a/1", "w", 2), put(0, "a/2", "v", 1)]);
         assert_eq!(client.receive(), mark(7, 6));
         client.expect_silence();
     });
 }
 
 #[test]
-fn the_empty_prefix_is_everything_and_a_key_is_under_itself() {
+fn the_empty_prefix_matches_all_and_a_key_matches_itself() {
     on_each_engine(|lab| {
-        with_keys(lab, &["", "k"]);
+        lab.put_keys(&["", "k"]);
         let mut all = Watcher::of(lab.server.addr, lab.history(), "");
         assert_eq!((all.changes, all.marked), (2, 2));
         let mut key = Watcher::of(lab.server.addr, lab.history(), "k");
         assert_eq!((key.changes, key.marked), (1, 2));
         let none = Watcher::of(lab.server.addr, lab.history(), "kk");
         assert_eq!((none.changes, none.marked), (0, 2));
-        with_keys(lab, &["kkk"]);
+        lab.put_keys(&["kkk"]);
         all.until_marked(3);
         key.until_marked(3);
         assert_eq!((all.changes, key.changes), (3, 2));
@@ -58,24 +43,24 @@ fn a_prefix_is_bytes_and_not_text() {
         let mut writer = lab.server.extended();
         let written = |tag: u16, key: &[u8]| Message::put(Tag::new(tag), key.to_vec(), "v", Version::new(1));
         for key in [&b"\xff"[..], b"\xff\xff", b"\xff\xff\0", b"\xfe", b"\0"] {
-            writer.expect(&written(1, key), &written(1, key));
+            writer.expect_echo(&written(1, key));
         }
         let mut client = lab.server.extended();
         client.send(&Message::watch(Tag::new(2), &b"\xff\xff"[..], Revision::ZERO));
         client.expect_all(&[written(0, b"\xff\xff"), written(0, b"\xff\xff\0"), mark(2, 5)]);
-        // Only the second is under the prefix: the MARK behind it may tell of nothing later.
-        writer.expect(&written(1, b"\xff\xfe"), &written(1, b"\xff\xfe"));
-        writer.expect(&written(1, b"\xff\xff\xff"), &written(1, b"\xff\xff\xff"));
+        // Only the second key is under the prefix. The MARK after it has its revision.
+        writer.expect_echo(&written(1, b"\xff\xfe"));
+        writer.expect_echo(&written(1, b"\xff\xff\xff"));
         client.expect_all(&[written(0, b"\xff\xff\xff"), mark(0, 7)]);
         client.expect_silence();
     });
 }
 
 #[test]
-fn from_the_start_no_tombstones_are_told() {
+fn a_watch_from_the_start_sends_no_tombstones() {
     on_each_engine(|lab| {
-        let mut writer = with_keys(lab, &["a", "b"]);
-        writer.expect(&delete(1, "a", 2), &delete(1, "a", 2));
+        let mut writer = lab.put_keys(&["a", "b"]);
+        writer.expect_echo(&delete(1, "a", 2));
         let mut client = lab.server.extended();
         client.send(&watch(7, "", 0));
         client.expect_all(&[put(0, "b", "v", 1), mark(7, 3)]);
@@ -84,11 +69,11 @@ fn from_the_start_no_tombstones_are_told() {
 }
 
 #[test]
-fn a_watch_of_an_empty_store_is_answered_with_a_mark_of_0() {
+fn a_watch_of_an_empty_store_gets_a_mark_of_0() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         client.expect(&watch(7, "a/", 0), &mark(7, 0));
-        with_keys(lab, &["a/1"]);
+        lab.put_keys(&["a/1"]);
         client.expect_all(&[put(0, "a/1", "v", 1), mark(0, 1)]);
     });
 }
@@ -96,26 +81,26 @@ fn a_watch_of_an_empty_store_is_answered_with_a_mark_of_0() {
 // Since a revision
 
 #[test]
-fn what_changed_since_is_told_once_at_its_latest_deletions_too() {
+fn a_watch_since_a_revision_sends_the_latest_of_what_changed() {
     on_each_engine(|lab| {
-        let mut writer = with_keys(lab, &["a/1", "a/2", "a/3", "b"]);
+        let mut writer = lab.put_keys(&["a/1", "a/2", "a/3", "b"]);
         for (request, _) in
             [(put(1, "a/2", "w", 2), 5), (delete(1, "a/1", 2), 6), (put(1, "b", "w", 2), 7), (put(1, "a/2", "x", 3), 8)]
         {
-            writer.expect(&request, &request);
+            writer.expect_echo(&request);
         }
         let since = |revision: u64| {
             let mut client = lab.server.extended();
             client.send(&watch(7, "a/", revision));
-            let mut told = Vec::new();
+            let mut received = Vec::new();
             loop {
                 match client.receive() {
-                    answer if answer.tag() == Tag::new(7) => {
-                        assert_eq!(answer, mark(7, 8));
+                    response if response.tag() == Tag::new(7) => {
+                        assert_eq!(response, mark(7, 8));
                         client.expect_silence();
-                        return told;
+                        return received;
                     }
-                    change => told.push(change),
+                    change => received.push(change),
                 }
             }
         };
@@ -127,10 +112,10 @@ fn what_changed_since_is_told_once_at_its_latest_deletions_too() {
 }
 
 #[test]
-fn a_revision_that_the_store_has_not_got_to_is_unknown_and_everything_is_told_again() {
+fn a_watch_since_a_future_revision_starts_over() {
     on_each_engine(|lab| {
-        let mut writer = with_keys(lab, &["a/1", "a/2", "b"]);
-        writer.expect(&delete(1, "a/2", 2), &delete(1, "a/2", 2));
+        let mut writer = lab.put_keys(&["a/1", "a/2", "b"]);
+        writer.expect_echo(&delete(1, "a/2", 2));
         for unknown in [5, 1_000, u64::MAX] {
             let mut client = lab.server.extended();
             client.send(&watch(7, "a/", unknown));
@@ -141,12 +126,12 @@ fn a_revision_that_the_store_has_not_got_to_is_unknown_and_everything_is_told_ag
 }
 
 #[test]
-fn where_tombstones_were_forgotten_since_everything_is_told_again() {
+fn a_watch_since_before_forgotten_tombstones_starts_over() {
     on_each_engine(|lab| {
-        let mut writer = with_keys(lab, &["a/1", "a/2", "b"]);
-        writer.expect(&delete(1, "a/2", 2), &delete(1, "a/2", 2));
+        let mut writer = lab.put_keys(&["a/1", "a/2", "b"]);
+        writer.expect_echo(&delete(1, "a/2", 2));
         lab.store.forget_tombstones();
-        writer.expect(&put(1, "a/3", "v", 1), &put(1, "a/3", "v", 1));
+        writer.expect_echo(&put(1, "a/3", "v", 1));
         for forgotten in [1, 3] {
             let mut client = lab.server.extended();
             client.send(&watch(7, "a/", forgotten));
@@ -159,15 +144,15 @@ fn where_tombstones_were_forgotten_since_everything_is_told_again() {
     });
 }
 
-// As things change
+// Changes as they commit
 
 #[test]
-fn changes_come_as_they_commit_each_with_a_mark_behind_it() {
+fn each_commit_is_followed_by_a_mark() {
     on_each_engine(|lab| {
         let mut client = lab.server.watching("a/");
         let mut writer = lab.server.extended();
         for (revision, version) in (1..).step_by(4).zip((1..=20).step_by(2)) {
-            let mut write = |request: &Message| writer.expect(request, request);
+            let mut write = |request: &Message| writer.expect_echo(request);
             write(&put(1, "a/k", "v", version));
             client.expect_all(&[put(0, "a/k", "v", version), mark(0, revision)]);
             write(&put(1, "b", "v", version));
@@ -180,19 +165,18 @@ fn changes_come_as_they_commit_each_with_a_mark_behind_it() {
 }
 
 #[test]
-fn what_was_committed_together_comes_with_one_mark_behind_it() {
+fn a_batch_is_followed_by_one_mark() {
     on_each_engine(|lab| {
         let mut client = lab.server.watching("");
-        let put = |key: &'static str| Operation::Put { key: key.into(), value: "v".into(), version: Version::new(1) };
-        lab.store.write_all([put("a"), put("b"), put("c")]);
-        client.expect_all(&["a", "b", "c"].map(|key| crate::support::put(0, key, "v", 1)));
+        lab.store.write_all(["a", "b", "c"].map(|key| puts(key, "v", 1)));
+        client.expect_all(&["a", "b", "c"].map(|key| put(0, key, "v", 1)));
         client.expect_all(&[mark(0, 3)]);
         client.expect_silence();
     });
 }
 
 #[test]
-fn a_transaction_stands_between_two_marks() {
+fn a_transaction_is_followed_by_one_mark() {
     on_each_engine(|lab| {
         let mut client = lab.server.watching("a/");
         let mut writer = lab.server.extended();
@@ -205,10 +189,10 @@ fn a_transaction_stands_between_two_marks() {
     });
 }
 
-/// 1,024 writes of 1 KiB, again and again, while others watch, resume and lag behind: whoever sees half of a transaction
-/// at a MARK fails.
+/// Commits transactions of 1,024 writes of 1 KiB while others watch, resume and fall behind. Watchers check at every MARK
+/// that no transaction is incomplete.
 #[test]
-fn a_large_transaction_is_never_seen_in_half() {
+fn no_mark_splits_a_large_transaction() {
     const ROUNDS: u64 = 20;
     for recent_log in [64 << 20, 0] {
         on_each_engine_with(
@@ -244,10 +228,10 @@ fn a_large_transaction_is_never_seen_in_half() {
     }
 }
 
-// Its own writes
+// Own writes
 
 #[test]
-fn own_writes_come_as_tagged_answers_in_their_place() {
+fn own_writes_arrive_as_responses_in_commit_order() {
     on_each_gated_engine(|lab| {
         let mut client = lab.server.watching("");
         let mut other = lab.server.extended();
@@ -273,12 +257,12 @@ fn own_writes_come_as_tagged_answers_in_their_place() {
 }
 
 #[test]
-fn own_writes_are_not_told_a_second_time() {
+fn own_writes_are_not_repeated() {
     on_each_engine(|lab| {
         let mut client = lab.server.watching("");
         let requests = [put(1, "k", "v", 1), put(2, "k", "v", 2), delete(3, "k", 3), put(4, "k", "v", 4)];
         for (revision, request) in (1..).zip(&requests) {
-            client.expect(request, request);
+            client.expect_echo(request);
             assert_eq!(client.receive(), mark(0, revision));
         }
         client.expect(&put(5, "k", "v", 4), &error(5, "stale put"));
@@ -291,7 +275,7 @@ fn own_writes_are_not_told_a_second_time() {
 }
 
 #[test]
-fn own_writes_are_not_told_a_second_time_where_everything_comes_from_the_store() {
+fn own_writes_are_not_repeated_when_changes_come_from_the_store() {
     on_each_engine_with(
         |config| config.recent_log = 0,
         |lab| {
@@ -299,7 +283,7 @@ fn own_writes_are_not_told_a_second_time_where_everything_comes_from_the_store()
             for version in 1..=200 {
                 let request = put(2, "k", "v", version);
                 client.send(&request);
-                assert_eq!(client.until_answered(2).last(), Some(&request));
+                assert_eq!(client.until_response(2).last(), Some(&request));
                 client.until_marked(version);
             }
             assert_eq!(client.changes, 0);
@@ -319,7 +303,7 @@ fn a_change_under_two_prefixes_is_sent_once() {
         let mut writer = lab.server.extended();
         let mut revision = 0;
         for key in ["a/b/c/d", "a/c", "a/b", "x", "b", "", "xx"] {
-            writer.expect(&put(1, key, "v", 1), &put(1, key, "v", 1));
+            writer.expect_echo(&put(1, key, "v", 1));
             revision += 1;
             if key.starts_with("a/") || key.starts_with('x') {
                 client.expect_all(&[put(0, key, "v", 1), mark(0, revision)]);
@@ -330,9 +314,9 @@ fn a_change_under_two_prefixes_is_sent_once() {
 }
 
 #[test]
-fn each_prefix_has_its_own_answer() {
+fn each_watch_has_its_own_response() {
     on_each_engine(|lab| {
-        with_keys(lab, &["a/1", "b/1", "c/1"]);
+        lab.put_keys(&["a/1", "b/1", "c/1"]);
         let mut client = lab.server.extended();
         client.send_bytes(&all_encoded(&[watch(1, "a/", 0), watch(2, "b/", 2), watch(3, "c/", 0)]));
         let seen: Vec<Message> = (0..5).map(|_| client.receive()).collect();
@@ -345,7 +329,7 @@ fn each_prefix_has_its_own_answer() {
 }
 
 #[test]
-fn on_one_connection_256_prefixes_may_be_watched_and_not_one_more() {
+fn a_connection_may_watch_at_most_256_prefixes() {
     on_each_engine(|lab| {
         let mut client = lab.server.extended();
         for number in 0..256 {
@@ -353,9 +337,9 @@ fn on_one_connection_256_prefixes_may_be_watched_and_not_one_more() {
         }
         let text = "too large: expected at most 256 prefixes watched on one connection";
         client.expect(&watch(2, "more", 0), &error(2, text));
-        with_keys(lab, &["7/k"]);
+        lab.put_keys(&["7/k"]);
         client.expect_all(&[put(0, "7/k", "v", 1), mark(0, 1)]);
-        with_keys(lab, &["more", "255/k"]);
+        lab.put_keys(&["more", "255/k"]);
         client.expect_all(&[put(0, "255/k", "v", 1), mark(0, 3)]);
     });
 }
@@ -374,33 +358,33 @@ fn a_prefix_over_the_limit_of_a_key_is_refused_and_the_connection_stays() {
 // Beside other requests
 
 #[test]
-fn a_watch_runs_beside_other_requests_so_that_it_delays_none() {
+fn a_watch_does_not_delay_other_requests() {
     on_each_engine(|lab| {
         let mut writer = lab.server.extended();
         let value = "v".repeat(60_000);
         for number in 0..100 {
             let request = put(1, &format!("k/{number}"), &value, 1);
-            writer.expect(&request, &request);
+            writer.expect_echo(&request);
         }
-        let mut client = Watcher::on(Client::with_little_room(lab.server.addr), lab.history());
+        let mut client = Watcher::on(Client::with_small_buffer(lab.server.addr), lab.history());
         let requests = [watch(2, "k/", 0), get(3, "none"), list(4, "k/9", "", 1), put(5, "k/mine", "v", 1)];
         client.send_all(&requests);
-        // There is no room for all that is told: when the put is committed, much of it is still to come.
+        // The kernel cannot buffer the whole catch-up. When the PUT is committed, much of it is still to be sent.
         lab.history().between(0, 101);
-        let seen = client.until_answered(2);
+        let seen = client.until_response(2);
         let place = |tag: u16| seen.iter().rposition(|message| message.tag() == Tag::new(tag)).unwrap_or(usize::MAX);
         for tag in [3, 4, 5] {
-            assert!(place(tag) < place(2), "{tag} has waited until all was told");
+            assert!(place(tag) < place(2), "request {tag} waited for the catch-up");
         }
-        let keys: BTreeSet<_> = seen.iter().filter_map(told).map(|(key, ..)| key).collect();
+        let keys: BTreeSet<_> = seen.iter().filter_map(change_of).map(|(key, ..)| key).collect();
         assert_eq!(keys.len(), 101);
     });
 }
 
-/// Watchers that come and go while much is written: whatever is told at first, and what as it commits, each key comes
-/// once, and at each MARK all is there.
+/// Watchers connect and disconnect during many writes. Each key is sent once, during the catch-up or as it commits, and the
+/// state is complete at each MARK.
 #[test]
-fn what_changes_while_a_watch_is_answered_comes_once() {
+fn changes_during_a_first_catch_up_are_sent_once() {
     for recent_log in [64 << 20, 10_000, 0] {
         on_each_engine_with(
             |config| config.recent_log = recent_log,
@@ -413,13 +397,13 @@ fn what_changes_while_a_watch_is_answered_comes_once() {
                     if number % 7 == 6 { delete(1, &key, version) } else { put(1, &key, &value, version) }
                 };
                 for number in 0..KEYS {
-                    writer.expect(&write(number), &write(number));
+                    writer.expect_echo(&write(number));
                 }
                 thread::scope(|scope| {
                     let writer = &mut writer;
                     let written = scope.spawn(move || {
                         for number in KEYS..2 * KEYS {
-                            writer.expect(&write(number), &write(number));
+                            writer.expect_echo(&write(number));
                         }
                     });
                     for round in 0_u64.. {

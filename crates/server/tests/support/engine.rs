@@ -1,6 +1,6 @@
-//! The engines that a server is tested on: what holds on the one holds on the other.
+//! The engines that servers are tested on. Every test on each engine expects the same of all of them.
 
-use super::{History, TestServer, TestStore};
+use super::{Client, History, TestServer, TestStore, put};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -11,16 +11,16 @@ use syncline_store::{ChangedError, DiskOptions, DiskStore, Durability, Feed, Mem
 use syncline_wire::Revision;
 use tempfile::TempDir;
 
-/// A heartbeat that no test lives to see.
+/// A heartbeat interval that is longer than any test.
 pub const NEVER: Duration = Duration::from_secs(1_000_000);
 
-/// Any engine. A directory that was made for it goes with it.
+/// An engine, with its temporary directory if it has one.
 pub enum Engine {
     Memory(Box<MemoryStore>),
     Disk(Box<DiskStore>, Option<TempDir>),
 }
 
-/// What the tests open data directories with: a power cut is not what they are about.
+/// Returns the options of disk engines in tests. They do not sync, because no test cuts the power.
 pub fn disk_options() -> DiskOptions {
     DiskOptions { durability: Durability::Os, segment_size: 4 * 1024 * 1024, ..DiskOptions::default() }
 }
@@ -30,12 +30,12 @@ impl Engine {
         Self::Memory(Box::new(MemoryStore::new().unwrap()))
     }
 
-    /// On a new directory.
+    /// Creates a disk engine in a new directory.
     pub fn disk() -> Self {
         Self::disk_with(disk_options())
     }
 
-    /// On a new directory, where a transaction may be as large as the protocol allows.
+    /// Creates a disk engine in a new directory, with segments that fit the largest transaction of the protocol.
     pub fn large_disk() -> Self {
         Self::disk_with(DiskOptions { segment_size: DiskOptions::default().segment_size, ..disk_options() })
     }
@@ -45,7 +45,7 @@ impl Engine {
         Self::Disk(Box::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
     }
 
-    /// On a directory of the test's own.
+    /// Opens a disk engine in a directory of the test.
     pub fn on(directory: &Path) -> Self {
         Self::Disk(Box::new(DiskStore::open(directory, disk_options()).unwrap()), None)
     }
@@ -58,14 +58,14 @@ impl Engine {
     }
 }
 
-/// A server, and the test's hand in its store.
+/// A server, and access to its store.
 pub struct Lab {
     pub server: TestServer,
     pub store: TestStore,
 }
 
 impl Lab {
-    /// No heartbeat comes in between, unless `change` sets one.
+    /// Starts a server. It sends no heartbeats unless `change` configures some.
     pub fn new(engine: Engine, history: History, change: impl FnOnce(&mut Config)) -> Self {
         Self::of(TestStore::over(engine, history), change)
     }
@@ -78,11 +78,20 @@ impl Lab {
         Self { server, store }
     }
 
-    /// Stops the server; then nobody else has the store open.
+    /// Stops the server, and checks that it has released the store.
     pub fn stop(self) {
         let Self { server, store } = self;
         server.shut_down().unwrap();
-        assert_eq!(store.handles(), 1, "somebody still has the store");
+        assert_eq!(store.handles(), 1, "the server still holds the store");
+    }
+
+    /// Writes each key once, at version 1, and returns the connection that wrote them.
+    pub fn put_keys(&self, keys: &[&str]) -> Client {
+        let mut writer = self.server.extended();
+        for key in keys {
+            writer.expect_echo(&put(1, key, "v", 1));
+        }
+        writer
     }
 
     pub fn history(&self) -> &History {
@@ -95,12 +104,12 @@ pub fn on_each_engine(test: impl Fn(&Lab)) {
     on_each_engine_with(|_| {}, test);
 }
 
-/// Runs a test on a new server of each engine, configured as `change` says.
+/// Runs a test on a new server of each engine, with a changed configuration.
 pub fn on_each_engine_with(change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
     on_each(TestStore::over, change, test);
 }
 
-/// Runs a test on a new server of each engine, whose commits may be made to wait.
+/// Runs a test on a new server of each engine, whose commits the test can block.
 pub fn on_each_gated_engine(test: impl Fn(&Lab)) {
     on_each(TestStore::gated, |_| {}, test);
 }
@@ -108,18 +117,18 @@ pub fn on_each_gated_engine(test: impl Fn(&Lab)) {
 fn on_each(store: fn(Engine, History) -> TestStore, change: impl Fn(&mut Config), test: impl Fn(&Lab)) {
     let mut config = Config::default();
     change(&mut config);
-    // A segment holds any transaction; making it takes its time.
+    // Large segments only if they are needed, because creating them takes time.
     let is_large = config.limits.max_transaction() > Config::default().limits.max_transaction();
     for engine in [Engine::memory(), if is_large { Engine::large_disk() } else { Engine::disk() }] {
-        let _named = Named(engine.name());
+        let _name = NameOnPanic(engine.name());
         test(&Lab::of(store(engine, History::default()), &change));
     }
 }
 
-/// Says on which engine a test has failed.
-struct Named(&'static str);
+/// Prints the name of the engine if the test fails.
+struct NameOnPanic(&'static str);
 
-impl Drop for Named {
+impl Drop for NameOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _ = writeln!(std::io::stderr(), "on the engine: {}", self.0);

@@ -1,7 +1,23 @@
-//! The frames of the extension, in few words.
+//! Short constructors for frames and operations.
 
 use bytes::Bytes;
 use syncline_wire::{Message, Operation, Revision, Tag, Version};
+
+pub fn get(tag: u16, key: &str) -> Message {
+    Message::get(Tag::new(tag), key.to_owned())
+}
+
+pub fn put(tag: u16, key: &str, value: &str, version: u64) -> Message {
+    Message::put(Tag::new(tag), key.to_owned(), value.to_owned(), Version::new(version))
+}
+
+pub fn error(tag: u16, text: &str) -> Message {
+    Message::error(Tag::new(tag), text.to_owned())
+}
+
+pub fn auth(tag: u16, password: &str) -> Message {
+    Message::auth(Tag::new(tag), password.to_owned())
+}
 
 pub fn hello(tag: u16) -> Message {
     Message::hello(Tag::new(tag), "")
@@ -47,8 +63,8 @@ pub fn deletes(key: &str, version: u64) -> Operation {
     Operation::Delete { key: key.to_owned().into(), version: Version::new(version) }
 }
 
-/// What a frame tells of a key: its value, none of a deletion, and its version.
-pub fn told(message: &Message) -> Option<(Bytes, Option<Bytes>, u64)> {
+/// Returns the key, the value and the version that a frame carries. The value is `None` for a deletion.
+pub fn change_of(message: &Message) -> Option<(Bytes, Option<Bytes>, u64)> {
     match message {
         Message::Put(put) => Some((put.key.clone(), Some(put.value.clone()), put.version.get())),
         Message::PutLarge(put) => Some((put.key.clone(), Some(put.value.clone()), put.version.get())),

@@ -1,4 +1,4 @@
-//! What was accepted, and so what every reader must hold at each revision.
+//! The history of accepted writes, and the state that results from it at each revision.
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -7,7 +7,7 @@ use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use syncline_core::Operation;
 
-/// What was accepted by a store. Clones are the same history.
+/// The writes that a store accepted. Clones share one history.
 #[derive(Clone, Default)]
 pub struct History(Arc<Inner>);
 
@@ -20,35 +20,35 @@ struct Inner {
 #[derive(Clone, Default)]
 struct Known {
     transactions: BTreeMap<u64, Vec<Operation>>,
-    /// Everything up to here is known.
+    /// Every revision up to this one is known.
     through: u64,
 }
 
 impl History {
-    /// A transaction was accepted. Those that are decided at the same time may come in any order.
+    /// Records an accepted transaction. Concurrent ones may be recorded in any order.
     pub fn record(&self, revision: u64, operations: Vec<Operation>) {
         let mut known = self.0.known.lock();
-        assert!(known.transactions.insert(revision, operations).is_none(), "revision {revision} is given out twice");
+        assert!(known.transactions.insert(revision, operations).is_none(), "revision {revision} was assigned twice");
         while known.transactions.contains_key(&(known.through + 1)) {
             known.through += 1;
         }
         self.0.grown.notify_all();
     }
 
-    /// The same up to now, and apart from then on: what a backup is.
+    /// Returns a copy that is independent from now on, as a backup is.
     pub fn fork(&self) -> Self {
         let known = self.0.known.lock().clone();
         Self(Arc::new(Inner { known: Mutex::new(known), grown: Condvar::new() }))
     }
 
-    /// The writes after a revision and up to another, each with its revision. Waits until they are known: clients may be
-    /// told earlier.
+    /// Returns the writes after one revision up to another, each with its revision. Waits until they are recorded, because
+    /// clients may receive them earlier.
     #[track_caller]
     pub fn between(&self, after: u64, through: u64) -> Vec<(u64, Operation)> {
         let mut known = self.0.known.lock();
         while known.through < through {
-            let patience_is_over = self.0.grown.wait_for(&mut known, super::PATIENCE).timed_out();
-            assert!(!patience_is_over, "revision {through} was told, and never accepted");
+            let timed_out = self.0.grown.wait_for(&mut known, super::TIMEOUT).timed_out();
+            assert!(!timed_out, "revision {through} was sent to a client, but never recorded");
         }
         let transactions = known.transactions.range((Excluded(after), Included(through.max(after))));
         let writes = |(revision, operations): (&u64, &Vec<Operation>)| {
@@ -58,13 +58,13 @@ impl History {
         transactions.flat_map(writes).collect()
     }
 
-    /// All writes up to now, in order.
+    /// Returns all writes up to now, in order.
     pub fn writes(&self) -> Vec<(u64, Operation)> {
         let through = self.0.known.lock().through;
         self.between(0, through)
     }
 
-    /// The last revision.
+    /// Returns the last revision.
     pub fn head(&self) -> u64 {
         self.0.known.lock().through
     }
@@ -74,7 +74,7 @@ const fn is_write(operation: &Operation) -> bool {
     !matches!(operation, Operation::Check { .. })
 }
 
-/// What a store holds at a revision: of each key its value, none of a deleted one, and its version.
+/// The state of a store at a revision: the value and version of each key. A deleted key has no value.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     at: u64,
@@ -82,14 +82,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// What a history has made by a revision.
+    /// Creates the state of a history at a revision.
     pub fn at(history: &History, revision: u64) -> Self {
         let mut model = Self::default();
         model.advance(history, revision);
         model
     }
 
-    /// Goes on to a later revision.
+    /// Advances to a later revision.
     pub fn advance(&mut self, history: &History, through: u64) {
         for (_, operation) in history.between(self.at, through) {
             match operation {
@@ -101,7 +101,7 @@ impl Model {
         self.at = self.at.max(through);
     }
 
-    /// The keys that have a value.
+    /// Returns the keys that have a value.
     pub fn live(&self) -> impl Iterator<Item = (&Bytes, &Bytes, u64)> {
         self.keys.iter().filter_map(|(key, (value, version))| Some((key, value.as_ref()?, *version)))
     }

@@ -1,44 +1,44 @@
-//! What the process takes of the machine's memory.
+//! Measures the memory of this process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub const MIB: usize = 1024 * 1024;
 
-static ALONE: Mutex<()> = Mutex::new(());
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
-/// Watches how much memory the process takes, from now on.
+/// Measures how much the memory of the process grows from now on.
 pub struct Memory {
     before: usize,
-    most: usize,
-    /// The process has one memory: whoever measures does so alone.
-    _alone: MutexGuard<'static, ()>,
+    max: usize,
+    /// Lets only one test measure at a time, because all tests share the memory of the process.
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 impl Memory {
     pub fn watch() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { before: resident(), most: 0, _alone: alone }
+        let exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { before: resident(), max: 0, _exclusive: exclusive }
     }
 
-    /// Looks now.
-    pub fn look(&mut self) {
-        self.most = self.most.max(resident());
+    /// Takes a sample.
+    pub fn sample(&mut self) {
+        self.max = self.max.max(resident());
     }
 
-    /// The most that was seen above what there was in the beginning.
+    /// Returns the largest growth that was sampled, in bytes.
     pub fn grown(&self) -> usize {
-        self.most.saturating_sub(self.before)
+        self.max.saturating_sub(self.before)
     }
 
-    /// Expects that it never took more than `bound` bytes above what there was in the beginning.
+    /// Expects that the memory never grew by more than `limit` bytes.
     #[track_caller]
-    pub fn expect_at_most(&mut self, bound: usize) {
-        self.look();
-        assert!(self.grown() <= bound, "grown by {} KiB, expected at most {} KiB", self.grown() / 1024, bound / 1024);
+    pub fn expect_at_most(&mut self, limit: usize) {
+        self.sample();
+        assert!(self.grown() <= limit, "grown by {} KiB, expected at most {} KiB", self.grown() / 1024, limit / 1024);
     }
 }
 
-/// The bytes of memory that the process has, of its own and not swapped.
+/// Returns the anonymous resident memory of the process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();

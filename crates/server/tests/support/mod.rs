@@ -1,21 +1,26 @@
-//! A server in this process, and clients that speak in raw bytes.
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part")]
+//! Support for the integration tests: servers in this process, and clients that send and receive raw bytes.
+//!
+//! Test files import the [`prelude`].
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses a part of it")]
 
 mod engine;
 mod frames;
 mod history;
 mod memory;
+pub mod prelude;
 mod random;
 mod store;
 mod tls;
 mod watcher;
 
 pub use engine::{Engine, Lab, NEVER, disk_options, on_each_engine, on_each_engine_with, on_each_gated_engine};
-pub use frames::{checks, delete, deletes, hello, list, mark, put_large, puts, status, told, txn, watch};
+pub use frames::{
+    auth, change_of, checks, delete, deletes, error, get, hello, list, mark, put, put_large, puts, status, txn, watch,
+};
 pub use history::{History, Model};
 pub use memory::{MIB, Memory};
 pub use random::Random;
-pub use store::{TestStore, Written};
+pub use store::{TestStore, Written, is_subsequence, latest};
 pub use tls::{Ca, TlsClient};
 pub use watcher::Watcher;
 
@@ -26,14 +31,14 @@ use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
 use syncline_server::{Config, Handle, ServeError, Server};
 use syncline_store::{MemoryStore, Store};
-use syncline_wire::{Decoder, Hello, Message, ReadError, ServerHello, Tag, Version};
+use syncline_wire::{Decoder, Hello, Message, ReadError, ServerHello, Tag};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// How long a test waits for what must come: only a broken server makes it wait so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of tests. Only a broken server reaches it.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server on a free port; shut down when it is dropped.
+/// A server on a free port. It shuts down when it is dropped.
 pub struct TestServer {
     pub addr: SocketAddr,
     pub handle: Handle,
@@ -50,25 +55,32 @@ impl TestServer {
         Self::on(MemoryStore::new().unwrap(), change)
     }
 
+    /// Starts a server on a [`TestStore`], and returns both.
+    pub fn with_test_store(change: impl FnOnce(&mut Config)) -> (TestStore, Self) {
+        let store = TestStore::new();
+        let server = Self::on(store.clone(), change);
+        (store, server)
+    }
+
     pub fn on(store: impl Store, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: "127.0.0.1:0".into(), ..Config::default() };
         change(&mut config);
-        let is_relayed = tls::is_wanted_by_all() && config.tls.is_none();
+        let is_relayed = tls::is_enabled() && config.tls.is_none();
         if is_relayed {
-            config.tls = Some(tls::of_relays());
-            // A client is connected when the relay has taken it in: many may be strangers to the server still.
+            config.tls = Some(tls::relay_server_config());
+            // A client is connected as soon as the relay accepts it. To the server, many may still be unauthenticated.
             config.max_unauthenticated = 4 * config.max_connections;
         }
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::bind(config, store)).unwrap();
         let handle = server.handle();
-        let relay = is_relayed.then(|| runtime.block_on(tls::Relay::to(server.local_addr())));
+        let relay = is_relayed.then(|| runtime.block_on(tls::Relay::start(server.local_addr())));
         let addr = relay.as_ref().map_or(server.local_addr(), |relay| relay.addr);
-        let (shutdown, asked) = oneshot::channel();
+        let (shutdown, requested) = oneshot::channel();
         let run = async {
             server
                 .run(async {
-                    let _ = asked.await;
+                    let _ = requested.await;
                     if let Some(relay) = relay {
                         relay.close().await;
                     }
@@ -79,20 +91,20 @@ impl TestServer {
         Self { addr, handle, shutdown: Some(shutdown), thread: Some(thread) }
     }
 
-    /// Asks it to shut down, without waiting.
-    pub fn ask_to_shut_down(&mut self) {
+    /// Starts the shutdown, without waiting for its end.
+    pub fn start_shutdown(&mut self) {
         if let Some(shutdown) = self.shutdown.take() {
             let _ = shutdown.send(());
         }
     }
 
-    /// Shuts it down, and waits until it has ended.
+    /// Shuts the server down, and waits for its end.
     pub fn shut_down(mut self) -> Result<(), ServeError> {
-        self.ask_to_shut_down();
+        self.start_shutdown();
         self.thread.take().unwrap().join().unwrap()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the server ends by itself.
     pub fn wait(mut self) -> Result<(), ServeError> {
         self.thread.take().unwrap().join().unwrap()
     }
@@ -101,19 +113,19 @@ impl TestServer {
         Client::connect(self.addr)
     }
 
-    /// A connection that the server has surely taken in.
+    /// Opens a connection, and waits until the server serves it.
     pub fn connected(&self) -> Client {
         Client::connected(self.addr)
     }
 
-    /// A connection that has said HELLO.
+    /// Opens a connection that has completed HELLO.
     pub fn extended(&self) -> Client {
         let mut client = self.connect();
-        client.greet();
+        client.hello();
         client
     }
 
-    /// A connection that has said HELLO, watches a prefix from the start, and was told all that there is.
+    /// Opens a connection that has completed HELLO, and a WATCH of a prefix from the start.
     pub fn watching(&self, prefix: &str) -> Client {
         let mut client = self.extended();
         client.send(&watch(64_996, prefix, 0));
@@ -124,7 +136,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.ask_to_shut_down();
+        self.start_shutdown();
         if let Some(thread) = self.thread.take()
             && !std::thread::panicking()
         {
@@ -133,7 +145,7 @@ impl Drop for TestServer {
     }
 }
 
-/// A client that knows frames, and nothing of the client library.
+/// A client that sends and receives frames, without the client library.
 pub struct Client {
     pub stream: TcpStream,
     decoder: Decoder<TcpStream>,
@@ -144,8 +156,8 @@ impl Client {
         Self::on(TcpStream::connect(addr).unwrap())
     }
 
-    /// A connection whose kernel holds little that it has not read.
-    pub fn with_little_room(addr: SocketAddr) -> Self {
+    /// Opens a connection with a small receive buffer in the kernel.
+    pub fn with_small_buffer(addr: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
         socket.connect(&addr.into()).unwrap();
@@ -154,16 +166,16 @@ impl Client {
 
     fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         let decoder = Decoder::new(stream.try_clone().unwrap());
         Self { stream, decoder }
     }
 
-    /// A connection that the server has surely taken in: it was answered.
+    /// Opens a connection, and waits for a first response.
     pub fn connected(addr: SocketAddr) -> Self {
         let mut client = Self::connect(addr);
-        client.send(&Message::get(Tag::new(65_000), "is anybody there?"));
+        client.send(&Message::get(Tag::new(65_000), "is this served?"));
         assert_eq!(client.receive().tag(), Tag::new(65_000));
         client
     }
@@ -176,42 +188,48 @@ impl Client {
         self.send_bytes(&encoded(message));
     }
 
-    /// The next message.
+    /// Receives the next message.
     #[track_caller]
     pub fn receive(&mut self) -> Message {
         self.decoder.read().unwrap().expect("a message, not the end of the stream")
     }
 
-    /// The next message, or the end of the stream, or why neither came.
+    /// Receives the next message, or `None` at the end of the stream.
     pub fn try_receive(&mut self) -> Result<Option<Message>, ReadError> {
         self.decoder.read()
     }
 
-    /// Sends bytes, where the server still takes them.
+    /// Sends bytes, if the server still accepts them.
     pub fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Sends a message, where the server still takes it.
+    /// Sends a message, if the server still accepts it.
     pub fn try_send(&mut self, message: &Message) -> io::Result<()> {
         self.try_send_bytes(&encoded(message))
     }
 
-    /// Sends from another thread, while this one receives: who only sends is not read from for long.
+    /// Sends from another thread, while this one receives. The server soon stops reading from a client that only sends.
     pub fn send_aside<'a, 'b>(&self, scope: &'a Scope<'a, 'b>, bytes: Vec<u8>) {
         let mut stream = self.stream.try_clone().unwrap();
         scope.spawn(move || stream.write_all(&bytes).unwrap());
     }
 
-    /// Sends a message, and expects exactly this next.
+    /// Sends a request, and expects exactly this response next.
     #[track_caller]
-    pub fn expect(&mut self, request: &Message, answer: &Message) {
+    pub fn expect(&mut self, request: &Message, response: &Message) {
         self.send(request);
         let found = self.receive();
-        assert!(found == *answer, "{}, expected {}", shown(&found), shown(answer));
+        assert!(found == *response, "{}, expected {}", shown(&found), shown(response));
     }
 
-    /// Expects the server to have ended the connection.
+    /// Sends a request, and expects the same frame as its response.
+    #[track_caller]
+    pub fn expect_echo(&mut self, request: &Message) {
+        self.expect(request, request);
+    }
+
+    /// Expects the end of the stream.
     #[track_caller]
     pub fn expect_end(&mut self) {
         match self.decoder.read() {
@@ -221,17 +239,17 @@ impl Client {
         }
     }
 
-    /// Says HELLO; answers what the server says of itself.
+    /// Sends HELLO, and returns the server's response.
     #[track_caller]
-    pub fn greet(&mut self) -> ServerHello {
+    pub fn hello(&mut self) -> ServerHello {
         self.send(&hello(64_995));
-        match self.receive_answer() {
+        match self.receive_response() {
             Message::Hello(Hello { tag, body }) if tag == Tag::new(64_995) => ServerHello::decode(&body).unwrap(),
             other => panic!("{other} to HELLO"),
         }
     }
 
-    /// Expects exactly these next.
+    /// Expects exactly these messages next.
     #[track_caller]
     pub fn expect_all(&mut self, messages: &[Message]) {
         for (number, message) in messages.iter().enumerate() {
@@ -245,16 +263,16 @@ impl Client {
         self.receive()
     }
 
-    /// Sends a message, and answers what comes for it; broadcasts before that are passed over.
+    /// Sends a request, and returns its response. Skips broadcasts before it.
     #[track_caller]
     pub fn ask(&mut self, request: &Message) -> Message {
         self.send(request);
-        self.receive_answer()
+        self.receive_response()
     }
 
-    /// The next answer; broadcasts before it are passed over.
+    /// Receives the next response. Skips broadcasts before it.
     #[track_caller]
-    pub fn receive_answer(&mut self) -> Message {
+    pub fn receive_response(&mut self) -> Message {
         loop {
             let message = self.receive();
             if message.tag() != Tag::BROADCAST {
@@ -263,20 +281,20 @@ impl Client {
         }
     }
 
-    /// Expects that nothing waits to be received: what is asked now is answered next.
+    /// Expects no pending messages: the response to a new request comes next.
     #[track_caller]
     pub fn expect_silence(&mut self) {
         self.expect(&get(64_999, "is it quiet?"), &error(64_999, "\"is it quiet?\": not found"));
     }
 
-    /// Expects a well-behaved client to be served: it writes a key, and reads it.
+    /// Expects the server to serve this client: writes a key, and reads it.
     #[track_caller]
     pub fn expect_service(&mut self, key: &str, version: u64) {
         assert_eq!(self.ask(&put(64_998, key, "served", version)), put(64_998, key, "served", version));
         assert_eq!(self.ask(&get(64_997, key)), put(64_997, key, "served", version));
     }
 
-    /// All that comes until the server ends the connection.
+    /// Receives all messages up to the end of the stream.
     #[track_caller]
     pub fn receive_to_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -286,22 +304,22 @@ impl Client {
         messages
     }
 
-    /// Breaks the connection off: the server finds it reset.
+    /// Resets the connection.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Ends this side of the stream.
+    /// Closes the client's side of the stream.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends this side of the stream, where it has not ended yet.
+    /// Closes the client's side of the stream, if the connection still exists.
     pub fn try_half_close(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// The next bytes, exactly as they stand on the wire. Not to be mixed with `receive`.
+    /// Receives the next bytes, exactly as on the wire. Do not mix it with [`receive`](Self::receive), which buffers.
     pub fn receive_bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
@@ -309,7 +327,7 @@ impl Client {
     }
 }
 
-/// As much of a message as a person reads.
+/// Formats a message, truncated.
 fn shown(message: &Message) -> String {
     let mut shown = format!("{message:?}");
     if let Some((end, _)) = shown.char_indices().nth(300) {
@@ -324,7 +342,7 @@ pub fn encoded(message: &Message) -> Vec<u8> {
     bytes
 }
 
-/// The messages in one piece.
+/// Encodes messages into one buffer.
 pub fn all_encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in messages {
@@ -333,19 +351,7 @@ pub fn all_encoded<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<u
     bytes
 }
 
-pub fn get(tag: u16, key: &str) -> Message {
-    Message::get(Tag::new(tag), key.to_owned())
-}
-
-pub fn put(tag: u16, key: &str, value: &str, version: u64) -> Message {
-    Message::put(Tag::new(tag), key.to_owned(), value.to_owned(), Version::new(version))
-}
-
-pub fn error(tag: u16, text: &str) -> Message {
-    Message::error(Tag::new(tag), text.to_owned())
-}
-
-/// The bytes of a hexadecimal field of a vector.
+/// Decodes a hexadecimal field of a test vector.
 pub fn unhex(field: &serde_json::Value) -> Vec<u8> {
     let digits: Vec<u32> = field.as_str().unwrap().chars().map(|digit| digit.to_digit(16).unwrap()).collect();
     digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()

@@ -1,11 +1,11 @@
-//! Numbers that look random, the same for the same seed.
+//! Pseudorandom numbers from a seed.
 
-/// xorshift64*: enough to mix things up, and every failure can be had again.
+/// A generator of the kind xorshift64*. The same seed gives the same numbers, so every failure can be reproduced.
 pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        // Never 0, where it would stay; close seeds are far apart after this.
+        // The state must not be 0. The multiplication spreads similar seeds.
         Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -16,7 +16,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// One of 0 to `end` - 1.
+    /// Returns a number from 0 to `end` - 1.
     pub fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 11) % end
     }

@@ -1,9 +1,10 @@
-//! A store in which the test has a hand: it can hold up commits, be in trouble, forget, and write behind the server's
-//! back. It knows all that was accepted.
+//! A store that a test controls: it can block commits, fail, forget tombstones, and write as another process does. It
+//! records every accepted write.
 
 use super::{Engine, History};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,25 +12,25 @@ use syncline_core::{Entry, KeyPage, Operation, Outcome, Page, StoreId, Transacti
 use syncline_store::{ChangedError, Feed, Stats, Store, Unavailable};
 use syncline_wire::Revision;
 
-/// The server has one, the test another: both are the same store.
+/// A handle to a store. The server and the test each hold one.
 #[derive(Clone)]
 pub struct TestStore(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    /// Whether commits may be made to wait.
+    /// Whether the test can block commits.
     blocks: bool,
     gate: Mutex<Gate>,
     changed: Condvar,
-    trouble: Mutex<Option<&'static str>>,
+    failure: Mutex<Option<&'static str>>,
     panics: AtomicBool,
     pages: AtomicUsize,
     history: History,
-    /// Tombstones up to this revision are forgotten.
+    /// Tombstones up to this revision are hidden from readers.
     forgotten: AtomicU64,
 }
 
-/// An accepted PUT: key, value and version.
+/// A write: key, value and version.
 pub type Written = (Bytes, Bytes, u64);
 
 #[derive(Default)]
@@ -37,7 +38,7 @@ struct Gate {
     closed: bool,
     /// Whether a commit waits at the gate.
     waiting: bool,
-    /// How many transactions each commit had.
+    /// The number of transactions of each commit.
     batches: Vec<usize>,
 }
 
@@ -46,12 +47,12 @@ impl TestStore {
         Self::gated(Engine::memory(), History::default())
     }
 
-    /// What the engine holds was accepted in this history. Commits may be made to wait.
+    /// Wraps an engine whose state is the result of this history. The test can block commits.
     pub fn gated(engine: Engine, history: History) -> Self {
         Self::of(engine, history, true)
     }
 
-    /// What the engine holds was accepted in this history. Commits never wait where the engine's don't: there is no gate.
+    /// Wraps an engine whose state is the result of this history. If commits of the engine never block, neither do these.
     pub fn over(engine: Engine, history: History) -> Self {
         let blocks = engine.blocks();
         Self::of(engine, history, blocks)
@@ -63,7 +64,7 @@ impl TestStore {
             blocks,
             gate: Mutex::default(),
             changed: Condvar::new(),
-            trouble: Mutex::default(),
+            failure: Mutex::default(),
             panics: AtomicBool::new(false),
             pages: AtomicUsize::new(0),
             history,
@@ -71,53 +72,53 @@ impl TestStore {
         }))
     }
 
-    /// How many there are that hold it, this one included.
+    /// Returns the number of handles, including this one.
     pub fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
-    /// Commits wait from now on.
+    /// Blocks commits from now on.
     pub fn close_gate(&self) {
-        assert!(self.0.blocks, "whoever commits to it must not be made to wait");
+        assert!(self.0.blocks, "commits to this store must not block");
         self.0.gate.lock().closed = true;
     }
 
-    /// Commits go on.
+    /// Unblocks commits.
     pub fn open_gate(&self) {
         self.0.gate.lock().closed = false;
         self.0.changed.notify_all();
     }
 
-    /// Waits until a commit waits at the gate.
+    /// Waits until a commit is blocked.
     pub fn wait_for_commit(&self) {
         let mut gate = self.0.gate.lock();
         while !gate.waiting {
-            let patience_is_over = self.0.changed.wait_for(&mut gate, super::PATIENCE).timed_out();
-            assert!(!patience_is_over, "a commit");
+            let timed_out = self.0.changed.wait_for(&mut gate, super::TIMEOUT).timed_out();
+            assert!(!timed_out, "a commit");
         }
     }
 
-    /// How many transactions each commit had so far.
+    /// Returns the number of transactions of each commit so far.
     pub fn batches(&self) -> Vec<usize> {
         self.0.gate.lock().batches.clone()
     }
 
-    /// How many pages of "what changed since" were asked for.
+    /// Returns the number of pages of changes that were read.
     pub fn pages(&self) -> usize {
         self.0.pages.load(Ordering::SeqCst)
     }
 
-    /// The PUTs that were accepted, in the order of the commits.
+    /// Returns the accepted PUTs in commit order.
     pub fn history(&self) -> Vec<Written> {
         self.0.history.writes().into_iter().filter_map(|(_, operation)| written(operation)).collect()
     }
 
-    /// All that was accepted.
+    /// Returns the history of accepted writes.
     pub fn all(&self) -> &History {
         &self.0.history
     }
 
-    /// The tombstones that there are are forgotten, as far as readers can see.
+    /// Hides the current tombstones from readers, as if they were forgotten.
     pub fn forget_tombstones(&self) {
         self.0.forgotten.store(self.head().get(), Ordering::SeqCst);
     }
@@ -126,22 +127,22 @@ impl TestStore {
         entry.value.is_none() && entry.revision.get() <= self.0.forgotten.load(Ordering::SeqCst)
     }
 
-    /// From now on nothing can be read or written, for this reason.
-    pub fn set_trouble(&self, trouble: Option<&'static str>) {
-        *self.0.trouble.lock() = trouble;
+    /// Lets every read and write fail with this reason, or succeed again.
+    pub fn set_failure(&self, failure: Option<&'static str>) {
+        *self.0.failure.lock() = failure;
     }
 
-    /// The next commit panics.
+    /// Lets the next commit panic.
     pub fn panic_on_commit(&self) {
         self.0.panics.store(true, Ordering::SeqCst);
     }
 
-    /// What another process does.
+    /// Writes as another process does.
     pub fn write(&self, operation: Operation) -> Outcome {
         self.apply(vec![Transaction { origin: None, operations: [operation].into() }]).remove(0)
     }
 
-    /// What another process writes in one go, each a transaction of its own.
+    /// Writes one batch as another process does, with a transaction for each operation.
     pub fn write_all(&self, operations: impl IntoIterator<Item = Operation>) {
         let transaction = |operation| Transaction { origin: None, operations: [operation].into() };
         let outcomes = self.apply(operations.into_iter().map(transaction).collect());
@@ -149,9 +150,9 @@ impl TestStore {
     }
 
     fn apply(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        let asked = batch.clone();
+        let transactions = batch.clone();
         let outcomes = self.0.engine.commit(batch);
-        for (transaction, outcome) in asked.into_iter().zip(&outcomes) {
+        for (transaction, outcome) in transactions.into_iter().zip(&outcomes) {
             if let Outcome::Accepted { revision } = outcome {
                 self.0.history.record(revision.get(), transaction.operations.to_vec());
             }
@@ -159,12 +160,12 @@ impl TestStore {
         outcomes
     }
 
-    fn trouble(&self) -> Option<Arc<str>> {
-        self.0.trouble.lock().map(Arc::from)
+    fn failure(&self) -> Option<Arc<str>> {
+        self.0.failure.lock().map(Arc::from)
     }
 
     fn checked(&self) -> Result<(), Unavailable> {
-        self.trouble().map_or(Ok(()), |reason| Err(Unavailable(reason)))
+        self.failure().map_or(Ok(()), |reason| Err(Unavailable(reason)))
     }
 }
 
@@ -198,8 +199,8 @@ impl Store for TestStore {
         }
         gate.waiting = false;
         drop(gate);
-        assert!(!self.0.panics.load(Ordering::SeqCst), "the store was told to panic");
-        match self.trouble() {
+        assert!(!self.0.panics.load(Ordering::SeqCst), "a panic that the test requested");
+        match self.failure() {
             Some(reason) => batch.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }).collect(),
             None => self.apply(batch),
         }
@@ -240,4 +241,15 @@ impl Store for TestStore {
     fn stats(&self) -> Stats {
         self.0.engine.stats()
     }
+}
+
+/// Returns whether `whole` contains all of `part`, in the same order.
+pub fn is_subsequence(part: &[Written], whole: &[Written]) -> bool {
+    let mut whole = whole.iter();
+    part.iter().all(|write| whole.any(|other| other == write))
+}
+
+/// Returns the last value and version of each key.
+pub fn latest(writes: &[Written]) -> HashMap<Bytes, (Bytes, u64)> {
+    writes.iter().map(|(key, value, version)| (key.clone(), (value.clone(), *version))).collect()
 }

@@ -1,6 +1,6 @@
-//! Certificates for tests, a client that speaks frames within TLS, and a relay by which all other clients do.
+//! Certificates for tests, a client that sends frames over TLS, and a relay that adds TLS to plain clients.
 
-use super::{PATIENCE, encoded};
+use super::{TIMEOUT, encoded};
 use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
@@ -15,7 +15,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 
-/// A CA of tests.
+/// A CA for tests.
 pub struct Ca {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -31,7 +31,7 @@ impl Ca {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate for a server or client of this name; `change` says what else is in it.
+    /// Creates a certificate for a server or client with this name.
     pub fn identity(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -42,20 +42,20 @@ impl Ca {
         Identity { certificate: Pem::bytes(certificate.pem()), key: Pem::bytes(key.serialize_pem()) }
     }
 
-    /// What a server needs that is `localhost`.
+    /// Returns the TLS configuration of a server with the name `localhost`.
     pub fn server(&self, clients: ClientCertificates) -> Tls {
         Tls::load(&TlsFiles { identity: self.identity("localhost", |_| {}), clients }).unwrap()
     }
 
-    /// How clients speak that trust this CA.
+    /// Returns the TLS configuration of clients that trust this CA, and present a certificate if one is given.
     pub fn trusting(
         &self,
         versions: &[&'static SupportedProtocolVersion],
-        shown: Option<&Identity>,
+        identity: Option<&Identity>,
     ) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
         let builder = builder.with_root_certificates(Pem::bytes(&self.pem).roots().unwrap());
-        Arc::new(match shown {
+        Arc::new(match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder
                 .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity.load().unwrap()))),
@@ -63,19 +63,19 @@ impl Ca {
     }
 }
 
-/// A client that knows frames and TLS.
+/// A client that sends and receives frames over TLS.
 pub struct TlsClient {
     pub stream: StreamOwned<ClientConnection, TcpStream>,
     input: BytesMut,
 }
 
 impl TlsClient {
-    /// Connects, and does the handshake.
+    /// Connects, and performs the handshake.
     pub fn connect(addr: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let socket = TcpStream::connect(addr)?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, socket);
@@ -89,7 +89,7 @@ impl TlsClient {
         self.stream.write_all(&encoded(message)).unwrap();
     }
 
-    /// The next message; `None`: the end of the stream, as TLS tells it.
+    /// Receives the next message, or `None` at a close_notify alert.
     pub fn try_receive(&mut self) -> io::Result<Option<Message>> {
         loop {
             if let Decoded::Frame(message) = decode(&mut self.input).unwrap() {
@@ -108,10 +108,16 @@ impl TlsClient {
         self.try_receive().unwrap().expect("a message, not the end of the stream")
     }
 
-    /// Sends a message, and answers what comes for it; broadcasts before that are passed over.
+    /// Sends a request, and returns its response. Skips broadcasts before it.
     #[track_caller]
     pub fn ask(&mut self, request: &Message) -> Message {
         self.send(request);
+        self.receive_response()
+    }
+
+    /// Receives the next response. Skips broadcasts before it.
+    #[track_caller]
+    pub fn receive_response(&mut self) -> Message {
         loop {
             let message = self.receive();
             if message.tag() != Tag::BROADCAST {
@@ -121,27 +127,27 @@ impl TlsClient {
     }
 }
 
-/// Whether all tests are to speak TLS to their servers: clients that speak none do so over a relay. Set by `./test`.
-pub fn is_wanted_by_all() -> bool {
+/// Returns whether all tests use TLS: plain clients then connect through a relay. `./test` sets the variable.
+pub fn is_enabled() -> bool {
     std::env::var_os("SYNCLINE_TEST_TLS").is_some()
 }
 
 static CA: LazyLock<Ca> = LazyLock::new(Ca::new);
 
-/// What servers speak that are reached by a [`Relay`].
-pub fn of_relays() -> Tls {
+/// Returns the TLS configuration of servers behind a [`Relay`].
+pub fn relay_server_config() -> Tls {
     CA.server(ClientCertificates::None)
 }
 
-/// Takes in clients that speak no TLS, and speaks it for them.
+/// Accepts plain connections, and forwards them over TLS.
 pub struct Relay {
     pub addr: SocketAddr,
     listener: tokio::task::JoinHandle<()>,
 }
 
 impl Relay {
-    /// To a server with the certificate [`of_relays`].
-    pub async fn to(server: SocketAddr) -> Self {
+    /// Starts a relay to a server with the configuration [`relay_server_config`].
+    pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connector = TlsConnector::from(CA.trusting(rustls::ALL_VERSIONS, None));
@@ -163,7 +169,7 @@ impl Relay {
         Self { addr, listener }
     }
 
-    /// Takes in nobody any more.
+    /// Stops accepting connections.
     pub async fn close(self) {
         self.listener.abort();
         let _ = self.listener.await;

@@ -1,45 +1,46 @@
-//! A client that watches, holds what it is told, and at every MARK looks whether that is what the store held.
+//! A client that watches prefixes, and checks at every MARK that it holds the state of the store.
 
-use super::{Client, History, Model, told};
+use super::{Client, History, Model, change_of};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use syncline_wire::{Message, Revision, ServerHello, Tag, Watch};
 
-/// Holds what it is told of the prefixes that it watches.
+/// A client that keeps the state of the prefixes that it watches.
 ///
-/// The promises that it looks after, at every frame and every MARK:
-/// - after a MARK it holds just what the store held at that revision, under every prefix that it was told all of;
-/// - no MARK is older than one before it;
-/// - what it is told without having asked is under one of its prefixes, and newer than what it was told before.
+/// At every frame and every MARK it checks the promises of the server:
+/// - At a MARK, under every prefix whose first catch-up is complete, it holds exactly the state of the store at that
+///   revision.
+/// - The revisions of MARKs never decrease.
+/// - A broadcast is under one of its prefixes, and newer than the state that it holds.
 ///
-/// A MARK that ends the answer to a TXN tells its revision. Of one who catches up, what was overwritten since may be left
-/// out before it: the promise holds at the next MARK.
+/// The MARK at the end of the response to a TXN is an exception: it carries the revision of the transaction. During a
+/// catch-up, overwritten changes may be missing before it. The promise holds at the next MARK.
 pub struct Watcher {
     pub client: Client,
-    greeting: ServerHello,
+    hello: ServerHello,
     model: Model,
     history: History,
-    /// Values and tombstones, as told.
+    /// The received values and tombstones, with their versions.
     holds: BTreeMap<Bytes, (Option<Bytes>, u64)>,
     watches: BTreeMap<Tag, Watched>,
-    /// The tags of its own writes that are not answered yet, and whether each is a TXN.
+    /// The tags of its writes without a response, and whether each is a TXN.
     writes: BTreeMap<Tag, bool>,
     /// The revision of the last MARK.
     pub marked: u64,
-    /// How many MARKs it was sent.
+    /// The number of MARKs received.
     pub marks: usize,
-    /// How many changes of others it was told.
+    /// The number of broadcasts received.
     pub changes: usize,
-    /// The bytes of all frames that it was sent.
+    /// The size of all frames received, in bytes.
     pub bytes: usize,
 }
 
 struct Watched {
     prefix: Bytes,
-    /// Whether a MARK of 0 says that it starts over: it resumes, and has not been told so before.
+    /// Whether a MARK of revision 0 may start it over. True for a WATCH that resumes, until its first MARK.
     may_start_over: bool,
-    /// Whether a MARK has said that all was told.
+    /// Whether its first catch-up is complete.
     complete: bool,
 }
 
@@ -49,10 +50,10 @@ impl Watcher {
     }
 
     pub fn on(mut client: Client, history: &History) -> Self {
-        let greeting = client.greet();
+        let hello = client.hello();
         Self {
             client,
-            greeting,
+            hello,
             model: Model::default(),
             history: history.clone(),
             holds: BTreeMap::new(),
@@ -65,19 +66,18 @@ impl Watcher {
         }
     }
 
-    /// Watches everything under a prefix, from the start, and was told it.
+    /// Connects, and completes a WATCH of a prefix from the start.
     pub fn of(addr: SocketAddr, history: &History, prefix: &str) -> Self {
         let mut watcher = Self::connect(addr, history);
         watcher.send(&super::watch(1, prefix, 0));
-        watcher.until_answered(1);
+        watcher.until_response(1);
         watcher
     }
 
-    /// A new connection that holds what this one has held at its last MARK, and resumes its watches from there.
-    /// Forgets it all where that belongs to another store.
+    /// Reconnects, and resumes its watches from the last MARK. If the server has another store, its state is forgotten.
     pub fn resume(self, addr: SocketAddr, history: &History) -> Self {
         let mut next = Self::connect(addr, history);
-        let is_same = next.greeting.store_id == self.greeting.store_id;
+        let is_same = next.hello.store_id == self.hello.store_id;
         if is_same {
             (next.marked, next.holds) = (self.marked, self.holds);
         }
@@ -88,36 +88,36 @@ impl Watcher {
     }
 
     pub fn store_id(&self) -> [u8; 16] {
-        self.greeting.store_id
+        self.hello.store_id
     }
 
-    /// The version of a key that it holds; 0 where it holds none.
+    /// Returns the version of a key that it holds, or 0 if it holds none.
     pub fn version(&self, key: &str) -> u64 {
         self.holds.get(key.as_bytes()).map_or(0, |(_, version)| *version)
     }
 
-    /// The value of a key that it holds.
+    /// Returns the value of a key that it holds.
     #[track_caller]
     pub fn value(&self, key: &str) -> &Bytes {
         self.holds[key.as_bytes()].0.as_ref().expect("a value")
     }
 
-    /// All values that it holds.
+    /// Returns all values that it holds.
     pub fn values(&self) -> impl Iterator<Item = &Bytes> {
         self.holds.values().filter_map(|(value, _)| value.as_ref())
     }
 
-    /// Whether one of its own writes is not answered yet.
+    /// Returns whether one of its writes has no response yet.
     pub fn is_writing(&self) -> bool {
         !self.writes.is_empty()
     }
 
-    /// Sends a request, and knows it again when it is answered.
+    /// Sends a request, and remembers its tag.
     pub fn send(&mut self, message: &Message) {
         self.send_all(std::slice::from_ref(message));
     }
 
-    /// Sends requests in one piece.
+    /// Sends requests at once.
     pub fn send_all(&mut self, messages: &[Message]) {
         messages.iter().for_each(|message| self.note(message));
         self.client.send_bytes(&super::all_encoded(messages));
@@ -137,7 +137,7 @@ impl Watcher {
         }
     }
 
-    /// The next frame, applied and looked at.
+    /// Receives, applies and checks the next frame.
     #[track_caller]
     pub fn receive(&mut self) -> Message {
         let message = self.client.receive();
@@ -145,9 +145,9 @@ impl Watcher {
         message
     }
 
-    /// Everything up to the MARK, answer to a write, or ERROR of this tag, that included.
+    /// Receives everything up to the last frame of the response with this tag, and returns it.
     #[track_caller]
-    pub fn until_answered(&mut self, tag: u16) -> Vec<Message> {
+    pub fn until_response(&mut self, tag: u16) -> Vec<Message> {
         let mut seen = Vec::new();
         loop {
             let message = self.client.receive();
@@ -160,7 +160,7 @@ impl Watcher {
         }
     }
 
-    /// Everything up to the MARK that says of the last of its watches that all was told, that included.
+    /// Receives everything until the first catch-up of all its watches is complete, and returns it.
     #[track_caller]
     pub fn until_complete(&mut self) -> Vec<Message> {
         let mut seen = Vec::new();
@@ -170,7 +170,7 @@ impl Watcher {
         seen
     }
 
-    /// Everything up to a MARK of at least this revision, that included.
+    /// Receives everything up to a MARK of at least this revision, and returns it.
     #[track_caller]
     pub fn until_marked(&mut self, revision: u64) -> Vec<Message> {
         let mut seen = Vec::new();
@@ -180,7 +180,7 @@ impl Watcher {
         seen
     }
 
-    /// Whether a message is the MARK of 0 that says: forget all under this prefix.
+    /// Returns whether a message is the MARK of revision 0 that starts a watch over.
     fn starts_over(&self, message: &Message) -> bool {
         matches!(message, Message::Mark(mark) if mark.revision == Revision::ZERO)
             && self.watches.get(&message.tag()).is_some_and(|watched| watched.may_start_over)
@@ -191,18 +191,18 @@ impl Watcher {
         self.bytes += message.encoded_length();
         let tag = message.tag();
         if let Message::Mark(mark) = message {
-            // Behind the writes of a TXN it tells their revision, and promises nothing: see `Watcher`.
+            // The MARK of a TXN makes no promise: see `Watcher`.
             if self.writes.remove(&tag).is_some() {
                 return;
             }
             if self.starts_over(message) {
                 self.forget(tag);
             } else {
-                self.look(tag, mark.revision.get());
+                self.check(tag, mark.revision.get());
             }
             return;
         }
-        let Some((key, value, version)) = told(message) else {
+        let Some((key, value, version)) = change_of(message) else {
             self.writes.remove(&tag);
             return;
         };
@@ -211,35 +211,35 @@ impl Watcher {
         }
         if tag == Tag::BROADCAST {
             self.changes += 1;
-            let above: Vec<_> = self.watches.values().filter(|watched| key.starts_with(&watched.prefix)).collect();
-            assert!(!above.is_empty(), "{message} is under none of the prefixes");
-            // Where one of several has not told all yet, it may tell what another has told.
+            let watches: Vec<_> = self.watches.values().filter(|watched| key.starts_with(&watched.prefix)).collect();
+            assert!(!watches.is_empty(), "{message} is under no watched prefix");
+            // With several watches, the first catch-up of one may repeat what another has sent.
             if let Some((_, before)) = self.holds.get(&key)
-                && (above.len() == 1 || above.iter().all(|watched| watched.complete))
+                && (watches.len() == 1 || watches.iter().all(|watched| watched.complete))
             {
                 assert!(*before < version, "{message} after version {before}");
             }
         }
         self.holds.insert(key, (value, version));
-        // A TXN is answered by its MARK, any other write by this.
+        // The response to a TXN ends with a MARK. Any other write has only this response.
         if self.writes.get(&tag) == Some(&false) {
             self.writes.remove(&tag);
         }
     }
 
-    /// A watch starts over: what it has told is forgotten.
+    /// Starts a watch over: forgets the state under its prefix.
     #[track_caller]
     fn forget(&mut self, tag: Tag) {
-        let watched = self.watches.get_mut(&tag).expect("a MARK of 0 answers a WATCH");
-        assert!(!watched.complete, "a watch starts over after all was told");
+        let watched = self.watches.get_mut(&tag).expect("a MARK of revision 0 is the response to a WATCH");
+        assert!(!watched.complete, "a watch starts over after its catch-up");
         watched.may_start_over = false;
         let prefix = &watched.prefix;
         self.holds.retain(|key, _| !key.starts_with(prefix));
     }
 
-    /// A MARK has come: what is held now is what the store held at that revision.
+    /// Checks at a MARK that the state is that of the store at its revision.
     #[track_caller]
-    fn look(&mut self, tag: Tag, revision: u64) {
+    fn check(&mut self, tag: Tag, revision: u64) {
         assert!(self.marked <= revision, "MARK {revision} after MARK {}", self.marked);
         (self.marked, self.marks) = (revision, self.marks + 1);
         if let Some(watched) = self.watches.get_mut(&tag) {

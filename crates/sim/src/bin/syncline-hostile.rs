@@ -1,57 +1,57 @@
-//! `syncline-hostile`: the real server, attacked in one way after the other, with a well-behaved client beside it.
+//! `syncline-hostile`: attacks the real server, with a well-behaved client beside each attack.
 #![allow(clippy::print_stderr, reason = "it is a command")]
 
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use syncline_sim::hostile::{ATTACKS, Attack, FILES, Mode, Options, Report, Scale, json, run, table};
+use syncline_sim::hostile::{ATTACKS, Attack, FILES, Options, Report, Scale, SecurityMode, json, run, table};
 use syncline_sim::say;
 
-/// Attacks the real server, each way on a server of its own, with a well-behaved client beside it; prints what held.
+/// Attacks the real server, and checks that its limits hold
 ///
-/// Exit code 1: a bound was broken, or the server has died, panicked, or not served the client beside the attack. Times
-/// are told, and not judged without --max-factor.
+/// Each attack has a server of its own, and a well-behaved client beside it. The exit code is 1 if a limit was exceeded, if
+/// the server exited or panicked, or if it did not serve the client. Latencies are printed; only --max-factor judges them.
 #[derive(Parser)]
 #[command(name = "syncline-hostile", max_term_width = 100)]
 struct Arguments {
-    /// Only this attack; may be given more than once
+    /// Run only this attack; may be repeated
     #[arg(long, value_name = "NAME")]
     attack: Vec<String>,
 
-    /// List the attacks
+    /// List all attacks
     #[arg(long)]
     list: bool,
 
-    /// How often the client is looked at alone and beside each attack
+    /// Number of times to measure the client alone and beside each attack
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 
-    /// How long each time
+    /// Duration of each measurement
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s")]
     time: Duration,
 
-    /// Do less of each attack, as the tests do
+    /// Run a small version of each attack, as the tests do
     #[arg(long)]
     short: bool,
 
-    /// Speak TLS, which has attacks of its own
+    /// Use TLS; this includes attacks on TLS
     #[arg(long)]
     tls: bool,
 
-    /// Speak TLS to a server that has users, which has attacks of its own; the others come from a user
+    /// Use TLS and a server with users; this includes attacks on both, and other attacks authenticate as a user
     #[arg(long)]
     users: bool,
 
-    /// Print a JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 
-    /// Fail where a write of the client takes more than so many times as long as alone, at the 99th percentile
+    /// Fail if the p99 of the client's writes beside an attack exceeds that alone by more than this factor
     #[arg(long, value_name = "N")]
     max_factor: Option<f64>,
 
-    /// The server's binary; beside this one where it is left out
+    /// Server binary [default: `syncline` in the directory of this program]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 }
@@ -59,7 +59,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
-        ATTACKS.iter().for_each(|attack| say(format_args!("{}: {}", attack.name, attack.does)));
+        ATTACKS.iter().for_each(|attack| say(format_args!("{}: {}", attack.name, attack.description)));
         return ExitCode::SUCCESS;
     }
     attack(&arguments).unwrap_or_else(|problem| {
@@ -68,16 +68,16 @@ fn main() -> ExitCode {
     })
 }
 
-/// Why nothing was attacked.
+/// Why no attack was run.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("expected an attack of --list, with --tls or --users where it needs that, found {0:?}")]
+    #[error("expected an attack from --list (some need --tls or --users), found {0:?}")]
     NoAttack(String),
-    #[error("expected the server's binary beside this one (cargo build -p syncline), or --server PATH, found none")]
+    #[error("expected the server binary beside this program (cargo build -p syncline) or --server PATH, found none")]
     NoServer,
-    #[error("expected to be allowed {FILES} open files, found {0}: raise the limit (ulimit -n)")]
+    #[error("expected a limit of at least {FILES} open files, found {0}: raise it with `ulimit -n {FILES}`")]
     Files(u64),
-    #[error("can't attack: {0}")]
+    #[error("cannot run attacks: {0}")]
     Io(#[from] std::io::Error),
 }
 
@@ -99,12 +99,12 @@ fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut reports, mut failed) = (Vec::new(), 0);
     for attack in attacks {
-        eprintln!("{}: {}", attack.name, attack.does);
+        eprintln!("{}: {}", attack.name, attack.description);
         let report = match runtime.block_on(run(&options, attack)) {
             Ok(report) => report,
-            Err(fault) => {
-                // The others can still tell something.
-                eprintln!("FOUND {}: {fault}", attack.name);
+            Err(error) => {
+                // The other attacks still run.
+                eprintln!("FOUND {}: {error}", attack.name);
                 failed += 1;
                 continue;
             }
@@ -121,21 +121,21 @@ fn attack(arguments: &Arguments) -> Result<ExitCode, Problem> {
     Ok(if bad + failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// Whether something was found, or took too long.
+/// Prints the findings of a report, and returns whether there are any.
 fn is_bad(report: &Report, max_factor: Option<f64>) -> bool {
     for finding in &report.findings {
         eprintln!("FOUND {}: {finding}", report.attack);
     }
-    let is_slow = max_factor.is_some_and(|most| report.factor() > most);
+    let is_slow = max_factor.is_some_and(|limit| report.factor() > limit);
     if is_slow {
-        eprintln!("FOUND {}: the client beside it was served {:.1} times as slowly", report.attack, report.factor());
+        eprintln!("FOUND {}: the p99 of the client's writes grew by a factor of {:.1}", report.attack, report.factor());
     }
     is_slow || !report.findings.is_empty()
 }
 
-/// The attacks that are asked for; all that can be, where none is.
+/// Returns the requested attacks, or all attacks that the mode allows if none is requested.
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Attack>, Problem> {
-    let possible = || ATTACKS.iter().filter(|attack| mode(arguments) >= attack.needs);
+    let possible = || ATTACKS.iter().filter(|attack| mode(arguments) >= attack.requires);
     if arguments.attack.is_empty() {
         return Ok(possible().collect());
     }
@@ -144,10 +144,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Attack>, Problem> {
     arguments.attack.iter().map(find).collect()
 }
 
-fn mode(arguments: &Arguments) -> Mode {
+fn mode(arguments: &Arguments) -> SecurityMode {
     match (arguments.users, arguments.tls) {
-        (true, _) => Mode::Users,
-        (false, true) => Mode::Tls,
-        (false, false) => Mode::Plain,
+        (true, _) => SecurityMode::Users,
+        (false, true) => SecurityMode::Tls,
+        (false, false) => SecurityMode::Plain,
     }
 }

@@ -1,4 +1,4 @@
-//! `syncline-torture`: the real server under torture, and what was kept of a run that has failed.
+//! `syncline-torture`: runs the real server under faults, and examines the saved history of a failed run.
 #![allow(clippy::print_stderr, reason = "it is a command")]
 
 use clap::{Args, Parser, Subcommand};
@@ -10,12 +10,12 @@ use syncline_sim::check::check;
 use syncline_sim::seeds::fresh_seed;
 use syncline_sim::show::{Filter, show_all};
 use syncline_sim::torture::{Options, load_history, run, table};
-use syncline_sim::{Trouble, say};
+use syncline_sim::{RunError, say};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Tortures the real server: kills, stops, cuts, full disks; and checks what everybody saw.
+/// Runs the real server under faults such as kills, pauses, lost connections and full disks, and checks its promises
 ///
-/// What is decided at random follows from the seed, but time is real: the same seed makes a similar run, not the same.
+/// All random decisions follow from the seed, but time is real: the same seed makes a similar run, not an identical one.
 #[derive(Parser)]
 #[command(name = "syncline-torture", args_conflicts_with_subcommands = true, max_term_width = 100)]
 struct Arguments {
@@ -27,64 +27,64 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check a history that was kept, again
+    /// Check a saved history again
     Check {
-        /// The directory that has it
+        /// Directory of the saved history
         directory: PathBuf,
     },
-    /// Print a history that was kept, or a part of it, a line for each thing that happened
+    /// Print a saved history or a part of it, one line per event
     Show(Show),
 }
 
 #[derive(Args)]
 struct Show {
-    /// The directory that has it
+    /// Directory of the saved history
     directory: PathBuf,
 
-    /// What is about this key; may be given more than once
+    /// Only events of this key; may be repeated
     #[arg(long)]
     key: Vec<String>,
 
-    /// What this client has done and seen
+    /// Only events of this client
     #[arg(long)]
     client: Option<u64>,
 
-    /// What went over this connection
+    /// Only frames of this connection
     #[arg(long)]
     connection: Option<u64>,
 
-    /// The last so many
+    /// Maximum number of lines, from the end
     #[arg(long, default_value_t = 1000)]
     lines: usize,
 }
 
 #[derive(Args)]
 struct Run {
-    /// How long to go on, in rounds of about a minute
+    /// Duration of the run, which consists of rounds of about a minute
     #[arg(long, default_value_t = 5)]
     minutes: u64,
 
-    /// Another seed makes another run; a random one where it is left out
+    /// Seed of all random decisions [default: random]
     #[arg(long)]
     seed: Option<u64>,
 
-    /// How many clients ask and write
+    /// Number of clients that read and write
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(2..=64))]
     clients: u8,
 
-    /// How long the load of a round lasts
+    /// Duration of the load in each round
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "50s")]
     round: Duration,
 
-    /// Give the server a network namespace of its own, and pull its cable (needs root)
+    /// Put the server into a network namespace, whose link fails now and then (needs root)
     #[arg(long)]
     netns: bool,
 
-    /// Where to keep what has failed
+    /// Directory for the data and the history of a failed round
     #[arg(long, value_name = "DIR", default_value = "syncline-torture")]
     keep: PathBuf,
 
-    /// The server's binary; beside this one where it is left out
+    /// Server binary [default: `syncline` in the directory of this program]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 }
@@ -102,13 +102,13 @@ fn main() -> ExitCode {
     })
 }
 
-fn torture(run: Run) -> Result<ExitCode, Trouble> {
+fn torture(run: Run) -> Result<ExitCode, RunError> {
     let system = Path::new("this process");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Trouble::because("start a runtime in", system))?.block_on(async {
-        let terminated = signal(SignalKind::terminate()).map_err(Trouble::because("hear the signals of", system));
+    runtime.map_err(RunError::because("start a runtime in", system))?.block_on(async {
+        let terminated = signal(SignalKind::terminate()).map_err(RunError::because("receive signals for", system));
         let mut terminated = terminated?;
-        // All that was started is ended where it is dropped.
+        // Dropping the run ends everything that it has started.
         tokio::select! {
             ended = play(run) => ended,
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
@@ -117,14 +117,16 @@ fn torture(run: Run) -> Result<ExitCode, Trouble> {
     })
 }
 
-async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
+async fn play(arguments: Run) -> Result<ExitCode, RunError> {
     let server = arguments.server.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("syncline")));
-    let server = server.filter(|server| server.is_file()).ok_or_else(|| Trouble::Unexpected {
-        expected: "the server's binary beside this one (cargo build -p syncline), or --server PATH",
+    let server = server.filter(|server| server.is_file()).ok_or_else(|| RunError::Unexpected {
+        expected: "the server binary beside this program (cargo build -p syncline) or --server PATH",
         found: "none".into(),
     })?;
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
-    say(format_args!("seed {seed}: the decisions follow from it, but time is real, so another run is only similar"));
+    say(format_args!(
+        "seed {seed}: all random decisions follow from it, but time is real, so a repeated run is only similar"
+    ));
     let started = std::time::Instant::now();
     let options = Options {
         server,
@@ -136,11 +138,11 @@ async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
         keep: arguments.keep,
     };
     let run = run(&options, |line| say(format_args!("{line}"))).await?;
-    say(format_args!("\n{}\n{:.0?}", table(&run), started.elapsed()));
+    say(format_args!("\n{}\n{:.0?}", table(&run.summary), started.elapsed()));
     let Some(failure) = run.failure else { return Ok(ExitCode::SUCCESS) };
     let directory = failure.directory.display();
     eprintln!("\nFAILED\n{}", failure.text);
-    eprintln!("look at it:");
+    eprintln!("to examine the failure:");
     eprintln!("  syncline-torture check {directory}");
     eprintln!("  syncline-torture show {directory} --key KEY --client N --connection N");
     eprintln!("  syncline check {directory}/data");
@@ -148,7 +150,7 @@ async fn play(arguments: Run) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::from(1))
 }
 
-fn check_again(directory: &Path) -> Result<ExitCode, Trouble> {
+fn check_again(directory: &Path) -> Result<ExitCode, RunError> {
     let reports = check(&load_history(directory)?);
     let mut is_fine = true;
     for report in reports {
@@ -161,10 +163,10 @@ fn check_again(directory: &Path) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::from(u8::from(!is_fine)))
 }
 
-fn show_again(show: Show) -> Result<ExitCode, Trouble> {
+fn show_again(show: Show) -> Result<ExitCode, RunError> {
     let history = load_history(&show.directory)?;
     let filter = Filter { keys: show.key.into_iter().collect(), client: show.client, connection: show.connection };
-    // Whoever reads no further has seen enough.
+    // Errors mean that the reader has closed the pipe.
     let _ = show_all(&history, &filter, show.lines, &mut io::stdout().lock());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,10 @@
-//! Bounded: everything that could grow, and every silence, has a bound that holds.
+//! Bounded: every quantity that could grow, and every silence, stays within its bound.
 
-use super::{Findings, Promise, Report, Truth};
+use super::report::{Findings, Promise, Report};
+use super::truth::Truth;
 use crate::history::History;
 
-/// Of each gauge, the most that there was is at most its bound.
+/// The highest sample of each gauge is at most its bound.
 pub fn bounded(history: &History, _: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Bounded);
     for (name, gauge) in &history.gauges {

@@ -1,11 +1,11 @@
-//! What whoever applies the steps of a cursor holds.
+//! Replays the steps of cursors.
 
 use super::truth::{KeyId, Truth};
 use crate::history::{History, State, Step};
 use std::collections::BTreeMap;
 
-/// Hands on each step with the one before it, and the keys that are there after it. A cursor begins with nothing, and so
-/// does one of another prefix.
+/// Calls `then` for each step, with the previous step of its cursor and the keys that exist after it. A cursor starts
+/// empty, and so does a cursor that changes its prefix.
 pub(super) fn walk(
     history: &History,
     truth: &Truth,

@@ -1,14 +1,15 @@
-//! Durable: what was accepted stays, whatever crashes.
+//! Durable: an accepted write is never lost, even after crashes.
 
-use super::read_your_writes::{accepted, each_read, is_since};
-use super::truth::{Held, KeyId, Truth, shown, shown_held};
-use super::{Findings, Promise, Report};
+use super::operations::{accepted, each_read, is_since};
+use super::report::{Findings, Promise, Report};
+use super::truth::{Held, KeyId, Truth, describe_held, describe_state};
 use crate::history::{History, Moment, Outcome};
 
-/// - Whatever was answered to be accepted is in the history of the store, where that is known, at the revision that was
-///   told.
-/// - The last GET or LIST of each key finds it at the version of each write that was answered before it was asked, or at a
-///   later one. That holds for a store that was restored from a backup too, as far as the backup goes.
+/// - Every write that was answered as accepted is in the history of the store, at the revision of the response. This
+///   is checked if the commits are known.
+/// - The last GET or LIST that covers a key finds every write of the key that was accepted before the read started:
+///   it finds the version of the write, or a later one. In a store that was restored from a backup, this also holds
+///   for the writes in the backup.
 pub fn durable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Durable);
     if truth.is_exact() {
@@ -24,15 +25,15 @@ fn in_the_history(history: &History, truth: &Truth, findings: &mut Findings) {
             let Some(key) = truth.id(&write.key) else { continue };
             let found = |store| truth.find(store, key, write.state.version).filter(|known| known.state == write.state);
             let known = operation.store.map_or_else(|| (0..truth.stores()).find_map(found), found);
-            let (client, key, state) = (operation.client, &write.key, shown(&write.state));
+            let (client, key, state) = (operation.client, &write.key, describe_state(&write.state));
             findings.expect(known.is_some(), operation.ended_at, || {
-                format!("client {client}: {key:?}: was answered that {state} was accepted: expected it in the history, found nothing")
+                format!("client {client}: {key:?}: {state} was answered as accepted: expected it in the history, found nothing")
             });
             if let (Some(known), Outcome::Committed { revision }) = (known, &operation.outcome) {
                 findings.expect(known.after < *revision && *revision <= known.through, operation.ended_at, || {
                     let through = known.through;
                     format!(
-                        "client {client}: {key:?}, {state}: expected revision {through}, found {revision} in the answer"
+                        "client {client}: {key:?}, {state}: expected revision {through}, found {revision} in the response"
                     )
                 });
             }
@@ -43,24 +44,24 @@ fn in_the_history(history: &History, truth: &Truth, findings: &mut Findings) {
 fn at_the_end(history: &History, truth: &Truth, findings: &mut Findings) {
     let by_key = vec![None; truth.keys().len()];
     let mut last: Vec<Vec<Option<(Moment, Held)>>> = vec![by_key; truth.stores()];
-    let place = |last: &mut Vec<Vec<Option<(Moment, Held)>>>, store: usize, key: KeyId, found: (Moment, Held)| {
-        if let Some(place) = last.get_mut(store).and_then(|keys| keys.get_mut(key))
-            && place.is_none_or(|(at, _)| at < found.0)
+    let index = |last: &mut Vec<Vec<Option<(Moment, Held)>>>, store: usize, key: KeyId, found: (Moment, Held)| {
+        if let Some(index) = last.get_mut(store).and_then(|keys| keys.get_mut(key))
+            && index.is_none_or(|(at, _)| at < found.0)
         {
-            *place = Some(found);
+            *index = Some(found);
         }
     };
     for operation in &history.operations {
         if let Some(store) = operation.store {
-            each_read(operation, truth, |key, held| place(&mut last, store, key, (operation.asked_at, held)));
+            each_read(operation, truth, |key, held| index(&mut last, store, key, (operation.asked_at, held)));
         }
     }
-    let mut expect = |store: usize, key: KeyId, version: u64, answered_at: Option<Moment>, who: &str| {
+    let mut expect = |store: usize, key: KeyId, version: u64, answered_at: Option<Moment>, subject: &str| {
         let Some((asked_at, held)) = last.get(store).and_then(|keys| keys.get(key)).copied().flatten() else { return };
         if answered_at.is_none_or(|answered_at| answered_at < asked_at) {
             findings.expect(is_since(truth, store, key, held, version), asked_at, || {
-                let (key, found) = (truth.key(key), shown_held(held));
-                format!("the last look at {key:?} in store {store}: expected version {version} ({who}) or a later one, found {found}")
+                let (key, found) = (truth.key(key), describe_held(held));
+                format!("the last read of {key:?} in store {store}: expected version {version} ({subject}) or a later one, found {found}")
             });
         }
     };

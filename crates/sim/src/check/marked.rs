@@ -1,52 +1,53 @@
-//! Marked: at a MARK, a reader holds what the store held at its revision.
+//! Marked: at a MARK, a reader holds exactly what the store held at its revision.
 
-use super::reader::{Reader, Seen};
-use super::truth::{Held, shown_held};
-use super::{Findings, Promise, Report, Truth};
-use crate::history::{History, Moment, Sight, State};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, TranscriptReader};
+use super::truth::Truth;
+use super::truth::{Held, describe_held};
+use crate::history::{History, Moment};
 
-/// What somebody holds at a revision is what the store held then, neither more nor less:
+/// The state of a reader at a revision is the state of the store at that revision, with no key more and none less:
 ///
-/// - whoever reads a connection, at each MARK that promises it (not that of a TXN or LIST): the keys under the prefixes
-///   whose WATCH is answered;
-/// - each replica, whenever it is looked at;
-/// - whoever applies the steps of a cursor, after each of them.
+/// - For the reader of a connection: at each MARK except those that answer a TXN or a LIST, for the keys under the
+///   prefixes whose WATCH is answered.
+/// - For a replica: whenever it is observed.
+/// - For a cursor: after each step.
 pub fn marked(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Marked);
     for transcript in &history.transcripts {
-        let mut reader = Reader::new(transcript, truth);
-        while let Some((at, seen)) = reader.next() {
-            if let Seen::Mark { revision, of } = seen
-                && of.promises()
+        let mut reader = TranscriptReader::new(transcript, truth);
+        while let Some((at, event)) = reader.next() {
+            if let FrameEvent::Mark { revision, of } = event
+                && of.covers_state()
             {
-                for key in reader.watched_keys().filter(|key| reader.is_promised(*key)) {
-                    let place = Place { store: transcript.store, revision, at };
-                    compare(&mut findings, truth, place, (key, reader.held(key)), || reader.who());
+                for key in reader.watched_keys().filter(|key| reader.is_covered_by_mark(*key)) {
+                    let point = ReadPoint { store: transcript.store, revision, at };
+                    compare(&mut findings, truth, point, (key, reader.held(key)), || reader.label());
                 }
             }
         }
     }
     for sight in &history.sights {
-        let place = Place { store: sight.store, revision: sight.revision, at: sight.at };
-        for (key, held) in held_by(sight, truth) {
-            compare(&mut findings, truth, place, (key, held), || {
+        let point = ReadPoint { store: sight.store, revision: sight.revision, at: sight.at };
+        for (key, held) in truth.held_by_replica(sight) {
+            compare(&mut findings, truth, point, (key, held), || {
                 format!("the replica {:?} of client {}", sight.prefix, sight.client)
             });
         }
     }
     super::cursor::walk(history, truth, |_, step, state| {
-        let place = Place { store: step.store, revision: step.revision, at: step.at };
+        let point = ReadPoint { store: step.store, revision: step.revision, at: step.at };
         for key in truth.under(&step.prefix) {
-            let held = state.get(key).map_or(Held::Nothing, |state| Held::Told(*state));
-            compare(&mut findings, truth, place, (*key, held), || format!("the cursor of client {}", step.client));
+            let held = state.get(key).map_or(Held::Absent, |state| Held::State(*state));
+            compare(&mut findings, truth, point, (*key, held), || format!("the cursor of client {}", step.client));
         }
     });
     findings.report()
 }
 
-/// When, and as of when.
+/// The store and revision of a read, and its moment.
 #[derive(Clone, Copy)]
-struct Place {
+struct ReadPoint {
     store: usize,
     revision: u64,
     at: Moment,
@@ -55,24 +56,13 @@ struct Place {
 fn compare(
     findings: &mut Findings,
     truth: &Truth,
-    Place { store, revision, at }: Place,
+    ReadPoint { store, revision, at }: ReadPoint,
     (key, held): (usize, Held),
-    who: impl FnOnce() -> String,
+    subject: impl FnOnce() -> String,
 ) {
-    let fault = truth.fault(store, key, held, revision);
-    findings.expect(fault.is_none(), at, || {
-        let (expected, found) = (truth.expected(store, key, revision), shown_held(held));
-        format!("{} at revision {revision}: {:?}: expected {expected}, found {found}", who(), truth.key(key))
+    let mismatch = truth.mismatch(store, key, held, revision);
+    findings.expect(mismatch.is_none(), at, || {
+        let (expected, found) = (truth.expected(store, key, revision), describe_held(held));
+        format!("{} at revision {revision}: {:?}: expected {expected}, found {found}", subject(), truth.key(key))
     });
-}
-
-/// What a replica shows of each key under its prefix.
-pub(super) fn held_by<'a>(sight: &'a Sight, truth: &'a Truth) -> impl Iterator<Item = (usize, Held)> + 'a {
-    let mut shown = sight.keys.iter().peekable();
-    truth.under(&sight.prefix).iter().map(move |key| {
-        // Both have the order of the keys.
-        while shown.next_if(|(other, _)| ***other < *truth.key(*key)).is_some() {}
-        let state = shown.next_if(|(other, _)| ***other == *truth.key(*key));
-        (*key, state.map_or(Held::Nothing, |(_, state): (_, &State)| Held::Told(*state)))
-    })
 }

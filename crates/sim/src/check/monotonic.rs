@@ -1,26 +1,27 @@
-//! Monotonic: nobody is shown an older state after a newer one.
+//! Monotonic: no reader sees an older state after a newer one.
 
-use super::reader::{Mark, Reader, Seen};
-use super::{Findings, Promise, Report, Truth};
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
+use super::truth::Truth;
 use crate::history::{History, Moment, Transcript};
 use std::collections::BTreeMap;
 
-/// - A client's replica of a prefix never goes back to an earlier revision of its store, nor to an earlier store. (Replicas
-///   of different prefixes may show different stores, until both are current again.)
-/// - A cursor never goes back, and each of its steps that tells something leads to a later revision.
-/// - On a connection the revisions of MARKs never go back, those aside that say to forget, and those of TXNs. No GET tells
-///   an older version of a key than was told before.
+/// - A client's replica of a prefix never goes back to an earlier revision of its store, nor to an earlier store.
+///   Replicas of different prefixes may show different stores until both are current again.
+/// - A cursor never goes back. Each step with changes leads to a later revision.
+/// - On a connection, the revisions of MARKs never go back, except for MARKs that reset a WATCH and MARKs that answer
+///   a TXN. No GET returns an older version of a key than the connection has received before.
 pub fn monotonic(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Monotonic);
-    sights(history, &mut findings);
-    steps(history, &mut findings);
+    check_replicas(history, &mut findings);
+    check_cursors(history, &mut findings);
     for transcript in &history.transcripts {
-        connection(transcript, truth, &mut findings);
+        check_connection(transcript, truth, &mut findings);
     }
     findings.report()
 }
 
-fn sights(history: &History, findings: &mut Findings) {
+fn check_replicas(history: &History, findings: &mut Findings) {
     let mut seen: BTreeMap<(u64, &str), (usize, u64, Moment)> = BTreeMap::new();
     for sight in &history.sights {
         let before = seen.insert((sight.client, &sight.prefix), (sight.store, sight.revision, sight.at));
@@ -33,7 +34,7 @@ fn sights(history: &History, findings: &mut Findings) {
     }
 }
 
-fn steps(history: &History, findings: &mut Findings) {
+fn check_cursors(history: &History, findings: &mut Findings) {
     let mut seen: BTreeMap<(u64, &str), (usize, u64)> = BTreeMap::new();
     for step in &history.steps {
         let Some((store, revision)) = seen.insert((step.client, &step.prefix), (step.store, step.revision)) else {
@@ -48,29 +49,29 @@ fn steps(history: &History, findings: &mut Findings) {
     }
 }
 
-fn connection(transcript: &Transcript, truth: &Truth, findings: &mut Findings) {
-    let mut reader = Reader::new(transcript, truth);
+fn check_connection(transcript: &Transcript, truth: &Truth, findings: &mut Findings) {
+    let mut reader = TranscriptReader::new(transcript, truth);
     let mut marked = 0;
     let mut known: Vec<u64> = vec![0; truth.keys().len()];
-    while let Some((at, seen)) = reader.next() {
-        match seen {
-            Seen::Mark { of: Mark::Txn, .. } => {}
-            Seen::Mark { revision, .. } => {
+    while let Some((at, event)) = reader.next() {
+        match event {
+            FrameEvent::Mark { of: MarkKind::Txn, .. } => {}
+            FrameEvent::Mark { revision, .. } => {
                 findings.expect(marked <= revision, at, || {
-                    format!("{}: expected a MARK of revision {marked} or a later one, found {revision}", reader.who())
+                    format!("{}: expected a MARK of revision {marked} or a later one, found {revision}", reader.label())
                 });
                 marked = marked.max(revision);
             }
-            Seen::Told { key, state, .. } => {
+            FrameEvent::Change { key, state, .. } => {
                 if let Some(known) = known.get_mut(key) {
                     *known = state.version.max(*known);
                 }
             }
-            Seen::Got { key, state: Some(state) } => {
+            FrameEvent::GetResult { key, state: Some(state) } => {
                 let Some(known) = known.get_mut(key) else { continue };
                 findings.expect(*known <= state.version, at, || {
-                    let (who, name, found) = (reader.who(), truth.key(key), state.version);
-                    format!("{who}: GET {name:?}: expected version {known} or a later one, found {found}")
+                    let (subject, name, found) = (reader.label(), truth.key(key), state.version);
+                    format!("{subject}: GET {name:?}: expected version {known} or a later one, found {found}")
                 });
                 *known = state.version.max(*known);
             }

@@ -1,22 +1,22 @@
-//! ReadYourWrites: who has been answered that a write was accepted finds it.
+//! ReadYourWrites: a client finds its accepted writes in all later reads.
 
-use super::linearizable::gone;
-use super::marked::held_by;
-use super::truth::{Held, KeyId, Truth, shown_held};
-use super::{Findings, Promise, Report};
-use crate::history::{Asked, History, Moment, Operation, Outcome, Write};
+use super::operations::{accepted, each_read, is_since};
+use super::report::{Findings, Promise, Report};
+use super::truth::{Held, KeyId, Truth, describe_held};
+use crate::history::{History, Moment};
 use std::collections::BTreeMap;
 
-/// After a client was answered that a write was accepted, the same store and the same client given,
+/// After a client has received the response that its write was accepted, the following holds for the same client and
+/// the same store:
 ///
-/// - its replicas show it, or something later of the key, whether they are up to date or not;
-/// - what it asks from then on, by GET or LIST, finds it, or something later.
+/// - The client's replicas contain the write or a later one of the key, whether they are current or not.
+/// - Every GET or LIST that the client starts finds the write or a later one of the key.
 pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::ReadYourWrites);
-    let own = Own::of(history, truth);
+    let own = OwnWrites::of(history, truth);
     for sight in &history.sights {
         let Some(own) = own.0.get(&(sight.client, sight.store)) else { continue };
-        for (key, held) in held_by(sight, truth) {
+        for (key, held) in truth.held_by_replica(sight) {
             expect(own, truth, sight.store, (key, held), (sight.at, sight.at), &mut findings, || {
                 format!("the replica {:?} of client {} at {}", sight.prefix, sight.client, sight.revision)
             });
@@ -28,72 +28,41 @@ pub fn read_your_writes(history: &History, truth: &Truth) -> Report {
         let moments = (operation.asked_at, operation.ended_at);
         each_read(operation, truth, |key, held| {
             expect(own, truth, store, (key, held), moments, &mut findings, || {
-                format!("what client {} has asked", operation.client)
+                format!("a read of client {}", operation.client)
             });
         });
     }
     findings.report()
 }
 
-/// What a GET or LIST has found of each key.
-pub(super) fn each_read(operation: &Operation, truth: &Truth, mut then: impl FnMut(KeyId, Held)) {
-    match (&operation.asked, &operation.outcome) {
-        (Asked::Get { key }, outcome) => {
-            let Some(key) = truth.id(key) else { return };
-            match outcome {
-                Outcome::Found(state) => then(key, Held::Told(*state)),
-                Outcome::NotFound { .. } => then(key, Held::Nothing),
-                _ => {}
-            }
-        }
-        (Asked::List { prefix, after, limit }, Outcome::Listed { entries }) => {
-            for Write { key, state } in entries {
-                if let Some(key) = truth.id(key) {
-                    then(key, Held::Told(*state));
-                }
-            }
-            gone(truth, prefix, after, *limit, entries).for_each(|key| then(key, Held::Nothing));
-        }
-        _ => {}
-    }
-}
-
-/// Whether what is held of a key may be a version or something later.
-pub(super) fn is_since(truth: &Truth, store: usize, key: KeyId, held: Held, version: u64) -> bool {
-    match held {
-        Held::Told(state) => state.version >= version,
-        Held::Nothing | Held::AsOf(_) => truth.may_be_deleted_since(store, key, version),
-    }
-}
-
 fn expect(
-    own: &Written,
+    own: &WritesByKey,
     truth: &Truth,
     store: usize,
     (key, held): (KeyId, Held),
     (asked_at, at): (Moment, Moment),
     findings: &mut Findings,
-    who: impl FnOnce() -> String,
+    subject: impl FnOnce() -> String,
 ) {
     let Some(written) = own.get(&key) else { return };
     let before = written.partition_point(|(answered_at, _)| *answered_at < asked_at);
     let Some((answered_at, version)) = before.checked_sub(1).and_then(|last| written.get(last)) else { return };
     findings.expect(is_since(truth, store, key, held, *version), at, || {
-        let (key, found, since) = (truth.key(key), shown_held(held), answered_at.micros);
+        let (key, found, since) = (truth.key(key), describe_held(held), answered_at.micros);
         format!(
-            "{}: {key:?}: expected its own version {version} (answered at {since} µs) or a later one, found {found}",
-            who()
+            "{}: {key:?}: expected its own version {version} (accepted at {since} µs) or a later one, found {found}",
+            subject()
         )
     });
 }
 
-/// The versions of each key that a client was answered to have written: at each moment, the highest by then.
-type Written = BTreeMap<KeyId, Vec<(Moment, u64)>>;
+/// By key: for each moment of a response, the highest version whose acceptance the client knows.
+type WritesByKey = BTreeMap<KeyId, Vec<(Moment, u64)>>;
 
-/// By client and store, what it has written.
-struct Own(BTreeMap<(u64, usize), Written>);
+/// By client and store, the client's accepted writes.
+struct OwnWrites(BTreeMap<(u64, usize), WritesByKey>);
 
-impl Own {
+impl OwnWrites {
     fn of(history: &History, truth: &Truth) -> Self {
         let mut own = Self(BTreeMap::new());
         for operation in &history.operations {
@@ -114,14 +83,5 @@ impl Own {
             }
         }
         own
-    }
-}
-
-/// What an operation has written, if it was answered that it was accepted.
-pub(super) fn accepted(operation: &Operation) -> &[Write] {
-    match (&operation.asked, &operation.outcome) {
-        (Asked::Write(write), Outcome::Written | Outcome::Committed { .. }) => std::slice::from_ref(write),
-        (Asked::Txn { writes, .. }, Outcome::Written | Outcome::Committed { .. }) => writes,
-        _ => &[],
     }
 }

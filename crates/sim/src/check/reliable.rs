@@ -1,103 +1,110 @@
-//! Reliable: nothing that was committed is passed over.
+//! Reliable: no commit is skipped.
 
-use super::reader::{Mark, Reader, Seen};
-use super::truth::{Fault, Held, Truth, shown, shown_held};
-use super::{Findings, Promise, Report, cursor};
-use crate::history::{Asked, History, Moment, Outcome, Transcript};
+use super::cursor;
+use super::report::{Findings, Promise, Report};
+use super::transcript::{FrameEvent, MarkKind, TranscriptReader};
+use super::truth::{Held, Mismatch, Truth, describe_held, describe_state};
+use crate::history::{History, Invocation, Moment, Outcome, Transcript};
 
-/// What was committed is told, or something later of its key:
+/// A reader receives every committed change, or a later change of the same key:
 ///
-/// - on a connection, at each MARK that promises it, everything up to its revision, of the prefixes whose WATCH is
-///   answered;
-/// - at the end of a connection that has not said HELLO and on which nothing is on the way any more, the latest of each
-///   key that has changed since it came; and on every such connection every request is answered;
-/// - at each step of a cursor, everything up to its revision;
-/// - who has passed a barrier is told of a revision that is not before any write that was answered before it was asked.
+/// - On a connection, at each MARK except those that answer a TXN or a LIST: every change up to the MARK's revision,
+///   under the prefixes whose WATCH is answered.
+/// - On a connection that never sent HELLO and was drained at the end: the latest change of each key since the
+///   connection began. On every drained connection, every request is answered.
+/// - At each step of a cursor: every change up to the step's revision.
+/// - The revision at which a barrier is passed includes every write that was answered before the barrier's
+///   invocation.
 pub fn reliable(history: &History, truth: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Reliable);
-    let answered = Answered::of(history, truth);
+    let answered = AnsweredWrites::of(history, truth);
     for transcript in &history.transcripts {
-        let mut reader = Reader::new(transcript, truth);
-        let mut joined = None;
-        while let Some((at, seen)) = reader.next() {
-            if !matches!(seen, Seen::Sent(_)) {
-                joined.get_or_insert(at);
+        let mut reader = TranscriptReader::new(transcript, truth);
+        let mut first_received = None;
+        while let Some((at, event)) = reader.next() {
+            if !matches!(event, FrameEvent::Sent(_)) {
+                first_received.get_or_insert(at);
             }
-            let Seen::Mark { revision, of } = seen else { continue };
-            if let Mark::Barrier { asked_at } = of {
-                answered.expect_before(transcript.store, asked_at, (revision, at), &mut findings, || reader.who());
+            let FrameEvent::Mark { revision, of } = event else { continue };
+            if let MarkKind::Barrier { asked_at } = of {
+                answered.expect_before(transcript.store, asked_at, (revision, at), &mut findings, || reader.label());
             }
-            if !of.promises() {
+            if !of.covers_state() {
                 continue;
             }
-            for key in reader.watched_keys().filter(|key| reader.is_promised(*key)) {
+            for key in reader.watched_keys().filter(|key| reader.is_covered_by_mark(*key)) {
                 let held = reader.held(key);
-                let fault = truth.fault(transcript.store, key, held, revision);
-                findings.expect(fault != Some(Fault::TooOld), at, || {
+                let mismatch = truth.mismatch(transcript.store, key, held, revision);
+                findings.expect(mismatch != Some(Mismatch::TooOld), at, || {
                     let expected = truth.expected(transcript.store, key, revision);
-                    let (who, key, found) = (reader.who(), truth.key(key), shown_held(held));
-                    format!("{who} at the MARK of {revision}: {key:?}: expected to be told {expected}, found {found}")
+                    let (subject, key, found) = (reader.label(), truth.key(key), describe_held(held));
+                    format!("{subject} at the MARK of {revision}: {key:?}: expected {expected}, found {found}")
                 });
             }
         }
         if transcript.is_drained {
-            drained(&reader, transcript, joined, truth, &mut findings);
+            check_end(&reader, transcript, first_received, truth, &mut findings);
         }
     }
     cursor::walk(history, truth, |_, step, state| {
         for key in truth.under(&step.prefix) {
-            let held = state.get(key).map_or(Held::Nothing, |state| Held::Told(*state));
-            let fault = truth.fault(step.store, *key, held, step.revision);
-            findings.expect(fault != Some(Fault::TooOld), step.at, || {
+            let held = state.get(key).map_or(Held::Absent, |state| Held::State(*state));
+            let mismatch = truth.mismatch(step.store, *key, held, step.revision);
+            findings.expect(mismatch != Some(Mismatch::TooOld), step.at, || {
                 let expected = truth.expected(step.store, *key, step.revision);
-                let (client, revision, key, found) = (step.client, step.revision, truth.key(*key), shown_held(held));
+                let (client, revision, key, found) = (step.client, step.revision, truth.key(*key), describe_held(held));
                 format!("the cursor of client {client} at {revision}: {key:?}: expected {expected}, found {found}")
             });
         }
     });
     for operation in &history.operations {
-        if let (Asked::Barrier, Outcome::Passed { revision }, Some(store)) =
+        if let (Invocation::Barrier, Outcome::Passed { revision }, Some(store)) =
             (&operation.asked, &operation.outcome, operation.store)
         {
             let passed = (*revision, operation.ended_at);
-            let who = || format!("client {}", operation.client);
-            answered.expect_before(store, operation.asked_at, passed, &mut findings, who);
+            let subject = || format!("client {}", operation.client);
+            answered.expect_before(store, operation.asked_at, passed, &mut findings, subject);
         }
     }
     findings.report()
 }
 
-/// At the end of a connection on which nothing is on the way any more.
-fn drained(
-    reader: &Reader<'_>,
+/// Checks a drained connection at its end.
+fn check_end(
+    reader: &TranscriptReader<'_>,
     transcript: &Transcript,
-    joined: Option<Moment>,
+    first_received: Option<Moment>,
     truth: &Truth,
     findings: &mut Findings,
 ) {
     let at = transcript.frames.last().map_or_else(Moment::default, |(at, ..)| *at);
     for (tag, request) in reader.requests.iter().filter(|(tag, _)| **tag > 0) {
         findings.expect(false, at, || {
-            format!("{}: expected an answer to request {tag}, found none: {:?}", reader.who(), request.frame)
+            format!("{}: expected a response to request {tag}, found none: {:?}", reader.label(), request.frame)
         });
     }
-    let Some(joined) = joined.filter(|_| !reader.is_greeted) else { return };
+    let Some(first_received) = first_received.filter(|_| !reader.is_extended) else { return };
     for (key, name) in truth.keys().iter().enumerate() {
-        let Some(latest) = truth.writes(transcript.store, key).last().filter(|latest| latest.at > joined) else {
+        let Some(latest) = truth.writes(transcript.store, key).last().filter(|latest| latest.at > first_received)
+        else {
             continue;
         };
-        let told = reader.told(key);
-        findings.expect(told.is_some_and(|told| told.version >= latest.state.version), at, || {
-            let found = told.as_ref().map_or_else(|| "nothing".into(), shown);
-            format!("{} at its end: {name:?}: expected {}, found {found}", reader.who(), shown(&latest.state))
+        let received = reader.last_state(key);
+        findings.expect(received.is_some_and(|received| received.version >= latest.state.version), at, || {
+            let found = received.as_ref().map_or_else(|| "nothing".into(), describe_state);
+            format!(
+                "{} at its end: {name:?}: expected {}, found {found}",
+                reader.label(),
+                describe_state(&latest.state)
+            )
         });
     }
 }
 
-/// After which revision the writes are, at the least, that were answered by some time.
-struct Answered(Vec<Vec<(Moment, u64)>>);
+/// By store: for each moment of a response, a revision that the answered writes are certainly after.
+struct AnsweredWrites(Vec<Vec<(Moment, u64)>>);
 
-impl Answered {
+impl AnsweredWrites {
     fn of(history: &History, truth: &Truth) -> Self {
         let mut by_store = vec![Vec::new(); history.stores.len()];
         for operation in &history.operations {
@@ -105,8 +112,8 @@ impl Answered {
             let Some(store) = operation.store.filter(|_| is_accepted) else { continue };
             let Some(answered) = by_store.get_mut(store) else { continue };
             let writes = match &operation.asked {
-                Asked::Write(write) => std::slice::from_ref(write),
-                Asked::Txn { writes, .. } => writes,
+                Invocation::Write(write) => std::slice::from_ref(write),
+                Invocation::Txn { writes, .. } => writes,
                 _ => &[],
             };
             for write in writes {
@@ -125,22 +132,23 @@ impl Answered {
         Self(by_store)
     }
 
-    /// A barrier that was asked at a time, and passed with a revision.
+    /// Expects that the revision at which a barrier was passed includes all writes that were answered before its
+    /// invocation.
     fn expect_before(
         &self,
         store: usize,
         asked_at: Moment,
         (revision, at): (u64, Moment),
         findings: &mut Findings,
-        who: impl FnOnce() -> String,
+        subject: impl FnOnce() -> String,
     ) {
         let answered = self.0.get(store).map_or(&[][..], Vec::as_slice);
         let before = answered.partition_point(|(answered_at, _)| *answered_at < asked_at);
         let after = before.checked_sub(1).and_then(|last| answered.get(last)).map_or(0, |(_, after)| *after);
         findings.expect(after < revision.max(1), at, || {
             format!(
-                "{}: a barrier: a write after {after} was answered before: expected a later revision, found {revision}",
-                who()
+                "{}: a barrier after a write, which is after revision {after}: expected a later revision, found {revision}",
+                subject()
             )
         });
     }

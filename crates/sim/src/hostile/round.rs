@@ -1,19 +1,20 @@
-//! One attack on one fresh server, with a bystander beside it.
+//! One attack on one new server, with a bystander beside it.
 //!
 //! ```text
-//!   start ─▶ prepare ─▶ ( bystander alone ─▶ attack, bystander beside ─▶ the attack ends ) … ─▶ the server ends
-//!                    │                                                                     │
-//!                 memory before                  at most                             memory after
+//!   start ─▶ prepare ─▶ ( bystander alone ─▶ bystander beside the attack ─▶ the attack stops ) … ─▶ the server stops
+//!                    │                                 │                                       │
+//!              memory before                      peak memory                            memory after
 //! ```
 
-use super::attacks::Attack;
+use super::attack::Attack;
 use super::bystander::{Bystander, Window};
-use super::field::{Bound, Field};
-use super::guard::Guard;
-use super::link::{HOST, PATIENCE, Target};
-use super::{Fault, Options};
-use crate::Trouble;
-use crate::process::{Launch, Server};
+use super::connection::{HOST, RESPONSE_TIMEOUT, Target, Traffic};
+use super::context::{AttackContext, Bound};
+use super::error::AttackError;
+use super::options::Options;
+use super::security::Security;
+use crate::RunError;
+use crate::process::{Launcher, ServerProcess};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,52 +22,52 @@ use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tokio::time::{sleep, timeout};
 
-/// The threads that attack: on two processors, one is the server's.
-const THREADS: usize = 1;
+/// The number of attacking threads. On two processors, the server has the other one.
+const ATTACKER_THREADS: usize = 1;
 
-/// How long an attack may take to do what it is about; more is a server that stands still.
-const LASTS: Duration = Duration::from_secs(120);
+/// The longest time for an attack to reach its full extent. If it takes longer, the server has stopped responding.
+const ATTACK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The memory is looked at so many times for each time that the open files are, which takes longer.
-const FILES_EVERY: u32 = 20;
+/// Open files are counted once in so many memory samples, because counting them takes longer.
+const FILES_INTERVAL: u32 = 20;
 
-/// What every server is started with: little room for the recent log, so that it is full before anything is measured.
+/// The flags of every server: a small recent log, which is full before anything is measured.
 const FLAGS: [&str; 2] = ["--recent-log", "1MiB"];
 
-/// The most findings of an attack; more say nothing new.
+/// The maximum of findings per attack.
 const MAX_FINDINGS: usize = 10;
 
-/// What became of an attack.
+/// The result of an attack.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Its name.
+    /// The name of the attack.
     pub attack: &'static str,
-    /// What it does.
-    pub does: &'static str,
-    /// Connections, frames and bytes that it has sent.
-    pub sent: (u64, u64, u64),
-    /// What held it.
+    /// What the attack does.
+    pub description: &'static str,
+    /// What the attack has sent.
+    pub traffic: Traffic,
+    /// What limits the attack.
     pub bound: Bound,
-    /// The memory of the server before, at most, and after.
+    /// The memory of the server: before the attack, the peak, and after it.
     pub memory: [u64; 3],
-    /// The most files that the server had open beyond those that it had before any connection.
+    /// The peak number of open files, in addition to those before any connection.
     pub files: u64,
-    /// What the bystander saw alone and beside the attack.
+    /// The latencies of the bystander alone and beside the attack.
     pub bystander: [Latencies; 2],
-    /// How often it was served in all.
+    /// How often the bystander was served in total.
     pub served: u64,
-    /// What the attack says of itself.
+    /// Notes of the attack.
     pub notes: Vec<String>,
-    /// What must not be.
+    /// Violations of what must hold.
     pub findings: Vec<String>,
 }
 
-/// Medians over the rounds, in microseconds.
+/// Latencies as medians over the rounds, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latencies {
-    /// Of durable writes, the median and the 99th percentile.
+    /// The median and the 99th percentile of durable writes.
     pub put: [f64; 2],
-    /// And of reads.
+    /// The median and the 99th percentile of reads.
     pub get: [f64; 2],
 }
 
@@ -79,7 +80,7 @@ impl Latencies {
 }
 
 impl Report {
-    /// How many times as long as alone the bystander's writes took beside the attack, at the 99th percentile.
+    /// Returns the 99th percentile of the bystander's writes beside the attack, divided by that alone.
     pub fn factor(&self) -> f64 {
         let [alone, beside] = self.bystander;
         let [.., alone] = alone.put;
@@ -88,7 +89,7 @@ impl Report {
     }
 }
 
-/// The one in the middle, of nanoseconds, in microseconds.
+/// Returns the median of nanoseconds in microseconds.
 fn median(nanos: impl Iterator<Item = u64>) -> f64 {
     let mut sorted: Vec<u64> = nanos.collect();
     sorted.sort_unstable();
@@ -96,24 +97,25 @@ fn median(nanos: impl Iterator<Item = u64>) -> f64 {
     Duration::from_nanos(middle).as_secs_f64() * 1e6
 }
 
-/// The threads that attack. They end with this, whatever they do.
+/// The attacking threads. Dropping this stops them.
 struct Attackers(Option<Runtime>);
 
 impl Attackers {
-    fn new() -> Result<Self, Fault> {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    fn new() -> Result<Self, AttackError> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(ATTACKER_THREADS).enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
-    /// Has them do something, and waits for it.
-    async fn have<F>(&self, work: F, lasts: Duration) -> Result<(), Fault>
+    /// Runs work on the threads, and waits for it at most `limit`.
+    async fn run<F>(&self, work: F, limit: Duration) -> Result<(), AttackError>
     where
-        F: Future<Output = Result<(), Fault>> + Send + 'static,
+        F: Future<Output = Result<(), AttackError>> + Send + 'static,
     {
         let Some(runtime) = &self.0 else { return Ok(()) };
-        let done = timeout(lasts, runtime.spawn(work)).await;
-        let done = done.map_err(|_| Fault::wrong("an attack that ends", format_args!("none within {lasts:?}")))?;
-        done.map_err(|error| Fault::wrong("an attack that ends", error))?
+        let done = timeout(limit, runtime.spawn(work)).await;
+        let done =
+            done.map_err(|_| AttackError::unexpected("an attack that ends", format_args!("none within {limit:?}")))?;
+        done.map_err(|error| AttackError::unexpected("an attack that ends", error))?
     }
 }
 
@@ -125,30 +127,31 @@ impl Drop for Attackers {
     }
 }
 
-/// Attacks a server of its own.
+/// Runs one attack on a server of its own.
 ///
 /// # Errors
-/// [`Fault`] where there can be no attack at all.
-pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, Fault> {
+/// Returns an [`AttackError`] if the server or the bystander cannot be started.
+pub async fn run(options: &Options, attack: &Attack) -> Result<Report, AttackError> {
     let directory = TempDir::new()?;
     let findings = Arc::new(Mutex::new(Vec::new()));
-    let launch = Launch {
+    let launcher = Launcher {
         binary: options.server.clone(),
-        within: Vec::new(),
+        wrapper: Vec::new(),
         host: HOST.to_string(),
         log: directory.path().join("server.log"),
     };
-    let guard = Guard::make(options.mode, &launch, directory.path()).await?;
+    let security = Security::set_up(options.mode, &launcher, directory.path()).await?;
     let mut flags = FLAGS.to_vec();
     flags.extend(attack.flags);
-    flags.extend(guard.flags.iter().map(String::as_str));
-    let heard = findings.clone();
-    let mut server = launch.spawn(&directory.path().join("data"), &flags, move |said| heard.lock().push(said))?;
-    let address = server.listens().await?;
-    let address = address.parse().map_err(|_| Trouble::Unexpected { expected: "an address", found: address })?;
-    let target = guard.target(address)?;
-    let mut report = attacked(options, attack, &target, &mut server, &findings).await?;
-    // In order: what it has been through must not have left it in a state that it can't end from.
+    flags.extend(security.flags.iter().map(String::as_str));
+    let log_findings = findings.clone();
+    let mut server =
+        launcher.spawn(&directory.path().join("data"), &flags, move |finding| log_findings.lock().push(finding))?;
+    let address = server.wait_until_listening().await?;
+    let address = address.parse().map_err(|_| RunError::Unexpected { expected: "an address", found: address })?;
+    let target = security.target(address)?;
+    let mut report = run_rounds(options, attack, &target, &mut server, &findings).await?;
+    // A clean stop must still work after the attack.
     if let Err(trouble) = server.terminate().await {
         findings.lock().push(trouble.to_string());
     }
@@ -157,63 +160,67 @@ pub(super) async fn play(options: &Options, attack: &Attack) -> Result<Report, F
     Ok(report)
 }
 
-/// The rounds.
-async fn attacked(
+/// Runs all rounds.
+async fn run_rounds(
     options: &Options,
     attack: &Attack,
     target: &Target,
-    server: &mut Server,
+    server: &mut ServerProcess,
     findings: &Mutex<Vec<String>>,
-) -> Result<Report, Fault> {
-    let find = |what: String| findings.lock().push(what);
+) -> Result<Report, AttackError> {
+    let add_finding = |finding: String| findings.lock().push(finding);
     let attackers = Attackers::new()?;
-    let files = server.files().unwrap_or_default();
+    let files = server.open_files().unwrap_or_default();
     let bystander = Bystander::start(target)?;
-    attackers.have((attack.prepare)(Field::new(target.uncounted(), options.scale)), LASTS).await?;
-    let warm = bystander.watch(options.time, || true, || {}).await?;
-    drop(warm);
-    let quiet = server.files().unwrap_or_default();
+    attackers.run((attack.prepare)(AttackContext::new(target.uncounted(), options.scale)), ATTACK_TIMEOUT).await?;
+    // The first window only warms up the server.
+    bystander.observe(options.time, || true, || {}).await?;
+    let idle_files = server.open_files().unwrap_or_default();
     let before = server.memory().unwrap_or_default();
-    let mut peak = Peak { memory: before, files: 0, looks: 0 };
+    let mut peak = PeakUsage { memory: before, files: 0, samples: 0 };
     let (mut alone, mut beside, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        alone.push(bystander.watch(options.time, || true, || {}).await?);
-        let field = Field::new(target.clone(), options.scale);
-        let (attacked, window) =
-            strike(&attackers, attack, &field, &bystander, options.time, || peak.look(server, files)).await;
+        alone.push(bystander.observe(options.time, || true, || {}).await?);
+        let context = AttackContext::new(target.clone(), options.scale);
+        let (result, window) =
+            run_round(&attackers, attack, &context, &bystander, options.time, || peak.sample(server, files)).await;
         beside.push(window?);
-        notes = field.notes();
-        if let Err(fault) = attacked {
-            find(format!("{}: {fault}", attack.name));
+        notes = context.take_notes();
+        if let Err(error) = result {
+            add_finding(format!("{}: {error}", attack.name));
         }
-        // The next window is only alone when nobody is left.
-        if !goes_back(server, quiet).await {
-            find(format!(
-                "connections: expected none within {PATIENCE:?} after the attack, found {:?}",
-                server.files()
+        // All attackers must be gone before the bystander is measured alone again.
+        if !wait_for_open_files(server, idle_files).await {
+            add_finding(format!(
+                "expected all connections of the attack to be closed within {RESPONSE_TIMEOUT:?}, found {:?} open files",
+                server.open_files()
             ));
         }
-        if bystander.fault().is_some() || server.has_ended().is_some() {
+        if bystander.error().is_some() || server.exit_status().is_some() {
             break;
         }
     }
-    if let Some(fault) = bystander.fault() {
-        find(format!("the bystander: {fault}"));
+    if let Some(error) = bystander.error() {
+        add_finding(format!("the bystander: {error}"));
     }
     let (bound, after) = ((attack.bound)(options.scale), server.memory().unwrap_or_default());
     let grown = peak.memory.saturating_sub(before);
-    if grown > bound.limit() {
-        find(format!("{}: expected the server to grow by at most {} bytes, found {grown}", bound.name, bound.limit()));
+    if grown > bound.max_growth() {
+        add_finding(format!(
+            "{}: expected the server to grow by at most {} bytes, found {grown}",
+            bound.name,
+            bound.max_growth()
+        ));
     }
-    if let Some(most) = bound.files
-        && peak.files > most
+    if let Some(limit) = bound.files
+        && peak.files > limit
     {
-        find(format!("{}: expected at most {most} more open files, found {}", bound.name, peak.files));
+        add_finding(format!("{}: expected at most {limit} more open files, found {}", bound.name, peak.files));
     }
     Ok(Report {
         attack: attack.name,
-        does: attack.does,
-        sent: target.sent.told(),
+        description: attack.description,
+        traffic: target.traffic.totals(),
         bound,
         memory: [before, peak.memory, after],
         files: peak.files,
@@ -224,54 +231,55 @@ async fn attacked(
     })
 }
 
-/// One attack, and what the bystander sees beside it: until it was all there once, and for so long.
-async fn strike(
+/// Runs an attack until it has reached its full extent, at least for `time`, and returns the bystander's latencies
+/// meanwhile.
+async fn run_round(
     attackers: &Attackers,
     attack: &Attack,
-    field: &Arc<Field>,
+    context: &Arc<AttackContext>,
     bystander: &Bystander,
     time: Duration,
-    look: impl FnMut(),
-) -> (Result<(), Fault>, Result<Window, Fault>) {
+    poll: impl FnMut(),
+) -> (Result<(), AttackError>, Result<Window, AttackError>) {
     let attacking = async {
-        let ended = attackers.have((attack.play)(field.clone()), LASTS + PATIENCE).await;
-        // Whoever has failed will never say so.
-        field.enough();
+        let ended = attackers.run((attack.run)(context.clone()), ATTACK_TIMEOUT + RESPONSE_TIMEOUT).await;
+        // An attack that has failed does not report this itself.
+        context.report_complete();
         ended
     };
     let watching = async {
-        let begun = Instant::now();
-        let done = || field.is_enough() || begun.elapsed() > LASTS;
-        let window = bystander.watch(time, done, look).await;
-        field.end();
+        let started = Instant::now();
+        let done = || context.is_complete() || started.elapsed() > ATTACK_TIMEOUT;
+        let window = bystander.observe(time, done, poll).await;
+        context.stop();
         window
     };
     tokio::join!(attacking, watching)
 }
 
-/// The most that was seen of the server.
-struct Peak {
+/// The peak usage of the server.
+struct PeakUsage {
     memory: u64,
     files: u64,
-    looks: u32,
+    samples: u32,
 }
 
-impl Peak {
-    /// Looks at it. It had so many files open before any connection.
-    fn look(&mut self, server: &Server, files: u64) {
-        self.looks = self.looks.wrapping_add(1);
+impl PeakUsage {
+    /// Takes a sample. The server had `files` open before any connection.
+    fn sample(&mut self, server: &ServerProcess, files: u64) {
+        self.samples = self.samples.wrapping_add(1);
         self.memory = self.memory.max(server.memory().unwrap_or_default());
-        if self.looks.is_multiple_of(FILES_EVERY) {
-            self.files = self.files.max(server.files().unwrap_or_default().saturating_sub(files));
+        if self.samples.is_multiple_of(FILES_INTERVAL) {
+            self.files = self.files.max(server.open_files().unwrap_or_default().saturating_sub(files));
         }
     }
 }
 
-/// Waits until the server has no more files open than so many; answers whether it has not.
-async fn goes_back(server: &Server, files: u64) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while server.files().is_some_and(|found| found > files + OWN_FILES) {
-        if Instant::now() > until {
+/// Waits until the server has closed the files of an attack. Returns whether it has, in time.
+async fn wait_for_open_files(server: &ServerProcess, files: u64) -> bool {
+    let deadline = Instant::now() + RESPONSE_TIMEOUT;
+    while server.open_files().is_some_and(|found| found > files + STORE_FILES) {
+        if Instant::now() > deadline {
             return false;
         }
         sleep(Duration::from_millis(10)).await;
@@ -279,5 +287,5 @@ async fn goes_back(server: &Server, files: u64) -> bool {
     true
 }
 
-/// Files that the store may have open for a while.
-const OWN_FILES: u64 = 4;
+/// The number of files that the store may open temporarily.
+const STORE_FILES: u64 = 4;

@@ -1,55 +1,55 @@
-//! A production cursor, read at once or so slowly that the server feels it.
+//! A production cursor that is read at once, or so slowly that the server has to wait.
 
-use super::load::{self, Load, PREFIXES};
+use super::context::{self, ClientContext, PREFIXES};
 use crate::Random;
 use std::time::Duration;
-use syncline_client::{ConnectError, Cursor, CursorError, Moved, Position};
+use syncline_client::{ConnectError, Cursor, CursorError, Position, Progress};
 use tokio::time::sleep;
 
-/// Follows a prefix, until the end. Now and then it goes on where it was with another cursor.
-pub(super) async fn run(mut load: Load, mut random: Random, is_slow: bool) {
-    let id = load.recorder.client();
+/// Follows a prefix until the round is done. Now and then a new cursor resumes at the position of the old one.
+pub(super) async fn run(mut context: ClientContext, mut random: Random, is_slow: bool) {
+    let id = context.recorder.next_client();
     let prefix = *random.pick(&PREFIXES).unwrap_or(&"");
-    let address = match load.proxy.listen(id).await {
+    let address = match context.proxy.listen(id).await {
         Ok(address) => address,
-        Err(error) => return load.recorder.find(format!("can't listen: {error}")),
+        Err(error) => return context.recorder.add_finding(format!("can't listen: {error}")),
     };
     let mut position: Option<Position> = None;
-    while !load.is_over() {
-        let mut cursor = match Cursor::open(address.clone(), prefix, position, load::options()).await {
+    while !context.is_done() {
+        let mut cursor = match Cursor::open(address.clone(), prefix, position, context::client_options()).await {
             Ok(cursor) => cursor,
             Err(CursorError::Connect(ConnectError::NoServer { reason, .. })) => {
-                return load.recorder.find(format!("cursor {id}: {reason}"));
+                return context.recorder.add_finding(format!("cursor {id}: {reason}"));
             }
             Err(_) => {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        load.recorder.count("cursors opened", 1);
+        context.recorder.count("cursors opened", 1);
         loop {
             let moved = tokio::select! {
                 moved = cursor.next() => moved,
-                () = load.over() => return,
+                () = context.wait_until_done() => return,
             };
             match moved {
-                Ok(Moved::To(step)) => {
+                Ok(Progress::Step(step)) => {
                     position = Some(step.at);
-                    load.recorder.count("steps that begin afresh", u64::from(step.is_reset));
-                    load.recorder.step(id, prefix, &step);
+                    context.recorder.count("cursor resets", u64::from(step.is_reset));
+                    context.recorder.record_step(id, prefix, &step);
                 }
-                Ok(Moved::Lost { .. }) => load.recorder.count("connections that a cursor has lost", 1),
-                Ok(Moved::Back) => {}
-                Err(error) => return load.recorder.find(format!("cursor {id}: {error}")),
+                Ok(Progress::Disconnected { .. }) => context.recorder.count("connections lost by cursors", 1),
+                Ok(Progress::Reconnected) => {}
+                Err(error) => return context.recorder.add_finding(format!("cursor {id}: {error}")),
             }
-            if load.is_on() && random.chance(1) {
+            if context.is_loading() && random.chance(1) {
                 break;
             }
-            if is_slow && load.is_on() && random.chance(10) {
-                load.recorder.count("stalled readers", 1);
+            if is_slow && context.is_loading() && random.chance(10) {
+                context.recorder.count("stalled readers", 1);
                 tokio::select! {
                     () = sleep(Duration::from_millis(random.between(500, 4000))) => {}
-                    () = load.quiet() => {}
+                    () = context.wait_until_quiet() => {}
                 }
             }
         }

@@ -1,9 +1,9 @@
-//! What the data directory of a round is on: a directory, or a disk so small that it can be filled.
+//! The disk for the data of a round: a directory, or a small disk that can be filled.
 //!
-//! Small disks are mounted in a mount namespace of their own, which a process holds that ends with this one, however that
-//! ends: nothing is left to be unmounted, and nobody else sees them.
+//! Small disks are mounted in a mount namespace of their own. A child process holds the namespace and exits with this
+//! process, even if this process is killed. So no mounts remain, and other processes do not see them.
 
-use crate::Trouble;
+use crate::RunError;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -11,28 +11,28 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// Room for some files of the log: 32 MiB each.
+/// The size of a small disk: enough for several log files of 32 MiB.
 const SIZE: &str = "192M";
 
-/// How much is written at once to fill a disk.
+/// The size of each write when a disk is filled.
 const PIECE: usize = 256 * 1024;
 
-/// The file that fills it.
+/// The name of the file that fills a disk.
 const FILLER: &str = "filler";
 
-/// What a disk is.
+/// A kind of disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A directory of the disk that there is.
+pub(super) enum DiskKind {
+    /// A directory on the disk of the system.
     Directory,
     /// A small tmpfs.
     Tmpfs,
-    /// A small ext4 in a file.
+    /// A small ext4 file system in a file.
     Ext4,
 }
 
-impl Kind {
-    /// Each in its turn.
+impl DiskKind {
+    /// Returns the kind for a round. The rounds cycle through all kinds.
     pub(super) const fn of_round(number: u64) -> Self {
         match number % 3 {
             1 => Self::Tmpfs,
@@ -42,25 +42,24 @@ impl Kind {
     }
 }
 
-/// Where the data of a round is.
+/// The disk for the data of a round.
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) root: PathBuf,
-    /// Has the namespace; ends when its stdin does.
+    /// The process that holds the mount namespace. It exits when its standard input is closed.
     holder: Option<Child>,
 }
 
 impl Disk {
-    /// Mounts a disk at a directory. Where the machine does not allow that, the answer is why, and a disk that can't be
-    /// filled.
-    pub(super) async fn new(kind: Kind, at: &Path) -> Result<(Self, Option<String>), Trouble> {
-        fs::create_dir_all(at).map_err(Trouble::because("make", at))?;
+    /// Mounts a disk at a directory. If the machine does not allow that, returns a plain directory and the reason.
+    pub(super) async fn new(kind: DiskKind, at: &Path) -> Result<(Self, Option<String>), RunError> {
+        fs::create_dir_all(at).map_err(RunError::because("make", at))?;
         let plain = |why| (Self { root: at.to_owned(), holder: None }, why);
         let mount = match kind {
-            Kind::Directory => return Ok(plain(None)),
-            Kind::Tmpfs => format!("mount -t tmpfs -o size={SIZE} none \"$1\""),
-            // The image has no name once it is mounted; its loop device ends with the mount.
-            Kind::Ext4 => format!(
+            DiskKind::Directory => return Ok(plain(None)),
+            DiskKind::Tmpfs => format!("mount -t tmpfs -o size={SIZE} none \"$1\""),
+            // The image is deleted once it is mounted. Its loop device disappears with the mount.
+            DiskKind::Ext4 => format!(
                 "image=$(mktemp); trap 'rm -f \"$image\"' EXIT; truncate -s {SIZE} \"$image\"; mkfs.ext4 -q -m 0 \"$image\"; \
                  mount -o loop \"$image\" \"$1\"; rm \"$image\"; trap - EXIT"
             ),
@@ -77,7 +76,7 @@ impl Disk {
             .spawn();
         let mut holder = match holder {
             Ok(holder) => holder,
-            Err(error) => return Ok(plain(Some(format!("no unshare: {error}")))),
+            Err(error) => return Ok(plain(Some(format!("cannot run unshare: {error}")))),
         };
         let first = match holder.stdout.take() {
             Some(stdout) => BufReader::new(stdout).lines().next_line().await.ok().flatten(),
@@ -88,17 +87,17 @@ impl Disk {
             let root = Path::new("/proc").join(holder.id().unwrap_or_default().to_string()).join("root").join(inside);
             return Ok((Self { root, holder: Some(holder) }, None));
         }
-        let output = holder.wait_with_output().await.map_err(Trouble::because("wait for", Path::new("unshare")))?;
+        let output = holder.wait_with_output().await.map_err(RunError::because("wait for", Path::new("unshare")))?;
         Ok(plain(Some(String::from_utf8_lossy(&output.stderr).trim().to_owned())))
     }
 
-    /// Whether it may be filled.
+    /// Returns whether the disk is small enough to be filled.
     pub(super) const fn is_small(&self) -> bool {
         self.holder.is_some()
     }
 
-    /// Fills it to the last byte.
-    pub(super) fn fill(&self) -> Result<(), Trouble> {
+    /// Fills the disk to the last byte.
+    pub(super) fn fill(&self) -> Result<(), RunError> {
         let path = self.root.join(FILLER);
         let filled = File::create(&path).and_then(|mut file| {
             let piece = vec![1; PIECE];
@@ -111,17 +110,17 @@ impl Disk {
                 }
             }
         });
-        filled.map_err(Trouble::because("fill", &path))
+        filled.map_err(RunError::because("fill", &path))
     }
 
-    /// Makes room again.
-    pub(super) fn free(&self) -> Result<(), Trouble> {
+    /// Frees the space again.
+    pub(super) fn free(&self) -> Result<(), RunError> {
         let path = self.root.join(FILLER);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
-        .map_err(Trouble::because("remove", &path))
+        .map_err(RunError::because("remove", &path))
     }
 }
 
@@ -129,7 +128,7 @@ fn is_root() -> bool {
     std::process::Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
 }
 
-/// Copies a directory, for people to look at.
+/// Copies a directory recursively.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,32 +1,32 @@
-//! What is kept of a round that has failed.
+//! Saves and loads the history of a failed round.
 
-use crate::Trouble;
+use crate::RunError;
 use crate::history::History;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 
-/// The name of the file that the history is in.
+/// The name of the file with the history.
 pub const HISTORY: &str = "history.json";
 
-/// What has failed, for people.
+/// The name of the file with the description of the failure.
 const REPORT: &str = "report.txt";
 
-/// Writes the history of a round, and what has failed.
-pub(super) fn keep(directory: &Path, history: &History, report: &str) -> Result<(), Trouble> {
+/// Saves the history of a round and the description of its failure.
+pub(super) fn keep(directory: &Path, history: &History, report: &str) -> Result<(), RunError> {
     let path = directory.join(HISTORY);
-    let file = File::create(&path).map_err(Trouble::because("make", &path))?;
+    let file = File::create(&path).map_err(RunError::because("make", &path))?;
     serde_json::to_writer(BufWriter::new(file), history)?;
     let path = directory.join(REPORT);
-    fs::write(&path, report).map_err(Trouble::because("write", &path))
+    fs::write(&path, report).map_err(RunError::because("write", &path))
 }
 
-/// Reads a history that was kept: a file, or the directory that has one.
+/// Loads a saved history from a file, or from the directory that contains the file.
 ///
 /// # Errors
-/// [`Trouble`] where there is none.
-pub fn load(path: &Path) -> Result<History, Trouble> {
+/// Returns [`RunError`] if there is no valid history.
+pub fn load(path: &Path) -> Result<History, RunError> {
     let path = if path.is_dir() { path.join(HISTORY) } else { path.to_owned() };
-    let file = File::open(&path).map_err(Trouble::because("open", &path))?;
+    let file = File::open(&path).map_err(RunError::because("open", &path))?;
     Ok(serde_json::from_reader(BufReader::new(file))?)
 }

@@ -1,33 +1,34 @@
-//! The real server under torture: a process on a real disk, real clients, and a proxy between them; and the checkers over
-//! all that was seen.
+//! The real server under faults: a process on a real disk, real clients, and a proxy between them. The checkers examine
+//! everything that was observed.
 //!
 //! ```text
 //!   clients ──▶ proxy ──▶ syncline serve ──▶ data directory
-//!      │          │            ▲ kill -9, SIGSTOP, restarts     ▲ full, backed up, restored
+//!      │          │            ▲ kill -9, SIGSTOP, restarts     ▲ full disk, backup, restore
 //!      ▼          ▼            └──────────── nemesis ───────────┘
-//!   recorder ◀── tapes
+//!   recorder ◀── transcripts
 //!      │
 //!      ▼ at the end of each round
 //!   History ──▶ checkers
 //! ```
 //!
-//! A run has rounds, each with a new data directory: load and faults, then everything heals, is waited for, and is checked.
-//! What is decided at random follows from the seed, but time is real: the same seed makes a similar run, not the same.
+//! A run consists of rounds, each with a new data directory. A round applies load and faults, then heals all faults,
+//! waits until all clients are current, and checks the history. All random decisions follow from the seed, but time is
+//! real: the same seed makes a similar run, not an identical one.
 
-mod base;
+mod base_client;
 mod client;
+mod conditions;
+mod context;
 mod cursor;
 mod disk;
 mod keep;
-mod load;
 mod nemesis;
-mod net;
+mod netns;
 mod proxy;
 mod recorder;
 mod round;
 mod summary;
-mod tape;
-mod weather;
+mod transcript;
 
 pub use keep::{HISTORY, load as load_history};
 pub use round::{Failure, Options, Run, run};

@@ -1,15 +1,15 @@
-//! What stands between clients and server: delays, trickles, stalls, swallows and cuts what they say to each other, and puts
-//! down every frame.
+//! The proxy between clients and server. It delays, throttles, stalls, discards and cuts their traffic, and records
+//! every frame.
 //!
 //! ```text
 //!   client ──▶ listener of its own ──▶ connection ──▶ server
-//!                                        │  each way has its weather
-//!                                        └─ tape: the transcript
+//!                                        │  conditions of each direction
+//!                                        └─ transcript
 //! ```
 
+use super::conditions::{self, Conditions, Cut, Impairment};
 use super::recorder::Recorder;
-use super::tape::Tape;
-use super::weather::{self, End, Way, Weather};
+use super::transcript::TranscriptBuilder;
 use crate::Random;
 use crate::history::Direction;
 use bytes::{Buf, BytesMut};
@@ -25,24 +25,24 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// How long the way to the server may take.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The longest time to connect to the server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the sockets on both sides hold at the least: so little that who reads slowly is felt by the server.
+/// The buffer size of sockets on both sides. It is small, so that the server notices slow readers.
 const SOCKET_BUFFER: usize = 16 * 1024;
 
-/// How much is read at once.
+/// The size of a read.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Where connections lead to.
+/// The server to which connections are relayed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct Upstream {
     pub(super) address: SocketAddr,
     /// The store that is served there.
     pub(super) store: usize,
 }
 
-/// The proxies of a round. All of it ends when it is dropped.
+/// The proxy of a round. All connections are closed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Proxy {
     shared: Arc<Shared>,
@@ -52,21 +52,21 @@ pub(super) struct Proxy {
 #[derive(Debug)]
 struct Shared {
     recorder: Arc<Recorder>,
-    target: Mutex<Option<Target>>,
+    upstream: Mutex<Option<Upstream>>,
     random: Mutex<Random>,
-    connections: Mutex<BTreeMap<u64, Open>>,
-    /// Whether there may be faults.
-    is_stormy: watch::Sender<bool>,
-    /// Whether nothing gets through.
-    is_parted: watch::Sender<bool>,
+    connections: Mutex<BTreeMap<u64, OpenConnection>>,
+    /// Whether connections may have faults.
+    faults_enabled: watch::Sender<bool>,
+    /// Whether all traffic is lost.
+    is_partitioned: watch::Sender<bool>,
 }
 
-/// A connection that is open.
+/// An open connection.
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     client: u64,
-    weather: watch::Sender<Weather>,
-    tape: Arc<Tape>,
+    conditions: watch::Sender<Conditions>,
+    transcript: Arc<TranscriptBuilder>,
     task: AbortHandle,
 }
 
@@ -74,19 +74,19 @@ impl Proxy {
     pub(super) fn new(recorder: Arc<Recorder>, random: Random) -> Arc<Self> {
         let shared = Shared {
             recorder,
-            target: Mutex::default(),
+            upstream: Mutex::default(),
             random: Mutex::new(random),
             connections: Mutex::default(),
-            is_stormy: watch::Sender::new(true),
-            is_parted: watch::Sender::new(false),
+            faults_enabled: watch::Sender::new(true),
+            is_partitioned: watch::Sender::new(false),
         };
         Arc::new(Self { shared: Arc::new(shared), listeners: Mutex::default() })
     }
 
-    /// An address that leads a client to the server, whichever that is.
+    /// Listens for a client, and returns the address. Connections are relayed to the current upstream.
     pub(super) async fn listen(&self, client: u64) -> io::Result<String> {
         let socket = TcpSocket::new_v4()?;
-        // Before it listens: what it accepts inherits it.
+        // Must be set before `listen`: accepted sockets inherit it.
         socket.set_send_buffer_size(u32::try_from(SOCKET_BUFFER).unwrap_or(u32::MAX))?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let listener = socket.listen(1024)?;
@@ -96,79 +96,79 @@ impl Proxy {
         Ok(address)
     }
 
-    /// From now on connections lead there; or nowhere.
-    pub(super) fn lead_to(&self, target: Option<Target>) {
-        *self.shared.target.lock() = target;
+    /// Sets the server for new connections. They are reset while there is none.
+    pub(super) fn set_upstream(&self, upstream: Option<Upstream>) {
+        *self.shared.upstream.lock() = upstream;
     }
 
-    /// Nothing gets through any more, or again: then what was open is lost.
-    pub(super) fn part(&self, is_parted: bool) {
-        self.shared.is_parted.send_replace(is_parted);
+    /// Starts or ends a partition. At its end, connections that have lost bytes are reset.
+    pub(super) fn set_partitioned(&self, is_partitioned: bool) {
+        self.shared.is_partitioned.send_replace(is_partitioned);
     }
 
-    /// Cuts all connections at once.
+    /// Cuts all connections at once, and returns their number.
     pub(super) fn cut_all(&self) -> usize {
         let connections = self.shared.connections.lock();
         for open in connections.values() {
-            open.weather.send_modify(|weather| weather.end = Some(End::Reset));
+            open.conditions.send_modify(|conditions| conditions.cut = Some(Cut::Reset));
         }
         connections.len()
     }
 
-    /// Half of the connections tell their clients nothing any more. How many that are.
-    pub(super) fn stall(&self, random: &mut Random) -> usize {
-        self.befall_half(random, |_, weather| weather.down = Way::Stalled)
+    /// Stalls the traffic to the client on half of the connections, and returns their number.
+    pub(super) fn stall_half(&self, random: &mut Random) -> usize {
+        self.impair_half(random, |_, conditions| conditions.down = Impairment::Stalled)
     }
 
-    /// Half of the connections swallow what is said to them, one way or both. How many that are.
-    pub(super) fn swallow(&self, random: &mut Random) -> usize {
-        self.befall_half(random, |random, weather| {
+    /// Discards the traffic on half of the connections, in one direction or both, and returns their number.
+    pub(super) fn blackhole_half(&self, random: &mut Random) -> usize {
+        self.impair_half(random, |random, conditions| {
             let ways = random.below(3);
             if ways != 0 {
-                weather.up = Way::Lost;
+                conditions.up = Impairment::Blackhole;
             }
             if ways != 1 {
-                weather.down = Way::Lost;
+                conditions.down = Impairment::Blackhole;
             }
         })
     }
 
-    fn befall_half(&self, random: &mut Random, change: impl Fn(&mut Random, &mut Weather)) -> usize {
+    fn impair_half(&self, random: &mut Random, change: impl Fn(&mut Random, &mut Conditions)) -> usize {
         let connections = self.shared.connections.lock();
-        let mut befallen = 0;
+        let mut impaired = 0;
         for open in connections.values().skip(usize::from(random.chance(50))).step_by(2) {
-            open.weather.send_modify(|weather| change(random, weather));
-            befallen += 1;
+            open.conditions.send_modify(|conditions| change(random, conditions));
+            impaired += 1;
         }
-        befallen
+        impaired
     }
 
-    /// What is stalled goes on; what has swallowed something is lost.
-    pub(super) fn go_on(&self) {
+    /// Heals all connections. Those that have lost bytes are reset.
+    pub(super) fn heal(&self) {
         for open in self.shared.connections.lock().values() {
-            open.weather.send_modify(Weather::clear_up);
+            open.conditions.send_modify(Conditions::heal);
         }
     }
 
-    /// From now on all weather is fair.
-    pub(super) fn clear_up(&self) {
-        self.part(false);
-        self.shared.is_stormy.send_replace(false);
+    /// Heals all connections, and injects no more faults.
+    pub(super) fn stop_faults(&self) {
+        self.set_partitioned(false);
+        self.shared.faults_enabled.send_replace(false);
     }
 
-    /// The tapes of the connections that are open.
-    pub(super) fn tapes(&self) -> Vec<(u64, u64, Arc<Tape>)> {
+    /// Returns the connection, the client and the transcript of each open connection.
+    pub(super) fn transcripts(&self) -> Vec<(u64, u64, Arc<TranscriptBuilder>)> {
         let connections = self.shared.connections.lock();
-        connections.iter().map(|(connection, open)| (*connection, open.client, open.tape.clone())).collect()
+        connections.iter().map(|(connection, open)| (*connection, open.client, open.transcript.clone())).collect()
     }
 
-    /// Ends everything; what went over the connections that are still open is put down.
+    /// Closes all listeners and connections, and records the transcripts of open connections.
     pub(super) fn close(&self) {
         self.listeners.lock().drain(..).for_each(|listener| listener.abort());
         let connections = std::mem::take(&mut *self.shared.connections.lock());
         for open in connections.into_values() {
             open.task.abort();
-            self.shared.recorder.transcript(open.tape.take());
+            self.shared.recorder.add_transcript(open.transcript.take());
         }
     }
 }
@@ -184,15 +184,15 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, client: u64) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let shared = shared.clone();
         tokio::spawn(async move {
-            if *shared.is_parted.borrow() {
-                // Whoever connects hears nothing, until there is something to hear again.
-                becomes(&mut shared.is_parted.subscribe(), false).await;
+            if *shared.is_partitioned.borrow() {
+                // During a partition, a new connection receives nothing. It is reset at the end of the partition.
+                wait_until(&mut shared.is_partitioned.subscribe(), false).await;
                 return reset(&stream);
             }
-            let target = *shared.target.lock();
-            match target {
-                Some(target) => match timeout(CONNECT, connect(target.address)).await {
-                    Ok(Ok(server)) => carry(&shared, client, target.store, stream, server),
+            let upstream = *shared.upstream.lock();
+            match upstream {
+                Some(upstream) => match timeout(CONNECT_TIMEOUT, connect(upstream.address)).await {
+                    Ok(Ok(server)) => relay(&shared, client, upstream.store, stream, server),
                     _ => reset(&stream),
                 },
                 None => reset(&stream),
@@ -207,146 +207,146 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// The next close tells the peer that the connection has failed, and throws away what is on the way.
+/// Makes the next close reset the connection and discard unsent bytes.
 fn reset(stream: &TcpStream) {
-    // Then it is closed in the other way: as good.
+    // If this fails, the connection is closed without a reset, which is acceptable.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Carries a connection to its end.
-fn carry(shared: &Arc<Shared>, client: u64, store: usize, stream: TcpStream, server: TcpStream) {
-    let connection = shared.recorder.connection();
-    let tape = Arc::new(Tape::new(connection, client, store, shared.recorder.now()));
-    let weather = watch::Sender::new(Weather::default());
+/// Relays a connection until it ends.
+fn relay(shared: &Arc<Shared>, client: u64, store: usize, stream: TcpStream, server: TcpStream) {
+    let connection = shared.recorder.next_connection();
+    let transcript = Arc::new(TranscriptBuilder::new(connection, client, store, shared.recorder.now()));
+    let conditions = watch::Sender::new(Conditions::default());
     shared.recorder.count("connections", 1);
-    // Held until it is among the open ones, so that its end finds it there.
+    // The lock is held until the connection is registered, so that the task finds it there when it ends.
     let mut connections = shared.connections.lock();
     let task = tokio::spawn({
-        let (shared, tape, weather) = (shared.clone(), tape.clone(), weather.clone());
+        let (shared, transcript, conditions) = (shared.clone(), transcript.clone(), conditions.clone());
         let random = shared.random.lock().fork();
         async move {
             let _ = (stream.set_nodelay(true), server.set_nodelay(true));
-            let (up, down) = (weather.subscribe(), weather.subscribe());
+            let (up, down) = (conditions.subscribe(), conditions.subscribe());
             tokio::select! {
-                _ = pump(&stream, &server, up, Direction::Sent, &tape, &shared.recorder) => {}
-                _ = pump(&server, &stream, down, Direction::Received, &tape, &shared.recorder) => {}
-                () = change(&shared, &weather, random) => {}
+                _ = pump(&stream, &server, up, Direction::Sent, &transcript, &shared.recorder) => {}
+                _ = pump(&server, &stream, down, Direction::Received, &transcript, &shared.recorder) => {}
+                () = inject_faults(&shared, &conditions, random) => {}
             }
-            match weather.borrow().end {
-                Some(End::Close) => {}
-                Some(End::Reset) => (reset(&stream), reset(&server)).0,
-                // One of them has ended it.
-                None => shared.recorder.count("connections ended by a peer", 1),
+            match conditions.borrow().cut {
+                Some(Cut::Close) => {}
+                Some(Cut::Reset) => (reset(&stream), reset(&server)).0,
+                // The client or the server has closed it.
+                None => shared.recorder.count("connections closed by a peer", 1),
             }
-            if tape.is_torn() {
+            if transcript.has_partial_frame() {
                 shared.recorder.count("connections cut within a frame", 1);
             }
             if let Some(open) = shared.connections.lock().remove(&connection) {
-                shared.recorder.transcript(open.tape.take());
+                shared.recorder.add_transcript(open.transcript.take());
             }
         }
     });
-    connections.insert(connection, Open { client, weather, tape, task: task.abort_handle() });
+    connections.insert(connection, OpenConnection { client, conditions, transcript, task: task.abort_handle() });
 }
 
-/// Changes the weather of a connection now and then, until that ends it.
-async fn change(shared: &Shared, weather: &watch::Sender<Weather>, mut random: Random) {
-    let (mut stormy, mut parted) = (shared.is_stormy.subscribe(), shared.is_parted.subscribe());
-    let mut ended = weather.subscribe();
+/// Injects faults into a connection now and then, until a fault cuts it.
+async fn inject_faults(shared: &Shared, conditions: &watch::Sender<Conditions>, mut random: Random) {
+    let (mut enabled, mut partitioned) = (shared.faults_enabled.subscribe(), shared.is_partitioned.subscribe());
+    let mut ended = conditions.subscribe();
     loop {
-        let is_stormy = *stormy.borrow_and_update();
-        if !is_stormy {
-            weather.send_modify(Weather::clear_up);
+        let faults_enabled = *enabled.borrow_and_update();
+        if !faults_enabled {
+            conditions.send_modify(Conditions::heal);
         }
-        let forecast = weather::forecast(&mut random);
+        let planned = conditions::next_fault(&mut random);
         tokio::select! {
-            () = ends(&mut ended) => return,
-            _ = stormy.changed() => continue,
-            () = becomes(&mut parted, true) => {
-                let now = Weather { up: Way::Lost, down: Way::Lost, end: None };
-                weather.send_replace(now);
-                becomes(&mut parted, false).await;
-                weather.send_modify(Weather::clear_up);
+            () = wait_for_cut(&mut ended) => return,
+            _ = enabled.changed() => continue,
+            () = wait_until(&mut partitioned, true) => {
+                let now = Conditions { up: Impairment::Blackhole, down: Impairment::Blackhole, cut: None };
+                conditions.send_replace(now);
+                wait_until(&mut partitioned, false).await;
+                conditions.send_modify(Conditions::heal);
                 continue;
             }
-            () = sleep(forecast.after), if is_stormy => {}
+            () = sleep(planned.after), if faults_enabled => {}
         }
-        let is_so = weather.send_if_modified(|weather| {
-            let may_change = *weather == Weather::default();
+        let is_applied = conditions.send_if_modified(|conditions| {
+            let may_change = *conditions == Conditions::default();
             if may_change {
-                *weather = forecast.weather;
+                *conditions = planned.conditions;
             }
             may_change
         });
-        shared.recorder.count(forecast.name, u64::from(is_so));
+        shared.recorder.count(planned.name, u64::from(is_applied));
         tokio::select! {
-            () = ends(&mut ended) => return,
-            () = becomes(&mut stormy, false) => {}
-            () = sleep(forecast.lasts) => {}
+            () = wait_for_cut(&mut ended) => return,
+            () = wait_until(&mut enabled, false) => {}
+            () = sleep(planned.duration) => {}
         }
-        weather.send_modify(|weather| {
-            weather.clear_up();
-            weather.end = weather.end.or(forecast.then);
+        conditions.send_modify(|conditions| {
+            conditions.heal();
+            conditions.cut = conditions.cut.or(planned.then);
         });
     }
 }
 
-/// Waits until that is so.
-async fn becomes(what: &mut watch::Receiver<bool>, wanted: bool) {
-    // Whoever could change it lives as long as this does.
-    let _ = what.wait_for(|is_so| *is_so == wanted).await;
+/// Waits until a flag has the wanted value.
+async fn wait_until(flag: &mut watch::Receiver<bool>, wanted: bool) {
+    // The sender lives at least as long as this task.
+    let _ = flag.wait_for(|value| *value == wanted).await;
 }
 
-/// Waits until the connection is to be cut.
-async fn ends(weather: &mut watch::Receiver<Weather>) {
-    let _ = weather.wait_for(|weather| weather.end.is_some()).await;
+/// Waits until the connection must be cut.
+async fn wait_for_cut(conditions: &mut watch::Receiver<Conditions>) {
+    let _ = conditions.wait_for(|conditions| conditions.cut.is_some()).await;
 }
 
-/// Carries bytes one way, until there are no more.
+/// Copies bytes in one direction until the connection ends.
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
-    mut weather: watch::Receiver<Weather>,
+    mut conditions: watch::Receiver<Conditions>,
     direction: Direction,
-    tape: &Tape,
+    transcript: &TranscriptBuilder,
     recorder: &Recorder,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_SIZE);
     let mut has_lost = false;
     loop {
-        let way = weather.borrow_and_update().way(direction);
-        if way == Way::Lost {
+        let impairment = conditions.borrow_and_update().impairment(direction);
+        if impairment == Impairment::Blackhole {
             has_lost |= !buffer.is_empty();
             buffer.clear();
         } else if has_lost {
-            // What comes now does not go on where the peer has stopped.
+            // Bytes are missing before these.
             return Err(ErrorKind::ConnectionReset.into());
         }
         buffer.reserve(READ_SIZE);
-        let has_room = buffer.is_empty() && way != Way::Stalled;
-        let has_output = !buffer.is_empty() && way != Way::Stalled;
+        let has_room = buffer.is_empty() && impairment != Impairment::Stalled;
+        let has_output = !buffer.is_empty() && impairment != Impairment::Stalled;
         tokio::select! {
-            changed = weather.changed() => changed.map_err(|_| ErrorKind::Other)?,
+            changed = conditions.changed() => changed.map_err(|_| ErrorKind::Other)?,
             ready = from.readable(), if has_room => {
                 ready?;
                 match from.try_read_buf(&mut buffer) {
                     Ok(0) => return Ok(()),
-                    Ok(_) if direction == Direction::Sent => tape.sent(&buffer, recorder),
+                    Ok(_) if direction == Direction::Sent => transcript.sent(&buffer, recorder),
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
             }
-            ready = writable(to, way), if has_output => {
+            ready = writable(to, impairment), if has_output => {
                 ready?;
-                let most = way.at_once().min(buffer.len());
-                // Before it is there, so that nobody answers it earlier.
+                let most = impairment.chunk().min(buffer.len());
+                // Take the time before the write, so that no response can have an earlier time.
                 let at = recorder.now();
                 let front = buffer.get(..most).unwrap_or_default();
                 match to.try_write(front) {
                     Ok(written) => {
                         if direction == Direction::Received {
-                            tape.received(at, buffer.get(..written).unwrap_or_default(), recorder);
+                            transcript.received(at, buffer.get(..written).unwrap_or_default(), recorder);
                         }
                         buffer.advance(written);
                     }
@@ -358,8 +358,8 @@ async fn pump(
     }
 }
 
-async fn writable(to: &TcpStream, way: Way) -> io::Result<()> {
-    if let Some(pause) = way.pause() {
+async fn writable(to: &TcpStream, impairment: Impairment) -> io::Result<()> {
+    if let Some(pause) = impairment.pause() {
         sleep(pause).await;
     }
     to.writable().await

@@ -1,12 +1,11 @@
-//! What is seen of a round, put down as it happens.
+//! Records everything that is observed during a round.
 //!
-//! Clients, proxy and nemesis run side by side; every moment comes from here, one after the other, so that what is put down
-//! is in one order.
+//! Clients, proxy and nemesis run concurrently. The recorder assigns every moment, so that all records have one order.
 
 use crate::check::{self, Report};
 use crate::frame;
 use crate::history::{
-    Asked, History, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
+    History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -16,29 +15,29 @@ use std::time::Instant;
 use syncline_client::{Position, Snapshot};
 use syncline_core::StoreId;
 
-/// Notes that a history keeps; more are left out.
+/// The maximum number of notes in a history. More are dropped.
 const MAX_NOTES: usize = 10_000;
 
-/// What went wrong beside the promises: more says nothing new.
+/// The maximum number of findings besides violated promises. More are dropped.
 const MAX_FINDINGS: usize = 20;
 
-/// Puts down what is seen of a round.
+/// Records what is observed during a round.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    begun: Instant,
+    started: Instant,
     stamps: AtomicU64,
     connections: AtomicU64,
     clients: AtomicU64,
-    book: Mutex<Book>,
+    records: Mutex<Records>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct Records {
     order: u64,
     history: History,
-    /// Of each store, when it was known to be served no more.
+    /// For each store, the moment from which it is no longer served.
     ended: Vec<Option<Moment>>,
-    /// Of each key, the highest version that anybody has tried to give it.
+    /// For each key, the highest version of any attempted write.
     versions: BTreeMap<Key, u64>,
     findings: Vec<String>,
 }
@@ -46,63 +45,70 @@ struct Book {
 impl Recorder {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            begun: Instant::now(),
+            started: Instant::now(),
             stamps: AtomicU64::new(1),
             connections: AtomicU64::new(1),
             clients: AtomicU64::new(1),
-            book: Mutex::default(),
+            records: Mutex::default(),
         })
     }
 
-    /// The next moment, at which nothing else is put down: what is looked at in there was so just then.
-    fn at<R>(&self, put_down: impl FnOnce(&mut Book, Moment) -> R) -> R {
-        let mut book = self.book.lock();
-        book.order += 1;
-        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let at = Moment { order: book.order, micros };
-        put_down(&mut book, at)
+    /// Calls a function with the next moment, and makes no other record meanwhile. What the function observes belongs
+    /// to that moment.
+    fn with_moment<R>(&self, record: impl FnOnce(&mut Records, Moment) -> R) -> R {
+        let mut records = self.records.lock();
+        records.order += 1;
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let at = Moment { order: records.order, micros };
+        record(&mut records, at)
     }
 
+    /// Returns the next moment.
     pub(super) fn now(&self) -> Moment {
-        self.at(|_, at| at)
+        self.with_moment(|_, at| at)
     }
 
-    /// A number for a value, which no other has.
-    pub(super) fn stamp(&self) -> Stamp {
+    /// Returns a unique stamp for a value.
+    pub(super) fn next_stamp(&self) -> Stamp {
         Stamp(self.stamps.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A number for a connection, which no other has.
-    pub(super) fn connection(&self) -> u64 {
+    /// Returns a unique number for a connection.
+    pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A number for a client, which no other has.
-    pub(super) fn client(&self) -> u64 {
+    /// Returns a unique number for a client.
+    pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The version to write a key with that was found at `current`; of one of which nothing is known, one that nobody has
-    /// tried yet. Others are told to stay above it.
+    /// Returns the version for the next write to a key whose version is `current`. If that is unknown, returns a
+    /// version above all attempted ones.
     pub(super) fn next_version(&self, key: &str, current: Option<u64>) -> u64 {
-        let mut book = self.book.lock();
-        let highest = book.versions.entry(key.into()).or_default();
+        let mut records = self.records.lock();
+        let highest = records.versions.entry(key.into()).or_default();
         let next = current.unwrap_or(*highest) + 1;
         *highest = (*highest).max(next);
         next
     }
 
-    /// Somebody asks something. What comes of it is put down when that is known.
-    pub(super) fn ask(self: &Arc<Self>, client: u64, asked: Asked) -> Question {
-        Question { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
+    /// Records the start of an operation. The operation is recorded as a whole when it is finished or dropped.
+    pub(super) fn begin(self: &Arc<Self>, client: u64, asked: Invocation) -> PendingOperation {
+        PendingOperation { recorder: self.clone(), client, asked_at: self.now(), asked: Some(asked) }
     }
 
-    /// What a replica shows now.
-    pub(super) fn see(&self, client: u64, prefix: &str, look: impl FnOnce() -> Snapshot) -> Option<Sight> {
-        self.at(|book, at| {
-            let snapshot = look();
+    /// Records what a replica shows now.
+    pub(super) fn record_replica(
+        &self,
+        client: u64,
+        prefix: &str,
+        take_snapshot: impl FnOnce() -> Snapshot,
+    ) -> Option<Sight> {
+        self.with_moment(|records, at| {
+            let snapshot = take_snapshot();
             let Position { store, revision } = snapshot.position()?;
-            let store = book.store(store?)?;
+            let store = records.store(store?)?;
             let state = |(key, now): (&bytes::Bytes, &syncline_client::Versioned)| {
                 let write = frame::write(key, Some(&now.value), now.version);
                 (write.key, write.state)
@@ -110,170 +116,172 @@ impl Recorder {
             let keys = snapshot.iter().map(state).collect();
             let (revision, is_current) = (revision.get(), snapshot.is_current());
             let sight = Sight { client, at, prefix: prefix.into(), store, revision, is_current, keys };
-            book.history.sights.push(sight.clone());
+            records.history.sights.push(sight.clone());
             Some(sight)
         })
     }
 
-    /// What a cursor has told.
-    pub(super) fn step(&self, client: u64, prefix: &str, step: &syncline_client::Step) {
-        self.at(|book, at| {
-            let Some(store) = step.at.store.and_then(|id| book.store(id)) else { return };
+    /// Records a step of a cursor.
+    pub(super) fn record_step(&self, client: u64, prefix: &str, step: &syncline_client::Step) {
+        self.with_moment(|records, at| {
+            let Some(store) = step.at.store.and_then(|id| records.store(id)) else { return };
             let changes = step.changes.iter();
             let changes =
                 changes.map(|change| frame::write(&change.key, change.value.as_ref(), change.version)).collect();
             let (revision, is_reset) = (step.at.revision.get(), step.is_reset);
-            book.history.steps.push(Step { client, at, prefix: prefix.into(), store, revision, is_reset, changes });
+            records.history.steps.push(Step { client, at, prefix: prefix.into(), store, revision, is_reset, changes });
         });
     }
 
-    /// What went over a connection that is over.
-    pub(super) fn transcript(&self, mut transcript: Transcript) {
-        // Each way puts down its own, a little late.
+    /// Records the transcript of a closed connection.
+    pub(super) fn add_transcript(&self, mut transcript: Transcript) {
+        // The two directions are recorded by different tasks, so frames may be out of order.
         transcript.frames.sort_by_key(|(at, ..)| at.order);
-        self.at(|book, _| book.history.transcripts.push(transcript));
+        self.with_moment(|records, _| records.history.transcripts.push(transcript));
     }
 
-    /// A server of this store is about to be started. The store may be one that is known.
-    pub(super) fn serve(&self, id: &str, since: Moment, restored: Option<(usize, u64)>) -> usize {
-        self.at(|book, _| {
-            if let Some(known) = book.history.stores.iter().position(|store| store.id == id) {
+    /// Returns the index of a store, and registers it if it is new.
+    pub(super) fn register_store(&self, id: &str, since: Moment, restored: Option<(usize, u64)>) -> usize {
+        self.with_moment(|records, _| {
+            if let Some(known) = records.history.stores.iter().position(|store| store.id == id) {
                 return known;
             }
-            book.history.stores.push(Store { id: id.to_owned(), restored, since });
-            book.ended.push(None);
-            book.history.stores.len() - 1
+            records.history.stores.push(Store { id: id.to_owned(), restored, since });
+            records.ended.push(None);
+            records.history.stores.len() - 1
         })
     }
 
-    /// The store is served no more, and never will be again.
-    pub(super) fn end(&self, store: usize) {
-        self.at(|book, at| book.ended.get_mut(store).map(|ended| *ended = Some(at)));
+    /// Records that a store is never served again.
+    pub(super) fn retire_store(&self, store: usize) {
+        self.with_moment(|records, at| records.ended.get_mut(store).map(|ended| *ended = Some(at)));
     }
 
-    /// Something has happened so many times.
+    /// Adds to a count.
     pub(super) fn count(&self, name: &str, times: u64) {
-        self.book.lock().history.count(name, times);
+        self.records.lock().history.count(name, times);
     }
 
-    /// How much there is of something that has a bound.
+    /// Records the current value of a bounded quantity.
     pub(super) fn gauge(&self, name: &str, found: u64, bound: u64) {
-        self.at(|book, at| book.history.gauge(name, at, found, bound));
+        self.with_moment(|records, at| records.history.gauge(name, at, found, bound));
     }
 
-    /// Something that is worth knowing for people.
+    /// Records a note for human readers.
     pub(super) fn note(&self, text: impl Into<String>) {
-        self.at(|book, at| {
-            if book.history.notes.len() < MAX_NOTES {
-                book.history.notes.push((at, text.into()));
+        self.with_moment(|records, at| {
+            if records.history.notes.len() < MAX_NOTES {
+                records.history.notes.push((at, text.into()));
             }
         });
     }
 
-    /// Something that must not be, beside the promises.
-    pub(super) fn find(&self, text: impl Into<String>) {
+    /// Records a failure other than a violated promise.
+    pub(super) fn add_finding(&self, text: impl Into<String>) {
         let text = text.into();
         self.note(format!("FOUND {text}"));
-        let mut book = self.book.lock();
-        if book.findings.len() < MAX_FINDINGS {
-            book.findings.push(text);
+        let mut records = self.records.lock();
+        if records.findings.len() < MAX_FINDINGS {
+            records.findings.push(text);
         }
     }
 
     pub(super) fn findings(&self) -> Vec<String> {
-        self.book.lock().findings.clone()
+        self.records.lock().findings.clone()
     }
 
-    /// How often something has happened.
-    pub(super) fn times(&self, name: &str) -> u64 {
-        self.book.lock().history.counts.get(name).copied().unwrap_or(0)
+    /// Returns the value of a count.
+    pub(super) fn count_of(&self, name: &str) -> u64 {
+        self.records.lock().history.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// Takes all that was put down, and checks it.
+    /// Takes the recorded history, and checks it.
     pub(super) fn check(&self) -> (History, Vec<Report>) {
-        let history = std::mem::take(&mut self.book.lock().history);
+        let history = std::mem::take(&mut self.records.lock().history);
         let reports = check::check(&history);
         (history, reports)
     }
 }
 
-impl Book {
-    /// The place of a store; one that nobody has served is a finding.
+impl Records {
+    /// Returns the index of a store. An unknown store is a finding.
     fn store(&mut self, id: StoreId) -> Option<usize> {
         let id = id.to_string();
         let found = self.history.stores.iter().position(|store| store.id == id);
         if found.is_none() && self.findings.len() < MAX_FINDINGS {
-            self.findings.push(format!("expected a store that was served, found {id}"));
+            self.findings.push(format!("expected the id of a served store, found {id}"));
         }
         found
     }
 
-    /// The store that was served during the whole of this time, and no other.
+    /// Returns the store that was served during a period, if only one store can have been.
     fn served(&self, asked: Moment, ended: Moment) -> Option<usize> {
         let stores = self.history.stores.iter().enumerate();
-        let mut candidates = stores.filter(|(place, store)| {
-            let is_over = self.ended.get(*place).copied().flatten().is_some_and(|over| over < asked);
-            store.since < ended && !is_over
+        let mut candidates = stores.filter(|(index, store)| {
+            let is_retired = self.ended.get(*index).copied().flatten().is_some_and(|retired| retired < asked);
+            store.since < ended && !is_retired
         });
-        let first = candidates.next().map(|(place, _)| place);
+        let first = candidates.next().map(|(index, _)| index);
         first.filter(|_| candidates.next().is_none())
     }
 }
 
-/// Something that was asked. Where nobody says what came of it, that is not known.
+/// An operation in progress. If it is dropped before it is finished, its outcome is unknown.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct PendingOperation {
     recorder: Arc<Recorder>,
     client: u64,
     asked_at: Moment,
-    asked: Option<Asked>,
+    asked: Option<Invocation>,
 }
 
-impl Question {
-    /// This came of it.
-    pub(super) fn ends(mut self, outcome: Outcome) {
-        self.put_down(outcome);
+impl PendingOperation {
+    /// Records the operation with its outcome.
+    pub(super) fn finish(mut self, outcome: Outcome) {
+        self.record(outcome);
     }
 
-    fn put_down(&mut self, outcome: Outcome) {
+    fn record(&mut self, outcome: Outcome) {
         let Some(asked) = self.asked.take() else { return };
-        self.recorder.at(|book, ended_at| {
-            book.history.count(name(&asked), 1);
-            book.history.count(result(&asked, &outcome), 1);
-            let store = book.served(self.asked_at, ended_at);
+        self.recorder.with_moment(|records, ended_at| {
+            records.history.count(name(&asked), 1);
+            records.history.count(result(&asked, &outcome), 1);
+            let store = records.served(self.asked_at, ended_at);
             let (client, asked_at) = (self.client, self.asked_at);
-            book.history.operations.push(Operation { client, store, asked_at, asked, ended_at, outcome });
+            records.history.operations.push(Operation { client, store, asked_at, asked, ended_at, outcome });
         });
     }
 }
 
-impl Drop for Question {
+impl Drop for PendingOperation {
     fn drop(&mut self) {
-        self.put_down(Outcome::Unknown);
+        self.record(Outcome::Unknown);
     }
 }
 
-const fn name(asked: &Asked) -> &'static str {
+const fn name(asked: &Invocation) -> &'static str {
     match asked {
-        Asked::Get { .. } => "asked: GET",
-        Asked::Write(Write { state: State { value: Some(_), .. }, .. }) => "asked: PUT",
-        Asked::Write(_) => "asked: DELETE",
-        Asked::Txn { .. } => "asked: TXN",
-        Asked::List { .. } => "asked: LIST",
-        Asked::Barrier => "asked: barrier",
+        Invocation::Get { .. } => "requests: GET",
+        Invocation::Write(Write { state: State { value: Some(_), .. }, .. }) => "requests: PUT",
+        Invocation::Write(_) => "requests: DELETE",
+        Invocation::Txn { .. } => "requests: TXN",
+        Invocation::List { .. } => "requests: LIST",
+        Invocation::Barrier => "requests: barrier",
     }
 }
 
-const fn result(asked: &Asked, outcome: &Outcome) -> &'static str {
+const fn result(asked: &Invocation, outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Found(_) | Outcome::NotFound { .. } | Outcome::Listed { .. } | Outcome::Passed { .. } => {
-            "answered reads"
+            "successful reads"
         }
         Outcome::Written | Outcome::Committed { .. } => "accepted writes",
         Outcome::Stale { .. } => "stale",
         Outcome::Refused => "refused",
-        Outcome::Unknown if matches!(asked, Asked::Write(_) | Asked::Txn { .. }) => "writes of unknown fate",
-        Outcome::Unknown => "reads given up",
+        Outcome::Unknown if matches!(asked, Invocation::Write(_) | Invocation::Txn { .. }) => {
+            "writes with unknown outcome"
+        }
+        Outcome::Unknown => "abandoned reads",
     }
 }
 
@@ -282,35 +290,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_is_of_a_store_only_where_no_other_was_served_meanwhile() {
+    fn an_operation_has_a_store_only_if_no_other_was_served_meanwhile() {
         let recorder = Recorder::new();
-        let ask = || recorder.ask(1, Asked::Barrier);
-        assert_eq!(recorder.serve("a", recorder.now(), None), 0);
+        let ask = || recorder.begin(1, Invocation::Barrier);
+        assert_eq!(recorder.register_store("a", recorder.now(), None), 0);
         let (before, across) = (ask(), ask());
-        before.ends(Outcome::Refused);
-        recorder.end(0);
+        before.finish(Outcome::Refused);
+        recorder.retire_store(0);
         let (between, waits) = (ask(), ask());
-        between.ends(Outcome::Refused);
-        assert_eq!(recorder.serve("b", recorder.now(), Some((0, 3))), 1);
-        across.ends(Outcome::Refused);
-        waits.ends(Outcome::Refused);
-        ask().ends(Outcome::Refused);
-        // It was asked when the first was gone, and answered when the second was not there yet.
+        between.finish(Outcome::Refused);
+        assert_eq!(recorder.register_store("b", recorder.now(), Some((0, 3))), 1);
+        across.finish(Outcome::Refused);
+        waits.finish(Outcome::Refused);
+        ask().finish(Outcome::Refused);
+        // The third operation began after the first store was retired, and ended before the second was registered.
         let stores = [Some(0), None, None, Some(1), Some(1)];
         let (history, _) = recorder.check();
         assert_eq!(history.operations.iter().map(|operation| operation.store).collect::<Vec<_>>(), stores);
     }
 
     #[test]
-    fn what_nobody_has_answered_is_unknown() {
+    fn a_dropped_operation_has_an_unknown_outcome() {
         let recorder = Recorder::new();
-        drop(recorder.ask(1, Asked::Barrier));
+        drop(recorder.begin(1, Invocation::Barrier));
         let (history, _) = recorder.check();
         assert_eq!(history.operations[0].outcome, Outcome::Unknown);
     }
 
     #[test]
-    fn of_a_key_of_which_nothing_is_known_a_version_is_taken_that_nobody_has_tried() {
+    fn a_key_of_unknown_version_gets_a_version_that_was_never_tried() {
         let recorder = Recorder::new();
         assert_eq!((recorder.next_version("a", None), recorder.next_version("a", Some(8))), (1, 9));
         assert_eq!((recorder.next_version("a", Some(3)), recorder.next_version("a", None)), (4, 10));

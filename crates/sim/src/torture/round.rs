@@ -1,16 +1,16 @@
-//! A run, round by round.
+//! The rounds of a run.
 
-use super::disk::{self, Disk, Kind};
-use super::load::{Load, Phase};
-use super::nemesis::{NO_LOSS, Nemesis};
-use super::net::Net;
+use super::context::{ClientContext, Phase};
+use super::disk::{self, Disk, DiskKind};
+use super::nemesis::{NO_PACKET_LOSS, Nemesis};
+use super::netns::NetNamespace;
 use super::proxy::Proxy;
 use super::recorder::Recorder;
-use super::{base, client, cursor, keep, summary};
+use super::{base_client, client, cursor, keep, summary};
 use crate::check::Report;
 use crate::history::{History, Moment, Write};
-use crate::process::Launch;
-use crate::{Random, Summary, Trouble};
+use crate::process::Launcher;
+use crate::{Random, RunError, Summary};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,25 +20,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long clients may take in the end to finish what they have asked.
-const QUIET: Duration = Duration::from_secs(60);
+/// The longest time for clients to finish their requests after the load.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long they may take to see the last write.
-const SETTLE: Duration = Duration::from_secs(60);
+/// The longest time for clients to see the last write.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long connections may take to be told everything.
-const DRAIN: Duration = Duration::from_secs(60);
+/// The longest time for connections to receive everything.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A shorter time is no round.
-const LEAST: Duration = Duration::from_secs(5);
+/// The minimum duration of the load.
+const MIN_ROUND: Duration = Duration::from_secs(5);
 
-/// What a round must have had; one with less has shown nothing.
-const LOAD: [(&str, u64); 17] = [
+/// The minimum counts of a round. A round with less has too little load to show anything.
+const MIN_COUNTS: [(&str, u64); 17] = [
     ("accepted writes", 200),
-    ("answered reads", 200),
+    ("successful reads", 200),
     ("reads behind a barrier", 10),
     ("kill -9", 5),
-    ("kill -9 while it starts", 1),
+    ("kill -9 during start", 1),
     ("SIGSTOP", 2),
     ("restarts", 1),
     ("partitions", 2),
@@ -47,46 +47,46 @@ const LOAD: [(&str, u64); 17] = [
     ("connections cut", 5),
     ("connections half open", 1),
     ("connections stalled", 2),
-    ("steps of cursors", 50),
+    ("cursor steps", 50),
     ("MARKs", 200),
     ("WATCHes that resume", 5),
-    ("intermediate versions left out", 1),
+    ("skipped intermediate versions", 1),
 ];
 
-/// How a run is.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The binary of the server.
+    /// The server binary.
     pub server: PathBuf,
-    /// What is decided at random follows from it.
+    /// The seed of all random decisions.
     pub seed: u64,
-    /// How many clients there are, beside those that only read.
+    /// The number of clients, in addition to cursors and base clients.
     pub clients: usize,
-    /// How long the rounds are under load.
+    /// The duration of the load in each round.
     pub round: Duration,
-    /// How long the run lasts; there is one round at the least.
+    /// The duration of the run. There is at least one round.
     pub minutes: Duration,
-    /// Whether the server has a network namespace of its own, where the machine allows that.
+    /// Whether the server runs in a network namespace, if the machine allows that.
     pub netns: bool,
-    /// Where what has failed is kept.
+    /// The directory in which failed rounds are saved.
     pub keep: PathBuf,
 }
 
-/// What a run was.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Run {
-    /// What its rounds have shown.
+    /// The summary of all rounds.
     pub summary: Summary,
-    /// What this machine does not allow, and why.
+    /// What the machine does not support, and why.
     pub skipped: BTreeMap<String, String>,
-    /// What has failed, if something has: the run has ended there.
+    /// The failure that has ended the run, if any.
     pub failure: Option<Failure>,
 }
 
 impl Run {
-    /// This machine does not allow that.
-    fn skip(&mut self, tell: &mut impl FnMut(&str), what: String, why: String) {
-        tell(&format!("skipped: {what}: {why}"));
+    /// Records that the machine does not support something.
+    fn skip(&mut self, report: &mut impl FnMut(&str), what: String, why: String) {
+        report(&format!("skipped: {what}: {why}"));
         self.skipped.insert(what, why);
     }
 }
@@ -94,23 +94,23 @@ impl Run {
 /// A round that has failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// Where its history, its data and the log of the server are kept.
+    /// The directory with the history, the data and the server's log.
     pub directory: PathBuf,
-    /// What has failed, for people.
+    /// The description of the failure.
     pub text: String,
 }
 
-/// Runs round after round, until one fails. Each is told of in a line.
+/// Runs rounds until one fails or the time is over. Calls `report` with a line for each round.
 ///
 /// # Errors
-/// [`Trouble`] where there can be no run at all.
-pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Run, Trouble> {
+/// Returns [`RunError`] if a round cannot be set up.
+pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run, RunError> {
     let mut run = Run::default();
     let mut seeds = Random::new(options.seed);
-    let net = match options.netns.then(Net::new) {
+    let net = match options.netns.then(NetNamespace::new) {
         Some(Ok(net)) => Some(Arc::new(net)),
         Some(Err(trouble)) => {
-            run.skip(&mut tell, "a network namespace".into(), trouble.to_string());
+            run.skip(&mut report, "a network namespace".into(), trouble.to_string());
             None
         }
         None => None,
@@ -119,29 +119,29 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Run, T
     for number in 1.. {
         let directory = options.keep.join(format!("seed-{}-round-{number}", options.seed));
         if directory.exists() {
-            fs::remove_dir_all(&directory).map_err(Trouble::because("remove", &directory))?;
+            fs::remove_dir_all(&directory).map_err(RunError::because("remove", &directory))?;
         }
-        fs::create_dir_all(&directory).map_err(Trouble::because("make", &directory))?;
-        let kind = Kind::of_round(number);
+        fs::create_dir_all(&directory).map_err(RunError::because("make", &directory))?;
+        let kind = DiskKind::of_round(number);
         let (disk, refused) = Disk::new(kind, &directory.join("disk")).await?;
         if let Some(why) = refused {
-            run.skip(&mut tell, format!("a full disk ({kind:?})"), why);
+            run.skip(&mut report, format!("a full disk ({kind:?})"), why);
         }
         let round = Round::new(options, &directory, net.as_deref(), seeds.fork());
-        let begun = Instant::now();
-        let seen = round.play(options, disk, net.clone()).await;
-        tell(&format!("round {number}: {}", summary::line(&seen.history, &seen.reports, seen.checked_in)));
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        run.summary.add(micros, 0, &seen.history, &seen.reports);
-        if seen.history.counts.contains_key(NO_LOSS) && !run.skipped.contains_key(NO_LOSS) {
-            run.skip(&mut tell, NO_LOSS.into(), "this kernel has no netem, or there is no tc".into());
+        let started = Instant::now();
+        let outcome = round.run(options, disk, net.clone()).await;
+        report(&format!("round {number}: {}", summary::line(&outcome.history, &outcome.reports, outcome.checked_in)));
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        run.summary.add(micros, 0, &outcome.history, &outcome.reports);
+        if outcome.history.counts.contains_key(NO_PACKET_LOSS) && !run.skipped.contains_key(NO_PACKET_LOSS) {
+            run.skip(&mut report, NO_PACKET_LOSS.into(), "this kernel has no netem, or tc is not installed".into());
         }
-        if let Some(text) = summary::failure(&seen.history, &seen.findings, &seen.reports) {
-            keep::keep(&directory, &seen.history, &text)?;
+        if let Some(text) = summary::failure(&outcome.history, &outcome.findings, &outcome.reports) {
+            keep::keep(&directory, &outcome.history, &text)?;
             run.failure = Some(Failure { directory, text });
             break;
         }
-        fs::remove_dir_all(&directory).map_err(Trouble::because("remove", &directory))?;
+        fs::remove_dir_all(&directory).map_err(RunError::because("remove", &directory))?;
         if Instant::now() >= until {
             break;
         }
@@ -149,8 +149,8 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Run, T
     Ok(run)
 }
 
-/// What was seen of a round.
-struct Seen {
+/// The result of a round.
+struct RoundOutcome {
     history: History,
     findings: Vec<String>,
     reports: Vec<Report>,
@@ -161,128 +161,139 @@ struct Round {
     recorder: Arc<Recorder>,
     proxy: Arc<Proxy>,
     phase: watch::Sender<Phase>,
-    launch: Launch,
+    launcher: Launcher,
     directory: PathBuf,
     random: Random,
 }
 
 impl Round {
-    fn new(options: &Options, directory: &Path, net: Option<&Net>, mut random: Random) -> Self {
+    fn new(options: &Options, directory: &Path, net: Option<&NetNamespace>, mut random: Random) -> Self {
         let recorder = Recorder::new();
         let proxy = Proxy::new(recorder.clone(), random.fork());
-        let launch = Launch {
+        let launcher = Launcher {
             binary: options.server.clone(),
-            within: net.map(Net::within).unwrap_or_default(),
+            wrapper: net.map(NetNamespace::wrapper).unwrap_or_default(),
             host: net.map_or_else(|| "127.0.0.1".into(), |net| net.host.clone()),
             log: directory.join("server.log"),
         };
         let (phase, directory) = (watch::Sender::new(Phase::Load), directory.to_owned());
-        Self { recorder, proxy, phase, launch, directory, random }
+        Self { recorder, proxy, phase, launcher, directory, random }
     }
 
-    async fn play(mut self, options: &Options, disk: Disk, net: Option<Arc<Net>>) -> Seen {
-        let load = Load { recorder: self.recorder.clone(), proxy: self.proxy.clone(), phase: self.phase.subscribe() };
-        let mut nemesis = Nemesis::new(load.clone(), self.launch.clone(), disk, net, self.random.fork());
-        if let Err(trouble) = self.torture(options, &load, &mut nemesis).await {
-            self.recorder.find(trouble.to_string());
+    async fn run(mut self, options: &Options, disk: Disk, net: Option<Arc<NetNamespace>>) -> RoundOutcome {
+        let context =
+            ClientContext { recorder: self.recorder.clone(), proxy: self.proxy.clone(), phase: self.phase.subscribe() };
+        let mut nemesis = Nemesis::new(context.clone(), self.launcher.clone(), disk, net, self.random.fork());
+        if let Err(trouble) = self.torture(options, &context, &mut nemesis).await {
+            self.recorder.add_finding(trouble.to_string());
         }
         self.proxy.close();
-        nemesis.give_up().await;
+        nemesis.kill_if_running().await;
         if !self.recorder.findings().is_empty() {
             self.keep_data(&nemesis.data());
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let (mut history, reports) = self.recorder.check();
-        let checked_in = begun.elapsed();
+        let checked_in = started.elapsed();
         summary::count(&mut history);
         if reports.iter().any(|report| !report.violations.is_empty()) {
             self.keep_data(&nemesis.data());
         }
         let mut findings = self.recorder.findings();
-        for (name, least) in LOAD {
+        for (name, least) in MIN_COUNTS {
             let found = history.counts.get(name).copied().unwrap_or(0);
             if found < least && findings.is_empty() {
                 findings.push(format!("too little load: {name}: expected at least {least}, found {found}"));
             }
         }
-        Seen { history, findings, reports, checked_in }
+        RoundOutcome { history, findings, reports, checked_in }
     }
 
-    /// Load and faults; then all heals, and is waited for.
-    async fn torture(&mut self, options: &Options, load: &Load, nemesis: &mut Nemesis) -> Result<(), Trouble> {
+    /// Runs load and faults, then heals everything, and waits until all clients are current.
+    async fn torture(
+        &mut self,
+        options: &Options,
+        context: &ClientContext,
+        nemesis: &mut Nemesis,
+    ) -> Result<(), RunError> {
         nemesis.start(None).await?;
-        let (mut clients, mut writing, mut settling) = self.start_clients(options, load);
-        nemesis.storm(options.round.max(LEAST)).await?;
+        let (mut clients, mut writing, mut settling) = self.start_clients(options, context);
+        nemesis.run(options.round.max(MIN_ROUND)).await?;
 
-        self.proxy.clear_up();
+        self.proxy.stop_faults();
         self.phase.send_replace(Phase::Quiet);
-        self.recorder.note(summary::CALM);
-        if timeout(QUIET, writing.recv()).await.is_err() {
-            self.recorder.find(format!("clients did not become quiet within {QUIET:?}"));
+        self.recorder.note(summary::FAULTS_STOPPED);
+        if timeout(QUIET_TIMEOUT, writing.recv()).await.is_err() {
+            self.recorder.add_finding(format!("clients did not become quiet within {QUIET_TIMEOUT:?}"));
         }
-        let judged = client::judge(load).await;
+        let read = client::read_final_state(context).await;
         let accepted = self.recorder.now();
-        let (truth, last) = judged.ok_or(Trouble::Slow { what: "take the last write", within: QUIET })?;
-        let revision = truth.revision;
-        self.phase.send_replace(Phase::Settle(Arc::new(truth)));
-        if timeout(SETTLE, settling.recv()).await.is_err() {
-            self.recorder.find(format!("clients did not see the last write within {SETTLE:?}"));
+        let (final_state, last) =
+            read.ok_or(RunError::Slow { what: "accept the last write", within: QUIET_TIMEOUT })?;
+        let revision = final_state.revision;
+        self.phase.send_replace(Phase::Settle(Arc::new(final_state)));
+        if timeout(SETTLE_TIMEOUT, settling.recv()).await.is_err() {
+            self.recorder.add_finding(format!("clients did not see the last write within {SETTLE_TIMEOUT:?}"));
         }
         self.drain(revision, &last, accepted).await;
-        self.phase.send_replace(Phase::Over);
-        let ended = timeout(QUIET, async {
+        self.phase.send_replace(Phase::Done);
+        let ended = timeout(QUIET_TIMEOUT, async {
             while let Some(ended) = clients.join_next().await {
                 if let Err(error) = ended {
-                    self.recorder.find(format!("a client has failed: {error}"));
+                    self.recorder.add_finding(format!("a client has failed: {error}"));
                 }
             }
         });
         if ended.await.is_err() {
-            self.recorder.find(format!("clients did not end within {QUIET:?}"));
+            self.recorder.add_finding(format!("clients did not end within {QUIET_TIMEOUT:?}"));
         }
         self.proxy.close();
         nemesis.end().await
     }
 
-    /// All of them, and who waits until none writes any more, and until all have seen the last write.
+    /// Starts all clients. The channels close when no client writes any more, and when all clients have seen the last
+    /// write.
     fn start_clients(
         &mut self,
         options: &Options,
-        load: &Load,
+        context: &ClientContext,
     ) -> (JoinSet<()>, mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let mut clients = JoinSet::new();
         let (writes, writing) = mpsc::channel(1);
         let (settles, settling) = mpsc::channel(1);
         for number in 0..options.clients {
-            // The first ones watch more than one prefix; the last only asks.
+            // The first clients watch several prefixes, the last one has no replica.
             let replicas = if number + 1 == options.clients { 0 } else { 3 - number.min(2) };
             let random = self.random.fork();
-            clients.spawn(client::run(load.clone(), writes.clone(), settles.clone(), random, replicas));
+            clients.spawn(client::run(context.clone(), writes.clone(), settles.clone(), random, replicas));
             let is_slow = number % 2 == 0;
             if number < options.clients.div_ceil(2) {
-                clients.spawn(cursor::run(load.clone(), self.random.fork(), is_slow));
-                clients.spawn(base::run(load.clone(), writes.clone(), self.random.fork(), is_slow));
+                clients.spawn(cursor::run(context.clone(), self.random.fork(), is_slow));
+                clients.spawn(base_client::run(context.clone(), writes.clone(), self.random.fork(), is_slow));
             }
         }
         (clients, writing, settling)
     }
 
-    /// Waits until every connection that is open was told everything.
+    /// Waits until every open connection has received everything.
     async fn drain(&self, revision: u64, last: &Write, accepted: Moment) {
-        let deadline = Instant::now() + DRAIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         loop {
-            let tapes = self.proxy.tapes();
-            let left: Vec<_> =
-                tapes.into_iter().filter(|(.., tape)| !tape.is_drained(revision, last, accepted)).collect();
-            if left.is_empty() {
+            let transcripts = self.proxy.transcripts();
+            let pending: Vec<_> = transcripts
+                .into_iter()
+                .filter(|(.., transcript)| !transcript.check_drained(revision, last, accepted))
+                .collect();
+            if pending.is_empty() {
                 return;
             }
             if Instant::now() > deadline {
-                for (connection, client, tape) in left {
+                for (connection, client, transcript) in pending {
                     let what = format!("revision {revision}, {last:?}");
-                    let left = tape.left();
-                    self.recorder
-                        .find(format!("connection {connection} of client {client} was not told {what}: {left}"));
+                    let progress = transcript.progress();
+                    self.recorder.add_finding(format!(
+                        "connection {connection} of client {client} has not received {what}: {progress}"
+                    ));
                 }
                 return;
             }
@@ -290,11 +301,11 @@ impl Round {
         }
     }
 
-    /// Keeps what the data is on a disk that ends with the round.
+    /// Copies the data to the directory of the round, because a small disk disappears at its end.
     fn keep_data(&self, data: &Path) {
         let to = self.directory.join("data");
         if let Err(error) = disk::copy(data, &to) {
-            self.recorder.find(format!("can't keep {}: {error}", data.display()));
+            self.recorder.add_finding(format!("cannot copy {}: {error}", data.display()));
         }
     }
 }

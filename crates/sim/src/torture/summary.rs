@@ -1,6 +1,5 @@
-//! What people are told of a round, and of a run.
+//! Counts and formats the results of rounds and runs.
 
-use super::round::Run;
 use crate::Summary;
 use crate::check::Report;
 use crate::history::{Direction, Frame, Gauge, History, Key, Moment, Transcript};
@@ -9,36 +8,36 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How many violations are shown.
+/// The maximum number of violations in a description.
 const SHOWN: usize = 5;
 
-/// What is noted when there are no more faults.
-pub(super) const CALM: &str = "the storm is over";
+/// The note that marks the end of all faults.
+pub(super) const FAULTS_STOPPED: &str = "all faults have stopped";
 
-/// How long a watched connection may be silent then, in microseconds: the time is that of a machine that does other things
-/// too, so this is no promise of the heartbeat.
+/// The longest time between two MARKs of a connection after that, in microseconds. It is far longer than the heartbeat
+/// interval, because the machine has other load.
 const MAX_SILENCE: u64 = 20_000_000;
 
-/// Counts what was seen.
+/// Adds counts and gauges to a history.
 pub(super) fn count(history: &mut History) {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut frames = 0;
-    let calm = history.notes.iter().find(|(_, note)| note == CALM).map(|(at, _)| *at);
+    let stopped_at = history.notes.iter().find(|(_, note)| note == FAULTS_STOPPED).map(|(at, _)| *at);
     let mut silences = Vec::new();
     for transcript in &history.transcripts {
-        // What a connection was told last of each key, by broadcasts.
-        let mut told: BTreeMap<&Key, u64> = BTreeMap::new();
+        // The last version of each key that the connection has received.
+        let mut received: BTreeMap<&Key, u64> = BTreeMap::new();
         for (_, direction, frame) in &transcript.frames {
             frames += 1;
             match (direction, frame) {
                 (Direction::Received, Frame::Mark { .. }) => *counts.entry("MARKs").or_default() += 1,
                 (Direction::Received, Frame::Write { tag: 0, write }) => {
-                    let before = told.insert(&write.key, write.state.version);
-                    let is_passed_over = before.is_some_and(|before| write.state.version > before + 1);
-                    *counts.entry("intermediate versions left out").or_default() += u64::from(is_passed_over);
+                    let before = received.insert(&write.key, write.state.version);
+                    let is_skipping = before.is_some_and(|before| write.state.version > before + 1);
+                    *counts.entry("skipped intermediate versions").or_default() += u64::from(is_skipping);
                 }
                 (Direction::Received, Frame::Write { write, .. }) => {
-                    told.insert(&write.key, write.state.version);
+                    received.insert(&write.key, write.state.version);
                 }
                 (Direction::Sent, Frame::Watch { since, .. }) => {
                     let name = if *since > 0 { "WATCHes that resume" } else { "WATCHes from the start" };
@@ -48,22 +47,23 @@ pub(super) fn count(history: &mut History) {
             }
         }
         *counts.entry("connections drained").or_default() += u64::from(transcript.is_drained);
-        if let Some((silence, at)) = calm.and_then(|since| silence(transcript, since)) {
+        if let Some((silence, at)) = stopped_at.and_then(|since| silence(transcript, since)) {
             silences.push((silence, at));
         }
     }
     counts.insert("frames", frames);
     counts.insert("stores", history.stores.len() as u64);
-    counts.insert("steps of cursors", history.steps.len() as u64);
+    counts.insert("cursor steps", history.steps.len() as u64);
     for (name, times) in counts {
         history.count(name, times);
     }
     for (silence, at) in silences {
-        history.gauge("microseconds without a MARK in calm", at, silence, MAX_SILENCE);
+        history.gauge("microseconds without a MARK after all faults", at, silence, MAX_SILENCE);
     }
 }
 
-/// The longest time between two MARKs of a connection that has lasted to the end, after the storm.
+/// Returns the longest time between two MARKs after all faults, on a connection that watches and was open until the
+/// end.
 fn silence(transcript: &Transcript, since: Moment) -> Option<(u64, Moment)> {
     let is_watched = transcript.frames.iter().any(|(.., frame)| matches!(frame, Frame::Watch { .. }));
     let is_mark = |frame: &Frame| matches!(frame, Frame::Mark { .. });
@@ -74,25 +74,25 @@ fn silence(transcript: &Transcript, since: Moment) -> Option<(u64, Moment)> {
     gaps.max().filter(|_| is_watched && transcript.is_drained)
 }
 
-/// A round in a line.
+/// Formats a round as one line.
 pub(super) fn line(history: &History, reports: &[Report], checked_in: Duration) -> String {
     let mut line = format!("{} operations, {} sights", history.operations.len(), history.sights.len());
     for name in [
         "accepted writes",
-        "writes of unknown fate",
-        "answered reads",
+        "writes with unknown outcome",
+        "successful reads",
         "kill -9",
         "SIGSTOP",
         "restarts",
         "partitions",
-        "cables pulled",
+        "link failures",
         "disk full",
         "restores",
         "connections",
         "connections cut",
         "connections half open",
         "connections stalled",
-        "steps of cursors",
+        "cursor steps",
         "MARKs",
         "frames",
     ] {
@@ -109,7 +109,7 @@ pub(super) fn line(history: &History, reports: &[Report], checked_in: Duration) 
     line
 }
 
-/// What has failed, if something has.
+/// Describes what has failed, or returns `None` if nothing has.
 pub(super) fn failure(history: &History, findings: &[String], reports: &[Report]) -> Option<String> {
     let mut text = String::new();
     for finding in findings {
@@ -132,10 +132,10 @@ pub(super) fn failure(history: &History, findings: &[String], reports: &[Report]
     (!text.is_empty()).then_some(text)
 }
 
-/// A run as a table.
-pub fn table(run: &Run) -> String {
-    let Summary { runs, micros, counts, compared, gauges, .. } = &run.summary;
-    let mut table = format!("| in {runs} rounds, {} minutes | times |\n|---|---:|\n", micros / 60_000_000);
+/// Formats the summary of a run as a table.
+pub fn table(summary: &Summary) -> String {
+    let Summary { runs, micros, counts, compared, gauges, .. } = summary;
+    let mut table = format!("| {runs} rounds, {} minutes | count |\n|---|---:|\n", micros / 60_000_000);
     for (name, times) in counts {
         let _ = writeln!(table, "| {name} | {times} |");
     }

@@ -1,47 +1,47 @@
-//! What happens when, in virtual time.
+//! The event queue of the simulation, in virtual time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Virtual time, in microseconds since the run began.
+/// Virtual time, in microseconds since the start of the run.
 pub(super) type Time = u64;
 
 pub(super) const MILLISECOND: Time = 1000;
 pub(super) const SECOND: Time = 1000 * MILLISECOND;
 
-/// Which of two ends of a connection.
+/// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Client,
     Server,
 }
 
-/// Something that happens to one part of the world.
+/// An event in one part of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// Bytes or an end of a connection arrive.
+    /// Bytes or the end of the stream arrive at one end of a connection.
     Arrive { socket: u64, at: Side },
-    /// Nothing was heard of a connection for so long that its ends give it up.
+    /// Both ends give up a connection that has been silent for too long.
     TimeOut { socket: u64 },
     /// The server's task of a connection runs.
     Serve { socket: u64 },
     /// Half a heartbeat has passed on a connection.
     Beat { socket: u64 },
-    /// The committer of a front takes what waits.
+    /// The committer of a front takes the waiting transactions.
     Commit { front: usize },
-    /// The engine has synced a batch, or tried to.
+    /// The sync of a batch has ended, successfully or not.
     Synced { batch: u64 },
     /// A front starts.
     Start { front: usize, incarnation: u64 },
     /// A client's task runs.
     Client { client: usize },
-    /// The next fault.
+    /// The next fault happens.
     Fault,
-    /// What has gone wrong for a while is well again.
+    /// A fault ends.
     Heal { fault: u64 },
 }
 
-/// What happens when. What is due at the same time happens in the order in which it was put down.
+/// The scheduled events. Events at the same time happen in the order in which they were scheduled.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     now: Time,
@@ -50,23 +50,23 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// What time it is.
+    /// Returns the current time.
     pub(super) const fn now(&self) -> Time {
         self.now
     }
 
-    /// Has something happen so much later.
+    /// Schedules an event after a delay.
     pub(super) fn after(&mut self, delay: Time, event: Event) {
         self.at(self.now + delay, event);
     }
 
-    /// Has something happen then, or now where that is over.
+    /// Schedules an event at a time, or now if that time has passed.
     pub(super) fn at(&mut self, time: Time, event: Event) {
         self.due.push(Reverse((time.max(self.now), self.put_down, event)));
         self.put_down += 1;
     }
 
-    /// What happens next; the time is then when it does.
+    /// Removes the next event, and advances the time to it.
     pub(super) fn next(&mut self) -> Option<Event> {
         let Reverse((time, _, event)) = self.due.pop()?;
         self.now = time;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_happen_in_their_order_and_time_never_goes_back() {
+    fn events_happen_in_order_and_time_never_goes_back() {
         let mut agenda = Agenda::default();
         agenda.after(20, Event::Serve { socket: 1 });
         agenda.after(10, Event::Serve { socket: 9 });

@@ -1,7 +1,11 @@
-//! The store of the world: the production engine in memory, behind a disk that takes its time, fills up, fails and crashes.
+//! The store of the world: the production memory engine behind a simulated disk that is slow, fills up, fails and
+//! crashes.
 //!
-//! What the engine holds is what is on the disk and was synced: a batch reaches it when its sync ends. A crash before that
-//! leaves any beginning of the batch.
+//! The engine holds exactly what was synced: a batch reaches it when its sync ends. A crash before that keeps an
+//! arbitrary prefix of the batch.
+//!
+//! The reasons of refusals are sent to clients, so their lengths affect the timing: a reworded one
+//! changes the runs of all seeds.
 
 use super::agenda::{Agenda, Event, Time};
 use super::plan::Plan;
@@ -21,32 +25,32 @@ use syncline_core::{ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError,
 use syncline_store::{ChangedError, MemoryStore, Store};
 use syncline_wire::{Revision, Version};
 
-/// A transaction, and which connection wants to know what became of it.
+/// A transaction, and the connection that waits for its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
     pub(super) socket: u64,
     pub(super) transaction: Transaction,
 }
 
-/// What a front gives the engine to commit together.
+/// Transactions that a front gives to the engine to commit together.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) front: usize,
-    /// Of which of its lives.
+    /// The incarnation of the front.
     pub(super) incarnation: u64,
     pub(super) submissions: Vec<Submission>,
 }
 
-/// What is wrong with the disk.
+/// The state of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disk {
     Fine,
     Full,
-    /// A sync has failed: until the next start nothing is written.
+    /// A sync has failed: nothing is written until the next start.
     Failed,
 }
 
-/// What is known of a store that was restored from elsewhere.
+/// A backup: the index of its store, and its revision.
 struct Backup {
     store: usize,
     revision: usize,
@@ -55,34 +59,34 @@ struct Backup {
 pub(super) struct Engine {
     store: MemoryStore,
     id: StoreId,
-    /// What was committed, in order: the transaction at place N has revision N+1.
+    /// All committed transactions in order: the transaction at index N has revision N+1.
     lineage: Vec<Transaction>,
-    /// The highest version that a key was ever given.
+    /// By key: the highest version that it was ever given.
     highest: BTreeMap<Bytes, Version>,
     clock: Arc<AtomicU64>,
-    /// How far the clock is from the time: milliseconds.
+    /// The difference between the server's clock and the virtual time, in milliseconds.
     skew: i64,
     tombstones: Duration,
     backups: Vec<Backup>,
-    /// The lineages of stores that were replaced.
-    former: Vec<Vec<Transaction>>,
-    /// What is being synced, and the number of that batch.
+    /// The lineages of earlier stores, which were replaced by a restore.
+    replaced: Vec<Vec<Transaction>>,
+    /// The batch that is being synced, and its number.
     syncing: Option<(u64, Batch)>,
-    /// Those who wait for that.
+    /// The batches behind it.
     waiting: Vec<Batch>,
     batches: u64,
     pub(super) disk: Disk,
     pub(super) fails_reads: bool,
-    /// The longest sync.
+    /// The maximum duration of a sync.
     pub(super) sync: Time,
-    /// A beginning of these may be on the disk, for their sync has failed.
+    /// The transactions of a failed sync. A crash may keep an arbitrary prefix of them.
     doubtful: Vec<Transaction>,
-    /// Of the wrong variant that answers before it syncs: how much of the lineage was synced.
+    /// For [`Wrong::AcknowledgedBeforeSynced`]: the length of the synced part of the lineage.
     synced: usize,
     wrong: Option<Wrong>,
 }
 
-/// Milliseconds of the server's clock when the run begins.
+/// The server's clock at the start of the run, in milliseconds.
 const EPOCH: i64 = 1_000_000_000_000;
 
 impl Engine {
@@ -99,7 +103,7 @@ impl Engine {
             skew: 0,
             tombstones: plan.tombstones,
             backups: Vec::new(),
-            former: Vec::new(),
+            replaced: Vec::new(),
             syncing: None,
             waiting: Vec::new(),
             batches: 0,
@@ -120,18 +124,18 @@ impl Engine {
         self.store.head()
     }
 
-    /// The clock jumps by so many milliseconds.
+    /// Moves the clock by a number of milliseconds.
     pub(super) const fn step_clock(&mut self, by: i64) {
         self.skew += by;
     }
 
-    /// Takes a batch, now or when those before it are done.
+    /// Accepts a batch. Its sync starts after those of all earlier batches.
     pub(super) fn submit(&mut self, batch: Batch, agenda: &mut Agenda, random: &mut Random) {
         self.waiting.push(batch);
         self.go_on(agenda, random);
     }
 
-    /// Begins to sync what waits.
+    /// Starts to sync the next batch, if no sync is running.
     pub(super) fn go_on(&mut self, agenda: &mut Agenda, random: &mut Random) {
         if self.syncing.is_some() || self.waiting.is_empty() {
             return;
@@ -141,17 +145,17 @@ impl Engine {
         agenda.after(random.spread(10, self.sync), Event::Synced { batch: self.batches });
     }
 
-    /// The batch of this number, whose sync has ended; none where that was over before.
+    /// Returns the batch of this number, whose sync has ended, or `None` if a crash has discarded it.
     pub(super) fn synced(&mut self, batch: u64) -> Option<Batch> {
         self.syncing.take_if(|(number, _)| *number == batch).map(|(_, batch)| batch)
     }
 
-    /// Whether something is being synced, or waits for that.
+    /// Returns whether no batch is being synced or waiting.
     pub(super) const fn is_idle(&self) -> bool {
         self.syncing.is_none() && self.waiting.is_empty()
     }
 
-    /// The batch reaches the disk, as far as that is well.
+    /// Commits the transactions of a synced batch, if the disk allows it.
     pub(super) fn commit(&mut self, transactions: Vec<Transaction>, record: &mut Record) -> Vec<Outcome> {
         let refused = |reason: &str| Outcome::Unavailable { reason: reason.into() };
         match self.disk {
@@ -161,7 +165,7 @@ impl Engine {
         }
     }
 
-    /// The sync of a batch fails: nobody knows what of it will be there at the next start.
+    /// Fails the sync of a batch. Only the next start decides which of its transactions are kept.
     pub(super) fn fail(&mut self, transactions: Vec<Transaction>) -> Vec<Outcome> {
         self.disk = Disk::Failed;
         self.doubtful = transactions;
@@ -188,8 +192,8 @@ impl Engine {
         outcomes
     }
 
-    /// Whether a version might be given to a key a second time, because its tombstone is forgotten. The checkers tell writes
-    /// apart by key and version, so such a write is refused.
+    /// Returns whether a write may give a key the same version a second time, because its tombstone was dropped. The
+    /// checkers identify writes by key and version, so such a write is refused.
     fn may_repeat(&self, transaction: &Transaction) -> bool {
         transaction.operations.iter().any(|operation| {
             let version = match operation {
@@ -209,7 +213,7 @@ impl Engine {
         }
     }
 
-    /// Everything ends at once. What was being synced is there by any beginning of it.
+    /// Stops the engine at once. An arbitrary prefix of the batch that is being synced is kept.
     pub(super) fn crash(&mut self, random: &mut Random, record: &mut Record) {
         if self.wrong == Some(Wrong::AcknowledgedBeforeSynced) {
             record.forget_commits_after(self.synced);
@@ -239,8 +243,8 @@ impl Engine {
         }
     }
 
-    /// Begins anew with what such a lineage has made. Of each key only the last write is repeated, in its place: the one
-    /// before it may have been a deletion that was forgotten then, and is not now.
+    /// Rebuilds the store from a lineage. Only the last write of each key is repeated, at its revision: an earlier
+    /// one may have followed a deletion whose tombstone had been dropped, and would be refused now.
     fn rebuild(&mut self, lineage: Vec<Transaction>) {
         self.store = empty(self.tombstones, &self.clock);
         self.highest.clear();
@@ -258,18 +262,18 @@ impl Engine {
         self.lineage = lineage;
     }
 
-    /// Puts aside what there is.
+    /// Makes a backup of the current state.
     pub(super) fn back_up(&mut self) {
-        self.backups.push(Backup { store: self.former.len(), revision: self.lineage.len() });
+        self.backups.push(Backup { store: self.replaced.len(), revision: self.lineage.len() });
     }
 
-    /// Goes on from a backup, as another store; answers whether there is one. Everything was stopped before.
+    /// Restores a backup as a new store. Returns whether there was one. The server must be stopped.
     pub(super) fn restore(&mut self, random: &mut Random, record: &mut Record) -> bool {
         let Some(Backup { store, revision }) = random.pick(&self.backups) else { return false };
         let (store, revision) = (*store, *revision);
-        let of = self.former.get(store).unwrap_or(&self.lineage);
+        let of = self.replaced.get(store).unwrap_or(&self.lineage);
         let lineage = of.iter().take(revision).cloned().collect();
-        self.former.push(std::mem::take(&mut self.lineage));
+        self.replaced.push(std::mem::take(&mut self.lineage));
         self.rebuild(lineage);
         self.synced = self.lineage.len();
         let shown = if self.wrong == Some(Wrong::RestoredUnderTheOldId) { self.id } else { new_id(random) };
@@ -278,25 +282,25 @@ impl Engine {
         true
     }
 
-    /// Of the wrong variant that answers before it syncs: all that there is was synced.
+    /// For [`Wrong::AcknowledgedBeforeSynced`]: notes that the whole lineage is synced.
     pub(super) fn note_synced(&mut self) {
         self.synced = self.lineage.len();
     }
 
-    fn trouble(&self) -> Result<(), Arc<str>> {
+    fn check_reads(&self) -> Result<(), Arc<str>> {
         if self.fails_reads { Err("reads fail".into()) } else { Ok(()) }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Entry>, Arc<str>> {
-        self.trouble()?;
-        let entry = block_on(self.store.get(key)).map_err(|trouble| trouble.0)?;
+        self.check_reads()?;
+        let entry = block_on(self.store.get(key)).map_err(|error| error.0)?;
         if self.wrong == Some(Wrong::StaleRead) {
             return Ok(self.earlier(key, entry));
         }
         Ok(entry)
     }
 
-    /// The state of a key before its last write.
+    /// Returns the state of a key before its last write.
     fn earlier(&self, key: &[u8], now: Option<Entry>) -> Option<Entry> {
         let writes = self.lineage.iter().enumerate().rev().filter_map(|(place, transaction)| {
             let operation = transaction.operations.iter().find(|operation| operation.key() == key)?;
@@ -308,9 +312,9 @@ impl Engine {
     }
 
     pub(super) fn changed_since(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, PageError> {
-        self.trouble().map_err(PageError::Unavailable)?;
+        self.check_reads().map_err(PageError::Unavailable)?;
         block_on(self.store.changed_since(since, prefix, max_bytes)).map_err(|error| match error {
-            ChangedError::Unavailable(trouble) => PageError::Unavailable(trouble.0),
+            ChangedError::Unavailable(error) => PageError::Unavailable(error.0),
             untold => PageError::Untold(untold.to_string().into()),
         })
     }
@@ -322,19 +326,19 @@ impl Engine {
         max_entries: NonZeroUsize,
         max_bytes: usize,
     ) -> Result<KeyPage, Arc<str>> {
-        self.trouble()?;
-        block_on(self.store.list(prefix, after, max_entries, max_bytes)).map_err(|trouble| trouble.0)
+        self.check_reads()?;
+        block_on(self.store.list(prefix, after, max_entries, max_bytes)).map_err(|error| error.0)
     }
 }
 
 fn empty(tombstones: Duration, clock: &Arc<AtomicU64>) -> MemoryStore {
     let clock = clock.clone();
     let store = MemoryStore::with_clock(tombstones, Box::new(move || clock.load(Ordering::Relaxed)));
-    #[allow(clippy::expect_used, reason = "a simulator without random numbers for an id that nobody sees can't go on")]
+    #[allow(clippy::expect_used, reason = "without the system's random numbers the simulator cannot run")]
     store.expect("the system has random numbers")
 }
 
-/// What a transaction writes.
+/// Returns the writes of a transaction.
 fn written(transaction: &Transaction) -> impl Iterator<Item = &Operation> {
     transaction.operations.iter().filter(|operation| !matches!(operation, Operation::Check { .. }))
 }
@@ -358,7 +362,7 @@ fn commit_of(transaction: &Transaction, revision: Revision) -> Commit {
     Commit { store: 0, revision: revision.get(), writes: writes.collect(), at: Default::default() }
 }
 
-/// A transaction as it looks to another front than that which it came through.
+/// Returns a transaction with another origin: a front sees the transactions of other fronts without one.
 pub(super) fn of_another(transaction: &Transaction, origin: Option<ConnId>) -> Transaction {
     Transaction { origin, operations: transaction.operations.clone() }
 }

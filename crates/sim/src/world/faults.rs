@@ -1,194 +1,213 @@
-//! What goes wrong, and when that is well again.
+//! Injects the faults of a run, and ends those that last for a while.
+//!
+//! The plan of a seed says which kinds of faults occur and how often. A fault either happens at one moment (a crash, a
+//! reset connection) or stays active until its [`Event::Heal`].
 
-use super::World;
 use super::agenda::{Event, MILLISECOND, SECOND, Time};
+use super::client::Client;
+use super::context::Context;
+use super::net::Net;
 use super::plan::Fault;
+use std::collections::BTreeMap;
 
-/// What is wrong for a while.
+/// A fault that lasts for a while.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Affliction {
-    /// The engine is afflicted.
+enum ActiveFault {
+    /// The engine has a full or slow disk, or fails to read.
     Engine(Fault),
-    /// A client reaches nobody.
+    /// A client can reach no front.
     Partition { client: usize },
-    /// What a client sends and is sent takes long.
+    /// Bytes to and from a client take long.
     Delay { client: usize },
-    /// A front that is shutting down ends.
+    /// A front is shutting down. It stops at the end.
     Shutdown { front: usize, incarnation: u64 },
-    /// An engine whose sync has failed is started again.
+    /// A sync of the engine fails. The engine restarts at the end.
     FailedSync,
 }
 
-/// The longest that something is wrong for a while. Longer than a peer is waited for, so that this is seen too.
+/// How long a fault lasts at most: longer than the timeout of a silent peer, so that such timeouts occur.
 const LONGEST: Time = 200 * SECOND;
 
-impl World {
-    /// Something goes wrong.
-    pub(super) fn fault(&mut self) {
-        let (least, most) = self.context.plan.faults_every;
-        let pause = self.context.random.between(least, most);
-        self.context.agenda.after(pause, Event::Fault);
-        let weights: Vec<_> = self.context.plan.faults.iter().map(|(_, weight)| *weight).collect();
-        let place = self.context.random.weighted(&weights);
-        let Some((fault, _)) = self.context.plan.faults.get(place).copied() else { return };
-        if let Some(what) = self.begin(fault) {
-            self.context.record.count(fault.name(), 1);
-            self.context.record.note(format!("{fault:?}: {what}"));
+/// The faults of a run.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    active: BTreeMap<u64, ActiveFault>,
+    last_id: u64,
+    next_sync_fails: bool,
+}
+
+impl Faults {
+    /// Returns whether the sync that ends now fails. One failed sync is requested at a time.
+    pub(super) const fn take_failed_sync(&mut self) -> bool {
+        std::mem::replace(&mut self.next_sync_fails, false)
+    }
+
+    /// Injects the next fault, and schedules the one after it.
+    pub(super) fn inject_next(&mut self, net: &mut Net, clients: &mut [Client], context: &mut Context) {
+        let (min, max) = context.plan.faults_every;
+        let pause = context.random.between(min, max);
+        context.agenda.after(pause, Event::Fault);
+        let weights: Vec<_> = context.plan.faults.iter().map(|(_, weight)| *weight).collect();
+        let index = context.random.weighted(&weights);
+        let Some((fault, _)) = context.plan.faults.get(index).copied() else { return };
+        if let Some(text) = self.inject(fault, net, clients, context) {
+            context.record.count(fault.name(), 1);
+            context.record.note(format!("{fault:?}: {text}"));
         }
     }
 
-    fn while_(&mut self, affliction: Affliction, longest: Time) -> Time {
-        let for_ = self.context.random.spread(MILLISECOND, longest);
-        self.faults += 1;
-        self.afflictions.insert(self.faults, affliction);
-        self.context.agenda.after(for_, Event::Heal { fault: self.faults });
-        for_
+    /// Keeps a fault active for a random time, which it returns.
+    fn activate(&mut self, fault: ActiveFault, longest: Time, context: &mut Context) -> Time {
+        let duration = context.random.spread(MILLISECOND, longest);
+        self.last_id += 1;
+        self.active.insert(self.last_id, fault);
+        context.agenda.after(duration, Event::Heal { fault: self.last_id });
+        duration
     }
 
-    fn any_socket(&mut self) -> Option<u64> {
-        let sockets: Vec<_> = self.net.sockets.keys().copied().collect();
-        self.context.random.pick(&sockets).copied()
-    }
-
-    /// What is about to happen, for people; nothing where it can't.
-    fn begin(&mut self, fault: Fault) -> Option<String> {
-        let random = &mut self.context.random;
-        let client = usize::try_from(random.below(self.clients.len() as u64)).unwrap_or(0);
+    /// Injects a fault. Returns a note about it for readers of the history, or `None` if the fault cannot happen now.
+    fn inject(&mut self, fault: Fault, net: &mut Net, clients: &mut [Client], context: &mut Context) -> Option<String> {
+        let random = &mut context.random;
+        let client = usize::try_from(random.below(clients.len() as u64)).unwrap_or(0);
         let down = random.spread(10 * MILLISECOND, 60 * SECOND);
-        let up = self.net.up();
+        let up = net.up();
         Some(match fault {
             Fault::Crash => {
-                self.net.crash(down, &mut self.context);
-                format!("all end at once; the engine is at revision {}", self.net.head())
+                net.crash(down, context);
+                format!("all fronts and the engine stop at once; the engine is at revision {}", net.head())
             }
             Fault::CrashFront => {
-                let front = *random.pick(&up).filter(|_| self.net.fronts.len() > 1)?;
-                self.net.stop(front, down, &mut self.context);
-                format!("front {front} ends at once")
+                let front = *random.pick(&up).filter(|_| net.fronts.len() > 1)?;
+                net.stop(front, down, context);
+                format!("front {front} stops at once")
             }
             Fault::Shutdown => {
                 let front = *random.pick(&up)?;
-                let incarnation = self.net.fronts.get(front)?.incarnation;
-                self.net.fronts.get_mut(front)?.is_shutting_down = true;
-                for socket in self.net.sockets.values_mut().filter(|socket| socket.front == front) {
-                    socket.wake(&mut self.context);
+                let incarnation = net.fronts.get(front)?.incarnation;
+                net.fronts.get_mut(front)?.is_shutting_down = true;
+                for socket in net.sockets.values_mut().filter(|socket| socket.front == front) {
+                    socket.wake(context);
                 }
-                self.while_(Affliction::Shutdown { front, incarnation }, 10 * SECOND);
-                format!("front {front} tells its connections, and ends")
+                self.activate(ActiveFault::Shutdown { front, incarnation }, 10 * SECOND, context);
+                format!("front {front} notifies its connections, and stops")
             }
             Fault::Cut => {
-                let socket = self.any_socket()?;
-                self.net.reset(socket, &mut self.context);
+                let socket = any_socket(net, context)?;
+                net.reset(socket, context);
                 format!("connection {socket}")
             }
             Fault::HalfOpen => {
-                let socket = self.any_socket()?;
-                let random = &mut self.context.random;
-                let ways = [(true, false), (false, true), (true, true)];
-                let (to_server, to_client) = *random.pick(&ways)?;
-                self.net.half_open(socket, to_server, to_client, &mut self.context);
-                format!("connection {socket}: nothing arrives at the server {to_server}, at the client {to_client}")
+                let socket = any_socket(net, context)?;
+                let directions = [(true, false), (false, true), (true, true)];
+                let (to_server, to_client) = *context.random.pick(&directions)?;
+                net.half_open(socket, to_server, to_client, context);
+                format!("connection {socket}: dead to the server: {to_server}, dead to the client: {to_client}")
             }
             Fault::Partition => {
-                self.net.partition(client, &mut self.context);
-                let for_ = self.while_(Affliction::Partition { client }, LONGEST);
-                format!("client {client} reaches nobody for {for_} us")
+                net.partition(client, context);
+                let duration = self.activate(ActiveFault::Partition { client }, LONGEST, context);
+                format!("client {client} reaches no front for {duration} us")
             }
             Fault::Stall => {
-                let for_ = random.spread(MILLISECOND, LONGEST);
-                let until = self.context.now() + for_;
-                self.clients.get_mut(client)?.stall(until);
-                format!("client {client} reads nothing for {for_} us")
+                let duration = random.spread(MILLISECOND, LONGEST);
+                let until = context.now() + duration;
+                clients.get_mut(client)?.stall(until);
+                format!("client {client} reads nothing for {duration} us")
             }
             Fault::Delay => {
-                self.net.delay(client, down);
-                let for_ = self.while_(Affliction::Delay { client }, LONGEST);
-                format!("what client {client} sends or is sent takes up to {down} us for {for_} us")
+                net.delay(client, down);
+                let duration = self.activate(ActiveFault::Delay { client }, LONGEST, context);
+                format!("bytes to and from client {client} take up to {down} us for {duration} us")
             }
             Fault::Pause => {
                 let front = *random.pick(&up)?;
-                let for_ = random.spread(MILLISECOND, 30 * SECOND);
-                let until = self.context.now() + for_;
-                self.net.fronts.get_mut(front)?.pause(until);
-                format!("front {front} does nothing for {for_} us")
+                let duration = random.spread(MILLISECOND, 30 * SECOND);
+                let until = context.now() + duration;
+                net.fronts.get_mut(front)?.pause(until);
+                format!("front {front} pauses for {duration} us")
             }
             Fault::SlowDisk => {
                 let sync = random.spread(10 * MILLISECOND, 5 * SECOND);
-                self.net.afflict(fault, true, sync);
-                let for_ = self.while_(Affliction::Engine(fault), LONGEST);
-                format!("syncs take up to {sync} us for {for_} us")
+                net.afflict(fault, true, sync);
+                let duration = self.activate(ActiveFault::Engine(fault), LONGEST, context);
+                format!("syncs take up to {sync} us for {duration} us")
             }
             Fault::DiskFull | Fault::FailedReads => {
-                self.net.afflict(fault, true, 0);
-                let for_ = self.while_(Affliction::Engine(fault), 20 * SECOND);
-                format!("for {for_} us")
+                net.afflict(fault, true, 0);
+                let duration = self.activate(ActiveFault::Engine(fault), 20 * SECOND, context);
+                format!("for {duration} us")
             }
             Fault::FailedSync => {
                 self.next_sync_fails = true;
-                self.while_(Affliction::FailedSync, 20 * SECOND);
+                self.activate(ActiveFault::FailedSync, 20 * SECOND, context);
                 "the next sync fails".into()
             }
             Fault::Backup => {
-                self.net.engine.back_up();
-                format!("at revision {}", self.net.head())
+                net.engine.back_up();
+                format!("at revision {}", net.head())
             }
             Fault::Restore => {
-                // Stopped in order or not: what is in the backup counts.
-                self.net.crash(down, &mut self.context);
-                if !self.net.engine.restore(&mut self.context.random, &mut self.context.record) {
+                // A crash will do: only the backup counts.
+                net.crash(down, context);
+                if !net.engine.restore(&mut context.random, &mut context.record) {
                     return None;
                 }
-                format!("a backup of revision {}", self.net.head())
+                format!("a backup of revision {}", net.head())
             }
             Fault::Clock => {
                 let by = i64::try_from(random.spread(1, 10_000_000)).unwrap_or(0);
                 let by = if random.chance(50) { by } else { -by };
-                self.net.engine.step_clock(by);
+                net.engine.step_clock(by);
                 format!("by {by} ms")
             }
         })
     }
 
-    /// What was wrong for a while is well again.
-    pub(super) fn heal(&mut self, fault: u64) {
-        let Some(affliction) = self.afflictions.remove(&fault) else { return };
-        match affliction {
-            Affliction::Engine(fault) => {
-                let sync = self.context.plan.sync;
-                self.net.afflict(fault, false, sync);
+    /// Ends an active fault.
+    pub(super) fn heal(&mut self, id: u64, net: &mut Net, context: &mut Context) {
+        let Some(fault) = self.active.remove(&id) else { return };
+        match fault {
+            ActiveFault::Engine(fault) => {
+                let sync = context.plan.sync;
+                net.afflict(fault, false, sync);
             }
-            Affliction::Partition { client } => self.net.join(client, &mut self.context),
-            Affliction::Delay { client } => {
-                let latency = self.context.plan.latency;
-                self.net.delay(client, latency);
+            ActiveFault::Partition { client } => net.join(client, context),
+            ActiveFault::Delay { client } => {
+                let latency = context.plan.latency;
+                net.delay(client, latency);
             }
-            Affliction::Shutdown { front, incarnation } => {
-                if self.net.fronts.get(front).is_some_and(|front| front.is_up && front.incarnation == incarnation) {
-                    self.net.stop(front, SECOND, &mut self.context);
-                    if self.net.fronts.len() == 1 {
-                        // What it had taken is committed before it ends; what is left has failed.
-                        self.net.engine.crash(&mut self.context.random, &mut self.context.record);
+            ActiveFault::Shutdown { front, incarnation } => {
+                if net.fronts.get(front).is_some_and(|front| front.is_up && front.incarnation == incarnation) {
+                    net.stop(front, SECOND, context);
+                    if net.fronts.len() == 1 {
+                        // The engine was part of this process. Batches that it has synced by now stay; the others fail.
+                        net.engine.crash(&mut context.random, &mut context.record);
                     }
                 }
             }
-            Affliction::FailedSync => {
+            ActiveFault::FailedSync => {
                 self.next_sync_fails = false;
-                self.net.crash(SECOND, &mut self.context);
+                net.crash(SECOND, context);
             }
         }
-        self.context.record.note(format!("well again: {affliction:?}"));
+        context.record.note(format!("over: {fault:?}"));
     }
 
-    /// Everything is well again.
-    pub(super) fn heal_all(&mut self) {
-        let all: Vec<_> = self.afflictions.keys().copied().collect();
-        all.into_iter().for_each(|fault| self.heal(fault));
-        for front in &mut self.net.fronts {
+    /// Ends all active faults.
+    pub(super) fn heal_all(&mut self, net: &mut Net, context: &mut Context) {
+        let ids: Vec<_> = self.active.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.heal(id, net, context));
+        for front in &mut net.fronts {
             front.pause(0);
         }
-        for socket in self.net.sockets.values_mut() {
-            socket.wake(&mut self.context);
+        for socket in net.sockets.values_mut() {
+            socket.wake(context);
         }
-        self.net.bury(&mut self.context);
+        net.bury(context);
     }
+}
+
+fn any_socket(net: &Net, context: &mut Context) -> Option<u64> {
+    let sockets: Vec<_> = net.sockets.keys().copied().collect();
+    context.random.pick(&sockets).copied()
 }

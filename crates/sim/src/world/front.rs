@@ -1,23 +1,23 @@
-//! A front: a server process with its recent log and its committer's queue, before the engine.
+//! A front: a server process with its recent log and its commit queue, in front of the engine.
 
 use super::agenda::{Event, Time};
+use super::context::Context;
 use super::engine::{Batch, Submission};
-use super::socket::Context;
 use super::wrong::Wrong;
 use std::collections::{BTreeSet, VecDeque};
 use syncline_core::{CommitBatch, ConnId, RecentLog, Transaction};
 use syncline_wire::Revision;
 
-/// What a waiting transaction takes beside its keys and values, so that empty ones count too.
+/// The overhead of a queued transaction in bytes, so that empty transactions count too.
 const SUBMISSION_BYTES: usize = 256;
 
-/// The longest wait of the committer for what comes at the same time.
+/// The maximum time for which the committer collects transactions.
 const GATHERING: Time = 50;
 
-/// A front.
+/// A server process.
 pub(super) struct Front {
     place: usize,
-    /// Which of its lives it is; none where it is not up.
+    /// Whether it is running.
     pub(super) is_up: bool,
     pub(super) incarnation: u64,
     pub(super) is_shutting_down: bool,
@@ -26,7 +26,7 @@ pub(super) struct Front {
     queue: VecDeque<Submission>,
     queue_bytes: usize,
     turned_away: BTreeSet<u64>,
-    /// The engine has a batch of it.
+    /// Whether the engine has a batch of this front.
     pub(super) is_committing: bool,
     next_conn: u64,
 }
@@ -48,40 +48,41 @@ impl Front {
         }
     }
 
-    /// Starts, on an engine that is at `head`.
+    /// Starts on an engine whose head is `head`.
     pub(super) fn start(&mut self, head: Revision, context: &Context) {
         let recent_log = if context.is_wrong(Wrong::EndlessLog) { usize::MAX } else { context.plan.recent_log };
         let incarnation = self.incarnation;
         *self = Self { is_up: true, incarnation, log: RecentLog::new(head, recent_log), ..Self::new(self.place) };
     }
 
-    /// Ends: what is in its memory is gone.
+    /// Stops. Everything in its memory is lost.
     pub(super) fn stop(&mut self) {
         *self = Self { incarnation: self.incarnation + 1, ..Self::new(self.place) };
     }
 
-    /// Which of the fronts it is.
+    /// Returns the index of the front.
     pub(super) const fn place(&self) -> usize {
         self.place
     }
 
-    /// Names the next connection.
+    /// Returns the id of the next connection.
     pub(super) const fn next_conn(&mut self) -> ConnId {
         self.next_conn += 1;
         ConnId::new(self.next_conn)
     }
 
-    /// Does nothing until then.
+    /// Pauses all work until a time.
     pub(super) const fn pause(&mut self, until: Time) {
         self.paused_until = until;
     }
 
-    /// Until when it does nothing, if it does not.
+    /// Returns the end of the current pause, or `None` if the front is not paused.
     pub(super) fn paused_until(&self, now: Time) -> Option<Time> {
         (self.paused_until > now).then_some(self.paused_until)
     }
 
-    /// Takes a transaction, or hands it back where there is no room: its connection is woken when there is.
+    /// Queues a transaction, or returns it if the queue is full. In that case its connection is woken when there is
+    /// room.
     pub(super) fn submit(&mut self, submission: Submission, context: &mut Context) -> Option<Transaction> {
         let bytes = SUBMISSION_BYTES + submission.transaction.bytes();
         if !self.queue.is_empty() && self.queue_bytes + bytes > context.plan.max_queue {
@@ -97,7 +98,7 @@ impl Front {
         None
     }
 
-    /// Has the committer look at the queue, if it is not at work.
+    /// Schedules the committer, if it is idle and the queue is not empty.
     pub(super) fn look(&mut self, context: &mut Context) {
         if !self.is_committing && !self.queue.is_empty() {
             self.is_committing = true;
@@ -106,7 +107,7 @@ impl Front {
         }
     }
 
-    /// All that waits, and the connections for whose transactions there is room now.
+    /// Removes all queued transactions. Also returns the connections that wait for room in the queue.
     pub(super) fn take(&mut self) -> (Batch, BTreeSet<u64>) {
         self.queue_bytes = 0;
         let submissions = std::mem::take(&mut self.queue).into();
@@ -114,12 +115,12 @@ impl Front {
         (batch, std::mem::take(&mut self.turned_away))
     }
 
-    /// Whether nothing waits for the engine.
+    /// Returns whether no transaction is queued or being committed.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_committing
     }
 
-    /// What was committed, as its connections are told.
+    /// Appends committed transactions to the recent log.
     pub(super) fn append(&mut self, batch: CommitBatch) {
         self.log.append(batch);
     }

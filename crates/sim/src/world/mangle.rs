@@ -1,13 +1,13 @@
-//! For wrong variants: changes what a server sends, frame by frame.
+//! Implements wrong variants that change the output of a server frame by frame.
 
-use super::socket::Context;
+use super::context::Context;
 use super::wrong::Wrong;
 use crate::frame;
 use crate::history::Write;
 use bytes::{Bytes, BytesMut};
 use syncline_wire::{Decoded, Message, Revision, Tag, decode};
 
-/// Changes what a server sends, frame by frame.
+/// Changes the output of one connection.
 pub(super) struct Mangler {
     wrong: Wrong,
     input: BytesMut,
@@ -15,7 +15,7 @@ pub(super) struct Mangler {
 }
 
 impl Mangler {
-    /// For those variants that need one.
+    /// Returns a mangler if the variant needs one.
     pub(super) fn new(wrong: Wrong) -> Option<Self> {
         matches!(wrong, Wrong::MarkTooEarly | Wrong::OwnWriteOutOfOrder | Wrong::HalfATransaction).then(|| Self {
             wrong,
@@ -28,7 +28,7 @@ impl Mangler {
         self.output.is_empty()
     }
 
-    /// Takes what the server sends.
+    /// Takes output of the server, and changes it.
     pub(super) fn take(&mut self, bytes: &[u8], context: &mut Context) {
         self.input.extend_from_slice(bytes);
         let mut frames = Vec::new();
@@ -56,7 +56,7 @@ impl Mangler {
         }
         for (place, message) in frames.iter().enumerate() {
             let encoded = message.encode(&mut self.output);
-            debug_assert!(encoded.is_ok(), "it was a frame before");
+            debug_assert!(encoded.is_ok(), "a decoded frame can be encoded");
             if let (Wrong::HalfATransaction, Some(next)) = (self.wrong, frames.get(place + 1))
                 && let Some(revision) = together(message, next, context)
             {
@@ -66,13 +66,13 @@ impl Mangler {
         }
     }
 
-    /// At most so much of what is to be sent.
+    /// Returns at most `most` bytes of the changed output.
     pub(super) fn give(&mut self, most: usize) -> Bytes {
         self.output.split_to(most.min(self.output.len())).freeze()
     }
 }
 
-/// The revision of the transaction that has made both of two broadcasts.
+/// Returns the revision of the transaction that contains the writes of both broadcasts.
 fn together(one: &Message, other: &Message, context: &Context) -> Option<Revision> {
     let write = |message: &Message| -> Option<Write> {
         let is_broadcast = message.tag() == Tag::BROADCAST;

@@ -1,8 +1,9 @@
-//! The simulator: servers and clients, a network and a disk between them, in one process, under virtual time, from one seed.
+//! The simulator: servers and clients with a network and a disk between them, in one process, under virtual time,
+//! from one seed.
 //!
-//! What decides is the production code of `core` (both sides of a connection, the recent log, replicas, cursors) and the
-//! production engine in memory of `store`. What drives it is here, and does as the production drivers do, but for what it
-//! may do in another order: everything that they leave to the network, the disk and the scheduler is decided by the seed.
+//! The decisions are made by production code: both sides of a connection, the recent log, replicas and cursors of
+//! `core`, and the memory engine of `store`. The drivers here replace the production drivers. Everything that those
+//! leave to the network, the disk and the scheduler is decided by the seed.
 //!
 //! ```text
 //!   clients ◀──▶ sockets: pipes ◀──▶ tasks ──▶ fronts: log, queue ──▶ engine: sync, crash, backup
@@ -13,6 +14,7 @@
 
 mod agenda;
 mod client;
+mod context;
 mod engine;
 mod faults;
 mod front;
@@ -31,59 +33,55 @@ use crate::Random;
 use crate::history::History;
 use agenda::{Agenda, Event, SECOND, Time};
 use client::{Client, Kind};
+use context::{Context, Written, half};
 use engine::Engine;
-use faults::Affliction;
+use faults::Faults;
 use net::Net;
 use plan::Plan;
 use record::Record;
-use socket::{Context, half};
-use std::collections::BTreeMap;
-use workload::Workload;
 
-/// How long everything may take to settle when nothing goes wrong any more.
+/// The maximum time until everything has settled after the faults have ended.
 const SETTLING: Time = 600 * SECOND;
 
-/// How many steps that may take at the most.
+/// The maximum number of steps for that.
 const MAX_SETTLING_STEPS: u64 = 2_000_000;
 
-/// How many heartbeats of calm there are at the end.
+/// The length of the calm phase at the end, in heartbeats.
 const HEARTBEATS: Time = 3;
 
-/// How many steps lie between two looks at what is bounded.
-const LOOK_EVERY: u64 = 64;
+/// The number of steps between two measurements of bounded quantities.
+const MEASURE_EVERY: u64 = 64;
 
-/// A run of the simulator.
+/// A finished run.
 #[derive(Debug)]
 pub struct Run {
-    /// What was seen.
+    /// The history of the run.
     pub history: History,
-    /// How much time has passed in it, in microseconds.
+    /// The virtual time that passed, in microseconds.
     pub micros: u64,
-    /// How many steps it has taken.
+    /// The number of steps.
     pub steps: u64,
 }
 
-/// Servers and clients, and what is between them.
+/// All parts of the simulation.
 struct World {
     context: Context,
     net: Net,
     clients: Vec<Client>,
-    afflictions: BTreeMap<u64, Affliction>,
-    faults: u64,
-    next_sync_fails: bool,
+    faults: Faults,
     steps: u64,
 }
 
-/// What is to be otherwise than a seed says.
+/// What differs from the plan of a seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variation {
-    /// Something is deliberately wrong.
+    /// The wrong variant to run, if any.
     pub wrong: Option<Wrong>,
-    /// So many clients keep replicas.
+    /// The number of clients with replicas.
     pub clients: Option<usize>,
 }
 
-/// Runs the world of a seed for so many steps, and until it has settled then. The same arguments make the same run.
+/// Runs the world of a seed for `steps` steps, and then until it has settled. The same arguments make the same run.
 pub fn run(seed: u64, steps: u64, variation: Variation) -> Run {
     let mut world = World::new(seed, variation);
     for _ in 0..steps {
@@ -108,7 +106,7 @@ impl World {
         let has_faults = !plan.faults.is_empty();
         let agenda = Agenda::default();
         let mut context =
-            Context { agenda, random, record, plan, wrong, workload: Workload::default(), keys, calm_since: None };
+            Context { agenda, random, record, plan, wrong, written: Written::default(), keys, calm_since: None };
         let mut net = Net::new(engine, fronts);
         (0..fronts).for_each(|front| net.start(front, 0, &mut context));
         let mut clients = Vec::new();
@@ -124,62 +122,76 @@ impl World {
         if has_faults {
             context.agenda.after(context.plan.faults_every.1, Event::Fault);
         }
-        Self { context, net, clients, afflictions: BTreeMap::new(), faults: 0, next_sync_fails: false, steps: 0 }
+        Self { context, net, clients, faults: Faults::default(), steps: 0 }
     }
 
-    /// What comes next happens; answers whether there was anything.
+    /// Handles the next event. Returns `false` if there is none.
     fn step(&mut self) -> bool {
         let Some(event) = self.context.agenda.next() else { return false };
         self.context.record.set_now(self.context.agenda.now());
         self.steps += 1;
         match event {
-            Event::Arrive { socket, at } => self.net.arrive(socket, at, &mut self.clients, &mut self.context),
+            Event::Arrive { socket, at } => {
+                let woken = self.net.arrive(socket, at, &mut self.context);
+                if let Some(client) = woken.and_then(|client| self.clients.get_mut(client)) {
+                    client.wake(&mut self.context);
+                }
+            }
             Event::TimeOut { socket } => self.net.time_out(socket, &mut self.context),
-            Event::Serve { socket } => self.net.serve(socket, &mut self.clients, &mut self.context),
+            Event::Serve { socket } => {
+                let writable = self.net.serve(socket, &mut self.context);
+                if let Some(client) = writable.and_then(|client| self.clients.get_mut(client))
+                    && client.socket() == Some(socket)
+                    && client.has_output()
+                {
+                    client.wake(&mut self.context);
+                }
+            }
             Event::Beat { socket } => self.net.beat(socket, &mut self.context),
             Event::Commit { front } => self.net.commit(front, &mut self.context),
             Event::Synced { batch } => {
-                let fails = std::mem::take(&mut self.next_sync_fails);
+                let fails = self.faults.take_failed_sync();
                 self.net.synced(batch, fails, &mut self.context);
             }
             Event::Start { front, incarnation } => self.net.start(front, incarnation, &mut self.context),
             Event::Client { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
-                    client.run(&mut self.net, &mut self.context);
+                    client.run(&mut self.net, workload::think, &mut self.context);
                 }
             }
-            Event::Fault => self.fault(),
-            Event::Heal { fault } => self.heal(fault),
+            Event::Fault => self.faults.inject_next(&mut self.net, &mut self.clients, &mut self.context),
+            Event::Heal { fault } => self.faults.heal(fault, &mut self.net, &mut self.context),
         }
-        if self.steps.is_multiple_of(LOOK_EVERY) {
+        if self.steps.is_multiple_of(MEASURE_EVERY) {
             self.net.measure(&mut self.context);
         }
         true
     }
 
-    /// Nothing goes wrong any more, and nobody asks for more: everything is answered, and all hold the latest.
+    /// Ends all faults and requests, and waits until every request is answered and every client holds the latest
+    /// state.
     fn settle(&mut self) {
         self.context.plan.faults.clear();
-        self.context.record.note("from here on all is well".into());
-        self.heal_all();
+        self.context.record.note("all faults are over from here on".into());
+        self.faults.heal_all(&mut self.net, &mut self.context);
         self.clients.iter_mut().for_each(|client| {
-            client.be_quiet();
+            client.stop_asking();
             client.wake(&mut self.context);
         });
         let seconds = self.wait();
         self.context.record.gauge("seconds until all had settled", seconds, plan::usize_of(SETTLING / SECOND));
         let live: Vec<_> = self.clients.iter().filter_map(Client::socket).collect();
         live.into_iter().for_each(|socket| self.context.record.drained(socket));
-        // What there is in the end, by whoever can ask.
+        // Final reads of everything, by each client that can send a LIST.
         for client in self.clients.iter_mut().filter(|client| client.kind == Kind::Replica) {
             client.read_all(&mut self.context);
         }
         self.wait();
-        self.be_calm();
+        self.run_calm_phase();
     }
 
-    /// Lets some heartbeats pass: nobody who watches waits longer for a sign of life.
-    fn be_calm(&mut self) {
+    /// Lets some heartbeats pass, and checks that no watching client waits longer than that for a frame.
+    fn run_calm_phase(&mut self) {
         let calm_since = self.context.now();
         self.context.calm_since = Some(calm_since);
         let until = calm_since + HEARTBEATS * 2 * half(&self.context);
@@ -189,7 +201,7 @@ impl World {
         }
     }
 
-    /// Waits until nothing is to be done; answers how many seconds that took.
+    /// Waits until everything has settled. Returns how many seconds that took.
     fn wait(&mut self) -> usize {
         let begun = self.context.now();
         for _ in 0..MAX_SETTLING_STEPS {

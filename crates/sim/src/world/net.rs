@@ -1,18 +1,18 @@
 //! The network, the fronts, and the engine behind them.
 
 use super::agenda::{Event, SECOND, Side, Time};
-use super::client::Client;
+use super::context::{Context, half};
 use super::engine::{Batch, Disk, Engine, of_another};
 use super::front::Front;
 use super::plan::{Fault, usize_of};
-use super::socket::{Context, Socket, half};
+use super::socket::{Socket, Task};
 use super::wrong::Wrong;
 use std::collections::BTreeMap;
 use syncline_core::server::ServerParameters;
 use syncline_core::{CommitBatch, Committed, Outcome};
 use syncline_wire::Revision;
 
-/// After how long a peer that is gone without a word is given up.
+/// How long a silent peer is kept before its connection is given up.
 const PEER_TIMEOUT: Time = 120 * SECOND;
 
 /// The network, the fronts, and the engine behind them.
@@ -21,7 +21,7 @@ pub(super) struct Net {
     pub(super) fronts: Vec<Front>,
     pub(super) sockets: BTreeMap<u64, Socket>,
     last_socket: u64,
-    /// How many partitions cut a client off.
+    /// By client: the number of partitions that cut it off.
     partitioned: BTreeMap<usize, u64>,
 }
 
@@ -31,7 +31,8 @@ impl Net {
         Self { engine, fronts, sockets: BTreeMap::new(), last_socket: 0, partitioned: BTreeMap::new() }
     }
 
-    /// Connects a client to the first front that takes it, beginning with the `first`-th; answers also which.
+    /// Connects a client to the first front that accepts it, starting with number `first`. Returns the connection and
+    /// the front.
     pub(super) fn connect(&mut self, client: usize, first: usize, context: &mut Context) -> Option<(u64, usize)> {
         if self.partitioned.contains_key(&client) {
             return None;
@@ -53,47 +54,37 @@ impl Net {
         Some((self.last_socket, place))
     }
 
-    /// Something arrives at one end of a connection.
-    pub(super) fn arrive(&mut self, id: u64, at: Side, clients: &mut [Client], context: &mut Context) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
+    /// Delivers what has arrived at one end of a connection. Returns the client to wake.
+    pub(super) fn arrive(&mut self, id: u64, at: Side, context: &mut Context) -> Option<usize> {
+        let socket = self.sockets.get_mut(&id)?;
         if socket.is_partitioned && !socket.is_reset {
-            return;
+            return None;
         }
         let pipe = match at {
             Side::Server => &mut socket.to_server,
             Side::Client => &mut socket.to_client,
         };
         let has_arrived = pipe.arrive(context.now());
-        match at {
-            Side::Server if has_arrived => socket.wake(context),
-            Side::Client if has_arrived || socket.is_reset => {
-                if let Some(client) = clients.get_mut(socket.client) {
-                    client.wake(context);
-                }
-            }
-            _ => {}
+        if at == Side::Server && has_arrived {
+            socket.wake(context);
         }
+        let woken = (at == Side::Client && (has_arrived || socket.is_reset)).then_some(socket.client);
         if socket.is_abandoned && socket.task.is_none() {
             self.sockets.remove(&id);
         }
+        woken
     }
 
-    /// The server's task of a connection runs.
-    pub(super) fn serve(&mut self, id: u64, clients: &mut [Client], context: &mut Context) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Some(front) = self.fronts.get_mut(socket.front) else { return };
+    /// Runs the server's task of a connection. Returns the client if it can send more on the connection.
+    pub(super) fn serve(&mut self, id: u64, context: &mut Context) -> Option<usize> {
+        let socket = self.sockets.get_mut(&id)?;
+        let front = self.fronts.get_mut(socket.front)?;
         socket.serve(front, &self.engine, context);
-        // Room for what the client has to send.
-        if socket.to_server.room() > 0
-            && let Some(client) = clients.get_mut(socket.client)
-            && client.socket() == Some(id)
-            && client.has_output()
-        {
-            client.wake(context);
-        }
+        let writable = (socket.to_server.room() > 0).then_some(socket.client);
         if socket.is_abandoned && socket.task.is_none() {
             self.sockets.remove(&id);
         }
+        writable
     }
 
     pub(super) fn beat(&mut self, id: u64, context: &mut Context) {
@@ -104,7 +95,7 @@ impl Net {
         }
     }
 
-    /// The committer of a front takes what waits.
+    /// Lets the committer of a front take the queued transactions.
     pub(super) fn commit(&mut self, place: usize, context: &mut Context) {
         let Some(front) = self.fronts.get_mut(place) else { return };
         if !front.is_up || !front.is_committing {
@@ -130,7 +121,7 @@ impl Net {
         }
     }
 
-    /// The sync of a batch has ended.
+    /// Handles the end of a sync.
     pub(super) fn synced(&mut self, number: u64, fails: bool, context: &mut Context) {
         let Some(batch) = self.engine.synced(number) else { return };
         let (place, incarnation) = (batch.front, batch.incarnation);
@@ -147,7 +138,7 @@ impl Net {
         self.engine.go_on(&mut context.agenda, &mut context.random);
     }
 
-    /// Visible, then fed, then answered.
+    /// Commits a batch, appends it to the log of every front, and delivers the outcomes, in this order.
     fn finish(&mut self, batch: Batch, fails: bool, context: &mut Context) {
         let Batch { front: place, incarnation, submissions } = batch;
         let (whose, transactions): (Vec<_>, Vec<_>) =
@@ -185,7 +176,7 @@ impl Net {
         }
     }
 
-    /// A front starts on what the engine holds.
+    /// Starts a front on the current state of the engine.
     pub(super) fn start(&mut self, place: usize, incarnation: u64, context: &mut Context) {
         let head = self.engine.head();
         if let Some(front) = self.fronts.get_mut(place)
@@ -197,7 +188,7 @@ impl Net {
         }
     }
 
-    /// A front ends at once, and starts again so much later.
+    /// Stops a front at once, and schedules its restart.
     pub(super) fn stop(&mut self, place: usize, down: Time, context: &mut Context) {
         let Some(front) = self.fronts.get_mut(place) else { return };
         front.stop();
@@ -207,13 +198,13 @@ impl Net {
         its.into_iter().for_each(|socket| self.reset(socket, context));
     }
 
-    /// All fronts and the engine end at once.
+    /// Stops all fronts and the engine at once.
     pub(super) fn crash(&mut self, down: Time, context: &mut Context) {
         (0..self.fronts.len()).for_each(|place| self.stop(place, down, context));
         self.engine.crash(&mut context.random, &mut context.record);
     }
 
-    /// Both ends of a connection learn that it is no more.
+    /// Resets a connection. Both ends learn of it.
     pub(super) fn reset(&mut self, id: u64, context: &mut Context) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         socket.task = None;
@@ -224,7 +215,7 @@ impl Net {
         }
     }
 
-    /// Nothing was heard of a connection for a long time.
+    /// Gives up a connection on which nothing can arrive.
     pub(super) fn time_out(&mut self, id: u64, context: &mut Context) {
         let is_dead =
             |socket: &Socket| socket.is_partitioned || socket.to_server.is_dead() || socket.to_client.is_dead();
@@ -233,7 +224,7 @@ impl Net {
         }
     }
 
-    /// One or both directions of a connection die.
+    /// Lets one or both directions of a connection die silently.
     pub(super) fn half_open(&mut self, id: u64, to_server: bool, to_client: bool, context: &mut Context) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             if to_server {
@@ -246,7 +237,7 @@ impl Net {
         }
     }
 
-    /// A client reaches nobody.
+    /// Cuts a client off from all fronts.
     pub(super) fn partition(&mut self, client: usize, context: &mut Context) {
         *self.partitioned.entry(client).or_default() += 1;
         for socket in self.sockets.values_mut().filter(|socket| socket.client == client) {
@@ -255,7 +246,7 @@ impl Net {
         }
     }
 
-    /// A partition is over.
+    /// Ends a partition.
     pub(super) fn join(&mut self, client: usize, context: &mut Context) {
         let Some(partitions) = self.partitioned.get_mut(&client) else { return };
         *partitions -= 1;
@@ -271,38 +262,38 @@ impl Net {
         }
     }
 
-    /// All that a client sends and is sent takes so long from now on.
+    /// Sets the maximum latency of a client's connections.
     pub(super) fn delay(&mut self, client: usize, latency: Time) {
         for socket in self.sockets.values_mut().filter(|socket| socket.client == client) {
             socket.latency = latency;
         }
     }
 
-    /// Ends what only time would end: connections that are dead.
+    /// Resets all connections on which nothing can arrive, instead of waiting for their timeouts.
     pub(super) fn bury(&mut self, context: &mut Context) {
         let ids: Vec<_> = self.sockets.keys().copied().collect();
         ids.into_iter().for_each(|socket| self.time_out(socket, context));
     }
 
-    /// Whether nothing is on the way.
+    /// Returns whether nothing is in flight.
     pub(super) fn is_idle(&mut self) -> bool {
         let is_idle = |socket: &mut Socket| {
             if socket.is_reset || socket.is_abandoned {
                 return true;
             }
-            let is_served = socket.task.as_mut().is_none_or(super::socket::Task::is_idle);
+            let is_served = socket.task.as_mut().is_none_or(Task::is_idle);
             is_served && socket.to_server.is_empty() && socket.to_client.is_empty()
         };
         self.engine.is_idle() && self.fronts.iter().all(Front::is_idle) && self.sockets.values_mut().all(is_idle)
     }
 
-    /// Whether a connection leads to a front that goes on.
+    /// Returns whether a connection leads to a running front.
     pub(super) fn is_well(&self, socket: Option<u64>) -> bool {
         let socket = socket.and_then(|socket| self.sockets.get(&socket));
         socket.is_some_and(|socket| !socket.is_reset && socket.task.is_some())
     }
 
-    /// Looks at whether somebody who takes everything is told everything.
+    /// Checks that an idle connection has been sent everything.
     pub(super) fn measure(&mut self, context: &mut Context) {
         for socket in self.sockets.values_mut().filter(|socket| !socket.is_reset) {
             let Some(front) = self.fronts.get(socket.front) else { continue };
@@ -319,12 +310,12 @@ impl Net {
         self.engine.head()
     }
 
-    /// Which fronts are up.
+    /// Returns the fronts that are running.
     pub(super) fn up(&self) -> Vec<usize> {
         self.fronts.iter().filter(|front| front.is_up).map(Front::place).collect()
     }
 
-    /// What is wrong for a while, with the engine, is so from now on, or is well again.
+    /// Starts or ends a fault of the engine.
     pub(super) const fn afflict(&mut self, fault: Fault, is_on: bool, sync: Time) {
         match (fault, is_on) {
             (Fault::DiskFull, true) if matches!(self.engine.disk, Disk::Fine) => self.engine.disk = Disk::Full,

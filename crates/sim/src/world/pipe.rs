@@ -1,4 +1,5 @@
-//! One direction of a connection, as TCP has it: bytes come in their order, or not at all, and only so many are on the way.
+//! One direction of a connection, with the semantics of TCP: bytes arrive in order or not at all, and a window limits
+//! how many are in flight.
 
 use super::agenda::Time;
 use bytes::{Bytes, BytesMut};
@@ -7,50 +8,50 @@ use std::collections::VecDeque;
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    /// What is on the way, and when it arrives; nothing: the end.
-    flying: VecDeque<(Time, Bytes)>,
-    flying_bytes: usize,
-    /// What has arrived and was not read.
+    /// The chunks in flight, with their times of arrival. An empty chunk is the end of the stream.
+    in_flight: VecDeque<(Time, Bytes)>,
+    in_flight_bytes: usize,
+    /// Bytes that have arrived but were not read.
     arrived: BytesMut,
     has_ended: bool,
-    /// How many bytes may be on the way or unread.
+    /// The maximum number of bytes in flight or unread.
     window: usize,
-    /// Nothing arrives any more, and nobody is told.
+    /// Nothing arrives any more, and neither end is notified.
     is_dead: bool,
-    /// The writer has found no room, and wants to know when there is some.
-    is_awaited: bool,
+    /// The window was full when the writer asked, so the writer must be woken.
+    writer_waits: bool,
 }
 
 impl Pipe {
     pub(super) fn new(window: usize) -> Self {
         Self {
-            flying: VecDeque::new(),
-            flying_bytes: 0,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             arrived: BytesMut::new(),
             has_ended: false,
             window,
             is_dead: false,
-            is_awaited: false,
+            writer_waits: false,
         }
     }
 
-    /// How many bytes may be sent now. Where there is no room, [`Pipe::read`] says when there is.
+    /// Returns how many bytes may be sent now. If it is 0, the next [`Pipe::read`] reports that the writer waits.
     pub(super) fn room(&mut self) -> usize {
-        let room = self.window.saturating_sub(self.flying_bytes + self.arrived.len());
-        self.is_awaited = room == 0;
+        let room = self.window.saturating_sub(self.in_flight_bytes + self.arrived.len());
+        self.writer_waits = room == 0;
         room
     }
 
-    /// Sends what there is room for. Nothing: the end. Answers when that arrives.
+    /// Sends bytes that fit into the window, or the end of the stream if there are none. Returns the time of arrival.
     pub(super) fn send(&mut self, bytes: Bytes, at: Time) -> Time {
-        // Nothing overtakes what was sent before.
-        let at = self.flying.back().map_or(at, |(last, _)| at.max(*last));
-        self.flying_bytes += bytes.len();
-        self.flying.push_back((at, bytes));
+        // Bytes never overtake earlier ones.
+        let at = self.in_flight.back().map_or(at, |(last, _)| at.max(*last));
+        self.in_flight_bytes += bytes.len();
+        self.in_flight.push_back((at, bytes));
         at
     }
 
-    /// From now on nothing arrives. What is on the way fills the window for good.
+    /// Lets the pipe die. The bytes in flight occupy the window forever.
     pub(super) const fn die(&mut self) {
         self.is_dead = true;
     }
@@ -59,34 +60,34 @@ impl Pipe {
         self.is_dead
     }
 
-    /// Lets arrive what is due; answers whether that was anything.
+    /// Moves everything that is due to the reader's side. Returns whether there was anything.
     pub(super) fn arrive(&mut self, now: Time) -> bool {
         let mut has_arrived = false;
         while !self.is_dead
-            && let Some((_, bytes)) = self.flying.pop_front_if(|(at, _)| *at <= now)
+            && let Some((_, bytes)) = self.in_flight.pop_front_if(|(at, _)| *at <= now)
         {
             has_arrived = true;
             self.has_ended |= bytes.is_empty();
-            self.flying_bytes -= bytes.len();
+            self.in_flight_bytes -= bytes.len();
             self.arrived.extend_from_slice(&bytes);
         }
         has_arrived
     }
 
-    /// Takes at most so many bytes of what has arrived; answers also whether the writer waits for that.
+    /// Reads at most `most` bytes. Also returns whether the writer waits for room.
     pub(super) fn read(&mut self, most: usize) -> (BytesMut, bool) {
         let bytes = self.arrived.split_to(most.min(self.arrived.len()));
-        let is_awaited = !bytes.is_empty() && std::mem::take(&mut self.is_awaited);
-        (bytes, is_awaited)
+        let writer_waits = !bytes.is_empty() && std::mem::take(&mut self.writer_waits);
+        (bytes, writer_waits)
     }
 
-    /// Whether the other side has ended, and all that it had sent was read.
+    /// Returns whether the stream has ended and all of it was read.
     pub(super) fn is_over(&self) -> bool {
         self.has_ended && self.arrived.is_empty()
     }
 
-    /// Whether nothing is on the way, and all was read.
+    /// Returns whether nothing is in flight or unread.
     pub(super) fn is_empty(&self) -> bool {
-        self.flying.is_empty() && self.arrived.is_empty()
+        self.in_flight.is_empty() && self.arrived.is_empty()
     }
 }

@@ -1,5 +1,5 @@
-//! What one seed is about: sizes, rates, and which faults there are. Each seed tries some of them, so that what hides one
-//! bug in one run does not hide it in all.
+//! The plan of a seed: sizes, rates, and the kinds of faults. Each seed uses only some of the faults, because one
+//! fault may hide the bugs that another one reveals.
 
 use super::agenda::{MILLISECOND, SECOND, Time};
 use crate::Random;
@@ -10,35 +10,35 @@ use syncline_wire::Put;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// Everything on the server's machine ends at once; what was not synced is lost, or not.
+    /// All fronts and the engine stop at once. Writes that were not synced may be lost.
     Crash,
-    /// One of several fronts ends at once; the engine goes on.
+    /// One of several fronts stops at once; the engine continues.
     CrashFront,
-    /// A front shuts down in order.
+    /// A front shuts down gracefully.
     Shutdown,
     /// A connection is reset.
     Cut,
-    /// One or both directions of a connection are dead, and nobody is told.
+    /// One or both directions of a connection die silently.
     HalfOpen,
-    /// A client reaches nobody, for a while.
+    /// A client can reach no front for a while.
     Partition,
-    /// A client reads nothing, for a while.
+    /// A client reads nothing for a while.
     Stall,
-    /// All that a client sends and is sent takes long, for a while.
+    /// Bytes to and from a client take long for a while.
     Delay,
-    /// A front does nothing, for a while.
+    /// A front does nothing for a while.
     Pause,
-    /// The disk is full, for a while.
+    /// The disk is full for a while.
     DiskFull,
-    /// A sync fails: what became of the batch is not known before the next start.
+    /// A sync fails. The next start decides what remains of its batch.
     FailedSync,
-    /// Syncs take long, for a while.
+    /// Syncs take long for a while.
     SlowDisk,
-    /// Reads of the store fail, for a while.
+    /// Reads of the store fail for a while.
     FailedReads,
-    /// The history as it is now is put aside.
+    /// A backup is made.
     Backup,
-    /// The server is stopped, and starts with an earlier backup: another store.
+    /// The server is stopped, and starts from an earlier backup, as another store.
     Restore,
     /// The server's clock jumps.
     Clock,
@@ -64,7 +64,7 @@ impl Fault {
         Self::Clock,
     ];
 
-    /// How it is counted.
+    /// Returns the name under which the fault is counted.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Crash => "crashes",
@@ -87,18 +87,18 @@ impl Fault {
     }
 }
 
-/// What one seed is about.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) fronts: usize,
-    /// How many clients there are that keep replicas, that speak the base protocol, and that follow with a cursor.
+    /// The number of clients with replicas, of base clients, and of clients with a cursor.
     pub(super) replicas: usize,
     pub(super) bases: usize,
     pub(super) cursors: usize,
     pub(super) keys: usize,
-    /// The pause between two thoughts of a client: at the least, and at the most.
-    pub(super) thinks: (Time, Time),
-    /// How many of a hundred values are large.
+    /// The minimum and maximum pause between two requests of a client.
+    pub(super) think_time: (Time, Time),
+    /// The percentage of values that are large.
     pub(super) large: u64,
     pub(super) largest: usize,
     pub(super) limits: Limits,
@@ -106,32 +106,32 @@ pub(super) struct Plan {
     pub(super) max_queue: usize,
     pub(super) heartbeat: Duration,
     pub(super) tombstones: Duration,
-    /// How much of a hundred writes are deletions.
+    /// The percentage of writes that are deletions.
     pub(super) deletions: u64,
-    /// The longest way of a byte, without faults.
+    /// The maximum latency of a byte, without faults.
     pub(super) latency: Time,
     pub(super) window: usize,
-    /// The longest sync, without faults.
+    /// The maximum duration of a sync, without faults.
     pub(super) sync: Time,
-    /// The longest time that a task of the server waits for its turn, without faults.
+    /// The maximum time until a task of the server runs, without faults.
     pub(super) turn: Time,
-    /// How long a read of the store takes at the most; none: it is ready at once.
+    /// The maximum duration of a read from the store. `None`: reads finish at once.
     pub(super) read: Option<Time>,
-    /// Whether a slow read tells what was there when it ended; else, when it began.
+    /// Whether a slow read returns the state at its end, instead of the state at its start.
     pub(super) reads_late: bool,
-    /// The most bytes of a page that the engine gives; none: as many as are asked for.
+    /// The maximum size of a page from the engine in bytes. `None`: as many as requested.
     pub(super) page: Option<usize>,
-    /// The pause between two faults: at the least, and at the most.
+    /// The minimum and maximum pause between two faults.
     pub(super) faults_every: (Time, Time),
-    /// Which faults there are, and how often, beside each other.
+    /// The kinds of faults that occur, and their weights.
     pub(super) faults: Vec<(Fault, u64)>,
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     pub(super) fn new(random: &mut Random) -> Self {
         let busy = random.chance(70);
-        let thinks = if busy {
+        let think_time = if busy {
             (random.spread(100, 5 * MILLISECOND), random.spread(10 * MILLISECOND, 2 * SECOND))
         } else {
             (random.spread(MILLISECOND, SECOND), random.spread(10 * SECOND, 600 * SECOND))
@@ -161,11 +161,11 @@ impl Plan {
         let mut plan = Self {
             fronts: if random.chance(25) { 2 } else { 1 },
             replicas: usize_of(random.between(1, 5)),
-            // A base connection is told nothing of what no PUT can carry.
+            // Base connections do not receive values that are too large for a PUT.
             bases: if largest > Put::MAX_ENTRY { 0 } else { usize_of(random.between(0, 3)) },
             cursors: usize_of(random.between(0, 2)),
             keys: usize_of(random.between(1, 24)),
-            thinks,
+            think_time,
             large,
             largest,
             limits,
@@ -189,7 +189,7 @@ impl Plan {
             faults,
         };
         if plan.large > 0 {
-            // A large value takes two seconds at the most, or else nothing would ever settle.
+            // A large value arrives within two seconds. Otherwise the run might not settle in time.
             let least = plan.largest as u64 * plan.latency / (2 * SECOND);
             plan.window = plan.window.max(usize_of(least));
         }
@@ -197,7 +197,7 @@ impl Plan {
     }
 }
 
-/// A number that was drawn within the bounds of a size.
+/// Converts a number that was drawn within the bounds of a size.
 pub(super) fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

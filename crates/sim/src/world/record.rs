@@ -1,10 +1,10 @@
-//! Writes down what is seen of the world.
+//! Records the history of a run.
 
 use super::agenda::Time;
 use crate::frame;
 use crate::history::{
-    Asked, Commit, Direction, Frame, History, Key, Moment, Operation, Outcome, Sight, State, Step, Store, Transcript,
-    Write,
+    Commit, Direction, Frame, History, Invocation, Key, Moment, Operation, Outcome, Sight, State, Step, Store,
+    Transcript, Write,
 };
 use bytes::BytesMut;
 use std::collections::BTreeMap;
@@ -12,15 +12,15 @@ use syncline_core::StoreId;
 use syncline_core::client::View;
 use syncline_wire::{Decoded, decode};
 
-/// Writes down what is seen of the world.
+/// The recorder of a run's history.
 #[derive(Default)]
 pub(super) struct Record {
     pub(super) history: History,
     now: Time,
     order: u64,
-    /// What of the last frame of a connection has come by, each way.
+    /// By connection and direction: the beginning of a frame whose rest has not gone by.
     cut: BTreeMap<(u64, u8), BytesMut>,
-    /// Where the transcript of a connection is.
+    /// By connection: the index of its transcript.
     transcripts: BTreeMap<u64, usize>,
 }
 
@@ -52,24 +52,24 @@ impl Record {
         self.history.gauge(name, at, found as u64, bound as u64);
     }
 
-    /// A store is served from now on.
+    /// Records that a store is served from now on.
     pub(super) fn store(&mut self, id: StoreId, restored: Option<(usize, u64)>) {
         let since = self.moment();
         self.history.stores.push(Store { id: id.to_string(), restored, since });
     }
 
-    /// The place of the store that is served.
+    /// Returns the index of the store that is served now.
     pub(super) fn served(&self) -> usize {
         self.history.stores.len().saturating_sub(1)
     }
 
-    /// The place of the store of this id that was served last.
+    /// Returns the index of the latest store with this id.
     pub(super) fn store_of(&self, id: StoreId) -> usize {
         let id = id.to_string();
         self.history.stores.iter().rposition(|store| store.id == id).unwrap_or(0)
     }
 
-    /// The id of a store.
+    /// Returns the id of a store.
     pub(super) fn id_of(&self, store: usize) -> Option<[u8; 16]> {
         let id = u128::from_str_radix(&self.history.stores.get(store)?.id, 16).ok()?;
         Some(id.to_be_bytes())
@@ -80,7 +80,7 @@ impl Record {
         self.history.commits.push(Commit { store, at, ..commit });
     }
 
-    /// What a wrong variant has torn is to be judged as if it were whole.
+    /// Replaces the recorded writes of a transaction that a wrong variant has torn by all of its writes.
     pub(super) fn torn(&mut self, whole: Vec<Write>) {
         let is_its = |commit: &&mut Commit| commit.writes.first() == whole.first();
         if let Some(commit) = self.history.commits.iter_mut().rfind(is_its) {
@@ -88,20 +88,20 @@ impl Record {
         }
     }
 
-    /// What the store served now has committed after a revision never was.
+    /// Removes the commits of the current store after a revision, which a wrong variant has lost.
     pub(super) fn forget_commits_after(&mut self, revision: usize) {
         let served = self.served();
         self.history.commits.retain(|commit| commit.store != served || commit.revision <= revision as u64);
     }
 
-    /// A connection is open.
+    /// Records that a connection was opened.
     pub(super) fn open(&mut self, connection: u64, client: u64, store: usize) {
         self.transcripts.insert(connection, self.history.transcripts.len());
         let transcript = Transcript { connection, client, store, frames: Vec::new(), is_drained: false };
         self.history.transcripts.push(transcript);
     }
 
-    /// Bytes went by on a connection.
+    /// Records bytes that went over a connection.
     pub(super) fn bytes(&mut self, connection: u64, direction: Direction, bytes: &[u8]) {
         let Some(place) = self.transcripts.get(&connection).copied() else { return };
         let way = (connection, u8::from(direction == Direction::Sent));
@@ -119,13 +119,13 @@ impl Record {
         }
     }
 
-    /// Which store a connection leads to.
+    /// Returns the store that a connection leads to.
     pub(super) fn store_of_connection(&self, connection: u64) -> Option<usize> {
         let place = self.transcripts.get(&connection)?;
         self.history.transcripts.get(*place).map(|transcript| transcript.store)
     }
 
-    /// A connection was told all that it was to be told.
+    /// Records that a connection has delivered everything that the server had to send.
     pub(super) fn drained(&mut self, connection: u64) {
         if let Some(transcript) =
             self.transcripts.get(&connection).and_then(|place| self.history.transcripts.get_mut(*place))
@@ -134,8 +134,8 @@ impl Record {
         }
     }
 
-    /// Somebody asks something. Answers its place, for [`Record::end`].
-    pub(super) fn ask(&mut self, client: u64, asked: Asked) -> usize {
+    /// Records an invocation. Returns its index for [`Record::end`].
+    pub(super) fn ask(&mut self, client: u64, asked: Invocation) -> usize {
         let asked_at = self.moment();
         let outcome = Outcome::Unknown;
         let never = Moment { order: u64::MAX, micros: u64::MAX };
@@ -143,7 +143,7 @@ impl Record {
         self.history.operations.len() - 1
     }
 
-    /// This is what became of it, by the store that it was asked of.
+    /// Records the outcome of an operation, and the store that it was sent to.
     pub(super) fn end(&mut self, place: usize, store: Option<usize>, outcome: Outcome) {
         let ended_at = self.moment();
         if let Some(operation) = self.history.operations.get_mut(place) {
@@ -151,7 +151,7 @@ impl Record {
         }
     }
 
-    /// What is not answered never is.
+    /// Ends the operations that are still open.
     pub(super) fn close(&mut self) {
         let ended_at = self.moment();
         for operation in self.history.operations.iter_mut().filter(|operation| operation.ended_at.order == u64::MAX) {
@@ -159,7 +159,7 @@ impl Record {
         }
     }
 
-    /// A replica shows this.
+    /// Records the contents of a replica.
     pub(super) fn sight(&mut self, client: u64, prefix: &Key, view: &View) -> Sight {
         let sight = Sight {
             client,
@@ -174,7 +174,7 @@ impl Record {
         sight
     }
 
-    /// A replica shows still what it has shown.
+    /// Records that a replica still shows the same contents.
     pub(super) fn sight_again(&mut self, before: &Sight) -> Sight {
         let sight = Sight { at: self.moment(), ..before.clone() };
         self.history.sights.push(sight.clone());
@@ -187,7 +187,7 @@ impl Record {
     }
 }
 
-/// The keys of a view, as histories have them.
+/// Returns the keys of a view in the form that histories use.
 fn keys<'a>(prefix: &'a Key, view: &'a View) -> impl Iterator<Item = (Key, State)> + 'a {
     view.range(prefix.as_bytes(), ..).map(|(key, found)| {
         let Write { key, state } = frame::write(key, Some(&found.value), found.version);

@@ -1,16 +1,13 @@
-//! A connection between a client and a front: what is on the way, and the server's task of it.
+//! A connection between a client and a front: the bytes in flight, and the server's task of the connection.
 
-use super::agenda::{Agenda, Event, MILLISECOND, SECOND, Side, Time};
+use super::agenda::{Event, SECOND, Side, Time};
+use super::context::{Context, half};
 use super::engine::{Engine, Submission};
 use super::front::Front;
 use super::mangle::Mangler;
 use super::pipe::Pipe;
-use super::plan::{Plan, usize_of};
-use super::record::Record;
-use super::workload::Workload;
 use super::wrong::Wrong;
 use crate::Random;
-use crate::history::Key;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,48 +15,12 @@ use syncline_core::server::{Access, Effect, Input, PageRequest, PageResult, Serv
 use syncline_core::{ConnId, Entry, Outcome, Transaction};
 use syncline_wire::Revision;
 
-/// How much is read at once, at the most.
+/// The maximum number of bytes that the server reads at once.
 const READ_SIZE: usize = 16 * 1024;
 
-/// How long a connection that the server ends gets to take what it is owed, and to listen after that.
+/// How long the server waits for a closing connection: for the client to take the remaining output, and for its last
+/// input after that.
 const FAREWELL: Time = 5 * SECOND;
-
-/// What everything in the world has a use for.
-pub(super) struct Context {
-    pub(super) agenda: Agenda,
-    pub(super) random: Random,
-    pub(super) record: Record,
-    pub(super) plan: Plan,
-    pub(super) wrong: Option<Wrong>,
-    pub(super) workload: Workload,
-    pub(super) keys: Vec<Key>,
-    /// Since when all has been well and nothing is asked.
-    pub(super) calm_since: Option<Time>,
-}
-
-impl Context {
-    pub(super) const fn now(&self) -> Time {
-        self.agenda.now()
-    }
-
-    /// Nothing was heard of a connection that watches since then, until now.
-    pub(super) fn measure_silence(&mut self, heard: Time) {
-        if let Some(since) = self.calm_since {
-            let silence = self.now() - heard.max(since);
-            // A heartbeat is due when the last MARK is as old; then it is on the way.
-            let most = 2 * half(self) + self.plan.latency + 2 * self.plan.turn + MILLISECOND;
-            self.record.gauge(
-                "microseconds of silence on a connection that watches",
-                usize_of(silence),
-                usize_of(most),
-            );
-        }
-    }
-
-    pub(super) fn is_wrong(&self, wrong: Wrong) -> bool {
-        self.wrong == Some(wrong)
-    }
-}
 
 /// A connection between a client and a front.
 pub(super) struct Socket {
@@ -68,19 +29,19 @@ pub(super) struct Socket {
     pub(super) front: usize,
     pub(super) to_server: Pipe,
     pub(super) to_client: Pipe,
-    /// How long a byte is on the way at the most.
+    /// The maximum latency of a byte.
     pub(super) latency: Time,
-    /// Nothing goes either way until that is over.
+    /// While set, nothing arrives in either direction.
     pub(super) is_partitioned: bool,
-    /// It has failed, and its ends were told.
+    /// The connection has failed, and both ends know it.
     pub(super) is_reset: bool,
-    /// The client has let go of it.
+    /// The client has closed its end.
     pub(super) is_abandoned: bool,
-    /// What the server does for it; nothing once that is over.
+    /// The server's side; `None` once it has ended.
     pub(super) task: Option<Task>,
 }
 
-/// A read that the engine was asked for.
+/// A read of the engine.
 #[derive(Debug)]
 enum Read {
     Entry(Bytes),
@@ -89,7 +50,7 @@ enum Read {
     Done(Done),
 }
 
-/// What a read has found.
+/// The result of a read.
 #[derive(Debug)]
 enum Done {
     Entry(Result<Option<Entry>, Arc<str>>),
@@ -104,19 +65,19 @@ pub(super) struct Task {
     wanted: Input,
     turned_away: Option<Transaction>,
     outcomes: Vec<Outcome>,
-    /// How many of its transactions nothing is known of.
+    /// The number of its transactions without an outcome.
     undecided: usize,
-    /// What the engine is asked, in order, and when that ends.
+    /// The reads in progress, in order, with the times at which they end.
     reads: VecDeque<(Time, Read)>,
-    /// The page that it is asked for, beside those: a page waits for its turn.
+    /// The page that is being read. Pages do not queue behind the other reads.
     page: Option<(Time, Read)>,
     pub(super) waits_for_log: bool,
     has_beat: bool,
-    /// The peer has ended its side.
+    /// The client has ended its side.
     ended: bool,
     farewell: Option<Time>,
     is_abandoned: bool,
-    /// When it runs next.
+    /// When the task runs next.
     run_at: Option<Time>,
     mangler: Option<Mangler>,
 }
@@ -161,12 +122,12 @@ impl Socket {
         }
     }
 
-    /// How long the next byte is on the way.
+    /// Draws the latency of the next byte.
     pub(super) fn way(&self, random: &mut Random) -> Time {
         random.between(self.latency / 4, self.latency)
     }
 
-    /// Has the server's task run soon.
+    /// Schedules the server's task soon.
     pub(super) fn wake(&mut self, context: &mut Context) {
         let at = context.now() + context.random.between(1, context.plan.turn);
         self.wake_at(at, context);
@@ -181,7 +142,7 @@ impl Socket {
         }
     }
 
-    /// The outcome of one of its transactions.
+    /// Delivers the outcome of a transaction.
     pub(super) fn deliver(&mut self, outcome: Outcome, context: &mut Context) {
         if let Some(task) = &mut self.task {
             task.outcomes.push(outcome);
@@ -189,7 +150,7 @@ impl Socket {
         }
     }
 
-    /// The client sends as much of this as there is room for.
+    /// Sends as many bytes of the client's output as fit into the window.
     pub(super) fn send(&mut self, output: &mut impl Buf, context: &mut Context) -> Bytes {
         let room = self.to_server.room().min(output.remaining());
         let bytes = output.copy_to_bytes(room);
@@ -200,7 +161,7 @@ impl Socket {
         bytes
     }
 
-    /// The client reads at most so much.
+    /// Reads at most `most` bytes for the client.
     pub(super) fn receive(&mut self, most: usize, context: &mut Context) -> BytesMut {
         let (bytes, is_awaited) = self.to_client.read(most);
         if is_awaited && !self.to_client.is_dead() {
@@ -210,7 +171,7 @@ impl Socket {
         bytes
     }
 
-    /// The client lets go of it.
+    /// Closes the client's end.
     pub(super) fn abandon(&mut self, context: &mut Context) {
         self.is_abandoned = true;
         if !self.is_reset {
@@ -219,7 +180,7 @@ impl Socket {
         }
     }
 
-    /// The server's task runs, if it is its turn.
+    /// Runs the server's task, if it is due.
     pub(super) fn serve(&mut self, front: &mut Front, engine: &Engine, context: &mut Context) {
         let now = context.now();
         let Some(mut task) = self.task.take_if(|task| task.run_at == Some(now)) else { return };
@@ -251,7 +212,7 @@ impl Socket {
                 context.agenda.after(1, Event::Arrive { socket: self.id, at: Side::Client });
                 return;
             } else if until <= now {
-                // It does not take what it is owed.
+                // The client does not take the remaining output.
                 task.connection.abandon("no answer in time");
                 (task.is_abandoned, task.farewell) = (true, Some(now + SECOND));
             }
@@ -265,7 +226,7 @@ impl Socket {
         }
     }
 
-    /// Half a heartbeat has passed; answers whether there will be another.
+    /// Handles a passed half heartbeat. Returns whether there is another one.
     pub(super) fn beat(&mut self, context: &mut Context) -> bool {
         let Some(task) = &mut self.task else { return false };
         if !context.is_wrong(Wrong::NoHeartbeat) {
@@ -277,7 +238,7 @@ impl Socket {
 }
 
 impl Task {
-    /// Does everything that can be done without the socket.
+    /// Does all work that does not need the socket.
     fn settle(&mut self, socket: u64, front: &mut Front, engine: &Engine, context: &mut Context) {
         let now = context.now();
         let is_due = |(at, _): &mut (Time, Read)| *at <= now;
@@ -320,7 +281,7 @@ impl Task {
                     self.turned_away = front.submit(Submission { socket, transaction }, context);
                     continue;
                 }
-                // Asked for by `Access::Password` only.
+                // Only `Access::Password` requests it.
                 Effect::Verify { .. } => {
                     self.connection.handle_verdict(None);
                     continue;
@@ -392,7 +353,7 @@ impl Task {
         }
     }
 
-    /// Writes what there is room for; answers whether that was anything.
+    /// Writes as much as fits into the window. Returns whether it wrote anything.
     fn write(&mut self, socket: &mut Socket, context: &mut Context) -> bool {
         let output = self.connection.output();
         if let Some(mangler) = &mut self.mangler {
@@ -405,7 +366,7 @@ impl Task {
             let output = self.connection.output();
             let bytes = match &mut self.mangler {
                 Some(mangler) => mangler.give(room),
-                // As a socket takes it: in pieces of any size.
+                // A real socket accepts pieces of any size as well.
                 None => output.copy_to_bytes(room.min(output.chunk().len())),
             };
             if bytes.is_empty() {
@@ -417,7 +378,7 @@ impl Task {
         }
     }
 
-    /// Reads some of what has arrived; answers whether that was anything.
+    /// Reads some of the arrived bytes. Returns whether there were any.
     fn read(&mut self, socket: &mut Socket) -> bool {
         match self.wanted {
             Input::Wanted { expected } if !self.ended && self.turned_away.is_none() => {
@@ -434,7 +395,7 @@ impl Task {
         }
     }
 
-    /// Looks at what must not grow.
+    /// Measures the bounded quantities of the connection.
     fn measure(&mut self, front: &Front, context: &mut Context) {
         const OUTPUT_ROOM: usize = 128 * 1024;
         let limits = &context.plan.limits;
@@ -445,14 +406,14 @@ impl Task {
         context.record.gauge("bytes of the recent log", front.log.bytes(), context.plan.recent_log);
     }
 
-    /// Whether the engine has answered all that it was asked.
+    /// Returns whether no read is in progress.
     fn asks_nothing(&self) -> bool {
         self.reads.is_empty() && self.page.is_none()
     }
 
-    /// By how many revisions it is behind, though it takes all that it is sent and nothing is on the way to it.
+    /// Returns by how many revisions the connection is behind although it is idle and has no unsent output.
     pub(super) fn is_owed(&mut self, head: Revision) -> u64 {
-        // Pages of the store wait for its own writes to be decided.
+        // Pages are not requested before its own writes are decided.
         let is_idle = self.run_at.is_none() && self.asks_nothing() && self.undecided == 0 && self.waits_for_log;
         match self.connection.cursor() {
             Some(cursor) if is_idle && !self.connection.output().has_remaining() => head.get() - cursor.get(),
@@ -460,7 +421,7 @@ impl Task {
         }
     }
 
-    /// Whether nothing is to be done for it.
+    /// Returns whether the task has nothing left to do.
     pub(super) fn is_idle(&mut self) -> bool {
         self.asks_nothing()
             && self.undecided == 0
@@ -469,9 +430,4 @@ impl Task {
             && !self.connection.output().has_remaining()
             && self.mangler.as_ref().is_none_or(Mangler::is_empty)
     }
-}
-
-/// Half a heartbeat.
-pub(super) fn half(context: &Context) -> Time {
-    Time::try_from(context.plan.heartbeat.as_micros() / 2).unwrap_or(Time::MAX).max(1)
 }

@@ -1,56 +1,57 @@
-//! Deliberately wrong variants, with which the checkers are tested: each breaks one promise as a plausible bug would.
+//! Deliberately wrong variants, which test the checkers. Each breaks one promise as a plausible bug would.
 //!
-//! They are wrong where a driver meets the decisions of `core`: what it tells them, in which order it does as they ask, and
-//! what it makes of their output. So the code that is released holds none of them.
+//! The variants are wrong at the boundary between the drivers and `core`: in what a driver passes to `core`, in the
+//! order in which it does what `core` asks for, and in how it handles the output. The released code contains none of
+//! them.
 
 use crate::check::Promise;
 
 /// A deliberately wrong variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// A MARK is sent before the last change that it stands for.
+    /// A MARK is sent before the last change that it covers.
     MarkTooEarly,
-    /// A page that is read for somebody who has fallen behind says that it was read at an earlier head than it was: MARKs
-    /// come while it is still being told.
+    /// A catch-up page reports an earlier head than the one at which it was read, so MARKs are sent before the
+    /// catch-up is complete.
     HorizonForgotten,
-    /// When a connection changes from the recent log to the store, the first change that the store tells is lost.
+    /// When a connection switches from the recent log to the store, the first change from the store is lost.
     LostAtCatchUp,
-    /// A resume is not told of what was deleted meanwhile.
+    /// A resume omits deletions.
     TombstoneSkipped,
-    /// A page ends between two writes of a transaction, and a MARK stands there.
+    /// A page ends between two writes of a transaction, followed by a MARK.
     HalfATransaction,
-    /// After a crash, only the first half of a transaction's writes is there.
+    /// A crash keeps only the first half of a transaction's writes.
     TornByACrash,
-    /// Writes are answered, and sent on, before they are synced.
+    /// Writes are answered and broadcast before they are synced.
     AcknowledgedBeforeSynced,
-    /// An own write is answered behind the write that came after it.
+    /// The response to an own write is sent after the next write.
     OwnWriteOutOfOrder,
-    /// A client takes a store that was restored for the one that it knew: what that tells is applied over the old state.
+    /// A client mistakes a restored store for the one that it knew, and applies the changes over its old state.
     AppliedOverOldState,
-    /// A backup is restored, and keeps the store's id.
+    /// A restored backup keeps the id of the earlier store.
     RestoredUnderTheOldId,
-    /// A catch-up begins one revision too early.
+    /// A catch-up starts one revision too early.
     ToldTwice,
-    /// A GET is answered from the state that was there before the last commits.
+    /// A GET returns the state before the last commits.
     StaleRead,
     /// A client answers its caller before it shows what a MARK has completed.
     AnsweredBeforeShown,
-    /// A replica shows, on a new connection, what it showed on an earlier one.
+    /// On a new connection, a replica shows what it showed on an earlier one.
     ShownAgain,
     /// No heartbeat is ever sent.
     NoHeartbeat,
-    /// The recent log forgets nothing.
+    /// The recent log discards nothing.
     EndlessLog,
-    /// A connection that waits is not woken when the log grows.
+    /// A waiting connection is not woken when the log grows.
     LostWakeup,
-    /// A client that has lost its connection sends a write again, and tells what became of that.
+    /// A client that has lost its connection sends a write again, and reports the outcome of the second attempt.
     WriteSentAgain,
-    /// A cursor that has lost its connection goes on from the head that the next server tells, not from where it was.
+    /// A cursor that has lost its connection continues from the head of the next server, instead of its own position.
     ResumedFromTheHead,
 }
 
 impl Wrong {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 19] = [
         Self::MarkTooEarly,
         Self::HorizonForgotten,
@@ -73,12 +74,12 @@ impl Wrong {
         Self::ResumedFromTheHead,
     ];
 
-    /// The variant of this name.
+    /// Returns the variant of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|wrong| format!("{wrong:?}").eq_ignore_ascii_case(name))
     }
 
-    /// The promise that it breaks; its checker must find that.
+    /// Returns the promise that the variant breaks. The checker of that promise must find it.
     pub const fn breaks(self) -> Promise {
         match self {
             Self::MarkTooEarly | Self::HorizonForgotten | Self::AppliedOverOldState | Self::RestoredUnderTheOldId => {

@@ -1,16 +1,16 @@
-//! Which start of the machine this is. What was written and not synced is lost when it ends without notice.
+//! The boot of the machine. Writes that were not synced are lost if the machine goes down without notice.
 
 use std::fmt;
 use std::fs;
 use std::str::FromStr;
 
-/// Where Linux tells it.
+/// The file in which Linux provides the boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// How one that is not known is written.
+/// The text of an unknown boot.
 const UNKNOWN: &str = "unknown";
 
-/// A start of the machine: what the system calls it, where it does.
+/// A boot of the machine: its id, if the system provides one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boot(Option<u128>);
 
@@ -22,13 +22,13 @@ impl Boot {
         Self(Some(id))
     }
 
-    /// The one that this process runs in.
+    /// Returns the boot that this process runs in.
     pub(crate) fn current() -> Self {
         let id = fs::read_to_string(BOOT_ID).unwrap_or_default();
         id.trim().replace('-', "").parse().unwrap_or(Self::UNKNOWN)
     }
 
-    /// Whether the machine has run from one to the other. Of what is not known, nobody can say so.
+    /// Returns whether both are the same boot. An unknown boot is not the same as any other.
     pub(crate) fn is_still(self, other: Self) -> bool {
         self.0.is_some() && self == other
     }
@@ -56,21 +56,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_that_runs_this_runs_on() {
+    fn the_current_boot_is_the_same_as_itself() {
         if cfg!(target_os = "linux") {
             assert!(Boot::current().is_still(Boot::current()));
         }
     }
 
     #[test]
-    fn what_is_not_known_may_be_any() {
+    fn an_unknown_boot_equals_no_other() {
         assert!(!Boot::UNKNOWN.is_still(Boot::UNKNOWN));
         assert!(!Boot::new(1).is_still(Boot::UNKNOWN) && !Boot::UNKNOWN.is_still(Boot::new(1)));
         assert!(Boot::new(1).is_still(Boot::new(1)) && !Boot::new(1).is_still(Boot::new(2)));
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_boot_is_read_back() {
         for boot in [Boot::UNKNOWN, Boot::new(0), Boot::new(u128::MAX)] {
             assert_eq!(boot.to_string().parse(), Ok(boot));
         }

@@ -1,4 +1,4 @@
-//! A checkpoint: the latest state of every key as of a revision, so that the log before it is needed no more.
+//! A checkpoint: the latest state of every key as of a revision. It makes the log before that revision unnecessary.
 //!
 //! ```text
 //!  block │ length: u32 │ crc-32c: u32 │ body …
@@ -9,15 +9,17 @@
 //!  the last          2: u8, entries in all: u64
 //! ```
 //!
-//! `length` counts the whole block. The checksum begins with the seed of the store, or with that of all backups, and covers
-//! the block's place in the file and the body, so that blocks can't change places. Entries stand in the order of their revisions; of a key that changed while the
-//! checkpoint was taken there may be several, of which the last is the latest.
+//! `length` counts the whole block. The checksum begins with the checksum seed of the directory, or with that of all
+//! backups. It covers the offset of the block in the file and the body, so blocks cannot be swapped. Entries are in
+//! the order of their revisions. A key that changed while the checkpoint was taken may have several entries, of which
+//! the last is the latest.
 //!
-//! It is written under another name, synced, and renamed: a checkpoint that has its name is whole, or damaged.
+//! A checkpoint is written under another name, synced, and renamed: one that has its final name is complete, or
+//! damaged.
 
-use super::files::{Files, Handle};
-use super::log::NOT_READY;
-use super::open::OpenError;
+use super::error::OpenError;
+use super::files::{FileHandle, FileSystem};
+use super::names;
 use super::record::{ChecksumSeed, Write};
 use crate::index::{Index, Loading, Record};
 use bytes::{Buf, BufMut};
@@ -27,41 +29,29 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use syncline_wire::Revision;
 
-const NAME: &str = "checkpoint-";
-
 /// The format of checkpoints.
 const FORMAT: u32 = 1;
 
-/// How large a block becomes; one large entry may pass it. Each is synced, so that a commit never waits for much more.
+/// The size at which a block is written; one large entry may exceed it. Each block is synced, so that a commit never
+/// waits for the sync of much more.
 const BLOCK: usize = 256 * 1024;
 
 const BLOCK_HEADER: usize = 8;
 
-/// How many blocks are in memory at a time, of which one is taken in while the others are read and checked.
+/// How many blocks are in memory at a time while loading: one is inserted into the index while the others are read
+/// and checked.
 const BLOCKS: usize = 4;
 
 const START: u8 = 0;
 const ENTRIES: u8 = 1;
 const END: u8 = 2;
 
-/// The name of the checkpoint of a revision.
-pub(crate) fn name(through: Revision) -> String {
-    format!("{NAME}{:020}", through.get())
-}
-
-/// The revision of a checkpoint, by its name.
-pub(crate) fn revision(name: &str) -> Option<Revision> {
-    let revision = name.strip_prefix(NAME)?.parse().ok().map(Revision::new)?;
-    // A name that only looks like it is none of ours.
-    (self::name(revision) == name).then_some(revision)
-}
-
-/// About what a checkpoint of an index takes: keys and values, and what describes them.
+/// Returns the approximate size of a checkpoint of an index.
 pub(crate) fn estimated_bytes(index: &Index) -> u64 {
     (index.bytes() + ENTRY_OVERHEAD * index.keys()) as u64
 }
 
-/// The bytes of an entry beside its key and value; one without a value has two less, and a time.
+/// The size of an entry without its key and value. A tombstone has no length of a value (2 bytes less), and a time.
 const ENTRY_OVERHEAD: usize = 1 + 2 + 2 + 8 + 8;
 
 struct Writer<'a, H> {
@@ -71,7 +61,7 @@ struct Writer<'a, H> {
     block: Vec<u8>,
 }
 
-impl<H: Handle> Writer<'_, H> {
+impl<H: FileHandle> Writer<'_, H> {
     fn start(&mut self, kind: u8) {
         self.block.clear();
         self.block.put_bytes(0, BLOCK_HEADER);
@@ -93,9 +83,9 @@ impl<H: Handle> Writer<'_, H> {
     }
 }
 
-/// Writes a checkpoint of everything up to `through`, whose records are given in the order of their revisions. It is
-/// durable when this returns; answers its bytes.
-pub(crate) fn write<F: Files>(
+/// Writes a checkpoint of everything up to `through`. `records` must be in the order of their revisions. The
+/// checkpoint is durable when this returns. Returns its size in bytes.
+pub(crate) fn write<F: FileSystem>(
     files: &F,
     seed: ChecksumSeed,
     name: &str,
@@ -103,9 +93,9 @@ pub(crate) fn write<F: Files>(
     forgotten: Revision,
     records: impl Iterator<Item = Record>,
 ) -> io::Result<u64> {
-    let not_ready = format!("{name}{NOT_READY}");
+    let unfinished = names::unfinished(name);
     let write = || {
-        let handle = files.create(&not_ready)?;
+        let handle = files.create(&unfinished)?;
         let mut writer = Writer { handle: &handle, seed, offset: 0, block: Vec::with_capacity(BLOCK + BLOCK / 8) };
         writer.start(START);
         writer.block.put_u32_le(FORMAT);
@@ -126,13 +116,13 @@ pub(crate) fn write<F: Files>(
         writer.start(END);
         writer.block.put_u64_le(entries);
         writer.finish()?;
-        files.rename(&not_ready, name)?;
+        files.rename(&unfinished, name)?;
         files.sync_names()?;
         Ok(writer.offset)
     };
     write().inspect_err(|_| {
-        // What is there of it takes room that may be short.
-        let _ = files.remove(&not_ready);
+        // The incomplete file takes disk space, which may be scarce.
+        let _ = files.remove(&unfinished);
     })
 }
 
@@ -144,15 +134,15 @@ fn put_entry(out: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// What is wrong with a checkpoint.
+/// Why a checkpoint cannot be read.
 #[derive(Debug)]
 enum ReadError {
     Io(io::Error),
-    /// Which part of the file is not as it was written.
+    /// The block at this offset is not as it was written.
     Damaged {
         offset: u64,
     },
-    /// It was written by another version of this program.
+    /// The file was written by another version of this program.
     Format {
         found: u32,
     },
@@ -164,27 +154,27 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// What a checkpoint says of itself.
+/// The summary of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// Everything up to here is in it.
+    /// The revision up to which it holds everything.
     pub(crate) through: Revision,
-    /// Tombstones up to here may be forgotten.
+    /// Tombstones up to this revision may be forgotten.
     pub(crate) forgotten: Revision,
-    /// When the last of its tombstones was made: milliseconds since 1970.
+    /// The time of its latest tombstone, in milliseconds since 1970.
     pub(crate) time: u64,
 }
 
-/// A block of a checkpoint, whose checksum is right.
+/// A block of a checkpoint whose checksum is right.
 struct Block {
     offset: u64,
     body: Vec<u8>,
     is_last: bool,
 }
 
-/// Reads the blocks of a checkpoint, and hands each to `send` until that does not want more. The bytes of a block are
-/// checked before any of them is believed. `buffer` gives what a block is read into, which may hold anything.
-fn read_blocks<H: Handle>(
+/// Reads the blocks of a checkpoint, and calls `send` with each until that returns `false`. A block is checked before
+/// any of its bytes is used. `buffer` returns the memory for a block, with any content.
+fn read_blocks<H: FileHandle>(
     handle: &H,
     seed: ChecksumSeed,
     mut buffer: impl FnMut() -> Option<Vec<u8>>,
@@ -217,8 +207,8 @@ fn read_blocks<H: Handle>(
     Ok(())
 }
 
-/// Takes the blocks of a checkpoint into an index, and gives their buffers back.
-fn take_in(
+/// Inserts the blocks of a checkpoint into an index, and returns their buffers.
+fn load_blocks(
     index: &mut Loading,
     blocks: impl Iterator<Item = Result<Block, ReadError>>,
     buffers: &SyncSender<Vec<u8>>,
@@ -245,7 +235,8 @@ fn take_in(
             (ENTRIES, Some(summary)) => {
                 while !body.is_empty() {
                     let record = entry(&mut body).ok_or(ReadError::Damaged { offset })?;
-                    // Whoever can forge a checksum can't make the orders of the index disagree.
+                    // Checked although the checksum is right: a forged checkpoint cannot make the
+                    // orders of the index disagree.
                     if record.revision() < last || summary.through < record.revision() {
                         return Err(damaged);
                     }
@@ -261,28 +252,29 @@ fn take_in(
             }
             _ => return Err(damaged),
         }
-        // Where everything is read, nobody wants it.
+        // The reader needs no buffer if it has read everything.
         let _ = buffers.send(buffer);
     }
     Err(ReadError::Damaged { offset: end })
 }
 
-/// Reads a checkpoint into an index, which has no order by key yet; `file` is where it is, for people.
-pub(crate) fn load<H: Handle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Result<(Index, Summary), OpenError> {
+/// Reads a checkpoint into an index, which has no order by key yet. `file` is its path, for people.
+pub(crate) fn load<H: FileHandle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Result<(Index, Summary), OpenError> {
     let mut loading = Loading::new(expected_entries(handle));
     let summary = thread::scope(|scope| {
         let (give_back, buffers) = sync_channel(BLOCKS);
-        // There is room for all of them. Each grows with what is read: a small checkpoint takes little memory.
+        // The channel has capacity for all of them. Each buffer grows as needed, so a small checkpoint takes
+        // little memory.
         (0..BLOCKS).for_each(|_| drop(give_back.send(Vec::new())));
         let (sender, blocks) = sync_channel(BLOCKS);
         scope.spawn(move || {
             let read = read_blocks(handle, seed, || buffers.recv().ok(), |block| sender.send(Ok(block)).is_ok());
             if let Err(error) = read {
-                // Nobody may want to know any more.
+                // The receiver is gone if loading has failed.
                 let _ = sender.send(Err(error));
             }
         });
-        take_in(&mut loading, blocks.into_iter(), &give_back)
+        load_blocks(&mut loading, blocks.into_iter(), &give_back)
     });
     let summary = summary.map_err(|error| match error {
         ReadError::Io(error) => OpenError::io("read", file.to_owned())(error),
@@ -297,8 +289,9 @@ pub(crate) fn load<H: Handle>(handle: &H, seed: ChecksumSeed, file: &Path) -> Re
     Ok((index, summary))
 }
 
-/// How many entries a checkpoint seems to have, by its last bytes: not checked, but not more than it has room for.
-fn expected_entries<H: Handle>(handle: &H) -> usize {
+/// Returns how many entries a checkpoint seems to have, from its last bytes. They are not checked, but the result is
+/// limited by the size of the file.
+fn expected_entries<H: FileHandle>(handle: &H) -> usize {
     let Ok(length) = handle.length() else { return 0 };
     let mut entries = [0; size_of::<u64>()];
     let read = handle.read_at(&mut entries, length.saturating_sub(size_of::<u64>() as u64));

@@ -1,5 +1,5 @@
-//! The file layer: all that the disk engine asks of an operating system. Tests put one behind it that fails, and that
-//! keeps only what was synced.
+//! The file layer: everything that the disk engine asks of an operating system. Tests replace it with one that fails,
+//! and that keeps only what was synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,63 +8,65 @@ use std::path::{Path, PathBuf};
 
 /// A directory of files.
 ///
-/// What is assumed of it (and of the disk below):
-/// - what [`Handle::sync`] and [`Files::sync_names`] have returned from survives a power cut;
+/// What the engine assumes of it, and of the disk below:
+/// - what was written before [`FileHandle::sync`] or [`FileSystem::sync_names`] returned survives a power cut;
 /// - a write that was not synced may survive in part, in any of its sectors of 512 bytes;
-/// - [`Files::rename`] is atomic: after a power cut there is the old or the new;
-/// - after a failed sync nothing is known of the writes before it.
-pub(crate) trait Files: Send + Sync + 'static {
+/// - [`FileSystem::rename`] is atomic: after a power cut, the name refers to the old or to the new file;
+/// - after a failed sync, nothing is known of the writes before it.
+pub(crate) trait FileSystem: Send + Sync + 'static {
     /// An open file.
-    type Handle: Handle;
+    type Handle: FileHandle;
 
-    /// The names of the files.
+    /// Returns the names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Opens a file that is there, to read and write it.
+    /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::Handle>;
-    /// Makes an empty file, in the place of any that is there.
+    /// Creates an empty file, and replaces an existing one.
     fn create(&self, name: &str) -> io::Result<Self::Handle>;
-    /// Gives a file another name, in the place of any that has it.
+    /// Renames a file, and replaces an existing one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes durable which names there are.
+    /// Makes creations, renames and removals durable.
     fn sync_names(&self) -> io::Result<()>;
-    /// The path of a file, for people.
+    /// Returns the path of a file, for people.
     fn path(&self, name: &str) -> PathBuf;
 }
 
 /// An open file.
-pub(crate) trait Handle: Send + Sync + 'static {
-    /// How long it is.
+pub(crate) trait FileHandle: Send + Sync + 'static {
+    /// Returns the length of the file.
     fn length(&self) -> io::Result<u64>;
-    /// Fills the buffer from an offset on, as far as the file goes; answers how far that was.
+    /// Fills the buffer from an offset on, until the buffer is full or the file ends. Returns the number of bytes
+    /// read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all of the bytes from an offset on.
+    /// Writes all bytes at an offset.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes durable what was written.
+    /// Makes all earlier writes durable.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A real directory.
+/// A directory of the operating system.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    /// A directory, made where it is not there.
+    /// Opens a directory, and creates it if it does not exist.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         make(path, |parent| File::open(parent)?.sync_all())?;
         Ok(Self(path.to_owned()))
     }
 
-    /// A directory that must be there.
+    /// Opens an existing directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::read_dir(path)?;
         Ok(Self(path.to_owned()))
     }
 }
 
-/// Makes a directory, and those above it, and has what holds each that was made synced. Or else a power cut takes it away,
-/// and all that was made durable in it. They are for this user alone: values may be secrets.
+/// Creates a directory and its missing ancestors, and syncs the parent of each one that it creates. Otherwise a power
+/// cut could remove the directory and everything that was made durable in it. Only this user may access them, because
+/// values may be secrets.
 fn make(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
     let mut builder = fs::DirBuilder::new();
@@ -77,7 +79,7 @@ fn make(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Resul
     Ok(())
 }
 
-impl Files for Directory {
+impl FileSystem for Directory {
     type Handle = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -109,7 +111,7 @@ impl Files for Directory {
     }
 }
 
-impl Handle for File {
+impl FileHandle for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
@@ -143,11 +145,11 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    /// What was synced when a directory was made.
+    /// Returns what is synced when a directory is created.
     fn synced_for(path: &Path) -> Vec<PathBuf> {
         let mut synced = Vec::new();
         let sync = |parent: &Path| {
-            assert!(path.is_dir(), "synced before it was made");
+            assert!(path.is_dir(), "synced before it was created");
             synced.push(parent.to_owned());
             Ok(())
         };
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_holds_a_directory_that_was_made_is_synced() {
+    fn the_parents_of_created_directories_are_synced() {
         let temporary = TempDir::new().unwrap();
         let root = temporary.path();
         assert_eq!(synced_for(&root.join("one")), [root]);
@@ -165,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn for_a_directory_that_is_there_nothing_is_synced() {
+    fn nothing_is_synced_for_an_existing_directory() {
         let temporary = TempDir::new().unwrap();
         assert!(synced_for(temporary.path()).is_empty());
     }
 
     #[test]
-    fn a_directory_that_can_not_be_synced_is_none() {
+    fn creating_a_directory_fails_if_its_sync_fails() {
         let temporary = TempDir::new().unwrap();
         let failed = make(&temporary.path().join("data"), |_| Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);

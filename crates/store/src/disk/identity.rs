@@ -1,6 +1,6 @@
-//! The identity of a data directory: which history it holds, in which format.
+//! The identity of a data directory: which history it holds, and in which format.
 //!
-//! A [`text_file`] of six lines, or seven:
+//! It is a [`text_file`] of six or seven lines:
 //!
 //! ```text
 //! syncline data
@@ -12,52 +12,47 @@
 //! crc 89abcdef
 //! ```
 //!
-//! The seed binds the files of the directory together, and is told to nobody. The store id is told to every client, and
-//! stands nowhere else. In every format, the second line names the format.
+//! The line `seal` holds the checksum seed, which binds the files of the directory together and never leaves it. The
+//! store id is sent to every client, and is in no other file. In every format, the second line names the format.
 //!
-//! The line `unsynced` is there while writes may be acknowledged that are not synced: from before the first of them until
-//! the store is closed. It names the start of the machine in which that is. Found in any other, it says that the machine
-//! has gone down meanwhile, and may have taken revisions with it that clients have seen, and that will be given out again:
-//! the history is another from then on, under a new store id.
+//! The line `unsynced` exists while writes may be acknowledged before they are synced: it is written before the first
+//! of them, and removed when the store is closed. It names the boot of the machine. If a later opening finds another
+//! boot, the machine has gone down meanwhile. Revisions that clients have seen may be lost and would be assigned
+//! again. So the directory then holds a new history, with a new store id.
 
 use super::boot::Boot;
-use super::files::Files;
+use super::error::OpenError;
+use super::files::FileSystem;
+use super::options::Durability;
 use super::record::ChecksumSeed;
-use super::recovery::is_unfinished;
-use super::{Durability, OpenError, text_file};
+use super::{names, text_file};
 use crate::{Unavailable, new_store_id};
 use std::io;
 use syncline_core::StoreId;
 use tracing::warn;
 
-/// The name of the file.
-pub(crate) const NAME: &str = "identity";
-
-/// The file that keeps a second process out.
-pub(crate) const LOCK: &str = "lock";
-
-/// What file systems put at their root, of ext4 and its kin: a whole disk may be a data directory.
+/// A directory that ext4 and similar file systems have in their root: a whole disk may be a data directory.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// The format of the directory as a whole.
+/// The format of the data directory.
 pub(crate) const FORMAT: u32 = 2;
 
-/// Which history a data directory holds, and how.
+/// The content of the identity file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) store: StoreId,
-    /// With which the checksums of the other files begin.
+    /// The seed of the checksums in the other files.
     pub(crate) seed: ChecksumSeed,
-    /// The bytes of a file of the log.
+    /// The size of a file of the log, in bytes.
     pub(crate) segment_size: u64,
-    /// Since which start of the machine there may be acknowledged writes that are not synced.
+    /// The boot since which acknowledged writes may be unsynced, if there may be any.
     pub(crate) unsynced: Option<Boot>,
 }
 
 impl Identity {
-    /// Names a new history.
+    /// Creates the identity of a new history.
     pub(crate) fn new(segment_size: u64) -> Result<Self, Unavailable> {
-        // As random as the id, and not told.
+        // The seed is as random as the id, but is not sent to clients.
         let seed = ChecksumSeed(crc32c::crc32c(&new_store_id()?.bytes()));
         Ok(Self { store: new_store_id()?, seed, segment_size, unsynced: None })
     }
@@ -89,48 +84,56 @@ impl Identity {
         if identity.lines() == text { Ok(identity) } else { Err(Unreadable::Damaged) }
     }
 
-    /// Writes the file; it is durable when this returns.
-    pub(crate) fn write<F: Files>(self, files: &F) -> io::Result<()> {
-        text_file::write(files, NAME, &self.lines())?;
+    /// Writes the file. It is durable when this returns.
+    pub(crate) fn write<F: FileSystem>(self, files: &F) -> io::Result<()> {
+        text_file::write(files, names::IDENTITY, &self.lines())?;
         files.sync_names()
     }
 
-    /// What it becomes when the directory is opened, of which everything is durable that was found.
-    pub(crate) fn opened<F: Files>(self, files: &F, durability: Durability, boot: Boot) -> Result<Self, OpenError> {
+    /// Updates the file when the directory has been opened and everything that was found is durable. Returns the
+    /// new identity.
+    pub(crate) fn opened<F: FileSystem>(
+        self,
+        files: &F,
+        durability: Durability,
+        boot: Boot,
+    ) -> Result<Self, OpenError> {
         let is_rewound = self.unsynced.is_some_and(|since| !since.is_still(boot));
         let store = if is_rewound { new_store_id()? } else { self.store };
         let opened = Self { store, unsynced: (durability == Durability::Os).then_some(boot), ..self };
-        opened.replace(self, files).map_err(OpenError::io("write", files.path(NAME)))?;
+        opened.replace(self, files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
         if is_rewound {
             warn!(old = %self.store, new = %store, "the machine has gone down since writes were acknowledged that were not synced: the newest may be missing; the store has a new id, so clients start afresh");
         }
         Ok(opened)
     }
 
-    /// What it becomes when the store is closed: when everything is synced, or when a sync has failed.
-    pub(crate) fn closed<F: Files>(self, files: &F, synced: bool) -> io::Result<()> {
-        // What a failed sync has lost may be missing without any other start.
+    /// Updates the file when the store is closed. `synced` is false if a sync has failed.
+    pub(crate) fn closed<F: FileSystem>(self, files: &F, synced: bool) -> io::Result<()> {
+        // A failed sync may have lost writes without a restart of the machine.
         let unsynced = self.unsynced.map(|_| Boot::UNKNOWN).filter(|_| !synced);
         Self { unsynced, ..self }.replace(self, files)
     }
 
-    fn replace<F: Files>(self, old: Self, files: &F) -> io::Result<()> {
+    fn replace<F: FileSystem>(self, old: Self, files: &F) -> io::Result<()> {
         if self == old { Ok(()) } else { self.write(files) }
     }
 
     /// Reads the file.
-    pub(crate) fn read<F: Files>(files: &F) -> Result<Self, OpenError> {
-        Self::parse(&text_file::read(files, NAME)?).map_err(|unreadable| match unreadable {
-            Unreadable::Format(found) => OpenError::Format { file: files.path(NAME), expected: FORMAT, found },
-            Unreadable::Damaged => text_file::damaged(files, NAME),
+    pub(crate) fn read<F: FileSystem>(files: &F) -> Result<Self, OpenError> {
+        Self::parse(&text_file::read(files, names::IDENTITY)?).map_err(|unreadable| match unreadable {
+            Unreadable::Format(found) => {
+                OpenError::Format { file: files.path(names::IDENTITY), expected: FORMAT, found }
+            }
+            Unreadable::Damaged => text_file::damaged(files, names::IDENTITY),
         })
     }
 }
 
-/// Says what is there, where a directory that should be empty is not.
-pub(crate) fn expect_none<F: Files>(files: &F) -> Result<(), OpenError> {
+/// Returns an error if a directory that must be empty is not.
+pub(crate) fn expect_none<F: FileSystem>(files: &F) -> Result<(), OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    match names.into_iter().find(|name| name != LOCK && name != LOST_AND_FOUND && !is_unfinished(name)) {
+    match names.into_iter().find(|name| name != names::LOCK && name != LOST_AND_FOUND && !names::is_unfinished(name)) {
         None => Ok(()),
         Some(found) => Err(OpenError::Foreign { path: files.path(""), found }),
     }

@@ -1,4 +1,4 @@
-//! The log: records, one after the other, in segments of fixed size that are pre-zeroed and used again.
+//! The log: records, one after the other, in segments of a fixed size. Segments are pre-zeroed and reused.
 //!
 //! ```text
 //!   segment-000002          segment-000003          segment-000001
@@ -8,46 +8,32 @@
 //!     id 7                    id 8    ▲ the end       (records of id 6, all in the checkpoint)
 //! ```
 //!
-//! A file's number never changes; the id of the segment that it is stands in its records. A spare becomes a segment when
-//! a record with a new id is written to its front, which takes no change of names, and so no sync but the record's own.
+//! The number of a file never changes; the id of the segment that it currently holds is in its records. A spare
+//! becomes a segment when a record with a new id is written to its start. That renames nothing, so it needs no sync
+//! except that of the record.
 
-use super::files::{Files, Handle};
+use super::files::{FileHandle, FileSystem};
+use super::names;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use syncline_wire::Revision;
 
-/// How the names of the log's files start.
-const NAME: &str = "segment-";
-/// How the names of files end that are not ready.
-pub(crate) const NOT_READY: &str = ".new";
-
-/// How much is zeroed at once.
+/// How many bytes are zeroed with one write.
 const ZEROS: usize = 1024 * 1024;
 
-/// The name of a file of the log.
-pub(crate) fn name(number: u64) -> String {
-    format!("{NAME}{number:06}")
-}
-
-/// The number of a file of the log, by its name.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let number = name.strip_prefix(NAME)?.parse().ok()?;
-    // A name that only looks like it is none of ours: the file would be taken for two.
-    (self::name(number) == name && number < u64::MAX).then_some(number)
-}
-
-/// A file that can be written to: a segment, or a spare.
+/// A file of the log: a segment or a spare.
 pub(crate) struct Segment<H> {
     pub(crate) number: u64,
     pub(crate) handle: H,
 }
 
-/// Makes a spare: a file of zeros, which is durable when this returns.
-pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Result<Segment<F::Handle>> {
-    let (name, not_ready) = (name(number), format!("{}{NOT_READY}", name(number)));
+/// Creates a spare: a file of zeros. It is durable when this returns.
+pub(crate) fn make_spare<F: FileSystem>(files: &F, number: u64, size: u64) -> io::Result<Segment<F::Handle>> {
+    let name = names::segment(number);
+    let unfinished = names::unfinished(&name);
     let make = || {
-        let handle = files.create(&not_ready)?;
+        let handle = files.create(&unfinished)?;
         let zeros = vec![0; ZEROS];
         let mut offset = 0;
         while offset < size {
@@ -56,68 +42,68 @@ pub(crate) fn make_spare<F: Files>(files: &F, number: u64, size: u64) -> io::Res
             offset += part.len() as u64;
         }
         handle.sync()?;
-        files.rename(&not_ready, &name)?;
+        files.rename(&unfinished, &name)?;
         files.sync_names()?;
         Ok(Segment { number, handle })
     };
     make().inspect_err(|_| {
-        // What is there of it takes room that may be short.
-        let _ = files.remove(&not_ready).or_else(|_| files.remove(&name));
+        // The incomplete file takes disk space, which may be scarce.
+        let _ = files.remove(&unfinished).or_else(|_| files.remove(&name));
     })
 }
 
-/// A write to the log has failed.
+/// Why a write to the log failed.
 #[derive(Debug)]
 pub(crate) enum AppendError {
-    /// Nothing of it will ever be found in the log.
+    /// The log does not hold the record, and never will.
     Refused(io::Error),
-    /// It may be found in the log when that is opened again, or not, unless something else is written in its place.
+    /// The record may be found when the log is opened again, unless another record replaces it.
     Unknown(io::Error),
-    /// The same; and nothing more may be written, for nobody knows what the log holds.
+    /// As `Unknown`; in addition, nothing more may be written, because the content of the log is unknown.
     Failed(io::Error),
 }
 
-/// The end of the log, to which records are written.
-pub(crate) struct Log<F: Files> {
+/// The log, open for appending.
+pub(crate) struct Log<F: FileSystem> {
     pub(crate) files: Arc<F>,
     pub(crate) size: u64,
-    /// The segment that is written to; `None` before the first record.
-    pub(crate) current: Option<Current<F::Handle>>,
-    /// The segments before it that are still needed, oldest first.
-    pub(crate) older: VecDeque<Older<F::Handle>>,
+    /// The segment that records are appended to; `None` before the first record.
+    pub(crate) current: Option<ActiveSegment<F::Handle>>,
+    /// The earlier segments that are still needed, oldest first.
+    pub(crate) older: VecDeque<FullSegment<F::Handle>>,
     pub(crate) spares: Vec<Segment<F::Handle>>,
     pub(crate) next_id: u64,
     pub(crate) next_number: u64,
     /// The checksum of the last record; 0 before the first.
     pub(crate) previous: u32,
-    /// The segment of which the mark tells.
+    /// The id of the newest segment that the durable watermark covers.
     pub(crate) watermark: u64,
-    /// Bytes that were written since the last checkpoint began.
+    /// How many bytes were written since the last checkpoint began.
     pub(crate) since_checkpoint: u64,
 }
 
-/// Where a record goes.
-pub(crate) struct Room {
+/// The place of a record that is about to be appended.
+pub(crate) struct Reservation {
     /// The id of the segment.
     pub(crate) segment: u64,
-    /// Whether it is the first record there.
+    /// Whether it is the first record of the segment.
     pub(crate) is_new: bool,
 }
 
-/// The segment that is written to.
-pub(crate) struct Current<H> {
+/// The segment that records are appended to.
+pub(crate) struct ActiveSegment<H> {
     pub(crate) id: u64,
     pub(crate) segment: Segment<H>,
-    /// Where the next record goes.
+    /// The offset of the next record.
     pub(crate) offset: u64,
-    /// The last revision in it.
+    /// The last revision in the segment.
     pub(crate) last: Revision,
-    /// Whether something may be there that was not accepted, for it could not be wiped.
+    /// Whether there may be a rejected record at `offset` that could not be wiped.
     pub(crate) is_torn: bool,
 }
 
-impl<H: Handle> Current<H> {
-    /// Has no record start where the next one goes.
+impl<H: FileHandle> ActiveSegment<H> {
+    /// Ensures that no record starts at `offset`.
     fn wipe(&mut self) -> io::Result<()> {
         self.segment.handle.write_at(&[0; 8], self.offset)?;
         self.is_torn = false;
@@ -126,15 +112,16 @@ impl<H: Handle> Current<H> {
 }
 
 /// A segment that is full.
-pub(crate) struct Older<H> {
+pub(crate) struct FullSegment<H> {
     pub(crate) segment: Segment<H>,
-    /// The last revision in it.
+    /// The last revision in the segment.
     pub(crate) last: Revision,
 }
 
-impl<F: Files> Log<F> {
-    /// Makes room for a record of this length. Where that takes a new segment, everything before it is synced first.
-    pub(crate) fn make_room(&mut self, length: usize) -> Result<Room, AppendError> {
+impl<F: FileSystem> Log<F> {
+    /// Reserves space for a record of this length. If that needs a new segment, everything before it is synced
+    /// first.
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<Reservation, AppendError> {
         let length = length as u64;
         if length > self.size {
             let message = format!("a record of {length} bytes, expected at most {}", self.size);
@@ -143,7 +130,7 @@ impl<F: Files> Log<F> {
         if let Some(current) = &self.current
             && current.offset + length <= self.size
         {
-            return Ok(Room { segment: current.id, is_new: false });
+            return Ok(Reservation { segment: current.id, is_new: false });
         }
         if let Some(current) = &mut self.current
             && current.is_torn
@@ -162,20 +149,20 @@ impl<F: Files> Log<F> {
         let id = self.next_id;
         self.next_id += 1;
         let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
-        if let Some(full) = self.current.replace(Current { id, segment, offset: 0, last, is_torn: false }) {
-            self.older.push_back(Older { segment: full.segment, last: full.last });
+        if let Some(full) = self.current.replace(ActiveSegment { id, segment, offset: 0, last, is_torn: false }) {
+            self.older.push_back(FullSegment { segment: full.segment, last: full.last });
         }
-        Ok(Room { segment: id, is_new: true })
+        Ok(Reservation { segment: id, is_new: true })
     }
 
-    /// Writes a record for which there is room, whose last revision is `last`, and whose checksum.
+    /// Appends a record for which space was reserved. `last` is its last revision.
     pub(crate) fn append(&mut self, record: &[u8], last: Revision, checksum: u32) -> Result<(), AppendError> {
         let Some(current) = &mut self.current else {
-            return Err(AppendError::Refused(io::Error::other("no room was made")));
+            return Err(AppendError::Refused(io::Error::other("no space was reserved")));
         };
         if let Err(error) = current.segment.handle.write_at(record, current.offset) {
-            // A part of it may be there, and the file's old bytes may happen to make it whole: wipe the part that makes
-            // it a record.
+            // A part of the record may have been written, and the old bytes of the file may happen to
+            // complete it. Wipe the start, without which it is no record.
             current.is_torn = true;
             if current.wipe().is_err() {
                 return Err(AppendError::Unknown(error));
@@ -194,13 +181,15 @@ impl<F: Files> Log<F> {
         Ok(())
     }
 
-    /// Makes durable what was written. After a failure nothing is known of it, and nothing more may be written.
+    /// Makes everything that was written durable. After a failure, the state of the log is unknown, and nothing
+    /// more may be written.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.current.as_ref().map_or(Ok(()), |current| current.segment.handle.sync())
     }
 
-    /// Everything up to `through` is in a durable checkpoint: the segments that hold no more become spares, where
-    /// something is synced of what comes after them. So whatever a power cut leaves, the log reaches up to the checkpoint.
+    /// Reuses segments after a checkpoint that holds everything up to `through`. A segment becomes a spare if the
+    /// checkpoint covers it and something after it is synced. So the log reaches up to the checkpoint, whatever a
+    /// power cut leaves of it.
     pub(crate) fn recycle(&mut self, through: Revision, synced: Revision) {
         while self.older.front().is_some_and(|older| older.last <= through && older.last < synced)
             && let Some(older) = self.older.pop_front()

@@ -1,38 +1,38 @@
-//! A file layer that tells how far reading or writing has come, for what takes long enough that people ask.
+//! A file layer that reports the progress of reading or writing.
 
-use super::files::{Files, Handle};
+use super::files::{FileHandle, FileSystem};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More is not read at once without telling.
+/// The number of bytes after which a read reports its progress.
 const STEP: usize = 1024 * 1024;
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// What is there is read and checked.
+    /// Existing files are read and checked.
     Reading,
-    /// What was asked for is written.
+    /// The result is written.
     Writing,
 }
 
-/// How far a stage has come.
+/// The progress of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// So many bytes are done.
+    /// How many bytes are done.
     pub done: u64,
-    /// About so many there are in all.
+    /// The approximate number of bytes in total.
     pub total: u64,
 }
 
-/// Is told of progress, often, from any thread.
+/// A function that is called often with the progress, from any thread.
 pub type Report = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Counts what is done in a stage.
+/// Counts the progress of a stage.
 pub(crate) struct Meter {
     report: Report,
     stage: Stage,
@@ -47,26 +47,26 @@ impl Meter {
 
     fn advance(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.tell(done);
+        self.report(done);
     }
 
-    /// The stage is at its end, even where less was done than was thought.
+    /// Reports the end of the stage, even if less was done than was estimated.
     pub(crate) fn finish(&self) {
-        self.tell(self.total);
+        self.report(self.total);
     }
 
-    fn tell(&self, done: u64) {
+    fn report(&self, done: u64) {
         (self.report)(Progress { stage: self.stage, done: done.min(self.total), total: self.total });
     }
 }
 
-/// Files that are metered.
+/// A directory of which reads and writes are metered.
 pub(crate) struct Metered<F> {
     pub(crate) files: F,
     pub(crate) meter: Arc<Meter>,
 }
 
-/// A file that is metered.
+/// A file of which reads and writes are metered.
 pub(crate) struct MeteredHandle<H> {
     handle: H,
     meter: Arc<Meter>,
@@ -78,7 +78,7 @@ impl<H> MeteredHandle<H> {
     }
 }
 
-impl<F: Files> Files for Metered<F> {
+impl<F: FileSystem> FileSystem for Metered<F> {
     type Handle = MeteredHandle<F::Handle>;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -110,7 +110,7 @@ impl<F: Files> Files for Metered<F> {
     }
 }
 
-impl<H: Handle> Handle for MeteredHandle<H> {
+impl<H: FileHandle> FileHandle for MeteredHandle<H> {
     fn length(&self) -> io::Result<u64> {
         self.handle.length()
     }

@@ -1,23 +1,29 @@
-//! The engine that keeps the history on disk: a log of records, checkpoints of the latest state, and that state in
-//! memory. `docs/storage.md` has the layout, the invariants, and what is assumed of the disk.
+//! The disk engine: a log of records and checkpoints on disk, and the latest state in memory. `docs/storage.md`
+//! describes the layout, the invariants, and what is assumed of the disk.
 
 mod boot;
 mod checkpoint;
-mod committer;
+mod commit;
+mod error;
 mod files;
 mod identity;
 mod log;
 mod maintenance;
 mod metered;
+mod names;
 mod offline;
 mod open;
+mod options;
 mod record;
 mod recovery;
+mod state;
 #[cfg(test)]
 mod tests;
 mod text_file;
 mod watermark;
 
+pub use error::OpenError;
 pub use metered::{Progress, Report, Stage};
 pub use offline::{Contents, backup, check, restore};
-pub use open::{DiskOptions, DiskStore, Durability, OpenError};
+pub use open::DiskStore;
+pub use options::{DiskOptions, Durability};

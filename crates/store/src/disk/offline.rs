@@ -1,18 +1,21 @@
-//! What is done with a data directory without serving it: look whether it is whole, back it up, make one of a backup.
+//! Operations on a data directory without serving it: check, back up, and restore.
 //!
-//! Nothing in a directory is changed by looking, so this may be done while a server writes to it: what is read is the
-//! history as of some revision, at least what was acknowledged before. Where the server takes a checkpoint meanwhile, a
-//! file may be used again before it was read; then all is read once more.
+//! Checking and backing up change nothing in a directory, so a server may be writing to it meanwhile. What is read is
+//! the history as of some revision, and includes everything that was acknowledged before. If the server takes a
+//! checkpoint meanwhile, a file may be reused before it was read; then everything is read again.
 //!
-//! A backup is one file, in the format of a checkpoint, under a seed that all backups have. What is made of it is a new history:
-//! the same keys, values, versions and revisions, under a new store id, since clients of the old one may have seen more.
+//! A backup is one file in the format of a checkpoint, with a checksum seed that all backups share. A restored
+//! directory is a new history: it has the same keys, values, versions and revisions, but a new store id, because
+//! clients of the old store may have seen more.
 
 use super::checkpoint;
-use super::files::{Directory, Files, Handle};
+use super::error::OpenError;
+use super::files::{Directory, FileHandle, FileSystem};
 use super::identity::{self, Identity};
-use super::log;
 use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
-use super::open::{DiskOptions, OpenError, lock};
+use super::names;
+use super::open::lock;
+use super::options::DiskOptions;
 use super::record::ChecksumSeed;
 use super::recovery::{Recovered, recover};
 use crate::index::Index;
@@ -22,24 +25,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syncline_wire::Revision;
 
-/// The seed of backups, which belong to no store: anybody may read them.
+/// Returns the checksum seed of backups. It is no secret: anyone may read them.
 fn seed() -> ChecksumSeed {
     ChecksumSeed(crc32c::crc32c(b"syncline backup\0"))
 }
 
-/// How often a directory is read that a server changes meanwhile.
+/// How often reading a directory is attempted if a server changes it meanwhile.
 const ATTEMPTS: usize = 10;
 
-/// What was found in a data directory, or a backup.
+/// The figures of a data directory or a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents {
     /// The revision of the last transaction.
     pub head: Revision,
-    /// The keys that have a value.
+    /// How many keys have a value.
     pub keys: usize,
-    /// The keys that are remembered as deleted.
+    /// How many deleted keys are remembered.
     pub tombstones: usize,
-    /// The bytes of all keys and values.
+    /// The total size of all keys and values, in bytes.
     pub bytes: usize,
 }
 
@@ -50,11 +53,11 @@ impl Contents {
     }
 }
 
-/// Reads everything of a data directory, checks every checksum, and that both orders agree: by key and by revision.
-/// Changes nothing; a server may be running on it. `report` is told how far it has come.
+/// Reads a whole data directory, verifies every checksum, and that the orders by key and by revision agree. Changes
+/// nothing; a server may be running on the directory. `report` is called with the progress.
 ///
 /// # Errors
-/// [`OpenError`] where the directory is none, or damaged.
+/// Returns [`OpenError`] if `data` is not a data directory, or is damaged.
 pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
     let index = read(data, report)?;
     let mut by_revision = 0;
@@ -75,13 +78,13 @@ pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
     Ok(Contents::of(&index))
 }
 
-/// Writes everything of a data directory to one file, which is durable when this returns. Changes nothing in the
-/// directory; a server may be running on it, and everything is in the backup that was acknowledged before. `report` is told
-/// how far it has come.
+/// Writes the content of a data directory to one file, which is durable when this returns. Changes nothing in the
+/// directory; a server may be running on it, and the backup includes everything that was acknowledged before.
+/// `report` is called with the progress.
 ///
 /// # Errors
-/// [`OpenError`] where the directory is none, or damaged, or the file can't be written. A file that is there already is
-/// not touched.
+/// Returns [`OpenError`] if `data` is not a data directory or is damaged, or if the file cannot be written. An
+/// existing file is not changed.
 pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenError> {
     let index = read(data, report)?;
     if to.exists() {
@@ -95,10 +98,10 @@ pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenE
     Ok(Contents::of(&index))
 }
 
-/// Makes a data directory of a backup: a new history, under a new store id. `report` is told how far it has come.
+/// Creates a data directory from a backup: a new history, with a new store id. `report` is called with the progress.
 ///
 /// # Errors
-/// [`OpenError`] where the backup is none, or damaged, or the directory is not empty.
+/// Returns [`OpenError`] if `from` is not a backup or is damaged, or if the directory is not empty.
 pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) -> Result<Contents, OpenError> {
     let open = || {
         let file = File::open(from)?;
@@ -112,16 +115,16 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
     identity::expect_none(&files)?;
     let files = metered_write(files, &index, report);
     let identity = Identity::new(options.segment_size)?;
-    let name = checkpoint::name(index.head());
+    let name = names::checkpoint(index.head());
     let records = index.changed_since(Revision::ZERO).cloned();
     checkpoint::write(&files, identity.seed, &name, index.head(), index.forgotten(), records)
         .map_err(OpenError::io("write", files.path(&name)))?;
-    // Last: without it, the directory is none.
-    identity.write(&files).map_err(OpenError::io("write", files.path(identity::NAME)))?;
+    // Written last: without it, the directory is not a data directory.
+    identity.write(&files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
     Ok(Contents::of(&index))
 }
 
-/// Reads a data directory, again where a server has changed it meanwhile.
+/// Reads a data directory, repeatedly if a server changes it meanwhile.
 fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
     let open = || Directory::open(data).map(ReadOnly).map_err(OpenError::io("open", data.to_owned()));
     let identity = Identity::read(&open()?)?;
@@ -135,29 +138,29 @@ fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
                 files.meter.finish();
                 return Ok(index);
             }
-            // Damage stays; what a server changes does not.
+            // Damage is permanent; an inconsistency caused by a running server is not.
             Err(OpenError::Damaged { .. } | OpenError::Io { .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// How many bytes are read to open a data directory.
-fn bytes_to_read(files: &impl Files) -> u64 {
+/// Returns how many bytes must be read to open a data directory.
+fn bytes_to_read(files: &impl FileSystem) -> u64 {
     let names = files.list().unwrap_or_default();
-    let checkpoint = names.iter().filter_map(|name| checkpoint::revision(name)).max().map(checkpoint::name);
-    let log = names.iter().filter(|name| log::number(name).is_some());
-    // What can't be looked at will not be read either, and that is told then.
+    let checkpoint = names.iter().filter_map(|name| names::checkpoint_revision(name)).max().map(names::checkpoint);
+    let log = names.iter().filter(|name| names::segment_number(name).is_some());
+    // A file whose length is unknown cannot be read either: reading reports the error.
     let length = |name: &String| files.open(name).and_then(|handle| handle.length()).unwrap_or_default();
     log.map(length).chain(checkpoint.iter().map(length)).sum()
 }
 
-/// Has it told how far the writing of a checkpoint has come.
+/// Returns a directory that reports the progress of writing a checkpoint.
 fn metered_write(files: Directory, index: &Index, report: &Report) -> Metered<Directory> {
     Metered { files, meter: Meter::new(report, Stage::Writing, checkpoint::estimated_bytes(index)) }
 }
 
-/// The directory and the name of a file.
+/// Splits a path into its directory and the name of the file.
 fn split(path: &Path) -> Result<(Directory, String), OpenError> {
     let invalid = || OpenError::io("write", path.to_owned())(io::ErrorKind::InvalidFilename.into());
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
@@ -166,10 +169,10 @@ fn split(path: &Path) -> Result<(Directory, String), OpenError> {
     Ok((directory, name.to_owned()))
 }
 
-/// A directory in which nothing is changed.
+/// A directory that is never changed.
 struct ReadOnly(Directory);
 
-impl Files for ReadOnly {
+impl FileSystem for ReadOnly {
     type Handle = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -188,7 +191,7 @@ impl Files for ReadOnly {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    /// What opening would clean up is left alone.
+    /// Does nothing: files that opening would remove are left alone.
     fn remove(&self, _: &str) -> io::Result<()> {
         Ok(())
     }

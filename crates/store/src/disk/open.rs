@@ -1,161 +1,57 @@
-//! The engine as others see it.
+//! The disk engine: opening, closing, and the implementation of [`Store`].
 
 use super::boot::Boot;
-use super::committer::Committer;
-use super::files::{Directory, Files};
+use super::commit::CommitState;
+use super::error::OpenError;
+use super::files::{Directory, FileSystem};
 use super::identity::{self, Identity};
-use super::maintenance::{self, Maintenance};
+use super::maintenance;
+use super::names;
+use super::options::DiskOptions;
 use super::record::Encoder;
-use super::recovery::{Recovered, recover, settle};
+use super::recovery::{Recovered, apply_repairs, recover};
+use super::state::{EngineState, Maintenance};
 use crate::conflict_checker::ConflictChecker;
-use crate::index::{Index, Record};
+use crate::index::Record;
 use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use syncline_core::{Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
-use thiserror::Error;
 
-/// What an acknowledged write survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// A power cut: it is on disk.
-    Fsync,
-    /// A killed process: the system has it.
-    Os,
-}
-
-impl Durability {
-    /// What the option is called.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fsync => "fsync",
-            Self::Os => "os",
-        }
-    }
-}
-
-/// What an operator may set of the disk engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskOptions {
-    /// What an acknowledged write survives.
-    pub durability: Durability,
-    /// How long a deleted key is remembered.
-    pub tombstones: Duration,
-    /// The bytes of a file of the log. A data directory keeps what it was made with.
-    pub segment_size: u64,
-}
-
-impl Default for DiskOptions {
-    /// Fsync, 7 days, 32 MiB.
-    fn default() -> Self {
-        Self {
-            durability: Durability::Fsync,
-            tombstones: Duration::from_secs(7 * 24 * 3600),
-            segment_size: 32 * 1024 * 1024,
-        }
-    }
-}
-
-/// A data directory can't be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The system refuses.
-    #[error("can't {what} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error("{} is in use{}: end that process, or choose another directory", path.display(), holder(*.pid))]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-        /// The process that has it, where that is known.
-        pid: Option<u32>,
-    },
-    /// It holds something else.
-    #[error("{} is no data directory of syncline: expected it to be empty or to hold a file `{}`, found `{found}`; choose another directory", path.display(), identity::NAME)]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// A file that is there.
-        found: String,
-    },
-    /// It was written by another version of this program.
-    #[error("{} has format {found}, expected {expected}: open it with the version that wrote it", file.display())]
-    Format {
-        /// The file that says so.
-        file: PathBuf,
-        /// The format that this version writes.
-        expected: u32,
-        /// The format that was found.
-        found: u32,
-    },
-    /// Something that had been durable is not there any more.
-    #[error("{} is damaged at offset {offset}: {what}; nothing was changed. Restore a backup, or look for what has damaged the disk", file.display())]
-    Damaged {
-        /// Which file.
-        file: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What was expected and found.
-        what: String,
-    },
-    /// There is no new store id to be had.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
-impl OpenError {
-    /// What to make of an error of the system.
-    pub(crate) fn io(what: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { what, path, source }
-    }
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" by process {pid}"))
-}
-
-/// The history on disk, the latest state in memory.
-pub struct DiskStore(Engine<Directory>);
+/// A store with the history on disk and the latest state in memory.
+pub struct DiskStore(DiskEngine<Directory>);
 
 impl DiskStore {
-    /// Opens a data directory, or makes one where there is none or an empty one.
+    /// Opens a data directory. Creates one if `path` does not exist or is an empty directory.
     ///
     /// # Errors
-    /// [`OpenError`] where it is in use, damaged, or something else.
+    /// Returns [`OpenError`] if the directory is in use, damaged, or holds something else.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
         let lock = lock(path)?;
-        let mut engine = Engine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
+        let mut engine = DiskEngine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
         engine.start_maintenance()?;
         Ok(Self(engine))
     }
 }
 
-/// Keeps other processes out for as long as it is open.
+/// Locks a data directory, and keeps other processes out until the returned file is closed.
 pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join(identity::LOCK);
+    let path = directory.join(names::LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(OpenError::io("open", path.clone()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // Without it, the error says less.
+            // If this fails, the error does not name the process.
             let _ = file.read_to_string(&mut pid);
             return Err(OpenError::Locked { path: directory.to_owned(), pid: pid.trim().parse().ok() });
         }
@@ -170,26 +66,17 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The engine over any file layer.
-pub(crate) struct Engine<F: Files> {
-    pub(crate) shared: Arc<Shared<F>>,
+/// The engine over any file system.
+pub(crate) struct DiskEngine<F: FileSystem> {
+    pub(crate) shared: Arc<EngineState<F>>,
     maintenance: Option<JoinHandle<()>>,
-    /// Held until everything else has ended.
+    /// Closed last, when everything else has ended.
     _lock: Option<File>,
 }
 
-/// What the engine's threads share.
-pub(crate) struct Shared<F: Files> {
-    pub(crate) files: Arc<F>,
-    pub(crate) identity: Identity,
-    pub(crate) options: DiskOptions,
-    pub(crate) index: RwLock<Index>,
-    pub(crate) committer: Mutex<Committer<F>>,
-    pub(crate) maintenance: Maintenance,
-}
-
-impl<F: Files> Engine<F> {
-    /// Opens it, without a thread of its own: nothing is done in the background until one is started.
+impl<F: FileSystem> DiskEngine<F> {
+    /// Opens the engine without its maintenance thread: nothing runs in the background until
+    /// [`DiskEngine::start_maintenance`].
     pub(crate) fn open(
         files: F,
         options: DiskOptions,
@@ -199,19 +86,19 @@ impl<F: Files> Engine<F> {
     ) -> Result<Self, OpenError> {
         let files = Arc::new(files);
         let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-        let identity = if names.iter().any(|name| name == identity::NAME) {
+        let identity = if names.iter().any(|name| name == names::IDENTITY) {
             Identity::read(&*files)?
         } else {
             identity::expect_none(&*files)?;
             let identity = Identity::new(options.segment_size)?;
-            identity.write(&*files).map_err(OpenError::io("write", files.path(identity::NAME)))?;
+            identity.write(&*files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
             identity
         };
         let recovered = recover(&files, identity)?;
-        settle(&*files, &recovered)?;
+        apply_repairs(&*files, &recovered)?;
         let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;
-        let committer = Committer {
+        let commit_state = CommitState {
             identity,
             durability: options.durability,
             feed: Box::new(|_| {}),
@@ -223,18 +110,18 @@ impl<F: Files> Engine<F> {
             encoder: Encoder::default(),
             conflicts: ConflictChecker::default(),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EngineState {
             files,
             identity,
             options,
             index: RwLock::new(index),
-            committer: Mutex::new(committer),
+            commit_state: Mutex::new(commit_state),
             maintenance: Maintenance::default(),
         });
         Ok(Self { shared, maintenance: None, _lock: lock })
     }
 
-    /// Has everything done in the background that is to be done there.
+    /// Starts the maintenance thread.
     fn start_maintenance(&mut self) -> Result<(), OpenError> {
         let shared = self.shared.clone();
         let thread = thread::Builder::new()
@@ -246,20 +133,20 @@ impl<F: Files> Engine<F> {
     }
 }
 
-impl<F: Files> Drop for Engine<F> {
+impl<F: FileSystem> Drop for DiskEngine<F> {
     fn drop(&mut self) {
         self.shared.maintenance.close();
         if let Some(thread) = self.maintenance.take() {
-            // It has died of a fault that it has reported itself.
+            // If the thread panicked, it has reported that itself.
             let _ = thread.join();
         }
         if let Err(error) = maintenance::checkpoint_before_closing(&self.shared) {
             tracing::warn!(%error, "can't take a checkpoint; the next start reads the log instead");
         }
         let head = self.shared.index.read().head();
-        let closed = self.shared.committer.lock().close(head);
+        let closed = self.shared.commit_state.lock().close(head);
         let closed = closed.and_then(|()| maintenance::write_watermark(&self.shared));
-        let failed = self.shared.committer.lock().failed.is_some();
+        let failed = self.shared.commit_state.lock().failed.is_some();
         let closed = match closed {
             Err(error) if !failed => Err(error),
             closed => self.shared.identity.closed(&*self.shared.files, closed.is_ok()).and(closed),
@@ -270,7 +157,7 @@ impl<F: Files> Drop for Engine<F> {
     }
 }
 
-impl<F: Files> Store for Engine<F> {
+impl<F: FileSystem> Store for DiskEngine<F> {
     fn id(&self) -> StoreId {
         self.shared.identity.store
     }
@@ -280,15 +167,15 @@ impl<F: Files> Store for Engine<F> {
     }
 
     fn follow(&self, feed: Feed) -> Revision {
-        let mut committer = self.shared.committer.lock();
-        committer.feed = feed;
+        let mut commit_state = self.shared.commit_state.lock();
+        commit_state.feed = feed;
         self.shared.index.read().head()
     }
 
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        let mut committer = self.shared.committer.lock();
-        let outcomes = committer.commit(&self.shared.index, &batch);
-        self.shared.maintenance.look(&committer.log, &self.shared.index);
+        let mut commit_state = self.shared.commit_state.lock();
+        let outcomes = commit_state.commit(&self.shared.index, &batch);
+        self.shared.maintenance.look(&commit_state.log, &self.shared.index);
         outcomes
     }
 

@@ -1,4 +1,4 @@
-//! A batch of transactions, as the log holds it.
+//! A record of the log: a batch of transactions.
 //!
 //! ```text
 //!  0        4        8         16               24               32        40      44         48           52
@@ -13,68 +13,69 @@
 //!    PUTL   10: u8, key: string, value: u32 and that many bytes, version: u64; a value that is too long for a string
 //! ```
 //!
-//! Integers are little-endian. `length` counts everything from itself on; the next record starts at the next multiple of
-//! 8. Checksums are CRC-32C. The header's covers the seed of the store and all of the header before it, so a record of
-//! another store is no record here, and bytes that are none are known as such without reading on. `previous` is the
-//! checksum of the header of the record before, so that what a crash has left of other writes can never be taken for what
-//! follows. Transactions have consecutive revisions.
+//! Integers are little-endian. `length` counts the whole record, including itself; the next record starts at the next
+//! multiple of 8. Checksums are CRC-32C. The checksum of the header covers the checksum seed of the directory and the
+//! header before it. So a record of another directory is not accepted, and other bytes are rejected without reading
+//! on. `previous` is the header checksum of the previous record, so that the remains of other writes after a crash
+//! can never be taken for a continuation. Transactions have consecutive revisions.
 
 use bytes::{Buf, BufMut};
 use syncline_core::{Operation, Transaction};
 use syncline_wire::{Redacted, Revision, Version};
 
-/// The bytes before the transactions.
+/// The length of the header.
 pub(crate) const HEADER: usize = 52;
 
-/// The bytes of the header that its checksum covers.
+/// The part of the header that its checksum covers.
 const CHECKED: usize = HEADER - 4;
 
-/// Where records start.
+/// Records start at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
 
-/// The operations, as the wire protocol numbers them.
+/// The kinds of operations, numbered as in the wire protocol.
 const PUT: u8 = 1;
 const DELETE: u8 = 5;
 const PUT_LARGE: u8 = 10;
 
-/// What only the store itself knows, with which its checksums begin: nobody can write a value that looks like a record.
+/// A secret of the directory with which its checksums begin, so that a client cannot write a value that looks like a
+/// record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChecksumSeed(pub(crate) u32);
 
-/// What a record says of itself.
+/// The header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The bytes of the record.
+    /// The length of the record in bytes.
     pub(crate) length: usize,
-    /// The segment that it was written to.
+    /// The id of the segment that it was written to.
     pub(crate) segment: u64,
     /// The revision of its first transaction.
     pub(crate) first: Revision,
-    /// Everything up to here was synced when it was written.
+    /// Everything up to this revision was synced when the record was written.
     pub(crate) synced: Revision,
-    /// When it was written: milliseconds since 1970, as far as the clock knew.
+    /// When it was written, in milliseconds since 1970, by the clock of the machine.
     pub(crate) time: u64,
-    /// How many transactions it holds.
+    /// The number of its transactions.
     pub(crate) count: u32,
-    /// The checksum of the record before it; 0 where there was none.
+    /// The header checksum of the previous record; 0 if there is none.
     pub(crate) previous: u32,
-    /// Its own.
+    /// The checksum of this header.
     pub(crate) checksum: u32,
 }
 
 impl Header {
-    /// The revision of its last transaction; the one before the first where it holds none.
+    /// Returns the revision of its last transaction, or the one before `first` if it has no transactions.
     pub(crate) const fn last(&self) -> Revision {
         Revision::new((self.first.get() + self.count as u64).saturating_sub(1))
     }
 
-    /// Where the next record starts, if this one starts at 0.
+    /// Returns the distance from the start of this record to the start of the next.
     pub(crate) const fn padded(&self) -> usize {
         self.length.next_multiple_of(ALIGNMENT)
     }
 }
 
-/// Gathers accepted transactions, and makes a record of them. Its buffer is used again.
+/// Encodes accepted transactions into a record. Its buffer is reused.
 #[derive(derive_more::Debug, Default)]
 pub(crate) struct Encoder {
     #[debug("{:?}", Redacted(bytes))]
@@ -83,23 +84,23 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Starts a record.
+    /// Begins a new record.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.resize(HEADER, 0);
         self.count = 0;
     }
 
-    /// The bytes of the record so far.
+    /// Returns the length of the record so far.
     pub(crate) fn length(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Adds an accepted transaction.
+    /// Appends an accepted transaction.
     pub(crate) fn push(&mut self, transaction: &Transaction) {
         let place = self.bytes.len();
         self.bytes.put_u16_le(0);
-        // Cannot be more: `fits` was asked.
+        // Cannot overflow: `fits` has checked the transaction.
         let mut writes = 0_u16;
         for operation in &*transaction.operations {
             let write = match operation {
@@ -116,7 +117,8 @@ impl Encoder {
         self.count += 1;
     }
 
-    /// The record, whole, and its checksum. `length`, `count` and `checksum` of the header are its own.
+    /// Completes the record, and returns it with its header checksum. `length`, `count` and `checksum` of
+    /// `header` are ignored and computed here.
     pub(crate) fn finish(&mut self, seed: ChecksumSeed, header: Header) -> (&[u8], u32) {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         let body = crc32c::crc32c(self.bytes.get(HEADER..).unwrap_or_default());
@@ -139,21 +141,22 @@ impl Encoder {
 }
 
 fn put_string(out: &mut Vec<u8>, string: &[u8]) {
-    // Cannot be longer: `fits` was asked.
+    // Cannot overflow: `fits` has checked the transaction.
     out.put_u16_le(u16::try_from(string.len()).unwrap_or(u16::MAX));
     out.put_slice(string);
 }
 
-/// Whether a record can hold a transaction: lengths of keys have 16 bits, those of values 32, and so has the record's own.
+/// Returns whether a record can hold a transaction. The length of a key has 16 bits; those of a value and of the
+/// record have 32.
 pub(crate) fn fits(transaction: &Transaction) -> bool {
     u16::try_from(transaction.operations.len()).is_ok()
         && transaction.operations.iter().all(|operation| u16::try_from(operation.key().len()).is_ok())
         && u32::try_from(HEADER + length(transaction)).is_ok()
 }
 
-/// How long a transaction is in a record, at most.
+/// Returns the maximum length of a transaction in a record.
 pub(crate) fn length(transaction: &Transaction) -> usize {
-    // The number of operations; of each operation its kind, two lengths, a version.
+    // The number of operations; for each operation its kind, two lengths and a version.
     2 + transaction.bytes() + transaction.operations.len() * (1 + 2 + 4 + 8)
 }
 
@@ -161,7 +164,7 @@ fn header_checksum(seed: ChecksumSeed, record: &[u8]) -> u32 {
     crc32c::crc32c_append(seed.0, record.get(..CHECKED).unwrap_or_default())
 }
 
-/// The header at the front of `bytes`, if there is one, and the checksum of what it is the header of.
+/// Returns the header at the start of `bytes`, if there is one, and the checksum of its body.
 fn find_header(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, u32)> {
     let mut head = bytes.get(..HEADER)?;
     let length = head.get_u32_le() as usize;
@@ -182,19 +185,19 @@ fn find_header(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, u32)> {
     (header.checksum == header_checksum(seed, bytes)).then_some((header, body_checksum))
 }
 
-/// How long the record is whose header is at the front of `bytes`, if there is one.
+/// Returns the length of the record whose header is at the start of `bytes`, if there is one.
 pub(crate) fn expected_length(seed: ChecksumSeed, bytes: &[u8]) -> Option<usize> {
     find_header(seed, bytes).map(|(header, _)| header.length)
 }
 
-/// The record that starts at the front of `bytes`, if one does: its header, and its transactions.
+/// Returns the record at the start of `bytes`, if there is one: its header and its transactions.
 pub(crate) fn find(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, &[u8])> {
     let (header, body_checksum) = find_header(seed, bytes)?;
     let body = bytes.get(HEADER..header.length)?;
     (crc32c::crc32c(body) == body_checksum).then_some((header, body))
 }
 
-/// All records that start in `bytes` at or after `from`, wherever they are: with the offset, and the header.
+/// Returns all records in `bytes` at or after `from`, at any aligned offset: the offset and the header of each.
 pub(crate) fn find_all(seed: ChecksumSeed, bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Header)> {
     let mut offset = from;
     std::iter::from_fn(move || {
@@ -212,7 +215,7 @@ pub(crate) fn find_all(seed: ChecksumSeed, bytes: &[u8], from: usize) -> impl It
     })
 }
 
-/// One write of a transaction, as a record holds it: a put, or a deletion where there is no value.
+/// A write of a transaction in a record: a put, or a deletion if there is no value.
 #[derive(Clone, Copy, derive_more::Debug, PartialEq, Eq)]
 pub(crate) struct Write<'a> {
     pub(crate) key: &'a [u8],
@@ -221,8 +224,9 @@ pub(crate) struct Write<'a> {
     pub(crate) version: Version,
 }
 
-/// Hands every write of a record's transactions to `take`, with its revision. Answers whether the bytes hold just the
-/// transactions that the header says: where the checksum is right, only a fault of the program could make them not.
+/// Calls `take` with every write of a record, and its revision. Returns whether the body holds exactly the
+/// transactions that the header announces. With a right checksum, only a bug of this program can make it return
+/// `false`.
 pub(crate) fn writes<'a>(header: &Header, mut bytes: &'a [u8], mut take: impl FnMut(Revision, Write<'a>)) -> bool {
     let mut revision = header.first;
     for _ in 0..header.count {
@@ -239,7 +243,7 @@ pub(crate) fn writes<'a>(header: &Header, mut bytes: &'a [u8], mut take: impl Fn
 }
 
 impl<'a> Write<'a> {
-    /// Appends it, as the operation of a TXN frame.
+    /// Appends the write, encoded like an operation of a TXN frame.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self.value {
             None => {
@@ -254,7 +258,7 @@ impl<'a> Write<'a> {
             Some(value) => {
                 out.put_u8(PUT_LARGE);
                 put_string(out, self.key);
-                // Cannot be longer: `fits` was asked.
+                // Cannot overflow: `fits` has checked the transaction.
                 out.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
                 out.put_slice(value);
             }
@@ -262,7 +266,7 @@ impl<'a> Write<'a> {
         out.put_u64_le(self.version.get());
     }
 
-    /// Takes one off the front of `bytes`.
+    /// Decodes and removes a write at the start of `bytes`.
     pub(crate) fn decode(bytes: &mut &'a [u8]) -> Option<Self> {
         let operation = bytes.try_get_u8().ok()?;
         let key = string(bytes)?;
@@ -293,7 +297,7 @@ fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const SEAL: ChecksumSeed = ChecksumSeed(7);
+    const SEED: ChecksumSeed = ChecksumSeed(7);
 
     fn record() -> Vec<u8> {
         let put = Operation::Put { key: "key".into(), value: "value".into(), version: Version::new(3) };
@@ -305,15 +309,15 @@ mod tests {
         encoder.push(&Transaction { origin: None, operations: [delete].into() });
         let (first, synced) = (Revision::new(100), Revision::new(90));
         let header = Header { length: 0, segment: 5, first, synced, time: 1234, count: 0, previous: 42, checksum: 0 };
-        encoder.finish(SEAL, header).0.to_vec()
+        encoder.finish(SEED, header).0.to_vec()
     }
 
     #[test]
-    fn what_is_written_is_found() {
+    fn a_written_record_is_found() {
         let mut bytes = record();
         let length = bytes.len();
         bytes.extend_from_slice(b"what follows");
-        let (header, transactions) = find(SEAL, &bytes).unwrap();
+        let (header, transactions) = find(SEED, &bytes).unwrap();
         let (first, synced) = (Revision::new(100), Revision::new(90));
         let checksum = header.checksum;
         assert_eq!(header, Header { length, segment: 5, first, synced, time: 1234, count: 2, previous: 42, checksum });
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_any_length_is_found() {
+    fn a_value_of_any_length_is_read_back() {
         for length in [0, 65_535, 65_536, 1_000_000] {
             let value = vec![b'v'; length];
             let write = Write { key: b"key", value: Some(&value), version: Version::new(3) };
@@ -343,25 +347,25 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_found_out() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let bytes = record();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(find(SEAL, &flipped), None, "bit {bit}");
+            assert_eq!(find(SEED, &flipped), None, "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert_eq!(find(SEAL, &bytes[..length]), None, "cut at {length}");
+            assert_eq!(find(SEED, &bytes[..length]), None, "cut at {length}");
         }
     }
 
     #[test]
-    fn a_record_of_another_store_is_none() {
+    fn a_record_of_another_store_is_not_accepted() {
         assert_eq!(find(ChecksumSeed(8), &record()), None);
     }
 
     #[test]
-    fn zeros_are_no_record() {
-        assert_eq!(find(SEAL, &[0; 1000]), None);
+    fn zeros_are_not_a_record() {
+        assert_eq!(find(SEED, &[0; 1000]), None);
     }
 }

@@ -1,11 +1,11 @@
-//! The mark: up to which revision everything is durable, kept beside the log.
+//! The durable watermark: the revision up to which everything is durable. It is kept beside the log.
 //!
-//! What the log itself says of that is lost with the file that says it. So where the last file of the log goes missing, or
-//! an older one takes its place, only the mark tells. It says less than the log, mostly: it is written when a segment was
-//! begun, and when the store is closed. Whatever it says was true when it was written, and stays so; an old one is as good
-//! as any, and none says nothing.
+//! The records of the log contain the same fact, but are lost with their file. If the last file of the log
+//! disappears, or is replaced by an older copy, only the watermark reveals it. It usually lags behind the log,
+//! because it is written only when a segment was begun and when the store is closed. A watermark stays true once it
+//! is written, so an old one is valid, and a missing one only proves nothing.
 //!
-//! A [`text_file`] of four lines:
+//! It is a [`text_file`] of four lines:
 //!
 //! ```text
 //! syncline mark
@@ -14,32 +14,34 @@
 //! crc 89abcdef
 //! ```
 
-use super::files::Files;
+use super::error::OpenError;
+use super::files::FileSystem;
 use super::record::ChecksumSeed;
-use super::{OpenError, text_file};
+use super::{names, text_file};
 use std::io;
 use syncline_wire::Revision;
-
-/// The name of the file.
-pub(crate) const NAME: &str = "mark";
 
 fn lines(seed: ChecksumSeed, synced: Revision) -> String {
     format!("syncline mark\nseal {:08x}\nsynced {synced}\n", seed.0)
 }
 
-/// Writes that everything up to a revision is durable. Which mark a power cut leaves, this or the one before, does not
-/// matter.
-pub(crate) fn write<F: Files>(files: &F, seed: ChecksumSeed, synced: Revision) -> io::Result<()> {
-    text_file::write(files, NAME, &lines(seed, synced))
+/// Writes that everything up to a revision is durable. A power cut may leave this watermark or the one before: both
+/// are true.
+pub(crate) fn write<F: FileSystem>(files: &F, seed: ChecksumSeed, synced: Revision) -> io::Result<()> {
+    text_file::write(files, names::WATERMARK, &lines(seed, synced))
 }
 
-/// Reads up to which revision everything is durable; none where nothing says so.
-pub(crate) fn read<F: Files>(files: &F, seed: ChecksumSeed, names: &[String]) -> Result<Option<Revision>, OpenError> {
-    if !names.iter().any(|name| name == NAME) {
+/// Reads the revision up to which everything is durable; `None` if there is no such file.
+pub(crate) fn read<F: FileSystem>(
+    files: &F,
+    seed: ChecksumSeed,
+    names: &[String],
+) -> Result<Option<Revision>, OpenError> {
+    if !names.iter().any(|name| name == names::WATERMARK) {
         return Ok(None);
     }
-    let found = text_file::read(files, NAME)?;
+    let found = text_file::read(files, names::WATERMARK)?;
     let synced = found.lines().nth(2).and_then(|line| line.strip_prefix("synced ")?.parse().ok()).map(Revision::new);
     let synced = synced.filter(|synced| found == lines(seed, *synced));
-    synced.map(Some).ok_or_else(|| text_file::damaged(files, NAME))
+    synced.map(Some).ok_or_else(|| text_file::damaged(files, names::WATERMARK))
 }

@@ -1,11 +1,11 @@
-//! Work for two processors.
+//! Work that is split between two processors.
 
 use std::{panic, thread};
 
-/// Less than so many things are done sooner than a thread is made.
+/// Below this number of items, the work takes less time than starting a thread.
 const FEW: usize = 16 * 1024;
 
-/// Does two halves of some work: at the same time, where it is about many things.
+/// Does two halves of some work, at the same time if it is about many items.
 pub(super) fn both<A: Send, B>(things: usize, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B) -> (A, B) {
     if things < FEW {
         return (a(), b());

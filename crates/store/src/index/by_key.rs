@@ -1,4 +1,4 @@
-//! The order by key: sorted blocks of slots. It changes only where a key is new, or is forgotten.
+//! The order by key: sorted blocks of slots. It changes only when a key is created or forgotten.
 //!
 //! ```text
 //!   from        ""            "d"            "m"         a key that is after all before the block, and not after its first
@@ -12,20 +12,20 @@ use super::slots::{Slot, Slots};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// The most slots of a block.
+/// The maximum number of slots of a block.
 const BLOCK: usize = 128;
 
-/// How many slots a block has when all are put in order at once: there is room for a few more.
+/// The number of slots of a block when the order is built at once, which leaves space for a few more.
 const FILLED: usize = BLOCK * 7 / 8;
 
-/// Every slot that is used, in the order of keys.
+/// All used slots, in the order of keys.
 #[derive(Debug, Default)]
 pub(super) struct ByKey {
     blocks: BTreeMap<Box<[u8]>, Vec<Slot>>,
 }
 
 impl ByKey {
-    /// All slots that are used.
+    /// Builds the order of all used slots.
     pub(super) fn of(slots: &Slots) -> Self {
         let mut order = Self::default();
         for block in sorted(slots).chunks(FILLED) {
@@ -36,7 +36,7 @@ impl ByKey {
         order
     }
 
-    /// A slot holds a key that is new.
+    /// Inserts a slot with a new key.
     pub(super) fn insert(&mut self, slot: Slot, slots: &Slots) {
         let key = slots.key(slot);
         let Some((_, block)) = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
@@ -47,7 +47,7 @@ impl ByKey {
         let place = block.partition_point(|other| slots.key(*other) < key);
         block.insert(place, slot);
         if block.len() > BLOCK {
-            // Where keys come in their order, blocks stay full.
+            // If keys arrive in ascending order, blocks stay full.
             let kept = if place == BLOCK { BLOCK } else { BLOCK / 2 };
             let rest = block.split_off(kept);
             let first = rest.first().map(|slot| slots.key(*slot)).unwrap_or_default();
@@ -55,7 +55,7 @@ impl ByKey {
         }
     }
 
-    /// A slot is about to lose its key.
+    /// Removes a slot, before it loses its key.
     pub(super) fn remove(&mut self, slot: Slot, slots: &Slots) {
         let key = slots.key(slot);
         let found = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
@@ -73,7 +73,7 @@ impl ByKey {
         }
     }
 
-    /// Joins a small block with the one before it, where both fit in one.
+    /// Joins a small block with the one before it, if both fit in one.
     fn join(&mut self, from: &[u8]) {
         let Some(length) = self.blocks.get(from).map(Vec::len) else { return };
         let before = self.blocks.range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(from))).next_back();
@@ -86,7 +86,7 @@ impl ByKey {
         }
     }
 
-    /// The slots of keys from `from` on, in the order of keys.
+    /// Returns the slots of the keys from `from` on, in the order of keys.
     pub(super) fn from<'a>(&'a self, from: Bound<&[u8]>, slots: &'a Slots) -> impl Iterator<Item = Slot> + 'a {
         let is_before = |key: &[u8]| match from {
             Bound::Unbounded => false,
@@ -107,11 +107,12 @@ impl ByKey {
     }
 }
 
-/// The slots that are used, in the order of their keys.
+/// Returns the used slots, in the order of their keys.
 ///
-/// Keys lie anywhere in memory, and many begin alike. So what is sorted are eight bytes of each, from behind what they
-/// have in common; then, of those whose eight bytes are the same, the bytes that follow. They are answered beside the slots,
-/// though of no use any more: a copy without them would leave a hole in memory as large as itself.
+/// Keys are scattered in memory, and many begin alike. So this sorts by eight bytes of each key, taken after the
+/// common prefix; then, among keys whose eight bytes are equal, by the bytes that follow. The eight bytes are
+/// returned with the slots although they are no longer needed: a copy without them would leave a hole in memory as
+/// large as itself.
 fn sorted(slots: &Slots) -> Vec<(u64, Slot)> {
     let mut pairs: Vec<(u64, Slot)> = slots.used().map(|slot| (0, slot)).collect();
     let mut runs = vec![(0, pairs.len())];
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_that_empty_are_joined() {
+    fn nearly_empty_blocks_are_joined() {
         let (mut slots, mut pair) = (Slots::new(), Pair::default());
         for key in 0..20_000_u32 {
             pair.toggle(&mut slots, &key.wrapping_mul(2_654_435_761).to_be_bytes());
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_begin_alike_are_sorted_too() {
+    fn keys_with_long_common_prefixes_are_sorted() {
         let mut slots = Slots::new();
         let mut expected = BTreeSet::new();
         for number in 0..3000_u32 {
@@ -255,7 +256,8 @@ mod tests {
         let mut slots = Slots::new();
         let mut expected = BTreeSet::new();
         for number in 0..50_000_u32 {
-            // Half of them share the eight bytes that are compared first, and lie on both sides of the middle.
+            // Half of the keys share the eight bytes that are compared first, and extend across the
+            // middle.
             let start = ["a", "many/of/the/same", "many/of/the/same", "z"][number as usize % 4];
             let key = [b"/", start.as_bytes(), &number.wrapping_mul(2_654_435_761).to_be_bytes()].concat();
             slots.put(slots.hash(&key), None, Record::value_at(Revision::new(1), Version::new(1), &key, b""));

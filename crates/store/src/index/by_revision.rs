@@ -1,30 +1,34 @@
-//! The order by revision: which slot was written when, the latest write of each slot only.
+//! The order by revision: which slot was written at which revision, with only the latest write of each slot.
 //!
 //! ```text
 //!   first revision    4711                        9001
 //!   chunk             ┌───┬───┬───┬───┬───┐      ┌───┬───┬───┐
 //!   place             │ 0 │ † │ 3 │ 3 │ 7 │      │ 0 │ 1 │   │  ◀─ pushed here
 //!                     └───┴───┴───┴───┴───┘      └───┴───┴───┘
-//!                       revisions after the first, and slots; †: the slot was written again, or is gone
+//!                       revisions after the first, and slots; †: marked, because the slot was written again or emptied
 //! ```
 //!
-//! A place that is passed over is marked, not moved. A chunk that has many of them is packed, and joined with the chunk
-//! before it where both fit in one.
+//! A place whose slot was written again is marked, not moved. A chunk with many marked places is compacted, and
+//! joined with the chunk before it if both fit in one.
+//!
+//! The order holds slots, not records: it would otherwise keep replaced records in memory. A write finds and marks
+//! the replaced place directly. Checking each slot later would read two cold cache lines per place, in bursts, under
+//! the lock.
 
 use super::slots::Slot;
 use std::collections::BTreeMap;
 use syncline_wire::Revision;
 
-/// The most places of a chunk, but for those of one transaction, which stay together.
+/// The maximum number of places of a chunk. Places of one transaction stay together and may exceed it.
 const CHUNK: usize = 1024;
 
-/// The slot of a place that is passed over.
+/// The slot of a marked place.
 const NONE: Slot = Slot::MAX;
 
-/// A slot was written at a revision.
+/// A place: a slot, and the revision at which it was written.
 #[derive(Clone, Copy, Debug)]
 struct RevisionSlot {
-    /// The revision, counted from the chunk's first.
+    /// The revision, relative to the first of the chunk.
     after: u32,
     slot: Slot,
 }
@@ -32,12 +36,13 @@ struct RevisionSlot {
 #[derive(Debug, Default)]
 struct Chunk {
     places: Vec<RevisionSlot>,
-    /// How many of them are not passed over.
+    /// How many of the places are not marked.
     used: usize,
 }
 
 impl Chunk {
-    /// How many places are before those of a revision. Revisions lie about evenly, so it is looked for where it should be.
+    /// Returns how many places come before those of a revision. Revisions are distributed almost evenly, so the
+    /// search starts at the interpolated position.
     fn before(&self, after: u64) -> usize {
         let is_before = |place: &RevisionSlot| u64::from(place.after) < after;
         let length = self.places.len();
@@ -65,12 +70,12 @@ impl Chunk {
 /// The latest write of each slot, in the order of revisions.
 #[derive(Debug, Default)]
 pub(super) struct ByRevision {
-    /// By a revision that is not after any in the chunk.
+    /// The key is a revision that is not after any in the chunk.
     chunks: BTreeMap<u64, Chunk>,
 }
 
 impl ByRevision {
-    /// A slot was written. Revisions only grow.
+    /// Records that a slot was written. Revisions must be ascending.
     pub(super) fn push(&mut self, revision: Revision, slot: Slot) {
         if let Some(mut last) = self.chunks.last_entry()
             && let Ok(after) = u32::try_from(revision.get().saturating_sub(*last.key()))
@@ -87,7 +92,7 @@ impl ByRevision {
         self.chunks.insert(revision.get(), Chunk { places, used: 1 });
     }
 
-    /// What was written to a slot at a revision is its latest no more.
+    /// Records that the write of a slot at a revision is no longer its latest.
     pub(super) fn remove(&mut self, revision: Revision, slot: Slot) {
         let Some((&first, chunk)) = self.chunks.range_mut(..=revision.get()).next_back() else {
             return debug_assert!(false, "every slot is in the order");
@@ -110,11 +115,11 @@ impl ByRevision {
         }
     }
 
-    /// Joins a packed chunk with the one before it, where both fit in one.
+    /// Joins a compacted chunk with the one before it, if both fit in one.
     fn join(&mut self, first: u64) {
         let Some((&before, chunk)) = self.chunks.range(..first).next_back() else { return };
         let Some(joined) = self.chunks.get(&first) else { return };
-        // How far the places move away from their first revision.
+        // The distance by which the places move away from their first revision.
         let Ok(further) = u32::try_from(first - before) else { return };
         let fits = joined.places.last().is_some_and(|last| last.after.checked_add(further).is_some());
         if !fits || chunk.used + joined.used > CHUNK {
@@ -129,7 +134,7 @@ impl ByRevision {
         }
     }
 
-    /// What was written after a revision.
+    /// Returns the writes after a revision.
     pub(super) fn after(&self, since: Revision) -> impl Iterator<Item = (Revision, Slot)> {
         let since = since.get();
         let start = self.chunks.range(..=since).next_back().map_or(since, |(first, _)| *first);
@@ -148,10 +153,10 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn chunks_stay_few_and_well_used() {
+    fn chunks_stay_few_and_well_filled() {
         let mut order = ByRevision::default();
         let mut latest = vec![None; 50_000];
-        // A fixed walk over all slots, in an order that mixes old and new.
+        // A fixed walk over all slots that mixes old and new ones.
         for step in 1..=500_000_u64 {
             let slot = (step.wrapping_mul(2_654_435_761) >> 7) % 50_000;
             if let Some(before) = latest[slot as usize].replace(Revision::new(step)) {
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn revisions_may_lie_far_apart() {
+    fn revisions_may_be_far_apart() {
         let mut order = ByRevision::default();
         let revisions = [1, 2, u64::from(u32::MAX), u64::from(u32::MAX) + 2, u64::MAX - 1, u64::MAX];
         for (slot, revision) in (0..).zip(revisions) {
@@ -183,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_place_is_found_wherever_it_is(steps in vec(0..9_u32, 0..300), after in 0..2000_u64) {
+        fn a_place_is_found_at_any_position(steps in vec(0..9_u32, 0..300), after in 0..2000_u64) {
             let mut last = 0;
             let places: Vec<_> = steps.into_iter().map(|step| { last += step; RevisionSlot { after: last, slot: 0 } }).collect();
             let expected = places.iter().filter(|place| u64::from(place.after) < after).count();

@@ -1,31 +1,31 @@
-//! An index of very many records that are taken in at once, as a checkpoint holds them: of nearly every key only one.
+//! Loading an index from many records at once, as a checkpoint holds them: nearly every key has only one.
 //!
-//! So nothing is looked for while they come. Each is given a slot of its own; when all are there, the tables are filled, by
-//! two threads, which finds the few that others have overtaken.
+//! No key is looked up while records arrive: each gets a slot of its own. When all are there, two threads fill the
+//! hash tables, and find the few records that later ones replaced.
 
-use super::slots::Hash;
+use super::slots::KeyHash;
 use super::{Index, Record};
 use syncline_wire::Revision;
 
-/// An index that can't be asked yet.
+/// An index that cannot be queried yet.
 pub(crate) struct Loading {
     index: Index,
-    /// Of the key of each slot.
-    hashes: Vec<Hash>,
+    /// The hash of each slot's key.
+    hashes: Vec<KeyHash>,
 }
 
 impl Loading {
-    /// Nothing, but soon about so many records.
+    /// Creates an empty index, with memory for about this many records.
     pub(crate) fn new(records: usize) -> Self {
         let mut index = Index::new(Revision::ZERO);
         index.by_key = None;
         Self { index, hashes: Vec::with_capacity(records) }
     }
 
-    /// Takes in a record. Revisions only grow.
+    /// Adds a record. Revisions must be ascending.
     pub(crate) fn push(&mut self, record: Record) {
         let revision = record.revision();
-        debug_assert!(self.index.head <= revision, "revisions grow");
+        debug_assert!(self.index.head <= revision, "revisions are ascending");
         self.index.head = revision;
         self.index.count(&record);
         self.hashes.push(self.index.slots.hash(record.key()));
@@ -33,7 +33,7 @@ impl Loading {
         self.index.by_revision.push(revision, slot);
     }
 
-    /// The index, which has no order by key before [`Index::order_keys`].
+    /// Returns the index, which has no order by key before [`Index::order_keys`].
     pub(crate) fn finish(self) -> Index {
         let Self { mut index, hashes } = self;
         for slot in index.slots.find_appended(&hashes) {
@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
     use syncline_wire::Version;
 
-    /// The same records, loaded and taken in one after the other, make the same index.
+    /// Checks that loading records makes the same index as inserting them one after the other.
     fn agree(records: Vec<Record>) {
         let (mut loading, mut expected) = (Loading::new(records.len()), Index::new(Revision::ZERO));
         records.iter().cloned().for_each(|record| loading.push(record));
@@ -78,7 +78,7 @@ mod tests {
         for record in expected.changed_since(Revision::ZERO) {
             assert_eq!(index.get(record.key()).map(Record::revision), Some(record.revision()));
         }
-        // It goes on as any other does: slots that were overtaken are used again.
+        // The loaded index continues like any other: replaced slots are reused.
         for (key, revision) in (0..300_u32).zip(index.head().get() + 1..) {
             let record = Record::value_at(Revision::new(revision), Version::new(1), &key.to_be_bytes(), b"next");
             index.extend(&mut vec![record.clone()], &mut found);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn many_records_are_loaded_by_two_threads() {
-        // A tenth of them overtakes others.
+        // A tenth of them replaces others.
         let number = |revision: u64| if revision.is_multiple_of(10) { revision / 2 } else { revision };
         let key = |revision| number(revision).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         agree((1..60_000).map(|revision| record(revision, &key(revision), revision % 7 > 0)).collect());
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_loaded_is_what_would_have_been_taken_in(keys in vec((0..200_u32, any::<bool>()), 0..600)) {
+        fn loading_equals_inserting_one_after_the_other(keys in vec((0..200_u32, any::<bool>()), 0..600)) {
             agree((1..).zip(keys).map(|(revision, (key, is_there))| record(revision, &key.to_be_bytes(), is_there)).collect());
         }
     }

@@ -1,8 +1,9 @@
-//! The latest state of every key, in memory, in three orders: by hash, by key, and by the revision of its latest change.
+//! The latest state of every key, in memory, with three orders: by hash, by key, and by the revision of the latest
+//! change. Both engines use it, so what is tested with one holds for the other.
 //!
 //! ```text
 //!   by hash ──┐
-//!   by key ───┼──▶ slots: of every key, where its latest record is ──▶ records: [revision version | key | value]
+//!   by key ───┼──▶ slots: the latest record of every key ──▶ records: [revision version | key | value]
 //!   by rev. ──┘
 //! ```
 
@@ -20,40 +21,41 @@ use crate::{ChangedError, Stats};
 use by_key::ByKey;
 use by_revision::ByRevision;
 use bytes::Bytes;
-use slots::{Hash, Slot, Slots};
+use slots::{KeyHash, Slot, Slots};
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::path::PathBuf;
 use syncline_core::{KeyPage, Page};
 use syncline_wire::{Put, Revision, Version};
 
-/// The most records that are looked at for one page, but for those of one transaction: so long it keeps writers waiting.
+/// How many records are examined for one page, except that a transaction is never split. This bounds how long a page
+/// keeps writers waiting.
 const LOOKED_AT: usize = 4096;
 
-/// What was found of a key, a while ago.
+/// The result of an earlier lookup of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
-    pub(crate) hash: Hash,
+    pub(crate) hash: KeyHash,
     slot: Option<Slot>,
-    /// Its version then; `None`: it was not there.
+    /// Its version at that time, or `None` if it was unknown.
     pub(crate) version: Option<Version>,
 }
 
 /// The latest state of every key.
 pub(crate) struct Index {
     slots: Slots,
-    /// `None` until everything is taken in that was there at the start.
+    /// `None` until everything that existed at the start is loaded.
     by_key: Option<ByKey>,
     by_revision: ByRevision,
     head: Revision,
     tombstones: usize,
     bytes: usize,
-    /// Tombstones up to here may be forgotten.
+    /// Tombstones up to this revision may be forgotten.
     forgotten: Revision,
 }
 
 impl Index {
-    /// Nothing, as of a revision.
+    /// Creates an empty index with this head.
     pub(crate) fn new(head: Revision) -> Self {
         Self {
             slots: Slots::new(),
@@ -66,24 +68,24 @@ impl Index {
         }
     }
 
-    /// Puts the keys in their order.
+    /// Builds the order by key, if it does not exist yet.
     pub(crate) fn order_keys(&mut self) {
         if self.by_key.is_none() {
             self.by_key = Some(ByKey::of(&self.slots));
         }
     }
 
-    /// The revision of the last transaction.
+    /// Returns the revision of the last transaction.
     pub(crate) fn head(&self) -> Revision {
         self.head
     }
 
-    /// How many keys there are, those counted too whose tombstones are not forgotten.
+    /// Returns the number of keys, including deleted keys whose tombstones are remembered.
     pub(crate) fn keys(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many of the keys are deleted.
+    /// Returns how many of the keys are deleted.
     pub(crate) fn tombstones(&self) -> usize {
         self.tombstones
     }
@@ -93,19 +95,19 @@ impl Index {
         self.bytes
     }
 
-    /// What an engine says of itself that keeps this.
+    /// Returns the figures of an engine with this index.
     pub(crate) fn stats(&self, durability: &'static str, data: Option<PathBuf>) -> Stats {
         let keys = self.keys() - self.tombstones;
         Stats { keys, tombstones: self.tombstones, bytes: self.bytes, durability, data }
     }
 
-    /// The latest state of a key.
+    /// Returns the latest state of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Record> {
         self.slots.get(self.slots.find(self.slots.hash(key), key)?)
     }
 
-    /// Finds keys, in their order. All of them take one step towards what they have in memory before any takes the next: none
-    /// waits for what another one has asked for.
+    /// Looks up keys, in order. All keys take one step towards their records before any takes the next, so the
+    /// processor fetches them from memory at the same time.
     pub(crate) fn find_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, found: &mut Vec<Found>) {
         found.clear();
         found.extend(keys.clone().map(|key| Found { hash: self.slots.hash(key), slot: None, version: None }));
@@ -124,8 +126,8 @@ impl Index {
         }
     }
 
-    /// The latest states of keys, in their order: of the first, and of as many more as fit into so many bytes of keys and
-    /// values; the last may pass that.
+    /// Returns the latest states of the first of `keys`, in order: of the first key, and of further keys until
+    /// keys and values fill `max_bytes`; the last may exceed that.
     pub(crate) fn get_all(&self, keys: &[Bytes], max_bytes: usize) -> Vec<Option<Record>> {
         let mut found = Vec::with_capacity(keys.len());
         self.find_all(keys.iter().map(Bytes::as_ref), &mut found);
@@ -139,7 +141,7 @@ impl Index {
         records.enumerate().take_while(fits).map(|(_, record)| record.cloned()).collect()
     }
 
-    /// Takes in many states of keys. Revisions only grow.
+    /// Inserts many states of keys. Revisions must be ascending.
     pub(crate) fn extend(&mut self, records: &mut Vec<Record>, found: &mut Vec<Found>) {
         self.find_all(records.iter().map(Record::key), found);
         for (record, found) in records.drain(..).zip(found) {
@@ -147,9 +149,10 @@ impl Index {
         }
     }
 
-    /// Takes in the next state of a key that was found before; answers the one before. Revisions only grow.
+    /// Inserts the next state of a key that was looked up before, and returns the previous state. Revisions must
+    /// be ascending.
     pub(crate) fn insert_found(&mut self, found: Found, record: Record) -> Option<Record> {
-        debug_assert!(self.head <= record.revision(), "revisions grow");
+        debug_assert!(self.head <= record.revision(), "revisions are ascending");
         let revision = record.revision();
         self.head = revision;
         self.count(&record);
@@ -169,18 +172,18 @@ impl Index {
         before
     }
 
-    /// The head is at this revision, though nothing that it wrote is left, or was ever there.
+    /// Raises the head to a revision, even if nothing that it wrote remains or ever existed.
     pub(crate) fn advance(&mut self, head: Revision) {
         self.head = self.head.max(head);
     }
 
-    /// The records that changed after a revision, in the order of revisions.
+    /// Returns the records that changed after a revision, in the order of revisions.
     pub(crate) fn changed_since(&self, since: Revision) -> impl Iterator<Item = &Record> {
         self.by_revision.after(since).filter_map(|(_, slot)| self.slots.get(slot))
     }
 
-    /// Hands to `look` what changed after a revision, about `most` records: it ends between transactions. Answers where to
-    /// go on; `None` at the head.
+    /// Calls `look` with about `most` records that changed after a revision, and ends between transactions.
+    /// Returns where to continue, or `None` at the head.
     pub(crate) fn step(&self, since: Revision, most: usize, mut look: impl FnMut(&Record)) -> Option<Revision> {
         let mut last = since;
         for (looked_at, record) in self.changed_since(since).enumerate() {
@@ -193,12 +196,12 @@ impl Index {
         None
     }
 
-    /// What changed of the keys under a prefix after a revision, up to the transaction that fills `max_bytes` of PUT
-    /// frames, or the head.
+    /// Returns the keys under a prefix that changed after a revision, up to the transaction that fills
+    /// `max_bytes`, or to the head.
     ///
     /// # Errors
-    /// Where that is not known any more, for tombstones were forgotten since; or was never known, for the revision is
-    /// none of this history. From the very start on it is always known: a key that was deleted is as one that never was.
+    /// Returns an error if tombstones have been forgotten since, or if the history has no such revision. Revision
+    /// 0 is always valid: to a reader without any state, a deleted key is the same as one that never existed.
     pub(crate) fn page(&self, since: Revision, prefix: &[u8], max_bytes: usize) -> Result<Page, ChangedError> {
         let (head, forgotten) = (self.head, self.forgotten);
         if head < since {
@@ -227,8 +230,8 @@ impl Index {
         Ok(Page { entries: Record::entries(&found), through, head })
     }
 
-    /// The keys under a prefix that have a value, in the order of keys, from the first one after `after` on, as many as
-    /// `max_entries`, and until they fill `max_bytes` of PUT frames.
+    /// Returns the keys under a prefix that have a value, in the order of keys, beginning after `after`: at most
+    /// `max_entries`, and until they fill `max_bytes`.
     pub(crate) fn list(
         &self,
         prefix: &[u8],
@@ -261,17 +264,17 @@ impl Index {
         KeyPage { entries: Record::entries(&found), next, head: self.head }
     }
 
-    /// Tombstones up to which revision may be forgotten.
+    /// Returns the revision up to which tombstones may be forgotten.
     pub(crate) fn forgotten(&self) -> Revision {
         self.forgotten
     }
 
-    /// Tombstones up to this revision may be forgotten.
+    /// Records that tombstones up to a revision may be forgotten.
     pub(crate) fn set_forgotten(&mut self, through: Revision) {
         self.forgotten = self.forgotten.max(through);
     }
 
-    /// Forgets a tombstone, where it is still the latest of its key.
+    /// Forgets a tombstone, if it is still the latest state of its key.
     pub(crate) fn forget(&mut self, tombstone: &Record) {
         let Some(slot) = self.slots.find(self.slots.hash(tombstone.key()), tombstone.key()) else { return };
         if self.slots.get(slot).is_some_and(|latest| latest.revision() == tombstone.revision()) {
@@ -312,8 +315,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_together_that_only_look_alike() {
-        // So many that a few hundred have a neighbour in their table whose hash begins as theirs does.
+    fn find_all_tells_keys_with_similar_hashes_apart() {
+        // Enough keys that a few hundred have a neighbour in their table whose hash begins alike.
         const KEYS: u32 = 20_000;
         let mut index = Index::new(Revision::ZERO);
         for (key, revision) in (0..KEYS).zip(1..) {
@@ -340,7 +343,7 @@ mod tests {
             let page = index.list(prefix, after.as_deref(), max_entries, usize::MAX);
             assert!(page.entries.len() <= max_entries.get());
             keys.extend(page.entries.into_iter().map(|entry| entry.key.to_vec()));
-            assert!(page.next.is_none() || page.next > after, "a page that is no progress");
+            assert!(page.next.is_none() || page.next > after, "a page without progress");
             after = page.next;
             if after.is_none() {
                 return keys;
@@ -353,7 +356,7 @@ mod tests {
         let mut since = Revision::new(since);
         while since < index.head() {
             let page = index.page(since, prefix, max_bytes).unwrap();
-            assert!(since < page.through, "a page that is no progress");
+            assert!(since < page.through, "a page without progress");
             found.extend(page.entries.into_iter().map(|entry| (entry.revision.get(), entry.key.to_vec())));
             since = page.through;
         }
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_looks_at_so_many_records_and_no_more() {
+    fn a_page_examines_a_bounded_number_of_records() {
         let mut index = Index::new(Revision::ZERO);
         let total = 2 * LOOKED_AT as u64 + 1;
         for revision in 1..=total {

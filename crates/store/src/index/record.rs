@@ -1,4 +1,4 @@
-//! The state of a key at some revision: one allocation, shared by whoever holds it, and never changed.
+//! A record: the state of a key at some revision. It is one allocation, shared by its readers, and never changes.
 //!
 //! ```text
 //!           head                        slice
@@ -12,8 +12,9 @@
 //!           └──────────┴───────────────┘└──────┴─────────┴──────────┴─────────┴───────────────┴───────┴─────────
 //! ```
 //!
-//! Where a number is too large for the narrow form, all are in the wide one. A tombstone has its time in place of a value.
-//! There are as many records as keys, so each byte here counts: the numbers take 12 where a `struct` of them took 24.
+//! If a number is too large for the narrow form, all numbers are in the wide one. A tombstone has its time in place
+//! of a value. There are as many records as keys, so every byte counts: the numbers take 12 bytes instead of the 24
+//! of a `struct`.
 
 use bytes::Bytes;
 use std::fmt::{self, Debug, Formatter};
@@ -25,34 +26,34 @@ use triomphe::ThinArc;
 const VALUE: u8 = 0;
 const TOMBSTONE: u8 = 1;
 
-/// How many bits narrow numbers have; and the length of a key that says that they are wide.
+/// The number of bits of narrow numbers, and the length of a key that marks the wide form.
 const REVISION_BITS: u32 = 48;
 const VERSION_BITS: u32 = 24;
 const WIDE: u16 = u16::MAX;
 
-/// The form stands before the version.
+/// The form comes before the version.
 const FORM_BITS: u32 = 8;
 
-/// Where wide numbers stand in the slice.
+/// The offsets of wide numbers in the slice.
 const WIDE_REVISION: usize = 4;
 const WIDE_VERSION: usize = 12;
 const WIDE_LENGTH: usize = 20;
 
-/// Where the key begins in the slice.
+/// The offset of the key in the slice.
 const NARROW_KEY: usize = 4;
 const WIDE_KEY: usize = 24;
 
-/// The state of a key at some revision. Cheap to share, and never changed.
+/// The state of a key at some revision. It is cheap to clone, and never changes.
 #[derive(Clone)]
 pub(crate) struct Record(ThinArc<u64, u8>);
 
 impl Record {
-    /// A key that has a value.
+    /// Creates the record of a key with a value.
     pub(crate) fn value_at(revision: Revision, version: Version, key: &[u8], value: &[u8]) -> Self {
         Self::new(VALUE, revision, version, key, value)
     }
 
-    /// A key that was deleted, and when: milliseconds since 1970.
+    /// Creates the record of a key that was deleted at `time`, in milliseconds since 1970.
     pub(crate) fn tombstone(revision: Revision, version: Version, key: &[u8], time: u64) -> Self {
         Self::new(TOMBSTONE, revision, version, key, &time.to_le_bytes())
     }
@@ -66,7 +67,7 @@ impl Record {
             return Self::of(revision | u64::from(length) << REVISION_BITS, [form, v0, v1, v2], key, rest);
         }
         let mut start = [0; WIDE_KEY];
-        // Cannot be more: no frame holds a longer key.
+        // Cannot overflow: no frame holds a longer key.
         let length = u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes();
         let (revision, version) = (revision.to_le_bytes(), version.to_le_bytes());
         let bytes = [form, 0, 0, 0].into_iter().chain(revision).chain(version).chain(length);
@@ -74,7 +75,7 @@ impl Record {
         Self::of(u64::from(WIDE) << REVISION_BITS, start, key, rest)
     }
 
-    /// The allocation is made of one slice; of short ones, without another allocation.
+    /// Creates the allocation from one slice. Short slices are assembled on the stack.
     fn of<const START: usize>(head: u64, start: [u8; START], key: &[u8], rest: &[u8]) -> Self {
         let mut short = [0; SHORT];
         Self(match short.get_mut(..START + key.len() + rest.len()) {
@@ -90,7 +91,8 @@ impl Record {
         })
     }
 
-    /// The state after an operation of a transaction that was accepted at `time`; none after one that writes nothing.
+    /// Returns the state after an operation that was accepted at `time`, or `None` if the operation writes
+    /// nothing.
     pub(crate) fn after(revision: Revision, operation: &Operation, time: u64) -> Option<Self> {
         match operation {
             Operation::Check { .. } => None,
@@ -118,17 +120,17 @@ impl Record {
         self.0.slice.get(start..start + length).unwrap_or_default()
     }
 
-    /// Whether the key was deleted.
+    /// Returns whether the key was deleted.
     pub(crate) fn is_tombstone(&self) -> bool {
         self.0.slice.first() == Some(&TOMBSTONE)
     }
 
-    /// What the key holds; none where it was deleted.
+    /// Returns the value, or `None` if the key was deleted.
     pub(crate) fn value(&self) -> Option<&[u8]> {
         if self.is_tombstone() { None } else { self.behind_key() }
     }
 
-    /// When the key was deleted; none where it has a value.
+    /// Returns when the key was deleted, or `None` if it has a value.
     pub(crate) fn deleted_at(&self) -> Option<u64> {
         if !self.is_tombstone() {
             return None;
@@ -136,29 +138,29 @@ impl Record {
         self.behind_key()?.first_chunk().map(|time| u64::from_le_bytes(*time))
     }
 
-    /// The bytes of key and value.
+    /// Returns the bytes of key and value; a tombstone counts its time as value.
     pub(crate) fn bytes(&self) -> usize {
         self.0.slice.len() - self.place_of_key().0
     }
 
-    /// The entry; it shares the memory of the record.
+    /// Returns the entry, which shares the memory of the record.
     pub(crate) fn entry(&self) -> Entry {
         self.entry_of(&mut Bytes::from_owner(KeyAndValue(self.clone())))
     }
 
-    /// The entries of records, in their order. Keys and values are parts of one allocation.
+    /// Returns the entries of records, in order. Keys and values share one allocation.
     pub(crate) fn entries(records: &[&Self]) -> Vec<Entry> {
         let mut rest = Self::all_bytes(records.iter().copied());
         records.iter().map(|record| record.entry_of(&mut rest)).collect()
     }
 
-    /// The same, where some are not there.
+    /// Like [`Record::entries`], for records of which some are missing.
     pub(crate) fn entries_of(records: &[Option<Self>]) -> Vec<Option<Entry>> {
         let mut rest = Self::all_bytes(records.iter().flatten());
         records.iter().map(|record| Some(record.as_ref()?.entry_of(&mut rest))).collect()
     }
 
-    /// Keys and values, one after the other.
+    /// Returns the keys and values, one after the other.
     fn all_bytes<'a>(records: impl Iterator<Item = &'a Self> + Clone) -> Bytes {
         let length = records.clone().map(Self::entry_bytes).sum();
         let mut bytes = Vec::with_capacity(length);
@@ -168,7 +170,7 @@ impl Record {
         bytes.into()
     }
 
-    /// The entry, of the key and the value that come first in [`Record::all_bytes`].
+    /// Returns the entry, and removes its key and value from the start of [`Record::all_bytes`].
     fn entry_of(&self, rest: &mut Bytes) -> Entry {
         let (length, key_length) = (self.entry_bytes(), self.place_of_key().1);
         let key = rest.split_to(key_length);
@@ -177,12 +179,12 @@ impl Record {
         Entry { key, value, version: self.version(), revision: self.revision() }
     }
 
-    /// The bytes of key and value of its entry: of a tombstone, the key's alone.
+    /// Returns the bytes of key and value of its entry; of a tombstone, those of the key.
     pub(crate) fn entry_bytes(&self) -> usize {
         self.key_and_value().len()
     }
 
-    /// The key, and the value behind it where there is one.
+    /// Returns the key, followed by the value if there is one.
     fn key_and_value(&self) -> &[u8] {
         if self.is_tombstone() {
             return self.key();
@@ -190,7 +192,7 @@ impl Record {
         self.0.slice.get(self.place_of_key().0..).unwrap_or_default()
     }
 
-    /// Where the key begins, and its length.
+    /// Returns the offset and the length of the key.
     fn place_of_key(&self) -> (usize, usize) {
         match self.narrow_length() {
             Some(length) => (NARROW_KEY, length),
@@ -198,7 +200,7 @@ impl Record {
         }
     }
 
-    /// How long the key is; `None` where the numbers are wide.
+    /// Returns the length of the key, or `None` in the wide form.
     fn narrow_length(&self) -> Option<usize> {
         let length = self.0.header.header >> REVISION_BITS;
         (length != u64::from(WIDE)).then_some(usize::try_from(length).unwrap_or_default())
@@ -220,7 +222,7 @@ impl Record {
     }
 }
 
-/// What holds the bytes of an entry.
+/// The owner of the bytes of an entry.
 struct KeyAndValue(Record);
 
 impl AsRef<[u8]> for KeyAndValue {
@@ -230,7 +232,7 @@ impl AsRef<[u8]> for KeyAndValue {
 }
 
 impl Debug for Record {
-    /// Tells neither key nor value.
+    /// Shows neither key nor value.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Record");
         shown.field("revision", &self.revision()).field("version", &self.version());
@@ -238,7 +240,7 @@ impl Debug for Record {
     }
 }
 
-/// Records of up to so many bytes need no allocation beside their own.
+/// Records up to this size need no temporary allocation.
 const SHORT: usize = 256;
 
 #[cfg(test)]
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_as_large_as_they_like() {
+    fn numbers_of_any_size_are_kept() {
         let long = vec![b'k'; usize::from(u16::MAX) + 1];
         let (revisions, versions) =
             ([0, (1 << 48) - 1, 1 << 48, u64::MAX], [0, (1 << 24) - 1, 1 << 24, 1 << 56, u64::MAX]);

@@ -1,5 +1,5 @@
-//! A slot for every key: where its latest record is, and stays. The orders name slots, so that the next state of a key
-//! changes nothing in them but where the key stands by revision.
+//! A slot for every key, which holds its latest record. A key keeps its slot while it is known. The orders refer to
+//! slots, so a new state of a key changes only its position in the order by revision.
 //!
 //! ```text
 //!   by hash   ┌ shard ┐ ┌ shard ┐      each a hash table of slots, so that none is large enough for its growth to be felt
@@ -16,37 +16,37 @@ use hashbrown::HashTable;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// Names a slot.
+/// The number of a slot.
 pub(super) type Slot = u32;
 
-/// Hash tables: of a million keys, each holds about a thousand.
+/// The number of hash tables: with a million keys, each holds about a thousand.
 const SHARDS: usize = 1024;
 
-/// Slots of a chunk.
+/// The number of slots of a chunk.
 const CHUNK: usize = 4096;
 
-/// The hash of a key, under the secret of the slots that it was made by.
+/// The hash of a key, with the secret of the [`Slots`] that computed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hash(u64);
+pub(crate) struct KeyHash(u64);
 
-impl Hash {
-    /// Its bits.
+impl KeyHash {
+    /// Returns its bits.
     pub(crate) const fn get(self) -> u64 {
         self.0
     }
 
-    /// The shard: of bits that the tables themselves use least.
+    /// Returns the shard, from bits that the tables themselves use least.
     const fn shard(self) -> usize {
         (self.0 >> 32) as usize % SHARDS
     }
 }
 
-/// The latest record of every key, by key.
+/// The latest record of every key, found by key.
 pub(super) struct Slots {
     hasher: RandomState,
     shards: Vec<HashTable<Slot>>,
     chunks: Vec<Vec<Option<Record>>>,
-    /// Slots that are used no more.
+    /// The empty slots.
     free: Vec<Slot>,
     keys: usize,
 }
@@ -57,7 +57,7 @@ impl Slots {
         Self { hasher: RandomState::new(), shards, chunks: Vec::new(), free: Vec::new(), keys: 0 }
     }
 
-    /// Takes in a record in a slot of its own; its key can't be found before [`Slots::find_appended`].
+    /// Adds a record in a new slot. Its key cannot be found before [`Slots::find_appended`].
     pub(super) fn append(&mut self, record: Record) -> Slot {
         let slot = append(&mut self.chunks);
         if let Some(place) = place(&mut self.chunks, slot) {
@@ -67,19 +67,19 @@ impl Slots {
         slot
     }
 
-    /// Lets keys be found by their hashes, which are given for every slot: all were appended. Answers slots whose keys
-    /// have others, later ones.
+    /// Builds the hash tables from the hashes of all slots, which must all have been appended. Returns the slots
+    /// whose keys also have a later slot.
     ///
-    /// Two threads each fill a half of the tables. What they look at is in the hashes: the records, which lie anywhere in
-    /// memory, are asked only where two hashes are the same.
-    pub(super) fn find_appended(&mut self, hashes: &[Hash]) -> Vec<Slot> {
+    /// Two threads each fill half of the tables. They mostly read only the hashes: the records, which are
+    /// scattered in memory, are compared only if two hashes are equal.
+    pub(super) fn find_appended(&mut self, hashes: &[KeyHash]) -> Vec<Slot> {
         let Self { shards, chunks, .. } = self;
         let key = |slot: Slot| record(chunks, slot).map(Record::key).unwrap_or_default();
         let hash = |slot: Slot| hashes.get(slot as usize).copied();
-        // Those that get more grow at little cost, for their hashes are known.
+        // Tables that get more keys grow at little cost, because the hashes are known.
         let each = hashes.len() / SHARDS;
         let fill = |first: usize, shards: &mut [HashTable<Slot>]| {
-            let bits = |slot: &Slot| hash(*slot).map_or(0, Hash::get);
+            let bits = |slot: &Slot| hash(*slot).map_or(0, KeyHash::get);
             shards.iter_mut().for_each(|shard| shard.reserve(each, bits));
             let mut overtaken = Vec::new();
             for (slot, its) in (0..).zip(hashes) {
@@ -99,7 +99,7 @@ impl Slots {
         overtaken
     }
 
-    /// Empties a slot whose key is found in another.
+    /// Empties a slot whose key is found in another slot.
     pub(super) fn remove_overtaken(&mut self, slot: Slot) -> Option<Record> {
         let removed = place(&mut self.chunks, slot)?.take()?;
         self.free.push(slot);
@@ -107,7 +107,7 @@ impl Slots {
         Some(removed)
     }
 
-    /// The slots that are used, in the order in which they were made.
+    /// Returns the used slots, in the order of their numbers.
     pub(super) fn used(&self) -> impl Iterator<Item = Slot> {
         let all = 0..Slot::try_from(self.keys + self.free.len()).unwrap_or(Slot::MAX);
         all.filter(|slot| self.get(*slot).is_some())
@@ -117,34 +117,35 @@ impl Slots {
         self.keys
     }
 
-    pub(super) fn hash(&self, key: &[u8]) -> Hash {
-        Hash(self.hasher.hash_one(key))
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash(self.hasher.hash_one(key))
     }
 
-    /// The slot of a key, whose hash is given.
-    pub(super) fn find(&self, hash: Hash, key: &[u8]) -> Option<Slot> {
+    /// Returns the slot of a key with this hash.
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
         let is_it = |slot: &Slot| self.get(*slot).is_some_and(|record| record.key() == key);
         self.shards.get(hash.shard())?.find(hash.0, is_it).copied()
     }
 
-    /// The slot that the key of this hash has, if it is there: nearly always. To be held against the key itself.
-    pub(super) fn guess(&self, hash: Hash) -> Option<Slot> {
+    /// Returns the slot that a key with this hash has, if it exists. It is nearly always the right one; the
+    /// caller must compare the key.
+    pub(super) fn guess(&self, hash: KeyHash) -> Option<Slot> {
         self.shards.get(hash.shard())?.iter_hash(hash.0).next().copied()
     }
 
-    /// What a slot holds.
+    /// Returns the record of a slot.
     pub(super) fn get(&self, slot: Slot) -> Option<&Record> {
         record(&self.chunks, slot)
     }
 
-    /// The key of a slot.
+    /// Returns the key of a slot.
     pub(super) fn key(&self, slot: Slot) -> &[u8] {
         self.get(slot).map(Record::key).unwrap_or_default()
     }
 
-    /// Takes in a record; answers its slot, and the record that it takes the place of. `hint` is the slot that its key had
-    /// a while ago.
-    pub(super) fn put(&mut self, hash: Hash, hint: Option<Slot>, next: Record) -> (Slot, Option<Record>) {
+    /// Inserts a record. Returns its slot, and the record that it replaces. `hint` is the slot that its key had
+    /// at an earlier lookup.
+    pub(super) fn put(&mut self, hash: KeyHash, hint: Option<Slot>, next: Record) -> (Slot, Option<Record>) {
         let Self { hasher, shards, chunks, free, keys } = self;
         if let Some(slot) = hint
             && let Some(place) = place(chunks, slot)
@@ -152,7 +153,7 @@ impl Slots {
         {
             return (slot, place.replace(next));
         }
-        // Cannot be: there are as many shards as a hash can name.
+        // Cannot happen: there are as many shards as a hash can name.
         let Some(shard) = shards.get_mut(hash.shard()) else { return (Slot::MAX, None) };
         let is_it = |slot: &Slot| record(chunks, *slot).is_some_and(|record| record.key() == next.key());
         if let Some(slot) = shard.find(hash.0, is_it).copied() {
@@ -186,7 +187,7 @@ fn place(chunks: &mut [Vec<Option<Record>>], slot: Slot) -> Option<&mut Option<R
     chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
 }
 
-/// Makes a slot that is empty.
+/// Creates an empty slot.
 fn append(chunks: &mut Vec<Vec<Option<Record>>>) -> Slot {
     if chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
         chunks.push(Vec::with_capacity(CHUNK));
@@ -194,7 +195,7 @@ fn append(chunks: &mut Vec<Vec<Option<Record>>>) -> Slot {
     let before = (chunks.len() - 1) * CHUNK;
     let Some(chunk) = chunks.last_mut() else { return Slot::MAX };
     chunk.push(None);
-    // Cannot be more: 4 billion records take more memory than any machine has.
+    // Cannot overflow: 4 billion records take more memory than any machine has.
     Slot::try_from(before + chunk.len() - 1).unwrap_or(Slot::MAX)
 }
 
@@ -219,7 +220,7 @@ mod tests {
                     prop_assert_eq!(removed.map(|record| record.revision().get()), expected);
                 } else {
                     let record = Record::value_at(Revision::new(revision), Version::new(1), &bytes, b"");
-                    // Right, none, or one that is not the key's any more, or never was.
+                    // The right slot, none, or a slot that belongs to another key.
                     let hint = match action {
                         1 => slots.find(slots.hash(&bytes), &bytes),
                         2 => None,
@@ -228,7 +229,7 @@ mod tests {
                     let (slot, before) = slots.put(slots.hash(&bytes), hint, record);
                     let expected = model.insert(key, (slot, revision));
                     prop_assert_eq!(before.as_ref().map(|record| record.revision().get()), expected.map(|(_, revision)| revision));
-                    prop_assert!(expected.is_none_or(|(before, _)| before == slot), "a key has moved to another slot");
+                    prop_assert!(expected.is_none_or(|(before, _)| before == slot), "a key moved to another slot");
                 }
                 prop_assert_eq!(slots.len(), model.len());
             }

@@ -1,4 +1,4 @@
-//! AUTH: shows a password, or says that it was right.
+//! AUTH: carries a password, or confirms that it was right.
 //!
 //! ```text
 //!  0      1        3        5
@@ -7,45 +7,50 @@
 //!  └──────┴────────┴────────┴────────────┘
 //! ```
 
+use crate::frame::Frame;
+use crate::layout::Field;
 use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
-/// Shows a password (client), or says that it was right (server, with an empty password).
+/// Carries a password (from a client), or confirms that it was right (from the server, with an empty password).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
-    /// Which request this is or answers.
+    /// The tag of the request.
     pub tag: Tag,
-    /// The password; empty in an answer.
+    /// The password; empty in a response.
     pub password: Password,
 }
 
-/// A password, which no `Debug` or `Display` shows.
+/// A password. Neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Password(Bytes);
 
 impl Password {
-    /// Keeps the bytes from view.
+    /// Returns these bytes as a password.
     pub fn new(password: impl Into<Bytes>) -> Self {
         Self(password.into())
     }
 
-    /// The password of somebody who has a name, as servers that know users expect it: `name:password`.
+    /// Returns the password of a named user, as servers that know users expect it: `name:password`.
     ///
     /// ```
     /// use syncline_wire::Password;
-    /// assert_eq!(Password::of_user("tony", b"s3cr3t").expose(), "tony:s3cr3t");
+    ///
+    /// let password = Password::of_user("tony", b"s3cr3t");
+    /// assert_eq!(password.expose(), "tony:s3cr3t");
+    /// assert_eq!(format!("{password:?}"), "Password(hidden)");
     /// ```
     pub fn of_user(name: &str, password: &[u8]) -> Self {
         Self([name.as_bytes(), b":", password].concat().into())
     }
 
-    /// The bytes, for the one who checks or sends them.
+    /// Returns the bytes, to check or to send them.
     pub const fn expose(&self) -> &Bytes {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Returns whether the password is empty.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -63,19 +68,24 @@ impl fmt::Debug for Password {
     }
 }
 
-impl Auth {
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
+impl Frame for Auth {
+    const LAYOUT: &'static [Field] = &[Field::String];
+
     #[inline]
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        Ok(Self { tag, password: Password(string::decode_only(buffer)?) })
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        Ok(Self { tag, password: Password(string::take_first(buffer)?) })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Auth, self.tag, "password", &self.password.0)
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Auth, self.tag, "password", &self.password.0)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        string::ONLY_OVERHEAD + self.password.0.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.password.0.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " password={}", self.password)
     }
 }
 

@@ -1,4 +1,4 @@
-//! DELETE: deletes a key, or tells that it was deleted.
+//! DELETE: deletes a key, or reports that it was deleted.
 //!
 //! ```text
 //!  0      1        3            5       5 + k     13 + k
@@ -7,51 +7,65 @@
 //!  └──────┴────────┴────────────┴───────┴─────────┘
 //! ```
 
-use crate::decode::HEADER_LENGTH;
-use crate::number::{self, NUMBER_BYTES};
-use crate::{EncodeError, Kind, Tag, Version, string};
+use crate::frame::Frame;
+use crate::layout::{Field, HEADER_LENGTH};
+use crate::string::{self, Length};
+use crate::{EncodeError, Kind, Tag, Version, number};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Deletes a key, or tells that it was deleted: a request, its answer, the answer of a GET, or a change.
+/// Deletes a key, or reports that it was deleted: a request, the response to it, or a change under a watched prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
-    /// Which request this is or answers; [`Tag::BROADCAST`] where it answers none.
+    /// The tag of the request; [`Tag::BROADCAST`] if the frame responds to none.
     pub tag: Tag,
-    /// Which key is deleted.
+    /// The key that is deleted.
     pub key: Bytes,
     /// The version that the deletion will have, or has.
     pub version: Version,
 }
 
 impl Delete {
-    /// The bytes of a DELETE frame beside its key.
-    pub const OVERHEAD: usize = string::ONLY_OVERHEAD + NUMBER_BYTES;
+    /// The length of a DELETE frame without its key.
+    pub const OVERHEAD: usize = Self::MIN_LENGTH;
 
-    /// Appends the frame to `out`, from parts that need not be owned.
+    /// Appends a DELETE to `out`, from borrowed parts.
     ///
     /// # Errors
-    /// [`EncodeError`] where the key is longer than 65,535 bytes; `out` is as it was then.
+    /// [`EncodeError`] if the key is longer than 65,535 bytes. `out` is unchanged then.
     pub fn encode_parts(out: &mut impl BufMut, tag: Tag, key: &[u8], version: Version) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Delete, tag, "key", key)?;
+        string::put_first(out, Kind::Delete, tag, "key", key)?;
         out.put_u64_le(version.get());
         Ok(())
     }
+}
 
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let length = string::find(buffer, HEADER_LENGTH)?;
-        let version = Version::new(number::find(buffer, string::ONLY_OVERHEAD + length)?);
-        let key = string::take(buffer, HEADER_LENGTH, length);
-        buffer.advance(NUMBER_BYTES);
-        Ok(Self { tag, key, version })
+impl Frame for Delete {
+    const LAYOUT: &'static [Field] = &[Field::String, Field::U64];
+
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        let length = string::find::<u16>(buffer, HEADER_LENGTH)?;
+        let version = number::find(buffer, HEADER_LENGTH + u16::BYTES + length)?;
+        let key = string::take::<u16>(buffer, HEADER_LENGTH, length);
+        buffer.advance(version.len());
+        Ok(Self { tag, key, version: Version::new(u64::from_le_bytes(version)) })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, &self.key, self.version)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
+    fn encoded_length(&self) -> usize {
         Self::OVERHEAD + self.key.len()
+    }
+
+    #[inline]
+    fn key(&self) -> Option<&Bytes> {
+        Some(&self.key)
+    }
+
+    #[inline]
+    fn version(&self) -> Option<Version> {
+        Some(self.version)
     }
 }
 

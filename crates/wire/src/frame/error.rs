@@ -1,4 +1,4 @@
-//! ERROR: tells what went wrong.
+//! ERROR: reports what went wrong.
 //!
 //! ```text
 //!  0      1        3        5
@@ -7,31 +7,39 @@
 //!  └──────┴────────┴────────┴────────┘
 //! ```
 
-use crate::{EncodeError, Kind, Tag, string};
+use crate::frame::Frame;
+use crate::layout::Field;
+use crate::{EncodeError, Kind, Tag, escaped_bytes, string};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
 
-/// Tells what went wrong with the request of the same tag, or, with [`Tag::BROADCAST`], with the connection.
+/// Reports what went wrong with the request of the same tag, or, with [`Tag::BROADCAST`], with the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which request went wrong; [`Tag::BROADCAST`] where it was none.
+    /// The tag of the failed request; [`Tag::BROADCAST`] if the whole connection failed.
     pub tag: Tag,
-    /// What went wrong. Usually UTF-8, but any bytes may come.
+    /// What went wrong. Usually UTF-8, but any bytes may arrive.
     pub text: Bytes,
 }
 
-impl Error {
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
+impl Frame for Error {
+    const LAYOUT: &'static [Field] = &[Field::String];
+
     #[inline]
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        Ok(Self { tag, text: string::decode_only(buffer)? })
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        Ok(Self { tag, text: string::take_first(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Error, self.tag, "text", &self.text)
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Error, self.tag, "text", &self.text)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        string::ONLY_OVERHEAD + self.text.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.text.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " text={}", escaped_bytes::text(&self.text))
     }
 }
 

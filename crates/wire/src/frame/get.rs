@@ -7,31 +7,41 @@
 //!  └──────┴────────┴────────┴───────┘
 //! ```
 
+use crate::frame::Frame;
+use crate::layout::Field;
 use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Asks for the latest value of a key. Answered with a PUT of the same tag, or an ERROR that ends in `not found`.
+/// Asks for the latest value of a key.
+///
+/// The response is a PUT or a PUTL with the same tag, or an ERROR whose text ends in `not found`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Get {
-    /// Which request this is.
+    /// The tag of the request.
     pub tag: Tag,
-    /// Whose value is asked for.
+    /// The key whose value is asked for.
     pub key: Bytes,
 }
 
-impl Get {
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
+impl Frame for Get {
+    const LAYOUT: &'static [Field] = &[Field::String];
+
     #[inline]
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        Ok(Self { tag, key: string::decode_only(buffer)? })
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        Ok(Self { tag, key: string::take_first(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Get, self.tag, "key", &self.key)
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Get, self.tag, "key", &self.key)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        string::ONLY_OVERHEAD + self.key.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.key.len()
+    }
+
+    #[inline]
+    fn key(&self) -> Option<&Bytes> {
+        Some(&self.key)
     }
 }
 

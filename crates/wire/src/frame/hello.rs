@@ -1,4 +1,5 @@
-//! HELLO: a client says that it speaks the extension, and the server answers with its [`ServerHello`](crate::ServerHello).
+//! HELLO: a client asks for the extended protocol, and the server responds with its
+//! [`ServerHello`](crate::ServerHello).
 //!
 //! ```text
 //!  0      1        3        5
@@ -7,30 +8,38 @@
 //!  └──────┴────────┴────────┴────────┘
 //! ```
 
+use crate::frame::Frame;
+use crate::layout::Field;
 use crate::{EncodeError, Kind, Tag, string};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
 
-/// Says that the extension is spoken (client, with an empty body), and what the server is (server).
+/// Starts the extended protocol (from a client, with an empty body), or describes the server (from the server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Which request this is or answers.
+    /// The tag of the request.
     pub tag: Tag,
-    /// Empty in a request; in an answer, a [`ServerHello`](crate::ServerHello).
+    /// Empty in a request; a [`ServerHello`](crate::ServerHello) in a response.
     pub body: Bytes,
 }
 
-impl Hello {
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        Ok(Self { tag, body: string::decode_only(buffer)? })
+impl Frame for Hello {
+    const LAYOUT: &'static [Field] = &[Field::String];
+
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        Ok(Self { tag, body: string::take_first(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Hello, self.tag, "body", &self.body)
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Hello, self.tag, "body", &self.body)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        string::ONLY_OVERHEAD + self.body.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.body.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " bytes={}", self.body.len())
     }
 }
 

@@ -7,58 +7,59 @@
 //!  └──────┴────────┴────────────┴──────────┴────────────┴─────────┴───────────┘
 //! ```
 
-use crate::decode::HEADER_LENGTH;
-use crate::{EncodeError, Kind, Tag, string};
+use crate::frame::Frame;
+use crate::layout::{self, Field, HEADER_LENGTH};
+use crate::string::{self, Length};
+use crate::{EncodeError, Kind, Tag, escaped_bytes, number};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::fmt;
 
-/// The bytes that a limit takes.
-pub(crate) const LIMIT_BYTES: usize = 4;
-
-/// Asks for the keys under a prefix, in order. Answered with a PUT for each, and then a MARK, all of the same tag.
+/// Asks for the keys under a prefix, in the order of their bytes.
+///
+/// The response is a PUT or a PUTL for each key, then a MARK, all with the same tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
-    /// Which request this is.
+    /// The tag of the request.
     pub tag: Tag,
-    /// What the keys start with; empty: all keys.
+    /// The prefix of the keys. Empty: all keys.
     pub prefix: Bytes,
     /// Where to start: strictly after this key.
     pub after: Bytes,
-    /// The most keys that are asked for.
+    /// The most keys that the response may hold.
     pub limit: u32,
 }
 
-impl List {
-    const OVERHEAD: usize = HEADER_LENGTH + 2 * string::LENGTH_BYTES + LIMIT_BYTES;
+impl Frame for List {
+    const LAYOUT: &'static [Field] = &[Field::String, Field::String, Field::U32];
 
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let prefix_length = string::find(buffer, HEADER_LENGTH)?;
-        let after_start = string::ONLY_OVERHEAD + prefix_length;
-        let after_length = string::find(buffer, after_start)?;
-        let limit_start = after_start + string::LENGTH_BYTES + after_length;
-        let Some(limit) = buffer.get(limit_start..).and_then(<[u8]>::first_chunk::<LIMIT_BYTES>) else {
-            return Err(limit_start + LIMIT_BYTES);
-        };
-        let limit = u32::from_le_bytes(*limit);
-        let prefix = string::take(buffer, HEADER_LENGTH, prefix_length);
-        let after = string::take(buffer, 0, after_length);
-        buffer.advance(LIMIT_BYTES);
-        Ok(Self { tag, prefix, after, limit })
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        let prefix_length = string::find::<u16>(buffer, HEADER_LENGTH)?;
+        let after_start = HEADER_LENGTH + u16::BYTES + prefix_length;
+        let after_length = string::find::<u16>(buffer, after_start)?;
+        let limit = number::find(buffer, after_start + u16::BYTES + after_length)?;
+        let prefix = string::take::<u16>(buffer, HEADER_LENGTH, prefix_length);
+        let after = string::take::<u16>(buffer, 0, after_length);
+        buffer.advance(limit.len());
+        Ok(Self { tag, prefix, after, limit: u32::from_le_bytes(limit) })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        let prefix_length = string::length("prefix", &self.prefix)?;
-        let after_length = string::length("key to start after", &self.after)?;
-        out.put_u8(Kind::List.byte());
-        out.put_u16_le(self.tag.get());
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        let prefix_length = string::length::<u16>("prefix", &self.prefix)?;
+        let after_length = string::length::<u16>("key to start after", &self.after)?;
+        layout::put_header(out, Kind::List, self.tag);
         string::put(out, prefix_length, &self.prefix);
         string::put(out, after_length, &self.after);
         out.put_u32_le(self.limit);
         Ok(())
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        Self::OVERHEAD + self.prefix.len() + self.after.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.prefix.len() + self.after.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (prefix, after) = (escaped_bytes::clipped(&self.prefix), escaped_bytes::clipped(&self.after));
+        write!(f, " prefix={prefix} after={after} limit={}", self.limit)
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_leaves_the_buffer_as_it_was() {
+    fn a_key_that_is_too_long_leaves_the_buffer_unchanged() {
         let mut out = BytesMut::new();
         let after = vec![0; 65_536].into();
         let bad = List { tag: Tag::new(6), prefix: Bytes::new(), after, limit: 1 }.encode(&mut out).unwrap_err();

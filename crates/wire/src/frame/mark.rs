@@ -1,4 +1,4 @@
-//! MARK: says up to which revision all was told.
+//! MARK: carries a watermark, the revision up to which everything was sent. From a client, a barrier.
 //!
 //! ```text
 //!  0      1        3          11
@@ -7,40 +7,53 @@
 //!  └──────┴────────┴──────────┘
 //! ```
 
-use crate::decode::HEADER_LENGTH;
-use crate::number::{self, NUMBER_BYTES};
-use crate::{Kind, Revision, Tag};
+use crate::frame::Frame;
+use crate::layout::{self, Field, HEADER_LENGTH};
+use crate::{EncodeError, Kind, Revision, Tag, number};
 use bytes::{Buf, BufMut, BytesMut};
+use std::fmt;
 
-/// Says that all up to a revision was told (server), or asks for that (client, with revision 0: a barrier).
+/// A watermark (from the server): everything up to this revision was sent. From a client, with revision 0, a barrier: a
+/// request for such a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Which request this is or answers; [`Tag::BROADCAST`] where it answers none.
+    /// The tag of the request; [`Tag::BROADCAST`] if the frame responds to none.
     pub tag: Tag,
-    /// The revision. [`Revision::ZERO`] under the tag of a WATCH: forget all under its prefix.
+    /// The watermark. With the tag of a WATCH, [`Revision::ZERO`] is a reset: forget everything under its prefix.
     pub revision: Revision,
 }
 
 impl Mark {
-    /// The bytes of a MARK frame.
-    pub const LENGTH: usize = HEADER_LENGTH + NUMBER_BYTES;
+    /// The length of a MARK frame.
+    pub const LENGTH: usize = Self::MIN_LENGTH;
 
-    /// Appends the frame to `out`.
+    /// Appends a MARK to `out`.
     pub fn encode_parts(out: &mut impl BufMut, tag: Tag, revision: Revision) {
-        out.put_u8(Kind::Mark.byte());
-        out.put_u16_le(tag.get());
+        layout::put_header(out, Kind::Mark, tag);
         out.put_u64_le(revision.get());
     }
+}
 
-    /// Takes the frame off the front of `buffer`; says how long it is where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let revision = Revision::new(number::find(buffer, HEADER_LENGTH)?);
+impl Frame for Mark {
+    const LAYOUT: &'static [Field] = &[Field::U64];
+
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        let revision = number::find(buffer, HEADER_LENGTH)?;
         buffer.advance(Self::LENGTH);
-        Ok(Self { tag, revision })
+        Ok(Self { tag, revision: Revision::new(u64::from_le_bytes(revision)) })
     }
 
-    pub(crate) fn encode(self, out: &mut impl BufMut) {
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, self.revision);
+        Ok(())
+    }
+
+    fn encoded_length(&self) -> usize {
+        Self::LENGTH
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " revision={}", self.revision)
     }
 }
 

@@ -1,4 +1,4 @@
-//! PUTL: a PUT that is larger than a PUT can be.
+//! PUTL: a PUT whose value may exceed what a PUT can carry.
 //!
 //! ```text
 //!  0      1        3            5       5 + k          9 + k     9 + k + v   17 + k + v
@@ -8,21 +8,22 @@
 //!                      u16                    u32
 //! ```
 
-use crate::decode::HEADER_LENGTH;
-use crate::frame_scanner::{self, VALUE_LENGTH_BYTES};
-use crate::number::NUMBER_BYTES;
-use crate::{EncodeError, Kind, Redacted, Tag, Version, string};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use crate::frame::{Frame, entry};
+use crate::layout::Field;
+use crate::{EncodeError, Kind, Redacted, Tag, Version};
+use bytes::{BufMut, Bytes, BytesMut};
 
-/// A PUT whose key and value together exceed [`Put::MAX_ENTRY`](crate::Put::MAX_ENTRY). What does not is sent as a PUT, so
-/// that there is one encoding for it; see [`Message::write`](crate::Message::write).
+/// A PUT whose key and value together exceed [`Put::MAX_ENTRY`](crate::Put::MAX_ENTRY).
+///
+/// Smaller entries are sent as a PUT, so that every entry has exactly one encoding: see
+/// [`Message::write`](crate::Message::write).
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 pub struct PutLarge {
-    /// Which request this is or answers; [`Tag::BROADCAST`] where it answers none.
+    /// The tag of the request; [`Tag::BROADCAST`] if the frame responds to none.
     pub tag: Tag,
-    /// Which key is written.
+    /// The key that is written.
     pub key: Bytes,
-    /// What it holds then.
+    /// The value that the key gets, or has.
     #[debug("{:?}", Redacted(value))]
     pub value: Bytes,
     /// The version that the value will have, or has.
@@ -30,14 +31,14 @@ pub struct PutLarge {
 }
 
 impl PutLarge {
-    /// The bytes of a PUTL frame beside its key and value.
-    pub const OVERHEAD: usize = HEADER_LENGTH + string::LENGTH_BYTES + VALUE_LENGTH_BYTES + NUMBER_BYTES;
+    /// The length of a PUTL frame without its key and value.
+    pub const OVERHEAD: usize = Self::MIN_LENGTH;
 
-    /// Appends the frame to `out`, from parts that need not be owned.
+    /// Appends a PUTL to `out`, from borrowed parts.
     ///
     /// # Errors
-    /// [`EncodeError`] where the key is longer than 65,535 bytes, or the value than a `u32` can say; `out` is as it was
-    /// then.
+    /// [`EncodeError`] if the key is longer than 65,535 bytes, or the value is longer than a `u32` can express. `out` is
+    /// unchanged then.
     pub fn encode_parts(
         out: &mut impl BufMut,
         tag: Tag,
@@ -45,34 +46,43 @@ impl PutLarge {
         value: &[u8],
         version: Version,
     ) -> Result<(), EncodeError> {
-        let key_length = string::length("key", key)?;
-        let value_length = frame_scanner::value_length(value)?;
-        out.put_u8(Kind::PutLarge.byte());
-        out.put_u16_le(tag.get());
-        string::put(out, key_length, key);
-        out.put_u32_le(value_length);
-        out.put_slice(value);
-        out.put_u64_le(version.get());
-        Ok(())
+        entry::encode::<u32>(out, Kind::PutLarge, tag, (key, value, version))
     }
 
-    /// What a whole frame says, of which the walk has found that it is one. Nothing here can panic therefore.
-    pub(crate) fn decode(tag: Tag, mut frame: BytesMut) -> Self {
-        frame.advance(HEADER_LENGTH);
-        let key_length = usize::from(frame.get_u16_le());
-        let key = frame.split_to(key_length).freeze();
-        let value_length = frame_scanner::as_length(frame.get_u32_le());
-        let value = frame.split_to(value_length).freeze();
-        Self { tag, key, value, version: Version::new(frame.get_u64_le()) }
+    /// Returns the length of the frame on the wire, in bytes.
+    pub fn encoded_length(&self) -> usize {
+        Self::OVERHEAD + self.key.len() + self.value.len()
+    }
+}
+
+impl Frame for PutLarge {
+    const LAYOUT: &'static [Field] = &[Field::String, Field::LargeString, Field::U64];
+
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        entry::decode::<u32, _>(buffer, |key, value, version| Self { tag, key, value, version })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         Self::encode_parts(out, self.tag, &self.key, &self.value, self.version)
     }
 
-    /// The bytes that the frame takes on the wire.
-    pub fn encoded_length(&self) -> usize {
-        Self::OVERHEAD + self.key.len() + self.value.len()
+    fn encoded_length(&self) -> usize {
+        self.encoded_length()
+    }
+
+    #[inline]
+    fn key(&self) -> Option<&Bytes> {
+        Some(&self.key)
+    }
+
+    #[inline]
+    fn value(&self) -> Option<&Bytes> {
+        Some(&self.value)
+    }
+
+    #[inline]
+    fn version(&self) -> Option<Version> {
+        Some(self.version)
     }
 }
 

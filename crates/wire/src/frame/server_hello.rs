@@ -1,4 +1,4 @@
-//! What a server says of itself in its answer to HELLO.
+//! The body of the response to HELLO, in which a server describes itself.
 //!
 //! ```text
 //!  0          2          6                22      30           34        36          40
@@ -12,50 +12,50 @@ use bytes::{Buf, BufMut, Bytes};
 use std::time::Duration;
 use thiserror::Error;
 
-/// What a server says of itself: the body of its HELLO.
+/// The description of a server: the body of its HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerHello {
-    /// The version of the protocol that it speaks.
+    /// The version of the extended protocol that the server speaks.
     pub protocol: u16,
-    /// What it can do beyond that; no bit has a meaning yet.
+    /// Optional features, one bit each. No bit has a meaning yet.
     pub features: u32,
-    /// Names its history. A revision means nothing under another.
+    /// Identifies the history of the store. Revisions of different histories cannot be compared.
     pub store_id: [u8; 16],
-    /// The newest revision.
+    /// The newest revision of the store.
     pub head: Revision,
-    /// The most milliseconds between two MARKs on a connection that watches.
+    /// The longest time between two MARKs on a connection that watches, in milliseconds.
     pub heartbeat_ms: u32,
-    /// The longest key that it takes.
+    /// The longest key that the server accepts, in bytes.
     pub max_key: u16,
-    /// The most bytes of key and value together that it takes.
+    /// The most bytes of key and value together that the server accepts.
     pub max_entry: u32,
 }
 
-/// A body of HELLO that ends before all was said.
+/// A body of HELLO that is too short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the answer to HELLO is too short: expected at least {expected} bytes, found {found}")]
 pub struct TruncatedHello {
-    /// The bytes that it has at the least.
+    /// The least length of the body.
     pub expected: usize,
-    /// The bytes that it has.
+    /// The length of the body.
     pub found: usize,
 }
 
 impl ServerHello {
-    /// The protocol that this crate speaks.
+    /// The version of the extended protocol that this crate speaks.
     pub const PROTOCOL: u16 = 1;
-    /// The bytes that it takes, at the least.
+    /// The least length of the body, in bytes.
     pub const LENGTH: usize = 40;
 
-    /// How many heartbeats long a silence means that the connection is dead.
+    /// After how many heartbeats without a byte a connection is dead.
     const HEARTBEATS: u32 = 3;
 
-    /// How long a silence of the server means that the connection is dead, for who watches something.
+    /// Returns after how long without a byte from the server a watching client considers the connection dead.
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.into()) * Self::HEARTBEATS
     }
 
-    /// The body of the HELLO that says it.
+    /// Returns the body of the HELLO.
     pub fn encode(&self) -> Bytes {
         let mut body = Vec::with_capacity(Self::LENGTH);
         body.put_u16_le(self.protocol);
@@ -68,15 +68,15 @@ impl ServerHello {
         body.into()
     }
 
-    /// What a body says. Bytes that were appended to it, by a protocol that is newer, are passed over.
+    /// Decodes the body of a HELLO. Ignores further bytes, which a newer protocol may append.
     ///
     /// # Errors
-    /// [`TruncatedHello`] where it ends too early.
+    /// [`TruncatedHello`] if the body is too short.
     pub fn decode(mut body: &[u8]) -> Result<Self, TruncatedHello> {
         if body.len() < Self::LENGTH {
             return Err(TruncatedHello { expected: Self::LENGTH, found: body.len() });
         }
-        // None of these can panic: together they take as many bytes as are there.
+        // None of these can panic: together they read `LENGTH` bytes.
         let protocol = body.get_u16_le();
         let features = body.get_u32_le();
         let mut store_id = [0; 16];
@@ -97,7 +97,7 @@ impl ServerHello {
 mod tests {
     use super::*;
 
-    const GREETING: ServerHello = ServerHello {
+    const HELLO: ServerHello = ServerHello {
         protocol: 1,
         features: 2,
         store_id: *b"0123456789abcdef",
@@ -109,21 +109,21 @@ mod tests {
 
     #[test]
     fn on_the_wire() {
-        let body = GREETING.encode();
+        let body = HELLO.encode();
         let expected = b"\x01\0\x02\0\0\x000123456789abcdef\x03\0\0\0\0\0\0\0\x04\0\0\0\x05\0\x06\0\0\0";
         assert_eq!(body.as_ref(), expected);
         assert_eq!(body.len(), ServerHello::LENGTH);
     }
 
     #[test]
-    fn what_is_appended_is_passed_over() {
-        let body = [&GREETING.encode()[..], b"more"].concat();
-        assert_eq!(ServerHello::decode(&body), Ok(GREETING));
+    fn appended_bytes_are_ignored() {
+        let body = [&HELLO.encode()[..], b"more"].concat();
+        assert_eq!(ServerHello::decode(&body), Ok(HELLO));
     }
 
     #[test]
-    fn what_ends_too_early_is_refused() {
-        let body = GREETING.encode();
+    fn a_truncated_body_is_refused() {
+        let body = HELLO.encode();
         for found in 0..ServerHello::LENGTH {
             assert_eq!(ServerHello::decode(&body[..found]), Err(TruncatedHello { expected: 40, found }));
         }

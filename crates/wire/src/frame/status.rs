@@ -1,4 +1,4 @@
-//! STATUS: asks how a server is.
+//! STATUS: asks for the state of a server, or reports it.
 //!
 //! ```text
 //!  0      1        3        5
@@ -7,30 +7,38 @@
 //!  └──────┴────────┴────────┴────────┘
 //! ```
 
-use crate::{EncodeError, Kind, Tag, string};
+use crate::frame::Frame;
+use crate::layout::Field;
+use crate::{EncodeError, Kind, Tag, escaped_bytes, string};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
 
-/// Asks how a server is (client, with an empty text), or tells it (server).
+/// Asks for the state of a server (from a client, with an empty text), or reports it (from the server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Which request this is or answers.
+    /// The tag of the request.
     pub tag: Tag,
-    /// Empty in a request; in an answer, a JSON object.
+    /// Empty in a request; a JSON object in a response.
     pub text: Bytes,
 }
 
-impl Status {
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        Ok(Self { tag, text: string::decode_only(buffer)? })
+impl Frame for Status {
+    const LAYOUT: &'static [Field] = &[Field::String];
+
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        Ok(Self { tag, text: string::take_first(buffer)? })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Status, self.tag, "text", &self.text)
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Status, self.tag, "text", &self.text)
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        string::ONLY_OVERHEAD + self.text.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.text.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " text={}", escaped_bytes::text(&self.text))
     }
 }
 

@@ -1,4 +1,4 @@
-//! WATCH: asks for all that changes under a prefix.
+//! WATCH: subscribes to everything under a prefix.
 //!
 //! ```text
 //!  0      1        3            5          5 + p     13 + p
@@ -7,43 +7,49 @@
 //!  └──────┴────────┴────────────┴──────────┴─────────┘
 //! ```
 
-use crate::decode::HEADER_LENGTH;
-use crate::number::{self, NUMBER_BYTES};
-use crate::{EncodeError, Kind, Revision, Tag, string};
+use crate::frame::Frame;
+use crate::layout::{Field, HEADER_LENGTH};
+use crate::string::{self, Length};
+use crate::{EncodeError, Kind, Revision, Tag, escaped_bytes, number};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::fmt;
 
-/// Asks for what has changed under a prefix since a revision, and then for all that changes. Answered with a MARK of the
-/// same tag.
+/// Asks for everything that changed under a prefix since a revision, and then for every further change.
+///
+/// The response is what changed so far, then a MARK with the same tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// Which request this is.
+    /// The tag of the request.
     pub tag: Tag,
-    /// What the keys start with; empty: all keys.
+    /// The prefix of the watched keys. Empty: all keys.
     pub prefix: Bytes,
-    /// The revision up to which all is known already; [`Revision::ZERO`]: nothing is.
+    /// The revision up to which the client has everything. [`Revision::ZERO`]: it has nothing.
     pub since: Revision,
 }
 
-impl Watch {
-    const OVERHEAD: usize = string::ONLY_OVERHEAD + NUMBER_BYTES;
+impl Frame for Watch {
+    const LAYOUT: &'static [Field] = &[Field::String, Field::U64];
 
-    /// Takes the frame off the front of `buffer`; says how long it is at the least where it is not whole.
-    pub(crate) fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
-        let length = string::find(buffer, HEADER_LENGTH)?;
-        let since = Revision::new(number::find(buffer, string::ONLY_OVERHEAD + length)?);
-        let prefix = string::take(buffer, HEADER_LENGTH, length);
-        buffer.advance(NUMBER_BYTES);
-        Ok(Self { tag, prefix, since })
+    fn decode(tag: Tag, buffer: &mut BytesMut) -> Result<Self, usize> {
+        let length = string::find::<u16>(buffer, HEADER_LENGTH)?;
+        let since = number::find(buffer, HEADER_LENGTH + u16::BYTES + length)?;
+        let prefix = string::take::<u16>(buffer, HEADER_LENGTH, length);
+        buffer.advance(since.len());
+        Ok(Self { tag, prefix, since: Revision::new(u64::from_le_bytes(since)) })
     }
 
-    pub(crate) fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
-        string::encode_only(out, Kind::Watch, self.tag, "prefix", &self.prefix)?;
+    fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
+        string::put_first(out, Kind::Watch, self.tag, "prefix", &self.prefix)?;
         out.put_u64_le(self.since.get());
         Ok(())
     }
 
-    pub(crate) fn encoded_length(&self) -> usize {
-        Self::OVERHEAD + self.prefix.len()
+    fn encoded_length(&self) -> usize {
+        Self::MIN_LENGTH + self.prefix.len()
+    }
+
+    fn show_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " prefix={} since={}", escaped_bytes::clipped(&self.prefix), self.since)
     }
 }
 

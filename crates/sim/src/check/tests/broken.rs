@@ -1,10 +1,10 @@
-//! Histories in which one thing is wrong.
+//! Histories with a single deliberate error, each of which a checker must find.
 
-use super::{Build, assert_broken, assert_broken_anyway, good, real};
+use super::{HistoryBuilder, assert_broken, assert_broken_anyway, good, real};
 use crate::check::{Promise, check};
-use crate::history::{Asked, Direction, Frame, Gauge, History, Moment, Outcome, Stamp, State, Write};
+use crate::history::{Direction, Frame, Gauge, History, Invocation, Moment, Outcome, Stamp, State, Write};
 
-/// The places of the frames that a connection has received, of which `is` says so.
+/// Returns the indices of the frames that a connection received and that `is` selects.
 fn received(history: &History, connection: usize, is: impl Fn(&Frame) -> bool) -> Vec<usize> {
     let frames = history.transcripts[connection].frames.iter().enumerate();
     frames.filter(|(_, (_, direction, frame))| *direction == Direction::Received && is(frame)).map(|(n, _)| n).collect()
@@ -18,7 +18,7 @@ fn is_mark(frame: &Frame) -> bool {
     matches!(frame, Frame::Mark { tag: 0, .. })
 }
 
-/// The frame at one place comes before the one at another.
+/// Moves the frame at index `from` to index `to`.
 fn move_frame(history: &mut History, connection: usize, from: usize, to: usize) {
     let frames = &mut history.transcripts[connection].frames;
     let at = frames[to].0;
@@ -26,9 +26,9 @@ fn move_frame(history: &mut History, connection: usize, from: usize, to: usize) 
     frames.insert(to, (at, direction, frame));
 }
 
-/// Connection 0 has not said HELLO, 1 watches `a/`, 2 watches everything; client 3 writes.
-fn watched() -> Build {
-    let mut build = Build::new();
+/// Connection 0 has not sent HELLO, 1 watches `a/`, 2 watches everything; client 3 writes.
+fn watched() -> HistoryBuilder {
+    let mut build = HistoryBuilder::new();
     build.connect(1);
     build.own_get(0, "a/1");
     for (connection, prefix) in [(1, "a/"), (2, "")] {
@@ -44,7 +44,7 @@ fn watched() -> Build {
 }
 
 #[test]
-fn ordered_broadcasts_that_change_places() {
+fn ordered_swapped_broadcasts() {
     for connection in [0, 1] {
         let mut history = watched().history;
         let changes = received(&history, connection, is_change);
@@ -53,7 +53,7 @@ fn ordered_broadcasts_that_change_places() {
         (frames[changes[0]].2, frames[changes[1]].2) = (other, one);
         assert_broken(&history, Promise::Ordered);
     }
-    // Between two MARKs of another connection, whose order is known.
+    // Between two MARKs of another connection, which reveal the order.
     let mut history = watched().history;
     let changes = received(&history, 1, is_change);
     move_frame(&mut history, 1, changes[2], changes[0]);
@@ -61,7 +61,7 @@ fn ordered_broadcasts_that_change_places() {
 }
 
 #[test]
-fn ordered_a_value_before_its_broadcast() {
+fn ordered_a_get_response_before_the_broadcast() {
     let mut build = watched();
     build.own_get(0, "a/2");
     let mut history = build.history;
@@ -73,7 +73,7 @@ fn ordered_a_value_before_its_broadcast() {
 }
 
 #[test]
-fn ordered_answers_that_change_places() {
+fn ordered_swapped_responses() {
     let not_found = |tag| Frame::Error { tag, text: "\"never\": not found".into() };
     for (first, second, is_broken) in [(21, 22, false), (22, 21, true)] {
         let mut build = watched();
@@ -88,7 +88,7 @@ fn ordered_answers_that_change_places() {
 }
 
 #[test]
-fn ordered_stale_before_what_made_it_stale() {
+fn ordered_stale_put_before_the_faster_write() {
     let mut build = watched();
     build.put(3, "a/1");
     let mut history = build.history;
@@ -103,7 +103,7 @@ fn ordered_stale_before_what_made_it_stale() {
 }
 
 #[test]
-fn ordered_a_list_that_goes_back_an_answer_to_nothing_and_a_value_of_nobody() {
+fn ordered_an_unsorted_list_an_unsolicited_frame_an_unwritten_value() {
     let mut build = watched();
     build.own_list(0, "");
     let tag = received(&build.history, 0, |frame| matches!(frame, Frame::Write { tag, .. } if *tag > 0));
@@ -124,7 +124,7 @@ fn ordered_a_list_that_goes_back_an_answer_to_nothing_and_a_value_of_nobody() {
 }
 
 #[test]
-fn unique_a_broadcast_that_comes_twice() {
+fn unique_a_repeated_broadcast() {
     for connection in [0, 1] {
         let mut history = watched().history;
         let change = received(&history, connection, is_change)[1];
@@ -135,7 +135,7 @@ fn unique_a_broadcast_that_comes_twice() {
 }
 
 #[test]
-fn unique_an_own_write_that_is_broadcast_too() {
+fn unique_an_own_write_that_is_broadcast_as_well() {
     let mut build = watched();
     build.own_put(1, "a/3");
     let write = build.history.commits.last().unwrap().writes[0].clone();
@@ -144,7 +144,7 @@ fn unique_an_own_write_that_is_broadcast_too() {
 }
 
 #[test]
-fn unique_a_page_and_a_cursor_that_tell_twice() {
+fn unique_a_page_and_a_cursor_that_repeat_a_write() {
     let mut build = watched();
     build.connect(9);
     build.hello(3);
@@ -193,10 +193,10 @@ fn atomic_a_mark_between_the_writes_of_a_transaction() {
 }
 
 #[test]
-fn reliable_a_change_that_is_not_told() {
+fn reliable_a_missing_change() {
     let mut history = watched().history;
     let changes = received(&history, 1, is_change);
-    // The latest of its key.
+    // The latest change of its key.
     history.transcripts[1].frames.remove(*changes.last().unwrap());
     for promise in [Promise::Reliable, Promise::Marked] {
         assert_broken_anyway(&history, promise);
@@ -207,7 +207,7 @@ fn reliable_a_change_that_is_not_told() {
     let changes = received(&history, 0, is_change);
     history.transcripts[0].frames.remove(*changes.last().unwrap());
     assert_broken_anyway(&history, Promise::Reliable);
-    // Of what was overtaken nobody needs to be told.
+    // A superseded change need not be sent.
     let mut build = watched();
     build.drain(0);
     let mut history = build.history;
@@ -218,7 +218,7 @@ fn reliable_a_change_that_is_not_told() {
 }
 
 #[test]
-fn reliable_no_answer_and_a_barrier_that_is_passed_too_early() {
+fn reliable_a_missing_response_and_an_early_barrier() {
     let mut build = watched();
     build.sent(0, Frame::Get { tag: 99, key: "a/1".into() });
     build.drain(0);
@@ -231,8 +231,8 @@ fn reliable_no_answer_and_a_barrier_that_is_passed_too_early() {
     assert!(check(&real(&build.history)).iter().any(|report| !report.violations.is_empty()));
 }
 
-/// A connection resumes after a key was deleted and another was written.
-fn resumed(is_known: bool) -> (Build, usize) {
+/// Returns a history in which a connection resumes after a key was deleted and another one was written.
+fn resumed(is_known: bool) -> (HistoryBuilder, usize) {
     let mut build = watched();
     let since = build.head;
     build.delete(3, "a/1");
@@ -245,9 +245,9 @@ fn resumed(is_known: bool) -> (Build, usize) {
 }
 
 #[test]
-fn resumable_a_deletion_or_a_change_that_is_not_told() {
+fn resumable_a_missing_deletion_or_change() {
     for missing in [0, 1] {
-        let (Build { mut history, .. }, connection) = resumed(true);
+        let (HistoryBuilder { mut history, .. }, connection) = resumed(true);
         let change = received(&history, connection, is_change)[missing];
         history.transcripts[connection].frames.remove(change);
         assert_broken_anyway(&history, Promise::Resumable);
@@ -255,15 +255,15 @@ fn resumable_a_deletion_or_a_change_that_is_not_told() {
 }
 
 #[test]
-fn resumable_told_to_forget_and_then_not_everything() {
-    let (Build { mut history, .. }, connection) = resumed(false);
+fn resumable_a_reset_followed_by_an_incomplete_state() {
+    let (HistoryBuilder { mut history, .. }, connection) = resumed(false);
     let change = received(&history, connection, is_change)[0];
     history.transcripts[connection].frames.remove(change);
     assert_broken_anyway(&history, Promise::Resumable);
 }
 
 #[test]
-fn resumable_a_cursor_that_skips_a_step_or_changes_stores_in_silence() {
+fn resumable_a_skipped_step_and_a_store_change_without_reset() {
     let mut build = watched();
     for _ in 0..3 {
         build.step(4, "a/", false);
@@ -289,23 +289,23 @@ fn marked_a_mark_one_batch_too_early() {
     assert_eq!(changes[1] + 1, marks[1]);
     move_frame(&mut history, 1, marks[1], changes[1]);
     assert_broken_anyway(&history, Promise::Marked);
-    // And one that tells an earlier revision than that of what it stands behind.
+    // A MARK with an earlier revision than the change before it.
     let mut history = watched().history;
-    for (place, revision) in [(1, 1), (2, 2)] {
-        history.transcripts[1].frames[marks[place]].2 = Frame::Mark { tag: 0, revision };
+    for (index, revision) in [(1, 1), (2, 2)] {
+        history.transcripts[1].frames[marks[index]].2 = Frame::Mark { tag: 0, revision };
     }
     assert_broken_anyway(&history, Promise::Marked);
 }
 
 #[test]
-fn marked_a_replica_that_shows_what_was_not_there() {
+fn marked_a_replica_with_a_wrong_state() {
     let mut build = watched();
     build.sight(2, "a/");
     build.put(3, "a/1");
     build.put(3, "a/5");
     build.sight(5, "a/");
     let key = || "a/1".into();
-    // What came later, what was before, what nobody has written, and a key too many and too few.
+    // A later state, an earlier one, one that no client wrote, a superfluous key, and a missing key.
     let later = build.history.commits[4].writes[0].state;
     let before = build.history.commits[0].writes[0].state;
     let torn = State { value: Some(Stamp::TORN), ..build.history.commits[3].writes[0].state };
@@ -323,7 +323,7 @@ fn marked_a_replica_that_shows_what_was_not_there() {
 }
 
 #[test]
-fn bounded_more_than_there_may_be() {
+fn bounded_an_exceeded_bound() {
     let mut history = good().history;
     history.gauge("queue", Moment::default(), 1, 2);
     history.gauge("queue", Moment::default(), 3, 2);
@@ -334,7 +334,7 @@ fn bounded_more_than_there_may_be() {
 }
 
 #[test]
-fn own_writes_that_are_not_read() {
+fn read_your_writes_an_own_write_that_is_not_read() {
     let mut build = watched();
     build.sight(3, "a/");
     build.get(3, "a/1");
@@ -352,7 +352,7 @@ fn own_writes_that_are_not_read() {
     let mut history = build.history.clone();
     history.operations[operations - 2].outcome = Outcome::Found(before.state);
     for promise in [Promise::ReadYourWrites, Promise::Linearizable, Promise::Durable] {
-        // What a LIST finds later is the last look.
+        // Durable compares only the last read, which here is the LIST.
         let ends = if promise == Promise::Durable { operations - 1 } else { operations };
         let mut history = history.clone();
         history.operations.truncate(ends);
@@ -400,7 +400,7 @@ fn monotonic_back_to_an_earlier_store() {
 }
 
 #[test]
-fn linearizable_a_write_of_a_version_that_was_given_and_a_refusal_without_a_reason() {
+fn linearizable_a_repeated_version_and_a_refusal_without_reason() {
     let mut build = watched();
     let refused = build.put(3, "a/1");
     build.put_stale(3, "a/2");
@@ -411,12 +411,12 @@ fn linearizable_a_write_of_a_version_that_was_given_and_a_refusal_without_a_reas
     let mut history = build.history;
     let stale = history.operations.last_mut().unwrap();
     let next = State { version: refused.state.version + 1, value: Some(Stamp(1234)) };
-    stale.asked = Asked::Write(Write { key: refused.key, state: next });
+    stale.asked = Invocation::Write(Write { key: refused.key, state: next });
     assert_broken_anyway(&history, Promise::Linearizable);
 }
 
 #[test]
-fn durable_what_was_accepted_is_not_in_the_history_or_not_in_the_backup() {
+fn durable_an_accepted_write_missing_in_the_history_or_the_backup() {
     let mut history = watched().history;
     history.commits[3].writes.pop();
     assert_broken(&history, Promise::Durable);
@@ -438,7 +438,7 @@ fn durable_what_was_accepted_is_not_in_the_history_or_not_in_the_backup() {
 }
 
 #[test]
-fn two_values_of_one_version_and_a_value_of_nobody_are_told_by_whom() {
+fn a_contradiction_names_the_source_of_the_observation() {
     let mut build = watched();
     build.sight(2, "a/");
     let last = build.history.commits.last().unwrap().writes[0].clone();

@@ -1,34 +1,34 @@
-//! Makes histories by hand: a model of a store that does at once what it is asked, and tells everybody.
+//! Builds histories by hand, with the model of a store that executes requests at once and notifies all connections.
 
 use crate::history::{
-    Asked, Commit, Direction, Frame, History, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store,
+    Commit, Direction, Frame, History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store,
     Transcript, Write,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A connection of the model.
-struct Connection {
-    place: usize,
-    is_greeted: bool,
+struct ModelConnection {
+    index: usize,
+    is_extended: bool,
     prefixes: BTreeSet<String>,
     next_tag: u16,
 }
 
-/// A history in the making.
-pub(crate) struct Build {
+/// A history under construction.
+pub(crate) struct HistoryBuilder {
     pub(crate) history: History,
     order: u64,
     stamp: u64,
     pub(super) head: u64,
     keys: BTreeMap<Key, State>,
-    connections: Vec<Connection>,
-    /// By client: the prefix of its cursor, what has changed under it, and whether it has told anything.
+    connections: Vec<ModelConnection>,
+    /// By client: the prefix of its cursor, and the changes since its last step.
     cursors: BTreeMap<u64, (String, Vec<Write>)>,
-    /// What each key held at each revision.
+    /// By revision: what each key held.
     past: Vec<BTreeMap<Key, State>>,
 }
 
-impl Build {
+impl HistoryBuilder {
     pub(super) fn new() -> Self {
         let store = Store { id: "00".into(), restored: None, since: Moment::default() };
         Self {
@@ -59,7 +59,7 @@ impl Build {
         Write { key: key.into(), state: State { version, value } }
     }
 
-    fn operation(&mut self, client: u64, asked_at: Moment, asked: Asked, outcome: Outcome) {
+    fn operation(&mut self, client: u64, asked_at: Moment, asked: Invocation, outcome: Outcome) {
         let ended_at = self.now();
         let store = Some(self.store());
         self.history.operations.push(Operation { client, store, asked_at, asked, ended_at, outcome });
@@ -78,7 +78,7 @@ impl Build {
         self.frame(connection, Direction::Received, frame);
     }
 
-    /// Accepts a transaction, and tells everybody but the connection that has asked.
+    /// Commits a transaction, and sends it to all connections except its origin.
     fn commit(&mut self, writes: &[Write], origin: Option<usize>) -> u64 {
         self.head += 1;
         for write in writes {
@@ -87,25 +87,25 @@ impl Build {
         self.past.push(self.keys.clone());
         let (store, revision, at) = (self.store(), self.head, self.now());
         self.history.commits.push(Commit { store, revision, writes: writes.to_vec(), at });
-        for place in 0..self.connections.len() {
-            let Connection { place: transcript, is_greeted, prefixes, .. } = &self.connections[place];
-            let (transcript, is_greeted) = (*transcript, *is_greeted);
+        for index in 0..self.connections.len() {
+            let ModelConnection { index: transcript, is_extended, prefixes, .. } = &self.connections[index];
+            let (transcript, is_extended) = (*transcript, *is_extended);
             if self.history.transcripts[transcript].is_drained || Some(transcript) == origin {
                 continue;
             }
-            let told: Vec<Write> = writes
+            let sent: Vec<Write> = writes
                 .iter()
-                .filter(|write| !is_greeted || prefixes.iter().any(|prefix| write.key.starts_with(prefix.as_str())))
+                .filter(|write| !is_extended || prefixes.iter().any(|prefix| write.key.starts_with(prefix.as_str())))
                 .cloned()
                 .collect();
-            let is_told = !told.is_empty();
-            for mut write in told {
-                if !is_greeted {
+            let is_told = !sent.is_empty();
+            for mut write in sent {
+                if !is_extended {
                     write.state.value = write.state.value.or(Some(Stamp::TORN));
                 }
                 self.received(transcript, Frame::Write { tag: 0, write });
             }
-            if is_greeted && is_told {
+            if is_extended && is_told {
                 self.received(transcript, Frame::Mark { tag: 0, revision });
             }
         }
@@ -119,7 +119,7 @@ impl Build {
         let asked_at = self.now();
         let write = self.next(key, is_deletion);
         self.commit(std::slice::from_ref(&write), None);
-        self.operation(client, asked_at, Asked::Write(write.clone()), Outcome::Written);
+        self.operation(client, asked_at, Invocation::Write(write.clone()), Outcome::Written);
         write
     }
 
@@ -131,26 +131,26 @@ impl Build {
         self.write(client, key, true)
     }
 
-    /// One that is accepted, though its client is not told.
+    /// A write that is accepted, although its client receives no response.
     pub(super) fn put_unanswered(&mut self, client: u64, key: &str) {
         let asked_at = self.now();
         let write = self.next(key, false);
         self.commit(std::slice::from_ref(&write), None);
-        self.operation(client, asked_at, Asked::Write(write), Outcome::Unknown);
+        self.operation(client, asked_at, Invocation::Write(write), Outcome::Unknown);
     }
 
     pub(super) fn put_stale(&mut self, client: u64, key: &str) {
         let asked_at = self.now();
         let mut write = self.next(key, false);
         write.state.version -= 1;
-        self.operation(client, asked_at, Asked::Write(write), Outcome::Stale { key: key.into() });
+        self.operation(client, asked_at, Invocation::Write(write), Outcome::Stale { key: key.into() });
     }
 
     pub(super) fn txn(&mut self, client: u64, keys: &[&str]) -> Vec<Write> {
         let asked_at = self.now();
         let writes: Vec<Write> = keys.iter().map(|key| self.next(key, false)).collect();
         let revision = self.commit(&writes, None);
-        let asked = Asked::Txn { checks: Vec::new(), writes: writes.clone() };
+        let asked = Invocation::Txn { checks: Vec::new(), writes: writes.clone() };
         self.operation(client, asked_at, asked, Outcome::Committed { revision });
         writes
     }
@@ -162,7 +162,7 @@ impl Build {
             Some(State { version, value: None }) => Outcome::NotFound { deleted_at: Some(*version) },
             Some(state) => Outcome::Found(*state),
         };
-        self.operation(client, asked_at, Asked::Get { key: key.into() }, outcome);
+        self.operation(client, asked_at, Invocation::Get { key: key.into() }, outcome);
     }
 
     fn live(&self, prefix: &str) -> BTreeMap<Key, State> {
@@ -173,13 +173,13 @@ impl Build {
     pub(super) fn list(&mut self, client: u64, prefix: &str) {
         let asked_at = self.now();
         let entries = self.live(prefix).into_iter().map(|(key, state)| Write { key, state }).collect();
-        let asked = Asked::List { prefix: prefix.into(), after: "".into(), limit: 1000 };
+        let asked = Invocation::List { prefix: prefix.into(), after: "".into(), limit: 1000 };
         self.operation(client, asked_at, asked, Outcome::Listed { entries });
     }
 
     pub(super) fn barrier(&mut self, client: u64) {
         let asked_at = self.now();
-        self.operation(client, asked_at, Asked::Barrier, Outcome::Passed { revision: self.head });
+        self.operation(client, asked_at, Invocation::Barrier, Outcome::Passed { revision: self.head });
     }
 
     pub(super) fn sight(&mut self, client: u64, prefix: &str) {
@@ -188,7 +188,7 @@ impl Build {
         self.history.sights.push(Sight { client, at, prefix, store, revision, is_current: true, keys });
     }
 
-    /// What a cursor has to tell; at first, all.
+    /// The next step of a cursor; the first one contains everything.
     pub(super) fn step(&mut self, client: u64, prefix: &str, is_reset: bool) {
         let (at, store) = (self.now(), self.store());
         let is_first = !self.cursors.contains_key(&client);
@@ -204,11 +204,11 @@ impl Build {
     }
 
     pub(super) fn connect(&mut self, client: u64) -> usize {
-        let place = self.history.transcripts.len();
-        let (connection, store) = (place as u64 + 1, self.store());
+        let index = self.history.transcripts.len();
+        let (connection, store) = (index as u64 + 1, self.store());
         self.history.transcripts.push(Transcript { connection, client, store, frames: Vec::new(), is_drained: false });
-        self.connections.push(Connection { place, is_greeted: false, prefixes: BTreeSet::new(), next_tag: 1 });
-        place
+        self.connections.push(ModelConnection { index, is_extended: false, prefixes: BTreeSet::new(), next_tag: 1 });
+        index
     }
 
     fn tag(&mut self, connection: usize) -> u16 {
@@ -220,21 +220,21 @@ impl Build {
     pub(super) fn hello(&mut self, connection: usize) {
         let tag = self.tag(connection);
         self.sent(connection, Frame::Hello { tag, server: None });
-        self.connections[connection].is_greeted = true;
+        self.connections[connection].is_extended = true;
         let server = Some((self.history.stores[self.store()].id.clone(), self.head));
         self.received(connection, Frame::Hello { tag, server });
     }
 
-    /// Nothing is on the way on it any more, and nothing more will be.
+    /// Marks a connection as drained: nothing is in flight on it, and nothing more is sent.
     pub(super) fn drain(&mut self, connection: usize) {
         self.history.transcripts[connection].is_drained = true;
     }
 
-    /// `is_known`: whether the server can tell what has changed since.
+    /// `is_known`: whether the server still knows the changes since the revision.
     pub(super) fn watch(&mut self, connection: usize, prefix: &str, since: u64, is_known: bool) {
         let tag = self.tag(connection);
         self.sent(connection, Frame::Watch { tag, prefix: prefix.into(), since });
-        let told: Vec<Write> = if since > 0 && is_known {
+        let sent: Vec<Write> = if since > 0 && is_known {
             let before = &self.past[usize::try_from(since).unwrap()];
             let changed = self.keys.iter().filter(|(key, state)| before.get(*key) != Some(state));
             let changed = changed.filter(|(key, _)| key.starts_with(prefix));
@@ -245,7 +245,7 @@ impl Build {
         if since > 0 && !is_known {
             self.received(connection, Frame::Mark { tag, revision: 0 });
         }
-        for write in told {
+        for write in sent {
             self.received(connection, Frame::Write { tag: 0, write });
         }
         self.connections[connection].prefixes.insert(prefix.into());
@@ -273,8 +273,8 @@ impl Build {
     }
 
     fn mark_own(&mut self, connection: usize) {
-        let Connection { is_greeted, prefixes, .. } = &self.connections[connection];
-        if *is_greeted && !prefixes.is_empty() {
+        let ModelConnection { is_extended, prefixes, .. } = &self.connections[connection];
+        if *is_extended && !prefixes.is_empty() {
             self.received(connection, Frame::Mark { tag: 0, revision: self.head });
         }
     }
@@ -306,7 +306,7 @@ impl Build {
         self.received(connection, Frame::Mark { tag, revision: self.head });
     }
 
-    /// Another store begins with what this one held at a revision. All connections are gone.
+    /// Restores the state at a revision as another store. All connections are lost.
     pub(super) fn restore(&mut self, revision: u64) {
         let parent = self.store();
         let since = self.now();
@@ -315,9 +315,9 @@ impl Build {
         self.head = revision;
         self.past.truncate(usize::try_from(revision).unwrap() + 1);
         self.keys = self.past.last().unwrap().clone();
-        // Everybody is cut off.
+        // The old connections receive nothing from the new store.
         for connection in &mut self.connections {
-            connection.is_greeted = true;
+            connection.is_extended = true;
             connection.prefixes.clear();
         }
     }

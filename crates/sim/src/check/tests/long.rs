@@ -1,23 +1,23 @@
-//! Long histories, in which everything happens at random and nothing goes wrong.
+//! Long random histories without errors.
 
-use super::{Build, real};
+use super::{HistoryBuilder, real};
 use crate::check::{Truth, check};
 use crate::history::History;
 use std::time::Instant;
 
 const KEYS: usize = 30;
 
-/// The next of a row of numbers that look like chance.
+/// Returns the next number of a linear congruential generator.
 fn next(state: &mut u64, below: u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) % below
 }
 
-/// About so many operations, and as much of everything else as the simulator makes of that.
+/// Returns a history with about this many operations, and a proportional number of other events.
 fn long(operations: usize, mut chance: u64) -> History {
     let keys: Vec<String> = (0..KEYS).map(|n| format!("{}/{}{n}", ["a", "b", "c"][n % 3], ["x", "y"][n % 2])).collect();
     let prefixes = ["", "a/", "b/", "b/x", "c/"];
-    let mut build = Build::new();
+    let mut build = HistoryBuilder::new();
     let mut connections = Vec::new();
     for n in 0..8 {
         let connection = build.connect(n);
@@ -33,8 +33,8 @@ fn long(operations: usize, mut chance: u64) -> History {
         let key = &keys[usize::try_from(next(&mut chance, KEYS as u64)).unwrap()];
         let other = &keys[usize::try_from(next(&mut chance, KEYS as u64)).unwrap()];
         let client = next(&mut chance, 20);
-        let place = usize::try_from(next(&mut chance, 8)).unwrap();
-        let connection = connections[place];
+        let index = usize::try_from(next(&mut chance, 8)).unwrap();
+        let connection = connections[index];
         let prefix = prefixes[usize::try_from(next(&mut chance, 5)).unwrap()];
         match next(&mut chance, 40) {
             0..8 => drop(build.put(client, key)),
@@ -56,7 +56,7 @@ fn long(operations: usize, mut chance: u64) -> History {
                 build.drain(connection);
                 build.hello(again);
                 build.watch(again, prefix, since, is_known);
-                connections[place] = again;
+                connections[index] = again;
             }
             22..33 => build.sight(client, prefix),
             _ => build.get(client, key),
@@ -66,7 +66,7 @@ fn long(operations: usize, mut chance: u64) -> History {
 }
 
 #[test]
-fn nothing_is_found_in_long_histories() {
+fn no_violation_in_long_histories() {
     for chance in 0..20 {
         let history = long(600, chance);
         for history in [&history, &real(&history)] {
@@ -77,10 +77,10 @@ fn nothing_is_found_in_long_histories() {
     }
 }
 
-/// `cargo test --release -p syncline-sim how_long -- --ignored --nocapture`
+/// `cargo test --release -p syncline-sim measure_the_checkers -- --ignored --nocapture`
 #[test]
 #[ignore = "measures"]
-fn how_long_it_takes() {
+fn measure_the_checkers() {
     let history = long(20_000, 1);
     let frames: usize = history.transcripts.iter().map(|transcript| transcript.frames.len()).sum();
     println!("{} operations, {frames} frames, {} sights", history.operations.len(), history.sights.len());
@@ -100,10 +100,10 @@ fn how_long_it_takes() {
     }
 }
 
-/// `cargo test --release -p syncline-sim simulated -- --ignored --nocapture`
+/// `cargo test --release -p syncline-sim inferred_commits -- --ignored --nocapture`
 #[test]
 #[ignore = "takes long"]
-fn nothing_is_found_in_simulated_runs_of_which_the_commits_are_not_told() {
+fn no_violation_in_simulated_runs_with_inferred_commits() {
     for seed in 0..400 {
         let history = crate::world::run(seed, 20_000, crate::world::Variation::default()).history;
         for report in check(&real(&history)) {

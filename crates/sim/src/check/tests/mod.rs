@@ -1,15 +1,16 @@
-//! Each checker finds what breaks its promise, and nothing in a history that breaks none.
+//! Each checker finds what breaks its promise, and finds nothing in a correct history.
 
 mod broken;
 pub(crate) mod build;
 mod long;
 
 use super::*;
-use build::Build;
+use crate::history::Moment;
+use build::HistoryBuilder;
 
-/// A run in which everything happens and nothing goes wrong.
-pub(crate) fn good() -> Build {
-    let mut build = Build::new();
+/// A correct history in which every kind of event happens.
+pub(crate) fn good() -> HistoryBuilder {
+    let mut build = HistoryBuilder::new();
     let base = build.connect(1);
     build.own_put(base, "a/1");
     let watcher = build.connect(2);
@@ -72,27 +73,27 @@ fn assert_broken(history: &History, promise: Promise) {
     assert!(!report.violations.is_empty(), "{promise} is not broken: {:?}", check(history));
 }
 
-/// Found whether what was committed is known or concluded.
+/// The checker must find the violation whether the commits are known or inferred.
 fn assert_broken_anyway(history: &History, promise: Promise) {
     assert_broken(history, promise);
     assert_broken(&real(history), promise);
 }
 
 #[test]
-fn nothing_is_found_where_nothing_is_broken_and_every_promise_was_looked_at() {
+fn no_violation_in_a_correct_history_with_every_event() {
     for report in check(&good().history) {
         assert_eq!(report.violations, [], "{}", report.promise);
         assert!(report.compared > 0, "{}", report.promise);
     }
 }
 
-/// The same, as far as it is seen of a real run: nobody tells what was committed.
+/// The same history as a real run would record it: without the commits.
 fn real(history: &History) -> History {
     History { commits: Vec::new(), ..history.clone() }
 }
 
 #[test]
-fn nothing_is_found_either_where_what_was_committed_is_concluded() {
+fn no_violation_in_a_correct_history_with_inferred_commits() {
     for report in check(&real(&good().history)) {
         assert_eq!(report.violations, [], "{}", report.promise);
         assert!(report.compared > 0, "{}", report.promise);

@@ -1,79 +1,79 @@
-//! Connections, many at once and many after each other.
+//! Attacks by many connections, at once or one after another.
 
-use super::{Attack, IDLE, PLAIN, expect, expect_error, tag};
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::{Link, all_encoded, encoded};
+use super::common::{IDLE, expect, expect_error, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::{Connection, encode, encode_all};
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Tag, Version};
 
-/// The places of the server that is flooded.
-const PLACES: usize = 1000;
+/// The limit of connections of the flooded server.
+const MAX_CONNECTIONS: usize = 1000;
 
-/// Those who are told at once that there is no place (`MAX_REFUSALS` of `server/src/server.rs`), and files of the store
-/// that are open for a while.
+/// Files in addition to accepted connections: connections that are being refused (`MAX_REFUSALS` of
+/// `server/src/server.rs`), and temporary files of the store.
 const OTHERS: usize = 64 + 8;
 
-/// The refused connections that the attacker keeps at the most.
-const KEPT: usize = 3000;
+/// The maximum of refused connections that the attacker keeps open.
+const MAX_KEPT: usize = 3000;
 
-/// How many connect at a time.
-const LANES: usize = 8;
+/// The number of concurrent workers.
+const CONCURRENCY: usize = 8;
 
 pub(super) const TOO_MANY: Attack = Attack {
     name: "too-many-connections",
-    does: "more connections than there are places, as fast as they can be opened; those that were let in are served, the others told",
+    description: "opens connections beyond the limit as fast as possible; accepted ones are served, the others get an error",
     flags: &["--max-connections", "1000"],
-    bound: |_| Bound::new("max-connections", PLACES, PLACES, IDLE).files(PLACES + OTHERS),
-    play: |field| Box::pin(too_many(field)),
-    ..PLAIN
+    bound: |_| Bound::new("max-connections", MAX_CONNECTIONS, MAX_CONNECTIONS, IDLE).files(MAX_CONNECTIONS + OTHERS),
+    run: |context| Box::pin(too_many(context)),
+    ..DEFAULTS
 };
 
-async fn too_many(field: Arc<Field>) -> Result<(), Fault> {
-    // All but that of the bystander.
-    let places = PLACES - 1;
-    let mut held = field.greeted(places).await?;
+async fn too_many(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    // The bystander has one connection.
+    let mut held = context.connect_many(MAX_CONNECTIONS - 1).await?;
     let refused = Arc::new(AtomicUsize::new(0));
-    let least = field.scale.of(2000, 100);
+    let least = context.scale.of(2000, 100);
     let count = refused.clone();
-    field
-        .side_by_side(LANES, move |field, _| {
+    context
+        .run_concurrently(CONCURRENCY, move |context, _| {
             let refused = count.clone();
             async move {
                 let mut kept = Vec::new();
-                while refused.load(Ordering::Relaxed) < least || !field.is_over() {
-                    // Over TLS, it may be cut off before the hands are shaken.
-                    match field.target.connect().await {
-                        Ok(mut link) => {
-                            refused_or_closed(&mut link).await?;
-                            // They stay open on this side, as far as that is allowed.
-                            if kept.len() < KEPT / LANES {
-                                kept.push(link);
+                while refused.load(Ordering::Relaxed) < least || !context.is_stopped() {
+                    // Over TLS, the server may close the connection during the handshake.
+                    match context.target.connect().await {
+                        Ok(mut connection) => {
+                            refused_or_closed(&mut connection).await?;
+                            // This side keeps them open, up to a limit.
+                            if kept.len() < MAX_KEPT / CONCURRENCY {
+                                kept.push(connection);
                             }
                         }
-                        Err(error) if field.target.is_tls() && is_cut(&error) => {}
+                        Err(error) if context.target.is_tls() && is_closed(&error) => {}
                         Err(error) => return Err(error.into()),
                     }
                     if refused.fetch_add(1, Ordering::Relaxed) == least {
-                        field.enough();
+                        context.report_complete();
                     }
                 }
                 Ok(())
             }
         })
         .await?;
-    field.note(format!("{} connections were turned away", refused.load(Ordering::Relaxed)));
-    for link in &mut held {
+    context.note(format!("{} connections were refused", refused.load(Ordering::Relaxed)));
+    for connection in &mut held {
         let absent = Message::get(tag(5), "absent");
-        expect_error(&link.ask(&absent).await?, tag(5), "\"absent\": not found")?;
+        expect_error(&connection.request(&absent).await?, tag(5), "\"absent\": not found")?;
     }
     Ok(())
 }
 
-/// Whether the server has cut off a handshake.
-fn is_cut(error: &std::io::Error) -> bool {
-    // And whoever is not even a stranger yet is told when it shows its password.
+/// Returns whether the server has closed the connection during the handshake.
+fn is_closed(error: &std::io::Error) -> bool {
+    // A connection beyond the limit for unauthenticated connections gets an error instead of a response to AUTH.
     matches!(
         error.kind(),
         std::io::ErrorKind::PermissionDenied
@@ -84,41 +84,41 @@ fn is_cut(error: &std::io::Error) -> bool {
     )
 }
 
-/// Somebody for whom there is no place is told so, or cut off; nothing else.
-async fn refused_or_closed(link: &mut Link) -> Result<(), Fault> {
-    match link.receive().await {
-        Ok(None) | Err(Fault::Io(_)) => Ok(()),
-        Ok(Some(told)) => expect_error(&told, Tag::BROADCAST, "unavailable: too many connections"),
-        Err(fault) => Err(fault),
+/// Expects that a connection beyond the limit gets the error for it, or is closed.
+async fn refused_or_closed(connection: &mut Connection) -> Result<(), AttackError> {
+    match connection.receive().await {
+        Ok(None) | Err(AttackError::Io(_)) => Ok(()),
+        Ok(Some(message)) => expect_error(&message, Tag::BROADCAST, "unavailable: too many connections"),
+        Err(error) => Err(error),
     }
 }
 
 pub(super) const COME_AND_GO: Attack = Attack {
     name: "come-and-go",
-    does: "connections are opened and closed, reset, or left within a frame, as fast as they can be",
-    bound: |_| Bound::new("what a connection holds, for those that are open", "48 KiB", 2000, IDLE),
-    play: |field| Box::pin(come_and_go(field)),
-    ..PLAIN
+    description: "opens connections, and closes or resets them or leaves them within a frame, as fast as possible",
+    bound: |_| Bound::new("the memory of an open connection", "48 KiB", 2000, IDLE),
+    run: |context| Box::pin(come_and_go(context)),
+    ..DEFAULTS
 };
 
-async fn come_and_go(field: Arc<Field>) -> Result<(), Fault> {
-    let each = field.scale.of(1000, 50);
-    field
-        .side_by_side(LANES, |field, _| async move {
-            for number in field.laps(each) {
-                let mut link = field.target.connect().await?;
+async fn come_and_go(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let each = context.scale.of(1000, 50);
+    context
+        .run_concurrently(CONCURRENCY, |context, _| async move {
+            for number in context.repeat(each) {
+                let mut connection = context.target.connect().await?;
                 match number % 4 {
-                    0 => link.reset()?,
+                    0 => connection.reset()?,
                     1 => {
-                        let _ = link.send(&encoded(&Message::get(tag(0), "absent")), 1).await;
-                        link.reset()?;
+                        let _ = connection.send(&encode(&Message::get(tag(0), "absent")), 1).await;
+                        connection.reset()?;
                     }
                     2 => {
-                        let _ = link.send(&[1, 1, 0, 255], 1).await;
-                        link.half_close().await;
-                        link.drain(1).await;
+                        let _ = connection.send(&[1, 1, 0, 255], 1).await;
+                        connection.half_close().await;
+                        connection.drain(1).await;
                     }
-                    _ => drop(link),
+                    _ => drop(connection),
                 }
             }
             Ok(())
@@ -130,46 +130,42 @@ const fn one_after_another(scale: Scale) -> usize {
     scale.of(70_000, 1_500)
 }
 
-/// What number wraps in sixteen bits.
+/// The first number that does not fit into sixteen bits.
 const WRAP: usize = 65_536;
 
-/// The first connections stay: each hears what is asked by who has its number, were that cut off at 16 bits.
-const STAY: usize = 64;
+/// The first connections stay open. If connection numbers were truncated to 16 bits, they would receive the responses
+/// of later connections.
+const KEPT: usize = 64;
 
 pub(super) const SEVENTY_THOUSAND: Attack = Attack {
     name: "seventy-thousand",
-    does: "70,000 connections one after another; each writes under its own number and reads it; the first ones stay, and hear nothing of those whose number has wrapped",
+    description: "opens 70,000 connections one after another, each of which writes and reads a key of its own; the first ones stay open, and receive nothing that belongs to later ones",
     bound: |scale| {
-        Bound::new(
-            "what a key takes, and a connection that is open",
-            "512 bytes; 48 KiB",
-            one_after_another(scale),
-            512,
-        )
-        .and(2000 * IDLE)
+        Bound::new("the memory of a key, and of an open connection", "512 bytes; 48 KiB", one_after_another(scale), 512)
+            .plus(2000 * IDLE)
     },
-    play: |field| Box::pin(seventy_thousand(field)),
-    ..PLAIN
+    run: |context| Box::pin(seventy_thousand(context)),
+    ..DEFAULTS
 };
 
-async fn seventy_thousand(field: Arc<Field>) -> Result<(), Fault> {
-    let all = one_after_another(field.scale);
-    let mut link = field.target.greet().await?;
+async fn seventy_thousand(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let all = one_after_another(context.scale);
+    let mut connection = context.target.connect_with_hello().await?;
     let first = numbered(0, 0);
-    // The version that every key is at by now, from the rounds before.
-    let version = match link.ask(&Message::get(tag(0), first.0)).await? {
+    // Earlier rounds may have written the keys: all of them have the same version.
+    let version = match connection.request(&Message::get(tag(0), first.0)).await? {
         Message::Put(put) => put.version.get() + 1,
         _ => 1,
     };
-    let mut stay = Vec::new();
-    for number in 0..STAY {
-        let mut link = field.target.greet().await?;
-        own(&mut link, number, version).await?;
-        stay.push(link);
+    let mut kept = Vec::new();
+    for number in 0..KEPT {
+        let mut connection = context.target.connect_with_hello().await?;
+        write_and_read_own(&mut connection, number, version).await?;
+        kept.push(connection);
     }
-    let next = Arc::new(AtomicUsize::new(STAY));
-    field
-        .side_by_side(LANES, |field, _| {
+    let next = Arc::new(AtomicUsize::new(KEPT));
+    context
+        .run_concurrently(CONCURRENCY, |context, _| {
             let next = next.clone();
             async move {
                 loop {
@@ -177,42 +173,42 @@ async fn seventy_thousand(field: Arc<Field>) -> Result<(), Fault> {
                     if number >= all {
                         return Ok(());
                     }
-                    let mut link = field.target.connect().await?;
-                    link.greet().await?;
-                    own(&mut link, number, version).await?;
+                    let mut connection = context.target.connect().await?;
+                    connection.hello().await?;
+                    write_and_read_own(&mut connection, number, version).await?;
                 }
             }
         })
         .await?;
-    for (number, link) in stay.iter_mut().enumerate() {
-        // Had it been sent anything that was another's, that would come first.
+    for (number, connection) in kept.iter_mut().enumerate() {
+        // A message that belongs to another connection would arrive first.
         let (key, value) = numbered(number, version);
         let get = Message::get(tag(number), key.clone());
-        link.send(&encoded(&get), 1).await?;
-        match link.receive().await? {
-            Some(told) => expect(&told, &Message::put(tag(number), key, value, Version::new(version)))?,
-            None => return Err(Fault::wrong("an answer", "the end of the connection")),
+        connection.send(&encode(&get), 1).await?;
+        match connection.receive().await? {
+            Some(message) => expect(&message, &Message::put(tag(number), key, value, Version::new(version)))?,
+            None => return Err(AttackError::unexpected("a response", "the end of the connection")),
         }
     }
-    field.note(format!("{all} connections, {} of them with a number above 65,535", all.saturating_sub(WRAP)));
-    field.enough();
-    field.until_over().await;
+    context.note(format!("{all} connections, {} of them with a number above 65,535", all.saturating_sub(WRAP)));
+    context.report_complete();
+    context.stopped().await;
     Ok(())
 }
 
-/// The key and the value of a connection.
+/// Returns the key and the value of a connection.
 fn numbered(number: usize, version: u64) -> (String, String) {
     (format!("numbered/{number}"), format!("value {version} of connection {number}"))
 }
 
-/// Writes what is a connection's own, and reads it, both at once, by the tag that its number wraps to.
-async fn own(link: &mut Link, number: usize, version: u64) -> Result<(), Fault> {
+/// Pipelines a write and a read of a connection's own key. The tags follow from its number modulo 65,535.
+async fn write_and_read_own(connection: &mut Connection, number: usize, version: u64) -> Result<(), AttackError> {
     let (key, value) = numbered(number, version);
     let put = |tag| Message::put(tag, key.clone(), value.clone(), Version::new(version));
     let (first, second) = (tag(number), tag(number + 1));
-    link.send(&all_encoded([put(first), Message::get(second, key.clone())]), 2).await?;
-    expect(&link.answer().await?, &put(first))?;
-    expect(&link.answer().await?, &put(second))
+    connection.send(&encode_all([put(first), Message::get(second, key.clone())]), 2).await?;
+    expect(&connection.response().await?, &put(first))?;
+    expect(&connection.response().await?, &put(second))
 }
 
 const fn idle(scale: Scale) -> usize {
@@ -221,18 +217,18 @@ const fn idle(scale: Scale) -> usize {
 
 pub(super) const MANY_IDLE: Attack = Attack {
     name: "idle",
-    does: "thousands of connections say HELLO, and then nothing; in the end each is served",
-    bound: |scale| Bound::new("what a connection holds", "48 KiB", idle(scale), IDLE),
-    play: |field| Box::pin(hold_idle(field)),
-    ..PLAIN
+    description: "opens thousands of connections that send HELLO and then nothing; in the end each is served",
+    bound: |scale| Bound::new("the memory of a connection", "48 KiB", idle(scale), IDLE),
+    run: |context| Box::pin(hold_idle(context)),
+    ..DEFAULTS
 };
 
-async fn hold_idle(field: Arc<Field>) -> Result<(), Fault> {
-    let mut links = field.greeted(idle(field.scale)).await?;
-    field.enough();
-    field.until_over().await;
-    for link in &mut links {
-        expect_error(&link.ask(&Message::get(tag(5), "absent")).await?, tag(5), "\"absent\": not found")?;
+async fn hold_idle(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let mut connections = context.connect_many(idle(context.scale)).await?;
+    context.report_complete();
+    context.stopped().await;
+    for connection in &mut connections {
+        expect_error(&connection.request(&Message::get(tag(5), "absent")).await?, tag(5), "\"absent\": not found")?;
     }
     Ok(())
 }

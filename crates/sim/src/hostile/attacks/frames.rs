@@ -1,41 +1,42 @@
-//! Frames that are never finished, that claim to be huge, or are none.
+//! Attacks by incomplete frames, frames that claim to be huge, and garbage.
 
-use super::{Attack, IDLE, PLAIN, expect_error, tag};
+use super::common::{IDLE, expect_error, tag};
 use crate::Random;
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::{Link, encoded};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::{Connection, encode};
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline_wire::{Message, Operation, Put, Tag, Version};
 
-/// What is read at once beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
+/// What the server may read beyond a frame (`READ_SIZE` of `server/src/connection.rs`).
 const READ: usize = 16 * 1024;
 
-/// The room for input that each connection has of its own (`OWN` of `server/src/room.rs`).
+/// The input that each connection may buffer without a permit (`OWN` of `server/src/input_budget.rs`).
 const OWN: usize = 32 * 1024;
 
-/// What all have together for large frames (`--max-input`).
+/// The input budget that all connections share for large frames (`--max-input`).
 const SHARED: usize = 64 * 1024 * 1024;
 
-/// How many of those who sent a half send the rest in the end.
+/// The number of connections that send the second half of their frame in the end.
 const FINISHED: usize = 4;
 
-/// The longest key by default.
+/// The maximum key length by default.
 const KEY: usize = 4096;
 
-/// The most operations of a TXN, and bytes of its keys and values.
+/// The maximum number of operations of a TXN, and of bytes in its keys and values.
 const OPERATIONS: usize = 1024;
 const TRANSACTION: usize = 1024 * 1024;
 
-/// Random bytes on a connection, at the most.
+/// The maximum number of random bytes on a connection.
 const GARBAGE_BYTES: u64 = 4_000;
 
-/// How many connections send garbage at a time.
-const LANES: usize = 8;
+/// The number of concurrent connections that send garbage.
+const CONCURRENCY: usize = 8;
 
-/// How much of a frame that is passed over is sent at once.
+/// The size of the pieces in which oversized frames are sent.
 const PIECE: usize = 64 * 1024;
 
 const fn half_puts(scale: Scale) -> usize {
@@ -44,7 +45,7 @@ const fn half_puts(scale: Scale) -> usize {
 
 pub(super) const HALF_PUTS: Attack = Attack {
     name: "half-puts",
-    does: "thousands of connections each send half of the largest PUT, and hold it open",
+    description: "opens thousands of connections that each send half of the largest PUT and then wait",
     bound: |scale| {
         Bound::new(
             "max-entry-size + a read, per connection",
@@ -53,8 +54,8 @@ pub(super) const HALF_PUTS: Attack = Attack {
             Put::MAX_ENTRY + READ,
         )
     },
-    play: |field| Box::pin(hold_half(field, half_puts, large_put())),
-    ..PLAIN
+    run: |context| Box::pin(hold_half(context, half_puts, large_put())),
+    ..DEFAULTS
 };
 
 const fn half_transactions(scale: Scale) -> usize {
@@ -63,7 +64,7 @@ const fn half_transactions(scale: Scale) -> usize {
 
 pub(super) const HALF_TRANSACTIONS: Attack = Attack {
     name: "half-transactions",
-    does: "connections each send half of the largest TXN, and hold it open",
+    description: "opens connections that each send half of the largest TXN and then wait",
     bound: |scale| {
         let frame = TRANSACTION + OPERATIONS * 32;
         Bound::new(
@@ -73,16 +74,16 @@ pub(super) const HALF_TRANSACTIONS: Attack = Attack {
             frame + READ,
         )
     },
-    play: |field| Box::pin(hold_half(field, half_transactions, large_transaction())),
-    ..PLAIN
+    run: |context| Box::pin(hold_half(context, half_transactions, large_transaction())),
+    ..DEFAULTS
 };
 
-/// The largest PUT that is not refused for its size; for its version it is.
+/// Returns the largest valid PUT. The server rejects it for its version.
 fn large_put() -> Message {
     Message::put(tag(8), vec![b'k'; KEY], vec![b'v'; Put::MAX_ENTRY - KEY], Version::new(0))
 }
 
-/// The largest TXN that is not refused for its size; for the version of its first key it is.
+/// Returns the largest valid TXN. The server rejects it for the version of its first key.
 fn large_transaction() -> Message {
     let each = TRANSACTION / OPERATIONS;
     let operations = (0..OPERATIONS).map(|number| {
@@ -93,19 +94,23 @@ fn large_transaction() -> Message {
     Message::txn(tag(8), operations.collect())
 }
 
-async fn hold_half(field: Arc<Field>, connections: fn(Scale) -> usize, frame: Message) -> Result<(), Fault> {
-    let bytes = encoded(&frame);
+async fn hold_half(
+    context: Arc<AttackContext>,
+    connections: fn(Scale) -> usize,
+    frame: Message,
+) -> Result<(), AttackError> {
+    let bytes = encode(&frame);
     let (half, rest) = bytes.split_at(bytes.len() / 2);
-    let mut links = field.greeted(connections(field.scale)).await?;
-    for link in &mut links {
-        link.send(half, 1).await?;
+    let mut connections = context.connect_many(connections(context.scale)).await?;
+    for connection in &mut connections {
+        connection.send(half, 1).await?;
     }
-    field.enough();
-    field.until_over().await;
-    // And each is a connection like any other.
-    for link in &mut links {
-        link.send(rest, 0).await?;
-        expect_error(&link.answer().await?, frame.tag(), "stale put")?;
+    context.report_complete();
+    context.stopped().await;
+    // Each connection still works.
+    for connection in &mut connections {
+        connection.send(rest, 0).await?;
+        expect_error(&connection.response().await?, frame.tag(), "stale put")?;
     }
     Ok(())
 }
@@ -116,52 +121,53 @@ const fn many_halves(scale: Scale) -> usize {
 
 pub(super) const MANY_HALVES: Attack = Attack {
     name: "many-half-transactions",
-    does: "very many connections each send half of the largest TXN, more than there is room for, and hold it open; in the end some finish it",
+    description: "opens connections that each send half of the largest TXN, beyond the input budget; in the end some send the rest",
     flags: &["--max-input", "64MiB"],
     bound: |scale| {
-        let name = "max-input; what a connection has of its own";
-        Bound::new(name, "64 MiB; 48 KiB + 48 KiB", many_halves(scale), IDLE + OWN + READ).and(SHARED)
+        let name = "max-input; a connection and its own input buffer";
+        Bound::new(name, "64 MiB; 48 KiB + 48 KiB", many_halves(scale), IDLE + OWN + READ).plus(SHARED)
     },
-    play: |field| Box::pin(hold_many_halves(field)),
-    ..PLAIN
+    run: |context| Box::pin(hold_many_halves(context)),
+    ..DEFAULTS
 };
 
-async fn hold_many_halves(field: Arc<Field>) -> Result<(), Fault> {
-    let frame = encoded(&large_transaction()).freeze();
-    let begun = Arc::new(AtomicUsize::new(0));
-    let (count, all) = (begun.clone(), many_halves(field.scale));
-    // One after the other: there are places for fewer strangers than that.
-    let links = Arc::new(Mutex::new(field.greeted(all).await?));
-    field
-        .side_by_side(all, move |field, number| {
-            let (frame, begun, link) = (frame.clone(), count.clone(), links.lock().pop());
+async fn hold_many_halves(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let frame = encode(&large_transaction()).freeze();
+    let sent_halves = Arc::new(AtomicUsize::new(0));
+    let (count, all) = (sent_halves.clone(), many_halves(context.scale));
+    // One after another, because their number exceeds the limit for unauthenticated connections.
+    let connections = Arc::new(Mutex::new(context.connect_many(all).await?));
+    context
+        .run_concurrently(all, move |context, number| {
+            let (frame, sent_halves, connection) = (frame.clone(), count.clone(), connections.lock().pop());
             async move {
                 let (half, rest) = frame.split_at(frame.len() / 2);
-                let Some(mut link) = link else { return Ok(()) };
+                let Some(mut connection) = connection else { return Ok(()) };
                 let hold = async {
-                    // For as long as the server does not take it, if need be.
-                    link.send(half, 1).await?;
-                    if begun.fetch_add(1, Ordering::Relaxed) + 1 == all {
-                        field.enough();
+                    // This blocks while the server does not read.
+                    connection.send(half, 1).await?;
+                    if sent_halves.fetch_add(1, Ordering::Relaxed) + 1 == all {
+                        context.report_complete();
                     }
-                    std::future::pending::<Result<(), Fault>>().await
+                    std::future::pending::<Result<(), AttackError>>().await
                 };
-                field.while_on(hold).await?;
-                if number < FINISHED { finish(&mut link, rest).await } else { Ok(()) }
+                context.run_until_stopped(hold).await?;
+                if number < FINISHED { finish(&mut connection, rest).await } else { Ok(()) }
             }
         })
         .await
 }
 
-/// Sends the rest of the largest TXN: it is served, or was told that there is no room for it.
-async fn finish(link: &mut Link, rest: &[u8]) -> Result<(), Fault> {
-    let sent = link.send(rest, 0).await;
-    match link.answer().await {
-        Ok(told) if told.tag() == Tag::BROADCAST => expect_error(&told, Tag::BROADCAST, "unavailable: "),
-        Ok(answer) => expect_error(&answer, tag(8), "stale put"),
-        // It was ended while it sent, and what it was told is lost.
+/// Sends the rest of the largest TXN. The server processes it, or has sent an error because the input budget is used
+/// up.
+async fn finish(connection: &mut Connection, rest: &[u8]) -> Result<(), AttackError> {
+    let sent = connection.send(rest, 0).await;
+    match connection.response().await {
+        Ok(notice) if notice.tag() == Tag::BROADCAST => expect_error(&notice, Tag::BROADCAST, "unavailable: "),
+        Ok(response) => expect_error(&response, tag(8), "stale put"),
+        // The server has closed the connection during the write, and its error is lost.
         Err(_) if sent.is_err() => Ok(()),
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     }
 }
 
@@ -171,33 +177,33 @@ const fn claims(scale: Scale) -> usize {
 
 pub(super) const CLAIMS: Attack = Attack {
     name: "claims",
-    does: "connections send frames that claim gigabytes, and go on sending them",
-    bound: |scale| Bound::new("passed over in pieces, per connection", "48 KiB", claims(scale), IDLE),
-    play: |field| Box::pin(claim(field)),
-    ..PLAIN
+    description: "opens connections that announce frames of gigabytes, and keep sending them",
+    bound: |scale| Bound::new("oversized frames are skipped in pieces, per connection", "48 KiB", claims(scale), IDLE),
+    run: |context| Box::pin(claim(context)),
+    ..DEFAULTS
 };
 
-/// Each sends the beginning of such a frame, is refused at once, and sends on; what is after it is not reached.
-async fn claim(field: Arc<Field>) -> Result<(), Fault> {
-    let pieces = field.scale.of(128, 4);
-    let mut links = field.greeted(claims(field.scale)).await?;
-    for (number, link) in links.iter_mut().enumerate() {
-        link.send(&claiming(number), 1).await?;
-        expect_error(&link.answer().await?, tag(8), "too large")?;
+/// Each connection sends the beginning of such a frame, gets an error at once, and keeps sending. No frame ever ends.
+async fn claim(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let pieces = context.scale.of(128, 4);
+    let mut connections = context.connect_many(claims(context.scale)).await?;
+    for (number, connection) in connections.iter_mut().enumerate() {
+        connection.send(&claiming(number), 1).await?;
+        expect_error(&connection.response().await?, tag(8), "too large")?;
     }
     let piece = vec![0; PIECE];
     for _ in 0..pieces {
-        for link in &mut links {
-            link.send(&piece, 0).await?;
+        for connection in &mut connections {
+            connection.send(&piece, 0).await?;
         }
     }
-    field.enough();
-    field.until_over().await;
+    context.report_complete();
+    context.stopped().await;
     Ok(())
 }
 
-/// The beginning of a frame that claims to be large: a PUTL of 4 GiB, a TXN of a thousand such, one of more than there may
-/// be.
+/// Returns the beginning of an oversized frame: a PUTL of 4 GiB, a TXN of a thousand of these, or a TXN with more
+/// operations than allowed.
 fn claiming(number: usize) -> Vec<u8> {
     let header = |kind: u8| [&[kind][..], &tag(8).get().to_le_bytes()].concat();
     let huge = [&[1, 0, b'k'][..], &u32::MAX.to_le_bytes()].concat();
@@ -211,28 +217,36 @@ fn claiming(number: usize) -> Vec<u8> {
 
 pub(super) const GARBAGE: Attack = Attack {
     name: "garbage",
-    does: "connections send random bytes, one after the other",
+    description: "opens connections one after another that send random bytes",
     bound: |_| {
-        Bound::new("max-entry-size + a read, per connection", "65,525 + 16,384 bytes", LANES, Put::MAX_ENTRY + READ)
+        Bound::new(
+            "max-entry-size + a read, per connection",
+            "65,525 + 16,384 bytes",
+            CONCURRENCY,
+            Put::MAX_ENTRY + READ,
+        )
     },
-    play: |field| Box::pin(garbage(field)),
-    ..PLAIN
+    run: |context| Box::pin(garbage(context)),
+    ..DEFAULTS
 };
 
-async fn garbage(field: Arc<Field>) -> Result<(), Fault> {
-    let each = field.scale.of(400, 20);
-    field
-        .side_by_side(LANES, |field, lane| async move {
-            let mut random = Random::new(u64::try_from(lane).unwrap_or(0));
-            for _ in field.laps(each) {
+async fn garbage(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let each = context.scale.of(400, 20);
+    context
+        .run_concurrently(CONCURRENCY, |context, worker| async move {
+            let mut random = Random::new(u64::try_from(worker).unwrap_or(0));
+            for _ in context.repeat(each) {
                 let length = random.below(GARBAGE_BYTES);
-                let bytes: Vec<u8> = (0..length).map(|at| byte(&mut random, at, lane)).collect();
-                let mut link = field.target.connect().await?;
-                // The server may have ended it before all is sent.
-                let _ = link.send(&bytes, 1).await;
-                link.half_close().await;
-                if !link.drain(usize::MAX).await {
-                    return Err(Fault::wrong("the end of a connection that sends garbage", "that it stays"));
+                let bytes: Vec<u8> = (0..length).map(|at| byte(&mut random, at, worker)).collect();
+                let mut connection = context.target.connect().await?;
+                // The server may close the connection before everything is sent.
+                let _ = connection.send(&bytes, 1).await;
+                connection.half_close().await;
+                if !connection.drain(usize::MAX).await {
+                    return Err(AttackError::unexpected(
+                        "the end of a connection that sends garbage",
+                        "an open connection",
+                    ));
                 }
             }
             Ok(())
@@ -240,9 +254,9 @@ async fn garbage(field: Arc<Field>) -> Result<(), Fault> {
         .await
 }
 
-/// A random byte; on some connections those are likely that make whole frames of known kinds.
-fn byte(random: &mut Random, at: u64, lane: usize) -> u8 {
-    let most = match (lane % 2, at % 16) {
+/// Returns a random byte. On some connections, the bytes often form complete frames of known kinds.
+fn byte(random: &mut Random, at: u64, worker: usize) -> u8 {
+    let most = match (worker % 2, at % 16) {
         (1, 0) => 12,
         (1, 3) => 11,
         (1, 4) => 1,

@@ -1,31 +1,32 @@
-//! Those who ask, and do not read what they are sent; or hardly.
+//! Attacks by clients that do not read responses, or read them very slowly.
 
-use super::{Attack, LARGE, OUTPUT_ROOM, PLAIN, UNSENT, expect, tag};
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::{Link, all_encoded};
+use super::common::{LARGE, OUTPUT_ROOM, UNSENT, expect, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::{Connection, encode_all};
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use std::time::Duration;
 use syncline_wire::{Message, Put, Tag, Version};
 use tokio::time::sleep;
 
-/// The large keys that are read.
+/// The number of keys with large values.
 const KEYS: usize = 16;
 
-/// How many GETs are sent at once.
+/// The number of GETs in a batch.
 const BATCH: usize = 512;
 
-/// How many answers are read in the end, by those who never did, on some of the connections.
+/// In the end, so many connections read so many responses.
 const CHECKED: usize = 300;
 const CHECKED_LINKS: usize = 4;
 
-/// Keys that are written over and over while nobody reads.
+/// The number of keys that are written over and over.
 const WRITTEN: usize = 8;
 
-/// The recent log of every server that is attacked, in bytes.
+/// The recent log of every attacked server, in bytes.
 const LOG: usize = 1024 * 1024;
 
-/// Who reads so slowly reads a byte, and then pauses.
+/// The pause of slow readers between two bytes.
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn key(number: usize) -> String {
@@ -36,24 +37,24 @@ fn value(number: usize) -> Vec<u8> {
     vec![u8::try_from(number % KEYS).unwrap_or(0); LARGE]
 }
 
-async fn write_large(field: Arc<Field>) -> Result<(), Fault> {
-    let mut link = field.target.greet().await?;
+async fn write_large(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let mut connection = context.target.connect_with_hello().await?;
     for number in 0..KEYS {
         let put = Message::put(tag(number), key(number), value(number), Version::new(1));
-        expect(&link.ask(&put).await?, &put)?;
+        expect(&connection.request(&put).await?, &put)?;
     }
     Ok(())
 }
 
-/// GETs of large values, and what they are to be answered with, by number.
-fn ask(number: usize) -> Message {
+/// Returns the GET of a large value.
+fn large_get(number: usize) -> Message {
     Message::get(tag(number), key(number))
 }
 
-/// Reads the answers to [`ask`] of these numbers.
-async fn read(link: &mut Link, numbers: std::ops::Range<usize>) -> Result<(), Fault> {
+/// Receives and checks the responses to [`large_get`] of these numbers.
+async fn check_responses(connection: &mut Connection, numbers: std::ops::Range<usize>) -> Result<(), AttackError> {
     for number in numbers {
-        expect(&link.answer().await?, &Message::put(tag(number), key(number), value(number), Version::new(1)))?;
+        expect(&connection.response().await?, &Message::put(tag(number), key(number), value(number), Version::new(1)))?;
     }
     Ok(())
 }
@@ -64,28 +65,28 @@ const fn readers(scale: Scale) -> usize {
 
 pub(super) const NEVER_READING: Attack = Attack {
     name: "never-reading",
-    does: "connections ask for large values, as many as are taken, and read none; in the end some do, and each answer is there",
-    bound: |scale| Bound::new("max-unsent, per connection", "1 MiB and what is being written", readers(scale), UNSENT),
-    prepare: |field| Box::pin(write_large(field)),
-    play: |field| Box::pin(never_reading(field)),
-    ..PLAIN
+    description: "requests large values until the server stops reading, and reads no response; in the end some connections read, and get each response",
+    bound: |scale| Bound::new("max-unsent, per connection", "1 MiB and the current write", readers(scale), UNSENT),
+    prepare: |context| Box::pin(write_large(context)),
+    run: |context| Box::pin(never_reading(context)),
+    ..DEFAULTS
 };
 
-async fn never_reading(field: Arc<Field>) -> Result<(), Fault> {
-    field
-        .side_by_side(readers(field.scale), |field, number| async move {
-            let mut link = field.target.connect_with_little_room().await?;
-            link.greet().await?;
-            // More than the server holds, and the kernel with it.
+async fn never_reading(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    context
+        .run_concurrently(readers(context.scale), |context, number| async move {
+            let mut connection = context.target.connect_with_small_buffer().await?;
+            connection.hello().await?;
+            // More than the server and the kernel buffer.
             for first in (0..4).map(|batch| batch * BATCH) {
-                link.send(&all_encoded((first..first + BATCH).map(ask)), BATCH).await?;
+                connection.send(&encode_all((first..first + BATCH).map(large_get)), BATCH).await?;
             }
             if number == 0 {
-                field.enough();
+                context.report_complete();
             }
-            let rest = all_encoded((0..BATCH).map(ask));
-            field.while_on(link.send_for_ever(&rest, BATCH)).await?;
-            if number < CHECKED_LINKS { read(&mut link, 0..CHECKED).await } else { Ok(()) }
+            let rest = encode_all((0..BATCH).map(large_get));
+            context.run_until_stopped(connection.send_repeatedly(&rest, BATCH)).await?;
+            if number < CHECKED_LINKS { check_responses(&mut connection, 0..CHECKED).await } else { Ok(()) }
         })
         .await
 }
@@ -96,96 +97,94 @@ const fn slow_readers(scale: Scale) -> usize {
 
 pub(super) const BYTE_A_SECOND: Attack = Attack {
     name: "byte-a-second",
-    does: "connections ask for large values, and read a byte a second; in the end some read it all, and each answer is there",
-    bound: |scale| {
-        Bound::new("max-unsent, per connection", "1 MiB and what is being written", slow_readers(scale), UNSENT)
-    },
-    prepare: |field| Box::pin(write_large(field)),
-    play: |field| Box::pin(byte_a_second(field)),
-    ..PLAIN
+    description: "requests large values, and reads a byte per second; in the end some connections read everything, and get each response",
+    bound: |scale| Bound::new("max-unsent, per connection", "1 MiB and the current write", slow_readers(scale), UNSENT),
+    prepare: |context| Box::pin(write_large(context)),
+    run: |context| Box::pin(byte_a_second(context)),
+    ..DEFAULTS
 };
 
-async fn byte_a_second(field: Arc<Field>) -> Result<(), Fault> {
-    field
-        .side_by_side(slow_readers(field.scale), |field, number| async move {
-            let mut link = field.target.connect_with_little_room().await?;
-            link.greet().await?;
-            link.send(&all_encoded((0..CHECKED).map(ask)), CHECKED).await?;
+async fn byte_a_second(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    context
+        .run_concurrently(slow_readers(context.scale), |context, number| async move {
+            let mut connection = context.target.connect_with_small_buffer().await?;
+            connection.hello().await?;
+            connection.send(&encode_all((0..CHECKED).map(large_get)), CHECKED).await?;
             let slowly = async {
                 loop {
-                    link.read_byte().await?;
-                    field.enough();
+                    connection.read_byte().await?;
+                    context.report_complete();
                     sleep(PAUSE).await;
                 }
             };
-            field.while_on::<(), std::io::Error>(slowly).await?;
-            if number < CHECKED_LINKS { read(&mut link, 0..CHECKED).await } else { Ok(()) }
+            context.run_until_stopped::<(), std::io::Error>(slowly).await?;
+            if number < CHECKED_LINKS { check_responses(&mut connection, 0..CHECKED).await } else { Ok(()) }
         })
         .await
 }
 
-const fn listeners(scale: Scale) -> usize {
+const fn watchers(scale: Scale) -> usize {
     scale.of(200, 12)
 }
 
 pub(super) const NEVER_READING_WRITES: Attack = Attack {
     name: "never-reading-writes",
-    does: "base connections, to which every write is broadcast, read nothing while another writes large values as fast as it can; in the end some read, and are at the latest of every key",
+    description: "opens base connections, which receive every write, and reads nothing while another connection writes large values as fast as possible; in the end some read, and get the latest value of every key",
     bound: |scale| {
         Bound::new(
-            "recent-log, and what is being written, per connection",
+            "recent-log, and the current write per connection",
             "1 MiB; 192 KiB",
-            listeners(scale),
+            watchers(scale),
             OUTPUT_ROOM + Put::MAX_ENTRY,
         )
-        .and(LOG)
+        .plus(LOG)
     },
-    play: |field| Box::pin(never_reading_writes(field)),
-    ..PLAIN
+    run: |context| Box::pin(never_reading_writes(context)),
+    ..DEFAULTS
 };
 
-async fn never_reading_writes(field: Arc<Field>) -> Result<(), Fault> {
-    let mut links = Vec::new();
-    for _ in 0..listeners(field.scale) {
-        let mut link = field.target.connect_with_little_room().await?;
-        // Taken in, it is sent what comes from now on.
-        let here = Message::get(tag(0), "is anybody there?");
-        super::expect_error(&link.ask(&here).await?, tag(0), "\"is anybody there?\": not found")?;
-        links.push(link);
+async fn never_reading_writes(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let mut connections = Vec::new();
+    for _ in 0..watchers(context.scale) {
+        let mut connection = context.target.connect_with_small_buffer().await?;
+        // After the response, the connection receives all later writes.
+        let absent = Message::get(tag(0), "absent");
+        super::common::expect_error(&connection.request(&absent).await?, tag(0), "\"absent\": not found")?;
+        connections.push(connection);
     }
-    let mut writer = field.target.greet().await?;
-    // Whoever has written before, in another round, has left versions behind.
+    let mut writer = context.target.connect_with_hello().await?;
+    // An earlier round may have written the keys.
     let mut versions = [0; WRITTEN];
     for (number, version) in versions.iter_mut().enumerate() {
-        if let Message::Put(found) = writer.ask(&Message::get(tag(0), of_writer(number))).await? {
+        if let Message::Put(found) = writer.request(&Message::get(tag(0), written_key(number))).await? {
             *version = found.version.get();
         }
     }
-    for _ in field.laps(field.scale.of(50, 25)) {
+    for _ in context.repeat(context.scale.of(50, 25)) {
         for (number, version) in versions.iter_mut().enumerate() {
             *version += 1;
-            let put = Message::put(tag(number), of_writer(number), vec![b'v'; LARGE], Version::new(*version));
-            expect(&writer.ask(&put).await?, &put)?;
+            let put = Message::put(tag(number), written_key(number), vec![b'v'; LARGE], Version::new(*version));
+            expect(&writer.request(&put).await?, &put)?;
         }
     }
-    for link in links.iter_mut().take(CHECKED_LINKS) {
-        let mut told = [0; WRITTEN];
-        while told != versions {
-            let Some(Message::Put(Put { tag: Tag::BROADCAST, key, version, .. })) = link.receive().await? else {
-                return Err(Fault::wrong("a broadcast", "something else"));
+    for connection in connections.iter_mut().take(CHECKED_LINKS) {
+        let mut received = [0; WRITTEN];
+        while received != versions {
+            let Some(Message::Put(Put { tag: Tag::BROADCAST, key, version, .. })) = connection.receive().await? else {
+                return Err(AttackError::unexpected("a broadcast", "something else"));
             };
-            let of = (0..WRITTEN).find(|number| key == of_writer(*number).as_bytes());
-            if let Some(told) = of.and_then(|number| told.get_mut(number)) {
-                if version.get() <= *told {
-                    return Err(Fault::wrong(format_args!("a version after {told}"), version));
+            let of = (0..WRITTEN).find(|number| key == written_key(*number).as_bytes());
+            if let Some(received) = of.and_then(|number| received.get_mut(number)) {
+                if version.get() <= *received {
+                    return Err(AttackError::unexpected(format_args!("a version after {received}"), version));
                 }
-                *told = version.get();
+                *received = version.get();
             }
         }
     }
     Ok(())
 }
 
-fn of_writer(number: usize) -> String {
+fn written_key(number: usize) -> String {
     format!("written/{number}")
 }

@@ -1,55 +1,57 @@
-//! Floods of requests that are cheap to make, each of which is answered.
+//! Floods of cheap requests, each of which gets a response.
 
-use super::{Attack, PLAIN, UNSENT, expect_error, tag};
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::all_encoded;
+use super::common::{UNSENT, expect_error, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::encode_all;
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use syncline_wire::{Message, Revision, Tag};
 
-/// How many connections flood at a time.
-const fn lanes(scale: Scale) -> usize {
+/// The number of flooding connections.
+const fn concurrency(scale: Scale) -> usize {
     scale.of(32, 4)
 }
 
-/// Those who do nothing while the status is asked for: it tells of them all.
+/// The number of idle connections while the status is requested. The status contains all of them.
 const fn silent(scale: Scale) -> usize {
     scale.of(1000, 50)
 }
 
-/// The tag that all requests share where it is used again in flight.
+/// The tag of all requests that share one.
 const SAME: Tag = Tag::new(7);
 
-/// More than as many requests as there are tags.
+/// More requests than there are tags.
 const AROUND: usize = 70_000;
 
 /// The longest password.
 const PASSWORD: usize = 65_535;
 
-/// What a flood may make the server hold.
+/// Returns the bound of a flood.
 fn bound(scale: Scale) -> Bound {
-    Bound::new("max-requests, max-unsent, per connection", "4,096; 1 MiB", lanes(scale), UNSENT)
+    Bound::new("max-requests, max-unsent, per connection", "4,096; 1 MiB", concurrency(scale), UNSENT)
 }
 
-/// A flood of requests: how many at once, which, and what must come for each.
+/// A flood of requests, and the check of each response.
 #[derive(Clone, Copy)]
 struct Flood {
-    at_once: usize,
-    /// How many on each connection at the least.
+    /// The number of requests in a batch.
+    batch: usize,
+    /// The minimum of requests on each connection.
     least: usize,
     request: fn(usize) -> Message,
-    check: fn(usize, &Message) -> Result<(), Fault>,
+    check: fn(usize, &Message) -> Result<(), AttackError>,
 }
 
-async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
-    field
-        .side_by_side(lanes(field.scale), move |field, _| async move {
-            let mut link = field.target.greet().await?;
-            for number in field.laps(of.least.div_ceil(of.at_once)) {
-                let batch = number * of.at_once..(number + 1) * of.at_once;
-                link.send(&all_encoded(batch.clone().map(of.request)), of.at_once).await?;
+async fn flood(context: Arc<AttackContext>, of: Flood) -> Result<(), AttackError> {
+    context
+        .run_concurrently(concurrency(context.scale), move |context, _| async move {
+            let mut connection = context.target.connect_with_hello().await?;
+            for number in context.repeat(of.least.div_ceil(of.batch)) {
+                let batch = number * of.batch..(number + 1) * of.batch;
+                connection.send(&encode_all(batch.clone().map(of.request)), of.batch).await?;
                 for number in batch {
-                    (of.check)(number, &link.answer().await?)?;
+                    (of.check)(number, &connection.response().await?)?;
                 }
             }
             Ok(())
@@ -59,106 +61,109 @@ async fn flood(field: Arc<Field>, of: Flood) -> Result<(), Fault> {
 
 pub(super) const TAGS: Attack = Attack {
     name: "tags",
-    does: "each connection uses every tag from 1 to 65,535, and goes around again; each answer is its own",
+    description: "uses every tag from 1 to 65,535 on each connection, and then again; each response has its own tag",
     bound,
-    play: |field| {
-        let least = field.scale.of(AROUND, AROUND);
-        Box::pin(flood(field, Flood { at_once: 512, least, request: absent, check: is_absent }))
+    run: |context| {
+        let least = context.scale.of(AROUND, AROUND);
+        Box::pin(flood(context, Flood { batch: 512, least, request: absent, check: is_absent }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 fn absent(number: usize) -> Message {
     Message::get(tag(number), format!("absent/{number}"))
 }
 
-fn is_absent(number: usize, answer: &Message) -> Result<(), Fault> {
-    expect_error(answer, tag(number), &format!("\"absent/{number}\": not found"))
+fn is_absent(number: usize, response: &Message) -> Result<(), AttackError> {
+    expect_error(response, tag(number), &format!("\"absent/{number}\": not found"))
 }
 
 pub(super) const SAME_TAG: Attack = Attack {
     name: "same-tag",
-    does: "thousands of requests in flight have the same tag; the answers come in their order",
+    description: "sends thousands of requests with the same tag at once; the responses arrive in order",
     bound,
-    play: |field| {
+    run: |context| {
         let request = |number| Message::get(SAME, format!("absent/{number}"));
-        let check = |number, answer: &Message| expect_error(answer, SAME, &format!("\"absent/{number}\": not found"));
-        Box::pin(flood(field, Flood { at_once: 4000, least: 8000, request, check }))
+        let check =
+            |number, response: &Message| expect_error(response, SAME, &format!("\"absent/{number}\": not found"));
+        Box::pin(flood(context, Flood { batch: 4000, least: 8000, request, check }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 pub(super) const AUTHS: Attack = Attack {
     name: "auths",
-    does: "connections show the longest passwords to a server that asks for none",
+    description: "sends the longest passwords to a server without users",
     bound,
-    play: |field| {
+    run: |context| {
         let request = |number| Message::auth(tag(number), vec![b'p'; PASSWORD]);
         let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind AUTH cannot be applied");
-        let least = field.scale.of(256, 16);
-        Box::pin(flood(field, Flood { at_once: 16, least, request, check }))
+            |number, response: &Message| expect_error(response, tag(number), "messages of kind AUTH cannot be applied");
+        let least = context.scale.of(256, 16);
+        Box::pin(flood(context, Flood { batch: 16, least, request, check }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 pub(super) const HELLOS: Attack = Attack {
     name: "hellos",
-    does: "connections say HELLO thousands of times; all but the first are refused",
+    description: "sends HELLO thousands of times per connection; all except the first are refused",
     bound,
-    play: |field| {
+    run: |context| {
         let request = |number| Message::hello(tag(number), "");
-        let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind HELLO cannot be applied");
-        Box::pin(flood(field, Flood { at_once: 500, least: 5000, request, check }))
+        let check = |number, response: &Message| {
+            expect_error(response, tag(number), "messages of kind HELLO cannot be applied")
+        };
+        Box::pin(flood(context, Flood { batch: 500, least: 5000, request, check }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 pub(super) const BARRIERS: Attack = Attack {
     name: "barriers",
-    does: "connections send MARKs, hundreds at once",
+    description: "sends hundreds of MARKs at once",
     bound,
-    play: |field| {
+    run: |context| {
         let request = |number| Message::mark(tag(number), Revision::ZERO);
-        let check = |number, answer: &Message| match answer {
+        let check = |number, response: &Message| match response {
             Message::Mark(mark) if mark.tag == tag(number) => Ok(()),
-            other => Err(Fault::wrong(format_args!("MARK for tag {}", tag(number)), other.redacted())),
+            other => Err(AttackError::unexpected(format_args!("MARK for tag {}", tag(number)), other.redacted())),
         };
-        Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
+        Box::pin(flood(context, Flood { batch: 500, least: 2000, request, check }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 pub(super) const ERRORS: Attack = Attack {
     name: "errors",
-    does: "connections send ERRORs, as only servers may",
+    description: "sends ERRORs, which only servers may send",
     bound,
-    play: |field| {
+    run: |context| {
         let request = |number| Message::error(tag(number), "stale put");
-        let check =
-            |number, answer: &Message| expect_error(answer, tag(number), "messages of kind ERROR cannot be applied");
-        Box::pin(flood(field, Flood { at_once: 500, least: 2000, request, check }))
+        let check = |number, response: &Message| {
+            expect_error(response, tag(number), "messages of kind ERROR cannot be applied")
+        };
+        Box::pin(flood(context, Flood { batch: 500, least: 2000, request, check }))
     },
-    ..PLAIN
+    ..DEFAULTS
 };
 
 pub(super) const STATUSES: Attack = Attack {
     name: "statuses",
-    does: "connections ask for the status, hundreds of times at once, while a thousand others are silent",
-    bound: |scale| bound(scale).and(silent(scale) * super::IDLE),
-    play: |field| Box::pin(statuses(field)),
-    ..PLAIN
+    description: "requests the status a hundred times at once, while a thousand other connections are idle",
+    bound: |scale| bound(scale).plus(silent(scale) * super::common::IDLE),
+    run: |context| Box::pin(statuses(context)),
+    ..DEFAULTS
 };
 
-async fn statuses(field: Arc<Field>) -> Result<(), Fault> {
-    let silent = field.greeted(silent(field.scale)).await?;
+async fn statuses(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let silent = context.connect_many(silent(context.scale)).await?;
     let request = |number| Message::status(tag(number), "");
-    let check = |number, answer: &Message| match answer {
+    let check = |number, response: &Message| match response {
         Message::Status(status) if status.tag == tag(number) && status.text.starts_with(b"{") => Ok(()),
-        other => Err(Fault::wrong(format_args!("STATUS for tag {}", tag(number)), other.redacted())),
+        other => Err(AttackError::unexpected(format_args!("STATUS for tag {}", tag(number)), other.redacted())),
     };
-    flood(field, Flood { at_once: 100, least: 400, request, check }).await?;
+    flood(context, Flood { batch: 100, least: 400, request, check }).await?;
     drop(silent);
     Ok(())
 }

@@ -1,24 +1,25 @@
-//! WATCH and LIST, of very much and of very many.
+//! Attacks by WATCH and LIST of many prefixes and many keys.
 
-use super::{Attack, OUTPUT_ROOM, PAGE, PLAIN, fill, tag};
-use crate::hostile::Fault;
-use crate::hostile::field::{Bound, Field, Scale};
-use crate::hostile::link::all_encoded;
+use super::common::{OUTPUT_ROOM, PAGE, fill, tag};
+use crate::hostile::attack::{Attack, DEFAULTS};
+use crate::hostile::connection::encode_all;
+use crate::hostile::context::{AttackContext, Bound, Scale};
+use crate::hostile::error::AttackError;
 use std::sync::Arc;
 use syncline_wire::{Message, Revision};
 
-/// The most prefixes of a connection (`Limits::MAX_WATCHES`), and the longest.
+/// The maximum number of prefixes of a connection (`Limits::MAX_WATCHES`), and the maximum length of a prefix.
 const WATCHES: usize = 256;
 const PREFIX: usize = 4096;
 
-/// How many prefixes each connection asks for, and how many at once.
-const ASKED: usize = 2048;
-const AT_ONCE: usize = 128;
+/// The number of prefixes that each connection requests, and the size of a batch.
+const REQUESTED: usize = 2048;
+const BATCH: usize = 128;
 
-/// The keys that everybody wants to have, and their values.
+/// The size of values in the large store.
 const VALUE: usize = 1000;
 
-/// The LISTs that each asks for beside its WATCH.
+/// The number of LISTs of each connection beside its WATCH.
 const LISTS: usize = 64;
 
 const fn watchers(scale: Scale) -> usize {
@@ -27,38 +28,44 @@ const fn watchers(scale: Scale) -> usize {
 
 pub(super) const PREFIXES: Attack = Attack {
     name: "prefixes",
-    does: "connections watch 2,048 of the longest prefixes each; 256 are accepted, the others refused",
+    description: "watches 2,048 of the longest prefixes on each connection; 256 are accepted, the others refused",
     bound: |scale| {
         let name = "256 prefixes of max-key, twice, and unsent requests, per connection";
-        Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::UNSENT)
+        Bound::new(name, "2 × 256 × 4,096 bytes; 1 MiB", watchers(scale), 2 * WATCHES * PREFIX + super::common::UNSENT)
     },
-    play: |field| Box::pin(prefixes(field)),
-    ..PLAIN
+    run: |context| Box::pin(prefixes(context)),
+    ..DEFAULTS
 };
 
-async fn prefixes(field: Arc<Field>) -> Result<(), Fault> {
-    field
-        .side_by_side(watchers(field.scale), |field, lane| async move {
-            let (mut link, mut accepted) = (field.target.greet().await?, 0);
-            for first in (0..ASKED).step_by(AT_ONCE) {
-                let batch = first..first + AT_ONCE;
+async fn prefixes(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    context
+        .run_concurrently(watchers(context.scale), |context, worker| async move {
+            let (mut connection, mut accepted) = (context.target.connect_with_hello().await?, 0);
+            for first in (0..REQUESTED).step_by(BATCH) {
+                let batch = first..first + BATCH;
                 let ask = |number| {
-                    Message::watch(tag(number), format!("{lane:08}/{number:0rest$}", rest = PREFIX - 9), Revision::ZERO)
+                    Message::watch(
+                        tag(number),
+                        format!("{worker:08}/{number:0rest$}", rest = PREFIX - 9),
+                        Revision::ZERO,
+                    )
                 };
-                link.send(&all_encoded(batch.clone().map(ask)), AT_ONCE).await?;
+                connection.send(&encode_all(batch.clone().map(ask)), BATCH).await?;
                 for _ in batch {
-                    match link.answer().await? {
+                    match connection.response().await? {
                         Message::Mark(_) => accepted += 1,
                         Message::Error(refused) if refused.text.starts_with(b"too large: ") => {}
-                        other => return Err(Fault::wrong("a MARK, or that it is too large", other.redacted())),
+                        other => {
+                            return Err(AttackError::unexpected("a MARK or the error `too large`", other.redacted()));
+                        }
                     }
                 }
             }
             if accepted != WATCHES {
-                return Err(Fault::wrong(format_args!("{WATCHES} prefixes accepted"), accepted));
+                return Err(AttackError::unexpected(format_args!("{WATCHES} prefixes accepted"), accepted));
             }
-            field.enough();
-            field.until_over().await;
+            context.report_complete();
+            context.stopped().await;
             Ok(())
         })
         .await
@@ -74,34 +81,34 @@ const fn keys(scale: Scale) -> usize {
 
 pub(super) const EVERYTHING: Attack = Attack {
     name: "everything",
-    does: "connections watch and list all keys of a large store, many times at once, and read none",
+    description: "watches and lists all keys of a large store many times at once, and reads nothing",
     bound: |scale| {
-        let name = "what is being written, and two pages, per connection";
+        let name = "the current write and two pages, per connection";
         Bound::new(name, "128 KiB + 2 × 64 KiB", greedy(scale), OUTPUT_ROOM + 2 * PAGE)
     },
-    prepare: |field| {
+    prepare: |context| {
         Box::pin(async move {
-            let mut link = field.target.greet().await?;
-            fill(&mut link, keys(field.scale), |number| format!("all/{number:08}"), &[b'v'; VALUE]).await
+            let mut connection = context.target.connect_with_hello().await?;
+            fill(&mut connection, keys(context.scale), |number| format!("all/{number:08}"), &[b'v'; VALUE]).await
         })
     },
-    play: |field| Box::pin(everything(field)),
-    ..PLAIN
+    run: |context| Box::pin(everything(context)),
+    ..DEFAULTS
 };
 
-async fn everything(field: Arc<Field>) -> Result<(), Fault> {
-    let mut links = Vec::new();
+async fn everything(context: Arc<AttackContext>) -> Result<(), AttackError> {
+    let mut connections = Vec::new();
     let watch = Message::watch(tag(0), "", Revision::ZERO);
     let lists = (1..=LISTS).map(|number| Message::list(tag(number), "", "", u32::MAX));
-    let bytes = all_encoded([watch].into_iter().chain(lists));
-    for _ in 0..greedy(field.scale) {
-        let mut link = field.target.connect_with_little_room().await?;
-        link.greet().await?;
-        link.send(&bytes, LISTS + 1).await?;
-        links.push(link);
+    let bytes = encode_all([watch].into_iter().chain(lists));
+    for _ in 0..greedy(context.scale) {
+        let mut connection = context.target.connect_with_small_buffer().await?;
+        connection.hello().await?;
+        connection.send(&bytes, LISTS + 1).await?;
+        connections.push(connection);
     }
-    field.enough();
-    field.until_over().await;
-    drop(links);
+    context.report_complete();
+    context.stopped().await;
+    drop(connections);
     Ok(())
 }

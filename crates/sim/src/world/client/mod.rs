@@ -1,13 +1,10 @@
-//! A client: one connection after the other, driven as the production driver does, and what its readers see.
+//! A client: its successive connections, and what its readers see. It is driven as the production driver drives one.
 
-mod asking;
-
-use asking::end;
+mod requests;
 
 use super::agenda::{Event, SECOND, Time};
+use super::context::Context;
 use super::net::Net;
-use super::socket::Context;
-use super::workload::{Known, think};
 use super::wrong::Wrong;
 use crate::frame;
 use crate::history::{Direction, Key, Outcome, Sight};
@@ -15,67 +12,78 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use syncline_core::StoreId;
 use syncline_core::client::{
-    ClientConnection, Cursor, CursorEvent, Event as Said, Handshake, HandshakeResult, Lost, Position, ProtocolError,
-    Replicas, Request, Response,
+    ClientConnection, Cursor, CursorEvent, Event as ConnectionEvent, Handshake, HandshakeResult, LostConnection,
+    Position, ProtocolError, Replicas, Request, Response,
 };
 use syncline_wire::ServerHello;
 
-/// How long a request may take, waiting for a lost connection included.
+/// The maximum duration of a request, including the time without a connection.
 const REQUEST_TIMEOUT: Time = 10 * SECOND;
 
-/// How long an attempt to connect may take.
+/// The maximum duration of a connection attempt.
 const CONNECT_TIMEOUT: Time = 5 * SECOND;
 
-/// The longest pause between attempts to connect again.
+/// The maximum pause before the next connection attempt.
 const MAX_PAUSE: Time = 5 * SECOND;
 
-/// How many requests of a client are open at once.
+/// The maximum number of open requests of a client.
 const MAX_OPEN: usize = 12;
 
-/// How much is read at once, at the most.
+/// The maximum number of bytes that a client reads at once.
 const READ_SIZE: usize = 16 * 1024;
 
-/// What a client is.
+/// The kind of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It speaks the extension, and keeps replicas.
+    /// It uses the extended protocol, and keeps replicas.
     Replica,
-    /// It speaks the base protocol.
+    /// It uses the base protocol.
     Base,
-    /// It follows with a cursor, and asks nothing.
+    /// It follows a prefix with a cursor, and sends no other requests.
     Cursor,
 }
 
-/// Why a request is made.
+/// What a client knows about a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KnownVersion {
+    /// The key is at this version.
+    At(u64),
+    /// The key does not exist, and the server remembers no version of it.
+    Absent,
+}
+
+/// Why a request is sent.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    /// To know what becomes of it; its place in the history.
+    /// For its outcome. Contains the index of the operation in the history.
     Operation(usize),
-    /// To read all keys of a replica behind it; its own place, and that of the reading.
+    /// To read a whole replica behind a barrier. Contains the indices of the barrier and of the read.
     BarrierThenRead { place: usize, read: usize, prefix: Key },
-    /// To have a replica.
+    /// To fill a replica.
     Watch,
 }
 
-/// A request that is not answered yet.
+/// An open request.
 struct Open {
     purpose: Purpose,
     request: Request,
     deadline: Time,
-    /// The connection on which it was sent last.
+    /// The connection on which the request was sent last.
     sent_on: Option<u64>,
 }
 
+/// The state of a client's connection.
+///
 /// ```text
-///   Away ──▶ ServerHello ──▶ Talking, or Following: a cursor
-///     ▲         │            │
-///     └─────────┴────────────┘
+///   Disconnected ──▶ Handshaking ──▶ Connected, or FollowingCursor
+///        ▲                │              │
+///        └────────────────┴──────────────┘
 /// ```
 enum Link {
-    Away { until: Time },
-    ServerHello { socket: u64, handshake: Handshake, input: BytesMut, since: Time },
-    Talking { socket: u64, connection: Box<ClientConnection<u64>>, input: BytesMut, heard: Time },
-    Following { socket: u64, input: BytesMut, heard: Time },
+    Disconnected { until: Time },
+    Handshaking { socket: u64, handshake: Handshake, input: BytesMut, since: Time },
+    Connected { socket: u64, connection: Box<ClientConnection<u64>>, input: BytesMut, last_received: Time },
+    FollowingCursor { socket: u64, input: BytesMut, last_received: Time },
 }
 
 /// A client.
@@ -83,27 +91,27 @@ pub(super) struct Client {
     place: usize,
     pub(super) kind: Kind,
     link: Link,
-    /// What outlives its connections.
+    /// The part of the state that outlives a connection.
     replicas: Replicas,
-    held: Vec<(u64, Response)>,
+    deferred: Vec<(u64, Response)>,
     cursor: Cursor,
-    /// What readers see of each prefix: what was shown last.
+    /// By prefix: the contents that readers saw last.
     shown: BTreeMap<Key, Sight>,
-    /// Of the wrong variant that shows again what it has shown: the first sight of each prefix.
+    /// For [`Wrong::ShownAgain`]: the first contents of each prefix.
     shown_first: BTreeMap<Key, Sight>,
     pub(super) watched: Vec<Key>,
     open: BTreeMap<u64, Open>,
     tokens: u64,
-    /// What is to be asked, or asked again.
+    /// The requests to send, in order. After a lost connection, this includes its unanswered reads.
     queue: VecDeque<u64>,
-    pub(super) known: BTreeMap<Key, Known>,
+    pub(super) known: BTreeMap<Key, KnownVersion>,
     endpoint: usize,
     next_thought: Time,
     stalled_until: Time,
     run_at: Option<Time>,
-    /// Replicas have gone on, and readers were not shown yet.
+    /// The replicas have changed since readers last saw them.
     is_stale: bool,
-    /// It has no thoughts any more.
+    /// The client sends no new requests.
     is_quiet: bool,
 }
 
@@ -112,9 +120,9 @@ impl Client {
         Self {
             place,
             kind,
-            link: Link::Away { until: 0 },
+            link: Link::Disconnected { until: 0 },
             replicas: Replicas::new(),
-            held: Vec::new(),
+            deferred: Vec::new(),
             cursor: Cursor::new(Bytes::copy_from_slice(prefix.as_bytes()), None),
             shown: BTreeMap::new(),
             shown_first: BTreeMap::new(),
@@ -136,17 +144,17 @@ impl Client {
         self.place as u64
     }
 
-    /// The connection that it has, if it has one.
+    /// Returns the client's connection, if any.
     pub(super) const fn socket(&self) -> Option<u64> {
         match &self.link {
-            Link::Away { .. } => None,
-            Link::ServerHello { socket, .. } | Link::Talking { socket, .. } | Link::Following { socket, .. } => {
-                Some(*socket)
-            }
+            Link::Disconnected { .. } => None,
+            Link::Handshaking { socket, .. }
+            | Link::Connected { socket, .. }
+            | Link::FollowingCursor { socket, .. } => Some(*socket),
         }
     }
 
-    /// Has it run soon.
+    /// Schedules the client's task soon.
     pub(super) fn wake(&mut self, context: &mut Context) {
         self.wake_at(context.now() + 1, context);
     }
@@ -158,21 +166,21 @@ impl Client {
         }
     }
 
-    /// It reads nothing until then.
+    /// Reads nothing until a time.
     pub(super) const fn stall(&mut self, until: Time) {
         self.stalled_until = until;
     }
 
-    /// From now on it asks nothing by itself.
-    pub(super) const fn be_quiet(&mut self) {
+    /// Sends no new requests from now on.
+    pub(super) const fn stop_asking(&mut self) {
         self.is_quiet = true;
         self.stalled_until = 0;
     }
 
-    /// Whether it waits for nothing, and what it shows is what there is at this revision.
+    /// Returns whether the client waits for nothing, and shows the state at this revision.
     pub(super) fn is_settled(&self, head: u64) -> bool {
         let is_current = |sight: &Sight| sight.is_current && sight.revision == head;
-        let is_connected = matches!(self.link, Link::Talking { .. } | Link::Following { .. });
+        let is_connected = matches!(self.link, Link::Connected { .. } | Link::FollowingCursor { .. });
         if self.kind == Kind::Cursor {
             return is_connected && self.cursor.position().is_some_and(|at| at.revision.get() == head);
         }
@@ -181,23 +189,23 @@ impl Client {
             && self.watched.iter().all(|prefix| self.shown.get(prefix).is_some_and(is_current))
     }
 
-    /// How long it has heard nothing, where it should hear something.
+    /// Measures the silence on a connection that must receive heartbeats.
     pub(super) fn measure_silence(&self, context: &mut Context) {
         match &self.link {
-            Link::Talking { connection, heard, .. } if connection.patience().is_some() => {
-                context.measure_silence(*heard);
+            Link::Connected { connection, last_received, .. } if connection.patience().is_some() => {
+                context.measure_silence(*last_received);
             }
-            Link::Following { heard, .. } => context.measure_silence(*heard),
+            Link::FollowingCursor { last_received, .. } => context.measure_silence(*last_received),
             _ => {}
         }
     }
 
-    /// What it is at, for people.
+    /// Returns a description of the client's state for a note.
     pub(super) fn describe(&self) -> String {
         let link = match &self.link {
-            Link::Away { .. } => "away",
-            Link::ServerHello { .. } => "greeting",
-            Link::Talking { .. } | Link::Following { .. } => "connected",
+            Link::Disconnected { .. } => "away",
+            Link::Handshaking { .. } => "in a handshake",
+            Link::Connected { .. } | Link::FollowingCursor { .. } => "connected",
         };
         let open: Vec<_> = self.open.values().map(|open| &open.request).collect();
         let shown: Vec<_> = self.shown.values().map(|s| (&s.prefix, s.store, s.revision, s.is_current)).collect();
@@ -205,34 +213,38 @@ impl Client {
         format!("client {place} is {link}, asks {open:?}, watches {watched:?}, and shows {shown:?}")
     }
 
-    /// Its task runs, if it is its turn.
-    pub(super) fn run(&mut self, net: &mut Net, context: &mut Context) {
+    /// Runs the client's task, if it is due. `think` makes the client's next request.
+    pub(super) fn run(&mut self, net: &mut Net, think: fn(&mut Self, &mut Context), context: &mut Context) {
         let now = context.now();
         if self.run_at.take_if(|at| *at == now).is_none() {
             return;
         }
         self.expire(context);
-        if let Link::Away { until } = self.link
+        if let Link::Disconnected { until } = self.link
             && until <= now
         {
             self.connect(net, context);
         }
         if !self.is_quiet && self.next_thought <= now && self.kind != Kind::Cursor {
-            let (least, most) = context.plan.thinks;
-            self.next_thought = now + context.random.between(least, most);
+            let (min, max) = context.plan.think_time;
+            self.next_thought = now + context.random.between(min, max);
             if self.has_room() {
                 think(self, context);
             }
         }
-        // Ends: each round takes something that has arrived, or sends something that there is room for.
+        // The loop ends, because each round receives bytes that have arrived or sends bytes that fit into the window.
         while self.exchange(net, context) {}
         let mut next: Vec<_> = self.open.values().map(|open| open.deadline).collect();
         next.extend((!self.is_quiet && self.kind != Kind::Cursor).then_some(self.next_thought));
         next.extend(match &self.link {
-            Link::Away { until } => Some(*until),
-            Link::ServerHello { since, .. } => Some(since + CONNECT_TIMEOUT),
-            Link::Talking { connection, heard, .. } => connection.patience().map(|patience| heard + micros(patience)),
-            Link::Following { heard, .. } => self.cursor.patience().map(|patience| heard + micros(patience)),
+            Link::Disconnected { until } => Some(*until),
+            Link::Handshaking { since, .. } => Some(since + CONNECT_TIMEOUT),
+            Link::Connected { connection, last_received, .. } => {
+                connection.patience().map(|patience| last_received + micros(patience))
+            }
+            Link::FollowingCursor { last_received, .. } => {
+                self.cursor.patience().map(|patience| last_received + micros(patience))
+            }
         });
         next.extend((self.stalled_until > now).then_some(self.stalled_until));
         if let Some(next) = next.into_iter().min() {
@@ -246,7 +258,7 @@ impl Client {
             None => {
                 self.endpoint += 1;
                 let until = context.now() + context.random.spread(50_000, MAX_PAUSE);
-                self.link = Link::Away { until };
+                self.link = Link::Disconnected { until };
             }
             Some((socket, front)) => {
                 self.endpoint = front;
@@ -254,38 +266,38 @@ impl Client {
                 context.record.open(socket, place, context.record.served());
                 self.link = if self.kind == Kind::Base {
                     let connection =
-                        ClientConnection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
+                        ClientConnection::base(std::mem::take(&mut self.replicas), std::mem::take(&mut self.deferred));
                     self.known.clear();
-                    Link::Talking {
+                    Link::Connected {
                         socket,
                         connection: Box::new(connection),
                         input: BytesMut::new(),
-                        heard: context.now(),
+                        last_received: context.now(),
                     }
                 } else {
                     let (input, since) = (BytesMut::new(), context.now());
                     let Ok(handshake) = Handshake::new(None) else {
-                        return complain("a HELLO that can't be encoded", context);
+                        return report_violation("a HELLO that cannot be encoded", context);
                     };
-                    Link::ServerHello { socket, handshake, input, since }
+                    Link::Handshaking { socket, handshake, input, since }
                 };
             }
         }
     }
 
-    /// Answers whether it has sent or received anything.
+    /// Sends and receives. Returns whether there was anything.
     fn exchange(&mut self, net: &mut Net, context: &mut Context) -> bool {
         let Some(id) = self.socket() else { return false };
         let Some(socket) = net.sockets.get_mut(&id) else {
-            self.lose("it is gone", net, context);
+            self.disconnect("it is gone", net, context);
             return false;
         };
         self.send_queued(context);
         let sent = match &mut self.link {
-            Link::Away { .. } => Bytes::new(),
-            Link::ServerHello { handshake, .. } => socket.send(handshake.output(), context),
-            Link::Talking { connection, .. } => socket.send(connection.output(), context),
-            Link::Following { .. } => socket.send(self.cursor.output(), context),
+            Link::Disconnected { .. } => Bytes::new(),
+            Link::Handshaking { handshake, .. } => socket.send(handshake.output(), context),
+            Link::Connected { connection, .. } => socket.send(connection.output(), context),
+            Link::FollowingCursor { .. } => socket.send(self.cursor.output(), context),
         };
         context.record.bytes(id, Direction::Sent, &sent);
         let is_reading = self.stalled_until <= context.now();
@@ -298,99 +310,99 @@ impl Client {
         } else {
             None
         };
-        if self.take_in(&bytes, context).is_err() {
-            self.lose("the server does not keep to the protocol", net, context);
+        if self.handle_input(&bytes, context).is_err() {
+            self.disconnect("the server violates the protocol", net, context);
             return false;
         }
         if let Some(reason) = is_lost {
-            self.lose(reason, net, context);
+            self.disconnect(reason, net, context);
             return false;
         }
         if bytes.is_empty() && self.is_silent(context.now()) {
             context.record.count("silent connections given up", 1);
-            self.lose("the server was silent", net, context);
+            self.disconnect("the server was silent", net, context);
             return false;
         }
         !sent.is_empty() || !bytes.is_empty()
     }
 
     fn is_silent(&self, now: Time) -> bool {
-        let (patience, heard) = match &self.link {
-            Link::Away { .. } => return false,
-            Link::ServerHello { since, .. } => (Some(CONNECT_TIMEOUT), *since),
-            Link::Talking { connection, heard, .. } => (connection.patience().map(micros), *heard),
-            Link::Following { heard, .. } => (self.cursor.patience().map(micros), *heard),
+        let (patience, last_received) = match &self.link {
+            Link::Disconnected { .. } => return false,
+            Link::Handshaking { since, .. } => (Some(CONNECT_TIMEOUT), *since),
+            Link::Connected { connection, last_received, .. } => (connection.patience().map(micros), *last_received),
+            Link::FollowingCursor { last_received, .. } => (self.cursor.patience().map(micros), *last_received),
         };
-        patience.is_some_and(|patience| heard + patience <= now)
+        patience.is_some_and(|patience| last_received + patience <= now)
     }
 
     fn send_queued(&mut self, context: &mut Context) {
-        let Link::Talking { connection, socket, .. } = &mut self.link else { return };
+        let Link::Connected { connection, socket, .. } = &mut self.link else { return };
         while let Some(token) = self.queue.pop_front() {
             let Some(open) = self.open.get_mut(&token) else { continue };
             open.sent_on = Some(*socket);
             if connection.request(open.request.clone(), token).is_err()
                 && let Some(open) = self.open.remove(&token)
             {
-                end(&open.purpose, None, Outcome::Refused, context);
+                open.purpose.finish(None, Outcome::Refused, context);
             }
         }
     }
 
-    /// Hands on what was received; `Err`: the connection is of no more use.
-    fn take_in(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), ()> {
+    /// Handles received bytes. `Err`: the connection must be closed.
+    fn handle_input(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), ()> {
         let now = context.now();
         if !bytes.is_empty() {
             self.measure_silence(context);
         }
         match &mut self.link {
-            Link::Away { .. } => return Ok(()),
-            Link::ServerHello { socket, handshake, input, .. } => {
+            Link::Disconnected { .. } => return Ok(()),
+            Link::Handshaking { socket, handshake, input, .. } => {
                 let socket = *socket;
                 input.extend_from_slice(bytes);
                 match handshake.handle_input(input) {
                     Ok(None) => return Ok(()),
-                    Ok(Some(HandshakeResult::Extended(greeting))) => {
+                    Ok(Some(HandshakeResult::Extended(hello))) => {
                         let input = std::mem::take(input);
-                        self.greeted(socket, greeting, input, context);
+                        self.start_session(socket, hello, input, context);
                     }
                     Ok(Some(HandshakeResult::Refused { .. })) => return Err(()),
                     other => {
-                        complain(&format!("an answer to HELLO: {other:?}"), context);
+                        report_violation(&format!("a response to HELLO: {other:?}"), context);
                         return Err(());
                     }
                 }
             }
-            Link::Talking { input, heard, .. } | Link::Following { input, heard, .. } => {
+            Link::Connected { input, last_received, .. } | Link::FollowingCursor { input, last_received, .. } => {
                 input.extend_from_slice(bytes);
                 if !bytes.is_empty() {
-                    *heard = now;
+                    *last_received = now;
                 }
             }
         }
         loop {
             let is_over = match &mut self.link {
-                Link::Talking { connection, input, .. } => {
-                    let said = connection.handle_input(input);
-                    self.hear(said, context)?
+                Link::Connected { connection, input, .. } => {
+                    let event = connection.handle_input(input);
+                    self.handle_event(event, context)?
                 }
-                Link::Following { input, .. } => match self.cursor.handle_input(input) {
+                Link::FollowingCursor { input, .. } => match self.cursor.handle_input(input) {
                     Ok(CursorEvent::Incomplete { .. }) => true,
                     Ok(CursorEvent::Notice { text }) => {
-                        noticed(&text, context);
+                        handle_notice(&text, context);
                         false
                     }
                     Ok(CursorEvent::Refused { .. }) => return Err(()),
                     Ok(CursorEvent::Step(step)) => {
-                        self.stepped(&step, context);
+                        self.record_step(&step, context);
                         false
                     }
                     Err(error) => {
-                        complain(&error.to_string(), context);
+                        report_violation(&error.to_string(), context);
                         return Err(());
                     }
                 },
-                Link::Away { .. } | Link::ServerHello { .. } => true,
+                Link::Disconnected { .. } | Link::Handshaking { .. } => true,
             };
             if is_over {
                 return Ok(());
@@ -398,23 +410,23 @@ impl Client {
         }
     }
 
-    fn greeted(&mut self, socket: u64, greeting: ServerHello, input: BytesMut, context: &mut Context) {
-        let store = StoreId::new(greeting.store_id);
+    fn start_session(&mut self, socket: u64, hello: ServerHello, input: BytesMut, context: &mut Context) {
+        let store = StoreId::new(hello.store_id);
         if self.kind == Kind::Cursor {
             if context.is_wrong(Wrong::ResumedFromTheHead)
                 && let Some(at) = self.cursor.position()
                 && let Some(prefix) = self.watched.first()
             {
-                let at = Position { revision: greeting.head.max(at.revision), ..at };
+                let at = Position { revision: hello.head.max(at.revision), ..at };
                 self.cursor = Cursor::new(Bytes::copy_from_slice(prefix.as_bytes()), Some(at));
             }
-            let connected = self.cursor.connected(&greeting);
-            debug_assert!(connected.is_ok(), "the prefix is short");
-            self.link = Link::Following { socket, input, heard: context.now() };
+            let connected = self.cursor.connected(&hello);
+            debug_assert!(connected.is_ok(), "a short prefix fits into a WATCH");
+            self.link = Link::FollowingCursor { socket, input, last_received: context.now() };
             return;
         }
         let served = context.record.store_of(store);
-        let mut greeting = greeting;
+        let mut hello = hello;
         if let Some(sight) = self.shown.values().next()
             && sight.store != served
         {
@@ -422,12 +434,12 @@ impl Client {
             if context.is_wrong(Wrong::AppliedOverOldState)
                 && let Some(id) = context.record.id_of(sight.store)
             {
-                greeting.store_id = id;
+                hello.store_id = id;
             }
         }
         let connection =
-            ClientConnection::extended(&greeting, std::mem::take(&mut self.replicas), std::mem::take(&mut self.held));
-        self.link = Link::Talking { socket, connection: Box::new(connection), input, heard: context.now() };
+            ClientConnection::extended(&hello, std::mem::take(&mut self.replicas), std::mem::take(&mut self.deferred));
+        self.link = Link::Connected { socket, connection: Box::new(connection), input, last_received: context.now() };
         if context.is_wrong(Wrong::ShownAgain) {
             for sight in self.shown_first.values() {
                 if self.shown.get(&sight.prefix).is_some_and(|shown| shown.store == sight.store) {
@@ -438,42 +450,46 @@ impl Client {
         }
     }
 
-    /// What the connection says; answers whether that was all.
-    fn hear(&mut self, said: Result<Said<u64>, ProtocolError>, context: &mut Context) -> Result<bool, ()> {
-        match said {
-            Ok(Said::Incomplete { .. }) => {
-                self.show(context);
+    /// Handles an event of the connection. Returns whether it was the last one for now.
+    fn handle_event(
+        &mut self,
+        event: Result<ConnectionEvent<u64>, ProtocolError>,
+        context: &mut Context,
+    ) -> Result<bool, ()> {
+        match event {
+            Ok(ConnectionEvent::Incomplete { .. }) => {
+                self.publish(context);
                 return Ok(true);
             }
-            Ok(Said::Marked { .. }) => {
+            Ok(ConnectionEvent::Marked { .. }) => {
                 context.record.count("MARKs shown", 1);
                 self.is_stale = true;
             }
-            Ok(Said::Change { key, version, .. }) => {
-                self.known.insert(frame::key(&key), Known::At(version.get()));
+            Ok(ConnectionEvent::Change { key, version, .. }) => {
+                self.known.insert(frame::key(&key), KnownVersion::At(version.get()));
             }
-            Ok(Said::Notice { text }) => noticed(&text, context),
-            Ok(Said::Response { token, answer }) => {
+            Ok(ConnectionEvent::Notice { text }) => handle_notice(&text, context),
+            Ok(ConnectionEvent::Response { token, response }) => {
                 if context.is_wrong(Wrong::AnsweredBeforeShown) {
-                    self.tell(token, answer, context);
-                    self.show(context);
+                    self.complete(token, response, context);
+                    self.publish(context);
                 } else {
-                    self.show(context);
-                    self.tell(token, answer, context);
+                    self.publish(context);
+                    self.complete(token, response, context);
                 }
             }
-            // Reads fail, and the server says so.
-            Err(ProtocolError::NotResumed { .. }) => return Err(()),
+            // A failed read of the store makes the server refuse to resume.
+            Err(ProtocolError::ResumeRefused { .. }) => return Err(()),
             Err(error) => {
-                complain(&error.to_string(), context);
+                report_violation(&error.to_string(), context);
                 return Err(());
             }
         }
         Ok(false)
     }
 
-    /// The connection is lost: reads are asked again, writes have an unknown fate.
-    fn lose(&mut self, reason: &str, net: &mut Net, context: &mut Context) {
+    /// Handles a lost connection: reads are sent again, and writes have an unknown outcome.
+    fn disconnect(&mut self, reason: &str, net: &mut Net, context: &mut Context) {
         if let Some(socket) = self.socket() {
             let moment = format!("client {} loses connection {socket}: {reason}", self.place);
             context.record.note(moment);
@@ -483,11 +499,11 @@ impl Client {
         }
         context.record.count("connections lost", 1);
         let until = context.now() + context.random.spread(1000, MAX_PAUSE);
-        match std::mem::replace(&mut self.link, Link::Away { until }) {
-            Link::Away { .. } | Link::ServerHello { .. } => {}
-            Link::Following { .. } => self.cursor.lost(),
-            Link::Talking { connection, .. } => {
-                let Lost { unanswered, held, replicas } = connection.into_lost();
+        match std::mem::replace(&mut self.link, Link::Disconnected { until }) {
+            Link::Disconnected { .. } | Link::Handshaking { .. } => {}
+            Link::FollowingCursor { .. } => self.cursor.lost(),
+            Link::Connected { connection, .. } => {
+                let LostConnection { unanswered, deferred, replicas } = connection.into_lost();
                 for (request, token) in unanswered.into_iter().rev() {
                     let Some(open) = self.open.get(&token) else { continue };
                     if request.is_read() || context.is_wrong(Wrong::WriteSentAgain) {
@@ -497,41 +513,42 @@ impl Client {
                         context.record.count("writes of unknown fate", 1);
                         context.record.end(place, store, Outcome::Unknown);
                         self.open.remove(&token);
-                        self.forget(&request);
+                        self.forget_keys(&request);
                     }
                 }
-                (self.replicas, self.held) = (replicas, held);
-                let shown = self.replicas.shown();
+                (self.replicas, self.deferred) = (replicas, deferred);
+                let shown = self.replicas.views();
                 let views = self.watched.iter().filter_map(|prefix| shown.view(prefix.as_bytes()));
                 let current = views.filter(|view| view.is_current()).count();
                 context.record.gauge("replicas that say that they are current, without a connection", current, 0);
-                self.look(&shown, context);
+                self.record_views(&shown, context);
                 self.is_stale = false;
             }
         }
     }
 
-    /// Whether it has something to send.
+    /// Returns whether the client has output to send.
     pub(super) fn has_output(&mut self) -> bool {
         match &mut self.link {
-            Link::Away { .. } => false,
-            Link::ServerHello { handshake, .. } => handshake.output().has_remaining(),
-            Link::Talking { connection, .. } => connection.output().has_remaining(),
-            Link::Following { .. } => self.cursor.output().has_remaining(),
+            Link::Disconnected { .. } => false,
+            Link::Handshaking { handshake, .. } => handshake.output().has_remaining(),
+            Link::Connected { connection, .. } => connection.output().has_remaining(),
+            Link::FollowingCursor { .. } => self.cursor.output().has_remaining(),
         }
     }
 }
 
-/// The server says something of the connection. Whatever else there may be to be said: the store loses track of nothing.
-fn noticed(text: &str, context: &mut Context) {
+/// Handles a notice of the server. The simulated store never loses track of its changes, so a notice about that is a
+/// violation.
+fn handle_notice(text: &str, context: &mut Context) {
     if text.contains("lost track") {
-        complain(text, context);
+        report_violation(text, context);
     }
 }
 
-/// The server has said something that it must not.
-fn complain(text: &str, context: &mut Context) {
-    context.record.note(format!("the server does not keep to the protocol: {text}"));
+/// Records that the server has violated the protocol.
+fn report_violation(text: &str, context: &mut Context) {
+    context.record.note(format!("the server violates the protocol: {text}"));
     context.record.gauge("answers against the protocol", 1, 0);
 }
 

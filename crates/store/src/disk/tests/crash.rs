@@ -1,23 +1,25 @@
-//! The power is cut, or the process killed, after every operation of a workload in turn. Then the store is opened again:
-//! - every acknowledged write is there, with its value, version and revision; of those that were under way, whole
-//!   transactions from the first on, or none;
-//! - where writes are acknowledged before they are synced, a power cut leaves the history up to some revision, not before
-//!   the last sync;
+//! The power is cut, or the process killed, after every operation of a workload in turn. Then the store is opened
+//! again, and this must hold:
+//! - every acknowledged write is there, with its value, version and revision; of the transactions in progress, a
+//!   prefix is there, each one complete;
+//! - if writes are acknowledged before they are synced, a power cut leaves a prefix of the history that reaches at
+//!   least to the last sync;
 //! - both orders agree, and the head is right;
-//! - the store goes on from there: it writes, and is opened again after one more crash, be it during its recovery.
+//! - the store continues: it accepts writes, and survives another crash, even during recovery.
 
 use super::faulty::{Faulty, Kind, Operation};
 use super::workload::{Progress, Snapshot, Step, Workload};
 use super::{Random, seeds};
-use crate::disk::{Durability, checkpoint, identity, log, maintenance};
+use crate::disk::names;
+use crate::disk::{Durability, maintenance};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How many steps a workload has.
+/// The number of steps of a workload.
 const STEPS: usize = 130;
 
-/// Runs a workload, and answers the disk as it was after each change, and the history.
+/// Runs a workload. Returns the disk after each change, and the history.
 fn run(durability: Durability, seed: u64) -> (Vec<Snapshot>, Workload) {
     go_through(Workload::new(Faulty::new(), durability, seed), STEPS)
 }
@@ -41,7 +43,7 @@ enum Crash {
     Kill,
 }
 
-/// Between which revisions a crash may leave the store.
+/// The range of revisions that a crash may leave.
 fn left(durability: Durability, crash: Crash, progress: Progress) -> std::ops::RangeInclusive<u64> {
     let lost_by = (durability, crash) == (Durability::Os, Crash::PowerCut);
     (if lost_by { progress.synced } else { progress.acknowledged })..=progress.under_way
@@ -54,14 +56,14 @@ fn leave(snapshot: &Snapshot, crash: Crash, seed: u64) -> Faulty {
     }
 }
 
-/// Opens what a crash has left, checks it, goes on, and crashes again after each change that this makes, where that is
-/// asked for.
+/// Opens what a crash has left, checks it, and continues. On request, also crashes again after each change that this
+/// makes.
 fn go_on(snapshot: &Snapshot, before: &Workload, crash: Crash, seed: u64, again: bool) -> Result<(), String> {
     let files = leave(snapshot, crash, seed);
     let mut workload = Workload::over(files, before, seed);
     let snapshots = if again { workload.record() } else { Default::default() };
     let revisions = left(before.durability, crash, snapshot.progress);
-    // While it is opened, nothing is acknowledged or synced that was not before the crash.
+    // Opening acknowledges and syncs nothing that was not acknowledged or synced before the crash.
     let (acknowledged, under_way) = (*revisions.start(), *revisions.end());
     *workload.progress.lock() = Progress { acknowledged, under_way, ..snapshot.progress };
     workload.open(revisions)?;
@@ -82,10 +84,10 @@ fn go_on(snapshot: &Snapshot, before: &Workload, crash: Crash, seed: u64, again:
     Ok(())
 }
 
-/// Crashes after each change of a workload, and goes on from there.
+/// Crashes after each change of a workload, and continues from there.
 fn crash_after_every_change(snapshots: &[Snapshot], workload: &Workload, crash: Crash, seed: u64) {
     for (number, snapshot) in snapshots.iter().enumerate() {
-        // One in some is followed by crashes of its own.
+        // Some crashes are followed by crashes of their own.
         let again = (number as u64 + seed).is_multiple_of(16);
         let chosen = 2 + seed * 1000 + number as u64;
         let (durability, change) = (workload.durability, &snapshot.change);
@@ -105,14 +107,16 @@ fn crash(durability: Durability, crash: Crash, few: u64) {
 }
 
 #[test]
-fn the_workload_does_all_that_the_engine_can_do() {
+fn the_workload_covers_all_operations_of_the_engine() {
     for durability in [Durability::Fsync, Durability::Os] {
         let (snapshots, _) = run(durability, 0);
         let mut changes: BTreeMap<_, usize> = BTreeMap::new();
         let mut held: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for Snapshot { disk, change, .. } in &snapshots {
             *changes.entry((change.kind, change.name.split('-').next().unwrap_or_default())).or_default() += 1;
-            for (name, bytes) in disk.kill().files().into_iter().filter(|(name, _)| log::number(name).is_some()) {
+            for (name, bytes) in
+                disk.kill().files().into_iter().filter(|(name, _)| names::segment_number(name).is_some())
+            {
                 held.entry(name).or_default().insert(bytes.get(8..16).map(<[u8]>::to_vec));
             }
         }
@@ -164,11 +168,12 @@ fn write_during_checkpoints(durability: Durability, seed: u64) -> (Vec<Snapshot>
 }
 
 #[test]
-fn writes_while_a_checkpoint_is_written_survive_as_others_do() {
+fn writes_during_a_checkpoint_survive() {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(1) {
             let (snapshots, workload) = write_during_checkpoints(durability, seed);
-            let removes = |change: &Operation| change.kind == Kind::Remove && log::number(&change.name).is_some();
+            let removes =
+                |change: &Operation| change.kind == Kind::Remove && names::segment_number(&change.name).is_some();
             assert!(snapshots.iter().any(|snapshot| removes(&snapshot.change)), "no spare was too many");
             // The second checkpoint is the large one.
             let begins = |s: &Snapshot| s.change.kind == Kind::Create && s.change.name.starts_with("checkpoint-");
@@ -180,7 +185,7 @@ fn writes_while_a_checkpoint_is_written_survive_as_others_do() {
 }
 
 #[test]
-fn a_store_that_begins_with_a_checkpoint_survives_as_others_do() {
+fn a_store_that_begins_with_a_checkpoint_survives() {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(1) {
             let (_, mut before) = run(durability, seed);
@@ -188,7 +193,7 @@ fn a_store_that_begins_with_a_checkpoint_survives_as_others_do() {
             before.step(Step::Checkpoint).unwrap();
             // As a backup is restored: without a log.
             let mut files = before.files.files();
-            files.retain(|name, _| name == identity::NAME || checkpoint::revision(name).is_some());
+            files.retain(|name, _| name == names::IDENTITY || names::checkpoint_revision(name).is_some());
             let workload = Workload::over(Faulty::holding(files), &before, seed);
             let (snapshots, workload) = go_through(workload, STEPS / 4);
             crash_after_every_change(&snapshots, &workload, Crash::PowerCut, seed);
@@ -207,11 +212,11 @@ fn a_killed_process_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_power_cut_leaves_the_history_up_to_some_revision_where_nothing_else_was_promised() {
+fn without_fsync_a_power_cut_leaves_a_prefix_of_the_history() {
     crash(Durability::Os, Crash::PowerCut, 1);
 }
 
 #[test]
-fn a_killed_process_loses_nothing_where_only_that_was_promised() {
+fn without_fsync_a_killed_process_loses_nothing_acknowledged() {
     crash(Durability::Os, Crash::Kill, 1);
 }

@@ -1,7 +1,7 @@
-//! Files that are not what they were: bits flipped, ends cut off, sectors lost, in every file of a directory that was
-//! closed, and of one that was killed. To open it is either refused, naming a file and a place in it, or the state is
-//! exactly right. Only where nothing can tell may the last record be missing: that of a log that was not closed.
-//! Never is a value wrong, is there a panic, or is memory taken that no file warrants.
+//! Damaged files: flipped bits, truncations and lost sectors, in every file of a directory that was closed, and of
+//! one whose process was killed. Opening must either fail and name a file and an offset, or restore exactly the right
+//! state. Only if nothing proves its existence may the last record of a log that was not closed be missing. There is
+//! never a wrong value, a panic, or an allocation larger than the files justify.
 
 use super::faulty::Faulty;
 use super::history::entries;
@@ -9,8 +9,9 @@ use super::workload::{Step, Workload};
 use super::{Db, Random, open, seeds};
 use crate::Store;
 use crate::disk::identity::Identity;
-use crate::disk::log::{self, Log};
-use crate::disk::{Durability, OpenError, checkpoint, maintenance, record, watermark};
+use crate::disk::log::Log;
+use crate::disk::names;
+use crate::disk::{Durability, OpenError, maintenance, record, watermark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,16 +22,16 @@ pub(super) enum End {
     Killed,
 }
 
-/// A directory, and what must be found in it.
+/// A directory, and its expected content.
 #[derive(Clone)]
 pub(super) struct Data {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) workload: Arc<Workload>,
-    /// What it was after each step.
+    /// The files after each step.
     pub(super) earlier: Vec<BTreeMap<String, Vec<u8>>>,
-    /// The head must not be before this, however little is left to tell.
+    /// The lowest head that is acceptable after damage.
     pub(super) least: u64,
-    /// The same, where the end of the log is damaged in more than one record.
+    /// The same, if the end of the log is damaged in more than one record.
     pub(super) watermark: u64,
 }
 
@@ -63,7 +64,7 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
     let least = match (end, durability) {
         (End::Closed, _) => workload.live.head,
         (End::Killed, Durability::Fsync) => before_the_last_record(&files),
-        (End::Killed, Durability::Os) => workload.store.as_ref().unwrap().shared.committer.lock().synced.get(),
+        (End::Killed, Durability::Os) => workload.store.as_ref().unwrap().shared.commit_state.lock().synced.get(),
     };
     workload.store = None;
     let (left, names) = (Faulty::holding(files.clone()), files.keys().cloned().collect::<Vec<_>>());
@@ -75,17 +76,17 @@ pub(super) fn data(durability: Durability, seed: u64, checkpoint: bool, end: End
 /// Without the last record, nothing tells that it ever was.
 fn before_the_last_record(files: &BTreeMap<String, Vec<u8>>) -> u64 {
     let identity = Identity::read(&Faulty::holding(files.clone())).unwrap();
-    let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
+    let logs = files.iter().filter(|(name, _)| names::segment_number(name).is_some());
     let records = logs.flat_map(|(_, bytes)| record::find_all(identity.seed, bytes, 0));
     records.map(|(_, header)| header.first.get() - 1).max().unwrap()
 }
 
 fn log<T>(workload: &Workload, ask: impl FnOnce(&Log<Faulty>) -> T) -> T {
-    ask(&workload.store.as_ref().unwrap().shared.committer.lock().log)
+    ask(&workload.store.as_ref().unwrap().shared.commit_state.lock().log)
 }
 
 impl Data {
-    /// Opens a directory that is not what it was; says whether that was refused.
+    /// Opens a damaged directory. Returns whether that was refused.
     pub(super) fn judge(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<bool, String> {
         let left = Faulty::holding(files.clone());
         let opened = open(&left, self.workload.durability);
@@ -116,7 +117,8 @@ impl Data {
         Ok(false)
     }
 
-    /// Has every file damaged at many places, by some way of doing so; answers how often, and how often it was refused.
+    /// Damages every file at many places, in one way. Returns how often it did, and how often opening was
+    /// refused.
     fn damage(
         &self,
         places: impl Fn(&str, &[u8]) -> Vec<usize>,
@@ -150,12 +152,12 @@ fn each_data(few: u64, test: impl Fn(u64, &Data)) {
 }
 
 #[test]
-fn a_directory_that_was_not_damaged_is_opened() {
+fn an_undamaged_directory_is_opened() {
     each_data(5, |_, data| assert_eq!(data.judge(&data.files), Ok(false)));
 }
 
 #[test]
-fn a_flipped_bit_is_found_or_harmless() {
+fn a_flipped_bit_is_detected_or_harmless() {
     each_data(1, |seed, data| {
         let places = |name: &str, bytes: &[u8]| {
             // Every bit of what is short, a bit of each byte of a checkpoint, of the log of each third.
@@ -164,8 +166,8 @@ fn a_flipped_bit_is_found_or_harmless() {
                 (first..bytes.len()).step_by(step).map(|byte| byte * 8 + Random::new(seed ^ byte as u64).below(8))
             };
             match name {
-                name if log::number(name).is_some() => of_each(3).collect(),
-                name if checkpoint::revision(name).is_some() => of_each(1).collect(),
+                name if names::segment_number(name).is_some() => of_each(3).collect(),
+                name if names::checkpoint_revision(name).is_some() => of_each(1).collect(),
                 _ => (0..bytes.len() * 8).collect(),
             }
         };
@@ -176,7 +178,7 @@ fn a_flipped_bit_is_found_or_harmless() {
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_refused() {
+fn a_truncated_file_is_refused() {
     each_data(1, |_, data| {
         let places = |_: &str, bytes: &[u8]| (0..bytes.len()).step_by(37).chain([bytes.len() - 1]).collect();
         let (cut, refused) = data.damage(places, Vec::truncate);
@@ -194,7 +196,7 @@ fn a_file_that_has_grown_is_refused() {
 }
 
 #[test]
-fn a_lost_sector_is_found_or_harmless() {
+fn a_lost_sector_is_detected_or_harmless() {
     each_data(3, |seed, data| {
         // Several records may be in it, after which nothing was written.
         let data = &Data { least: data.watermark, ..data.clone() };
@@ -209,7 +211,7 @@ fn a_lost_sector_is_found_or_harmless() {
             let mut random = Random::new(seed);
             bytes[place..end].fill_with(|| random.next().to_le_bytes()[0]);
         });
-        // A write that went to the wrong place.
+        // A misdirected write.
         data.damage(places, |bytes, place| {
             let (end, from) = (end(bytes, place), Random::new(seed + place as u64).below(bytes.len() / 512 + 1) * 512);
             let moved = bytes[from.min(bytes.len())..].iter().copied().take(end - place).collect::<Vec<_>>();
@@ -219,7 +221,7 @@ fn a_lost_sector_is_found_or_harmless() {
 }
 
 #[test]
-fn after_harmless_damage_the_store_goes_on() {
+fn after_harmless_damage_the_store_continues() {
     let data = data(Durability::Fsync, 7, true, End::Killed);
     let mut harmless = 0;
     for (name, bytes) in &data.files {
@@ -243,9 +245,9 @@ fn after_harmless_damage_the_store_goes_on() {
     assert!(harmless > 10, "{harmless}");
 }
 
-/// A value may hold anything, a whole log of the same store too.
+/// A value may contain anything, even a whole log of the same store.
 #[test]
-fn a_value_that_looks_like_a_record_is_a_value() {
+fn a_value_that_looks_like_a_record_stays_a_value() {
     use syncline_core::{Operation, Transaction};
     use syncline_wire::Version;
     let files = Faulty::new();
@@ -257,7 +259,7 @@ fn a_value_that_looks_like_a_record_is_a_value() {
         store.commit(vec![Transaction { origin: None, operations: [operation].into() }]);
         assert_eq!(store.head().get(), version);
     };
-    // What one can write who knows of the store what every client is told: its id.
+    // What a client can write, which knows only the id of the store.
     let seed = record::ChecksumSeed(crc32c::crc32c(&id.bytes()));
     let mut encoder = record::Encoder::default();
     encoder.clear();
@@ -275,7 +277,8 @@ fn a_value_that_looks_like_a_record_is_a_value() {
     // Each time that a segment is used again, it is only in part.
     (0..9).for_each(|_| put(&store, vec![0; 600]));
     let found = |(name, bytes): (String, Vec<u8>)| {
-        log::number(&name).is_some() && record::find_all(seed, &bytes, 0).any(|(_, header)| header.segment == 1000)
+        names::segment_number(&name).is_some()
+            && record::find_all(seed, &bytes, 0).any(|(_, header)| header.segment == 1000)
     };
     assert!(files.files().into_iter().any(found), "nothing of it is left to be found");
     let before = entries(&store, 1000);

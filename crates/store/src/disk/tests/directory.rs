@@ -1,11 +1,12 @@
-//! Directories that are not what they were, or never were one: files missing, swapped, of another store, of an older backup;
-//! another format; what is not ours; a second process; a place that can't be written to.
+//! Directories with wrong content: files that are missing, swapped, of another store or of an older backup; another
+//! format; foreign files; a second process; a place that cannot be written to.
 
 use super::damage::{Data, End, data};
 use super::faulty::Faulty;
 use super::history::{entries, keys};
 use super::{SEGMENT, open, seeds};
-use crate::disk::{Durability, identity, log, text_file};
+use crate::disk::names;
+use crate::disk::{Durability, text_file};
 use crate::{Contents, DiskOptions, DiskStore, OpenError, Progress, Report, Stage, Store, backup, check, restore};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -29,18 +30,18 @@ fn each_data(few: u64, test: impl Fn(&Data)) {
     }
 }
 
-/// Opens a directory without its identity: whatever else is there, it is no data directory.
+/// Opens a directory without its identity file: it is not a data directory.
 fn is_foreign(files: &BTreeMap<String, Vec<u8>>) -> bool {
     matches!(open(&Faulty::holding(files.clone()), Durability::Fsync), Err(OpenError::Foreign { .. }))
 }
 
 #[test]
-fn a_missing_file_is_missed_or_was_not_needed() {
+fn a_missing_file_is_detected_or_was_not_needed() {
     each_data(8, |data| {
         for name in data.files.keys() {
             let mut files = data.files.clone();
             files.remove(name);
-            if name == identity::NAME {
+            if name == names::IDENTITY {
                 assert!(is_foreign(&files));
                 continue;
             }
@@ -50,10 +51,10 @@ fn a_missing_file_is_missed_or_was_not_needed() {
 }
 
 #[test]
-fn all_files_of_the_log_missing_is_missed() {
+fn a_missing_log_is_detected() {
     each_data(2, |data| {
         let mut files = data.files.clone();
-        files.retain(|name, _| log::number(name).is_none());
+        files.retain(|name, _| names::segment_number(name).is_none());
         let refused = data.judge(&files).unwrap();
         // Where writes are acknowledged before they are synced, the last checkpoint may be all that was ever durable.
         assert!(refused || data.least < data.workload.live.head);
@@ -61,7 +62,7 @@ fn all_files_of_the_log_missing_is_missed() {
 }
 
 #[test]
-fn two_files_that_have_changed_places_are_found_out_or_harmless() {
+fn two_swapped_files_are_detected_or_harmless() {
     each_data(4, |data| {
         for one in data.files.keys() {
             for other in data.files.keys().filter(|other| *other > one) {
@@ -75,7 +76,7 @@ fn two_files_that_have_changed_places_are_found_out_or_harmless() {
 }
 
 #[test]
-fn a_file_twice_is_found_out_or_harmless() {
+fn a_duplicated_file_is_detected_or_harmless() {
     each_data(4, |data| {
         for one in data.files.keys() {
             for other in data.files.keys().filter(|other| *other != one) {
@@ -88,7 +89,7 @@ fn a_file_twice_is_found_out_or_harmless() {
 }
 
 #[test]
-fn a_file_of_another_store_is_found_out_or_was_not_needed() {
+fn a_file_of_another_store_is_detected_or_was_not_needed() {
     each_data(4, |data| {
         let other = self::data(data.workload.durability, 99, true, End::Closed);
         for (name, bytes) in other.files.iter().filter(|(name, _)| data.files.contains_key(*name)) {
@@ -100,13 +101,13 @@ fn a_file_of_another_store_is_found_out_or_was_not_needed() {
 }
 
 #[test]
-fn a_file_from_an_older_backup_is_found_out_or_harmless() {
+fn a_file_from_an_older_backup_is_detected_or_harmless() {
     for seed in seeds(4) {
         for end in [End::Closed, End::Killed] {
             // The same directory, as it was after each step.
             let mut data = data(Durability::Fsync, seed, true, end);
             if end == End::Killed {
-                // Of what was written since the mark, only the file tells that is gone.
+                // Only the removed file proves what was written since the watermark.
                 data.least = data.watermark;
             }
             for older in &data.earlier {
@@ -121,16 +122,16 @@ fn a_file_from_an_older_backup_is_found_out_or_harmless() {
 }
 
 #[test]
-fn another_format_is_named() {
+fn the_error_names_another_format() {
     let data = data(Durability::Fsync, 0, true, End::Closed);
     let mut files = data.files.clone();
-    let text = String::from_utf8(files[identity::NAME].clone()).unwrap();
+    let text = String::from_utf8(files[names::IDENTITY].clone()).unwrap();
     let body: String = text.lines().take(2).map(|line| format!("{}\n", line.replace("format 2", "format 3"))).collect();
     let body = format!("{body}whatever it holds\n");
     let text = format!("{body}{}", text_file::checksum_line(&body));
-    files.insert(identity::NAME.into(), text.into_bytes());
+    files.insert(names::IDENTITY.into(), text.into_bytes());
     match open(&Faulty::holding(files), Durability::Fsync) {
-        Err(OpenError::Format { file, expected: 2, found: 3 }) => assert!(file.ends_with(identity::NAME)),
+        Err(OpenError::Format { file, expected: 2, found: 3 }) => assert!(file.ends_with(names::IDENTITY)),
         other => panic!("{:?}", other.err()),
     }
 }
@@ -204,7 +205,7 @@ fn put(store: &DiskStore, version: u64) {
 }
 
 #[test]
-fn a_second_process_is_told_who_has_the_directory() {
+fn the_error_names_the_process_that_has_the_directory() {
     let directory = TempDir::new().unwrap();
     let store = open_real(directory.path()).unwrap();
     put(&store, 1);
@@ -221,7 +222,7 @@ fn a_second_process_is_told_who_has_the_directory() {
 }
 
 #[test]
-fn a_lock_that_a_dead_process_has_left_keeps_nobody_out() {
+fn the_lock_file_of_a_dead_process_does_not_lock() {
     let directory = TempDir::new().unwrap();
     drop(open_real(directory.path()).unwrap());
     fs::write(directory.path().join("lock"), "1\n").unwrap();
@@ -229,7 +230,7 @@ fn a_lock_that_a_dead_process_has_left_keeps_nobody_out() {
 }
 
 #[test]
-fn a_place_that_can_hold_no_directory_is_named() {
+fn the_error_names_a_path_that_cannot_be_a_directory() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -275,7 +276,7 @@ fn a_store_on_a_real_disk_is_the_same_after_it_was_opened_again() {
     assert_eq!((store.id(), store.head().get()), (id, 300));
 }
 
-/// Does something, and answers what it told of its progress: of each stage, each step.
+/// Runs an operation, and returns the progress that it reported for each stage.
 fn progress(work: impl FnOnce(&Report) -> Result<Contents, OpenError>) -> Vec<Progress> {
     let told: Arc<Mutex<Vec<Progress>>> = Arc::default();
     let of_report = told.clone();
@@ -285,7 +286,7 @@ fn progress(work: impl FnOnce(&Report) -> Result<Contents, OpenError>) -> Vec<Pr
 }
 
 #[test]
-fn what_reads_and_writes_everything_tells_how_far_it_has_come() {
+fn check_backup_and_restore_report_progress() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     let store = open_real(&path("data")).unwrap();
@@ -323,7 +324,7 @@ fn a_store_that_was_copied_file_by_file_is_the_same() {
 }
 
 #[test]
-fn a_directory_that_is_made_is_for_its_user_alone() {
+fn a_created_directory_is_private_to_its_user() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("above/data");

@@ -1,10 +1,11 @@
-//! Every operation of a workload fails in turn: a read, a write in part, a sync, a change of names; once, for a while, or
-//! from then on. Whatever the store says to that is true:
-//! - what was accepted is there, after whatever crash comes next;
+//! Every operation of a workload fails in turn: a read, a part of a write, a sync, a change of names; once, for a
+//! while, or from then on. The outcomes of the store must be true:
+//! - what was accepted is there after any later crash;
 //! - what was refused as unavailable is not there, and never will be;
-//! - after a failed sync the outcome of that batch is unknown, nothing more is written, and everything is still read;
-//! - after a full disk, writing goes on as soon as there is room, without a restart;
-//! - what cannot be opened for an error of the system can be opened when the error is gone.
+//! - after a failed sync, the outcome of that batch is unknown, nothing more is written, and everything can still be
+//!   read;
+//! - after a full disk, writing continues without a restart as soon as there is space;
+//! - a directory that cannot be opened because of an error of the system can be opened when the error is gone.
 
 use super::faulty::{EIO, ENOSPC, Fault, Faulty, Kind};
 use super::workload::{Step, Workload};
@@ -39,7 +40,7 @@ fn survives(durability: Durability, seed: u64, fault: &Fault) -> Result<(), Stri
     let head = workload.live.head;
     let crashes = match durability {
         Durability::Fsync => 0..4,
-        // Where a disk has failed, only the system knows what was not synced.
+        // After a disk failure, only the operating system knows what was not synced.
         Durability::Os => 0..1,
     };
     for crash in crashes {
@@ -51,7 +52,7 @@ fn survives(durability: Durability, seed: u64, fault: &Fault) -> Result<(), Stri
         let mut next = Workload::over(left, &workload, seed);
         let error = |error| format!("after crash {crash}: {error}");
         next.open(head..=u64::MAX).map_err(error)?;
-        // What is shown now is there for good.
+        // What is visible now is durable.
         let shown = next.live.head;
         for step in [Step::Write, Step::Spare, Step::Write] {
             let mut last = Workload::over(next.files.disk().power_cut(0), &next, seed);
@@ -62,7 +63,7 @@ fn survives(durability: Durability, seed: u64, fault: &Fault) -> Result<(), Stri
     Ok(())
 }
 
-/// Has each operation of a workload fail, of some kinds, for as many operations as is said.
+/// Makes each operation of some kinds fail, for a given number of operations.
 fn fail_each(kinds: &'static [Kind], error: i32, last_for: u64, few: u64) {
     for durability in [Durability::Fsync, Durability::Os] {
         for seed in seeds(few) {
@@ -132,10 +133,10 @@ fn after_a_failed_sync_nothing_is_written_and_everything_is_read() {
     let batch = vec![put("a", 2, 10), put("a", 1, 10), put("a", 2, 20)];
     let outcomes = store.commit(batch);
     assert!(matches!(outcomes[0], Outcome::Unknown { .. }), "{outcomes:?}");
-    // Refused in any case, but the revision that says why may never come to be.
+    // Refused in any case, but the revision that caused the conflict may never exist.
     assert!(matches!(outcomes[1], Outcome::Unavailable { .. }), "{outcomes:?}");
     assert!(matches!(outcomes[2], Outcome::Unavailable { .. }), "{outcomes:?}");
-    // The disk is well again, as far as it says; what it has lost, nobody knows.
+    // The disk reports no more errors; what it has lost is unknown.
     files.fail([]);
     let changes = files.done();
     match commit(&store, put("b", 1, 10)) {
@@ -148,7 +149,7 @@ fn after_a_failed_sync_nothing_is_written_and_everything_is_read() {
 }
 
 #[test]
-fn what_is_unknown_is_neither_shown_nor_fed() {
+fn a_batch_with_an_unknown_outcome_is_neither_visible_nor_fed() {
     let files = Faulty::new();
     let store = open(&files, Durability::Fsync).unwrap();
     let fed = Arc::new(AtomicUsize::new(0));
@@ -164,7 +165,7 @@ fn what_is_unknown_is_neither_shown_nor_fed() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_until_there_is_room() {
+fn a_full_disk_refuses_writes_until_there_is_space() {
     for seed in 0..50 {
         let files = Faulty::new();
         let store = open(&files, Durability::Fsync).unwrap();

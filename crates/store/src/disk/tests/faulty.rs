@@ -1,4 +1,4 @@
-//! A file layer in memory that fails when it is told to, and that knows what a power cut leaves of it.
+//! A file layer in memory that fails on request, and that knows what a power cut leaves of it.
 //!
 //! ```text
 //!   what processes see     bytes ──────────────┐             names ─────────────┐
@@ -6,16 +6,16 @@
 //!   what is on disk        durable bytes  ◄────┘             durable names  ◄───┘
 //! ```
 //!
-//! [`Disk::power_cut`] leaves what is on disk, and of what was only done whatever a seed chooses: of each sector of 512
-//! bytes any state that it was ever given since the last sync, of each change of names whether it was made.
-//! [`Faulty::kill`] leaves what processes see. A failed sync makes some sectors durable, leaves some to be synced, and
-//! loses some: those are still seen, and are never written to the disk unless they are written to once more.
+//! [`Disk::power_cut`] keeps what is on disk, and whatever a seed chooses of the rest: each sector of 512 bytes may
+//! have any content since the last sync, and each change of names may be made or not. [`Faulty::kill`] keeps what
+//! processes see. A failed sync makes some sectors durable, keeps some unsynced, and loses others: those are still
+//! visible, but never reach the disk unless they are written again.
 //!
-//! Everything follows from the seeds: it has no clock, no threads and no other source of chance.
+//! Everything is determined by seeds: there is no clock, no thread and no other source of randomness.
 
 use super::Random;
 use crate::disk::boot::Boot;
-use crate::disk::files::{Files, Handle};
+use crate::disk::files::{FileHandle, FileSystem};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -23,13 +23,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a disk writes as a whole, or not at all.
+/// The size that a disk writes atomically.
 const SECTOR: usize = 512;
 
 pub(super) const EIO: i32 = 5;
 pub(super) const ENOSPC: i32 = 28;
 
-/// What the engine asks of its files. All but the reads change something.
+/// The kinds of operations. All except reads change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Read,
@@ -211,7 +211,7 @@ struct State {
     on: bool,
     done: u64,
     failed: u64,
-    /// The most that was ever read at once.
+    /// The size of the largest read.
     largest_read: usize,
     log: Vec<Operation>,
     faults: Vec<Fault>,
@@ -353,7 +353,7 @@ impl Faulty {
     }
 }
 
-impl Files for Faulty {
+impl FileSystem for Faulty {
     type Handle = FaultyHandle;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -444,7 +444,7 @@ impl FaultyHandle {
     }
 }
 
-impl Handle for FaultyHandle {
+impl FileHandle for FaultyHandle {
     fn length(&self) -> io::Result<u64> {
         self.files.ask(Kind::Read, &self.name(), |disk| Ok(disk.nodes[&self.node].bytes.len() as u64), |_, _| {})
     }

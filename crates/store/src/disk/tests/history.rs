@@ -1,4 +1,4 @@
-//! What the store must show: a model of the latest state, and the history that leads to it.
+//! The expected content of a store: a model of the latest state, and the history that leads to it.
 
 use super::Db;
 use crate::Store;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use syncline_core::{Entry, Operation, Transaction};
 use syncline_wire::{Revision, Version};
 
-/// What a key is in the model.
+/// The state of a key in the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// None where it is deleted.
+    /// The value, or `None` if the key is deleted.
     pub(super) value: Option<Bytes>,
     pub(super) version: u64,
     pub(super) revision: u64,
@@ -40,7 +40,7 @@ impl Model {
         Self { keys: entries.into_iter().map(state).collect(), head: store.head().get() }
     }
 
-    /// Takes in a transaction that is accepted.
+    /// Applies an accepted transaction.
     pub(super) fn apply(&mut self, transaction: &Transaction, time: u64) {
         self.head += 1;
         for operation in &*transaction.operations {
@@ -53,7 +53,8 @@ impl Model {
         }
     }
 
-    /// What becomes of a batch, by the rule: the revision of each that is accepted, the operation at fault of each other.
+    /// Returns the expected outcomes of a batch: the revision of each accepted transaction, and the operation at
+    /// fault of each other one.
     pub(super) fn decide(&mut self, batch: &[Transaction], time: u64) -> Vec<Result<u64, usize>> {
         let decide = |transaction: &Transaction| {
             transaction.check(|key| self.keys.get(key).map(|state| Version::new(state.version)))?;
@@ -100,7 +101,7 @@ fn entry(key: &Bytes, state: &State) -> Entry {
     Entry { key: key.clone(), value: state.value.clone(), version, revision }
 }
 
-/// Everything that a store holds, by pages.
+/// Reads everything that a store holds, by pages.
 pub(super) fn entries(store: &Db, page: usize) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut since = Revision::ZERO;
@@ -130,7 +131,7 @@ pub(super) fn keys() -> impl Iterator<Item = Bytes> {
 
 pub(super) const KEYS: usize = 14;
 
-/// All that was accepted, in order.
+/// All accepted transactions, in order.
 #[derive(Clone)]
 pub(super) struct History {
     /// As of each revision.
@@ -142,7 +143,7 @@ impl History {
         Self { states: vec![Arc::default()] }
     }
 
-    /// Goes on from a state, whose history is told up to there.
+    /// Continues from a known state.
     pub(super) fn goes_on_from(&mut self, state: Model) {
         self.states.truncate(usize::try_from(state.head).unwrap());
         self.states.push(Arc::new(state));
@@ -159,7 +160,7 @@ impl History {
         self.states.len() as u64 - 1
     }
 
-    /// The state as of a revision.
+    /// Returns the state as of a revision.
     pub(super) fn at(&self, revision: u64) -> Result<&Model, String> {
         let state = self.states.get(usize::try_from(revision).unwrap());
         state.map(AsRef::as_ref).ok_or_else(|| format!("revision {revision} was never written"))

@@ -1,11 +1,11 @@
-//! The file layer that fails does what it says.
+//! Tests of the file layer that fails.
 
 use super::faulty::{EIO, ENOSPC, Fault, Faulty, Kind};
-use crate::disk::files::{Files, Handle};
+use crate::disk::files::{FileHandle, FileSystem};
 use std::collections::BTreeSet;
 
 /// A file that is durable, with its name.
-fn durable(name: &str, bytes: &[u8]) -> (Faulty, <Faulty as Files>::Handle) {
+fn durable(name: &str, bytes: &[u8]) -> (Faulty, <Faulty as FileSystem>::Handle) {
     let files = Faulty::holding([(name.to_owned(), bytes.to_vec())]);
     let handle = files.open(name).unwrap();
     (files, handle)
@@ -74,7 +74,7 @@ fn each_unsynced_change_of_names_is_made_or_not() {
 }
 
 #[test]
-fn a_crash_follows_from_its_seed() {
+fn a_crash_is_determined_by_its_seed() {
     let (files, handle) = durable("file", &[0; 8192]);
     handle.write_at(&[1; 8192], 0).unwrap();
     for seed in 0..20 {
@@ -83,7 +83,7 @@ fn a_crash_follows_from_its_seed() {
 }
 
 #[test]
-fn nothing_is_done_for_a_process_that_is_no_more() {
+fn operations_of_a_killed_process_do_nothing() {
     let (files, handle) = durable("file", b"");
     let left = files.kill();
     assert!(handle.write_at(b"late", 0).is_err() && handle.sync().is_err() && files.create("other").is_err());
@@ -93,7 +93,7 @@ fn nothing_is_done_for_a_process_that_is_no_more() {
 }
 
 #[test]
-fn operations_are_counted_and_fail_as_they_are_told_to() {
+fn operations_are_counted_and_fail_on_request() {
     let (files, handle) = durable("file", b"");
     assert_eq!((files.done(), files.log()[0].kind), (1, Kind::Read));
     files.fail([Fault { operations: 2..4, kinds: &[Kind::Create, Kind::Sync], error: ENOSPC, seed: 0 }]);
@@ -119,7 +119,7 @@ fn a_write_that_fails_may_have_been_made_in_part() {
 }
 
 #[test]
-fn a_later_sync_does_not_save_what_a_failed_one_has_lost() {
+fn a_later_sync_does_not_restore_what_a_failed_one_lost() {
     let mut survived = BTreeSet::new();
     for seed in 0..50 {
         let (files, handle) = durable("file", b"old");

@@ -23,7 +23,9 @@ mod regressions;
 mod rewound;
 mod workload;
 
-use super::open::{DiskOptions, Durability, Engine, OpenError};
+use super::error::OpenError;
+use super::open::DiskEngine;
+use super::options::{DiskOptions, Durability};
 use faulty::Faulty;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SEGMENT: u64 = 4096;
 
 /// The engine over the file layer that fails, without a thread of its own.
-type Db = Engine<Faulty>;
+type Db = DiskEngine<Faulty>;
 
 /// A clock that is set by hand.
 #[derive(Clone, Default)]
@@ -52,7 +54,7 @@ impl Clock {
 fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
     let options = DiskOptions { durability, segment_size: SEGMENT, ..DiskOptions::default() };
     let clock = clock.clone();
-    Engine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
+    DiskEngine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
 }
 
 fn open(files: &Faulty, durability: Durability) -> Result<Db, OpenError> {

@@ -1,11 +1,12 @@
-//! Random steps against a model: writes, maintenance, tombstones forgotten at any time, the store closed, killed and cut
-//! from power; after each, all reads agree with the model. And clocks that jump.
+//! Random steps against a model: writes, maintenance, forgotten tombstones, and closing, killing and power cuts.
+//! After each step, all reads agree with the model. Also clocks that jump.
 
 use super::faulty::Faulty;
 use super::history::entries;
 use super::workload::{Step, Workload};
 use super::{Random, open_at, seeds};
-use crate::disk::{Durability, log, record};
+use crate::disk::names;
+use crate::disk::{Durability, record};
 use crate::{ChangedError, Store};
 use pollster::block_on;
 use proptest::collection::vec;
@@ -27,7 +28,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What changed since any revision, by pages of any size, is what the model says, or is said to be forgotten.
+/// Checks that the changes since any revision, by pages of any size, are those of the model, or are reported as
+/// forgotten.
 fn changed_since_agrees(workload: &mut Workload) {
     let store = workload.store.as_ref().unwrap();
     let forgotten = store.shared.index.read().forgotten();
@@ -71,7 +73,7 @@ fn random_steps_agree_with_a_model() {
 }
 
 #[test]
-fn a_tombstone_that_is_forgotten_is_forgotten_by_the_next_checkpoint_too() {
+fn a_forgotten_tombstone_is_not_in_the_next_checkpoint() {
     let mut workload = Workload::new(Faulty::new(), Durability::Fsync, 1);
     workload.open(0..=0).unwrap();
     while workload.live.keys.values().all(|state| state.value.is_some()) {
@@ -90,7 +92,7 @@ fn a_tombstone_that_is_forgotten_is_forgotten_by_the_next_checkpoint_too() {
 /// The times of the records, in the order in which they were written.
 fn times(files: &Faulty, store: &super::Db) -> Vec<u64> {
     let files = files.files();
-    let logs = files.iter().filter(|(name, _)| log::number(name).is_some());
+    let logs = files.iter().filter(|(name, _)| names::segment_number(name).is_some());
     let records = logs.flat_map(|(_, bytes)| record::find_all(store.shared.identity.seed, bytes, 0));
     let mut times: Vec<_> =
         records.map(|(_, header)| (header.segment, header.first, header.count, header.time)).collect();
@@ -99,7 +101,7 @@ fn times(files: &Faulty, store: &super::Db) -> Vec<u64> {
 }
 
 #[test]
-fn a_clock_that_jumps_turns_no_time_back_and_loses_nothing() {
+fn times_never_decrease_when_the_clock_jumps() {
     for seed in seeds(10) {
         let mut workload = Workload::new(Faulty::new(), Durability::Fsync, seed);
         workload.open(0..=0).unwrap();
@@ -138,8 +140,8 @@ fn a_clock_that_has_jumped_ahead_forgets_no_value() {
 }
 
 #[test]
-fn two_stores_with_the_same_steps_are_the_same_on_disk_but_for_their_names() {
-    // What makes every failure of these tests one that comes back.
+fn the_same_steps_write_the_same_files_except_for_ids() {
+    // The property that makes every failure of these tests repeatable.
     let run = || {
         let mut workload = Workload::new(Faulty::new(), Durability::Fsync, 5);
         workload.open(0..=0).unwrap();

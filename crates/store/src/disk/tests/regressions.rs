@@ -1,10 +1,11 @@
-//! What these tests have found once, each by its symptom, as short as it can be told.
+//! Bugs that these tests have found, each named after its symptom.
 
 use super::faulty::{Disk, EIO, ENOSPC, Fault, Faulty, Kind};
 use super::{Db, open};
 use crate::Store;
-use crate::disk::files::Files;
-use crate::disk::{Durability, OpenError, checkpoint, identity, log, maintenance, record};
+use crate::disk::files::FileSystem;
+use crate::disk::names;
+use crate::disk::{Durability, OpenError, checkpoint, identity, maintenance, record};
 use crate::index::Record;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ fn just_named(name: &str) -> Disk {
 }
 
 #[test]
-fn a_file_that_a_killed_process_had_just_named_is_not_lost_with_what_the_next_one_writes_to_it() {
-    for name in [identity::NAME, &log::name(1)] {
+fn the_name_of_a_new_file_is_synced_before_it_is_written_after_a_kill() {
+    for name in [names::IDENTITY, &names::segment(1)] {
         let files = just_named(name).kill();
         let store = open(&files, Durability::Fsync).unwrap();
         accepted(&put(&store, 1, b"value"));
@@ -67,13 +68,13 @@ fn what_is_shown_after_a_failed_sync_and_a_restart_is_there_for_good() {
 }
 
 #[test]
-fn what_a_crash_has_cut_short_is_not_made_whole_by_a_later_write_of_the_same_bytes() {
+fn a_later_write_does_not_complete_a_torn_record() {
     let files = Faulty::new();
     let store = open(&files, Durability::Fsync).unwrap();
     accepted(&put(&store, 1, b"value"));
     let before = files.files();
     accepted(&put(&store, 2, &[b'v'; 2000]));
-    let (name, whole) = (log::name(1), files.files()[&log::name(1)].clone());
+    let (name, whole) = (names::segment(1), files.files()[&names::segment(1)].clone());
     // Its front is there, its second half is not.
     let mut cut = before.clone();
     cut.get_mut(&name).unwrap()[..1024].copy_from_slice(&whole[..1024]);
@@ -97,9 +98,9 @@ fn a_directory_that_is_damaged_keeps_its_older_checkpoint() {
     maintenance::take_checkpoint(&store.shared).unwrap();
     (100..110).for_each(|version| accepted(&put(&store, version, b"value")));
     let mut damaged = files.files();
-    let name = checkpoint::name(Revision::new(1));
+    let name = names::checkpoint(Revision::new(1));
     damaged.insert(name.clone(), older[&name].clone());
-    for bytes in damaged.iter_mut().filter(|(name, _)| log::number(name).is_some()).map(|(_, bytes)| bytes) {
+    for bytes in damaged.iter_mut().filter(|(name, _)| names::segment_number(name).is_some()).map(|(_, bytes)| bytes) {
         bytes[100] ^= 1;
     }
     let left = Faulty::holding(damaged.clone());
@@ -128,7 +129,7 @@ fn a_full_disk_that_can_not_even_be_wiped_needs_no_restart() {
 }
 
 #[test]
-fn a_checkpoint_frees_no_segment_before_something_is_durable_that_comes_after_it() {
+fn a_segment_is_reused_only_when_something_after_it_is_durable() {
     // The checkpoint ends with a segment, the next segment is begun while it is written, and nothing of it is synced.
     let files = Faulty::new();
     let store = Arc::new(open(&files, Durability::Os).unwrap());
@@ -156,16 +157,16 @@ fn a_checkpoint_frees_no_segment_before_something_is_durable_that_comes_after_it
 }
 
 #[test]
-fn what_lies_behind_a_cut_is_not_taken_to_follow_what_is_written_there_later() {
+fn records_behind_a_cut_do_not_continue_later_writes() {
     let files = Faulty::new();
     let store = open(&files, Durability::Os).unwrap();
     accepted(&put(&store, 1, b"one"));
-    let end = usize::try_from(store.shared.committer.lock().log.current.as_ref().unwrap().offset).unwrap();
+    let end = usize::try_from(store.shared.commit_state.lock().log.current.as_ref().unwrap().offset).unwrap();
     accepted(&put(&store, 2, b"two"));
     accepted(&put(&store, 3, b"three"));
     // Of the second, the power cut has left nothing; of the third, all.
     let mut cut = files.files();
-    cut.get_mut(&log::name(1)).unwrap()[end..end + 64].fill(0);
+    cut.get_mut(&names::segment(1)).unwrap()[end..end + 64].fill(0);
     let files = Faulty::holding(cut);
     let store = open(&files, Durability::Os).unwrap();
     assert_eq!(store.head().get(), 1);
@@ -186,7 +187,7 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     let before = files.files();
     // It has no room beside the others, and begins a segment.
     accepted(&put(&store, 3, &[b'v'; 2000]));
-    let name = log::name(2);
+    let name = names::segment(2);
     let whole = files.files()[&name].clone();
     let mut cut = before;
     cut.insert(name.clone(), [&whole[..1024], &[0; 3072]].concat());
@@ -203,14 +204,14 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     assert_eq!(store.head().get(), 4);
 }
 
-/// A backup is under a seed that everybody knows: what it holds may be forged.
+/// The checksum seed of backups is public, so their content may be forged.
 #[test]
-fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_say() {
+fn a_checkpoint_with_revisions_out_of_order_is_damaged() {
     let files = Faulty::new();
     let seed = record::ChecksumSeed(7);
     let record = |revision, key: &[u8]| Record::value_at(Revision::new(revision), Version::new(1), key, b"value");
     let load = |records: Vec<Record>| {
-        let (through, name) = (Revision::new(5), checkpoint::name(Revision::new(5)));
+        let (through, name) = (Revision::new(5), names::checkpoint(Revision::new(5)));
         checkpoint::write(&files, seed, &name, through, Revision::ZERO, records.into_iter()).unwrap();
         checkpoint::load(&files.open(&name).unwrap(), seed, &files.path(&name)).map(|(index, _)| index.keys())
     };
@@ -220,7 +221,7 @@ fn a_checkpoint_whose_revisions_do_not_grow_is_damaged_whatever_its_checksums_sa
     }
 }
 
-/// Opening believed a length whose checksum was right.
+/// Opening trusted a length whose checksum was right.
 #[test]
 fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
     const CLAIMED: u32 = 1 << 30;
@@ -229,7 +230,7 @@ fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
     accepted(&put(&open(&files, Durability::Fsync).unwrap(), 1, b"value"));
     let seed = identity::Identity::read(&files).unwrap().seed;
     let mut forged = files.files();
-    let segment = forged.get_mut(&log::name(1)).unwrap();
+    let segment = forged.get_mut(&names::segment(1)).unwrap();
     segment[..4].copy_from_slice(&CLAIMED.to_le_bytes());
     let checksum = crc32c::crc32c_append(seed.0, &segment[..CHECKED]);
     segment[CHECKED..record::HEADER].copy_from_slice(&checksum.to_le_bytes());

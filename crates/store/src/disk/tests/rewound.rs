@@ -1,10 +1,12 @@
-//! When a history gets a new store id: when revisions may be gone that clients have seen, and only then.
+//! When a history gets a new store id: if and only if revisions may be lost that clients have seen.
 
 use super::faulty::{EIO, Fault, Faulty, Kind};
 use super::{Db, open};
 use crate::disk::boot::Boot;
-use crate::disk::identity::{self, Identity};
-use crate::disk::open::{DiskOptions, Engine};
+use crate::disk::identity::Identity;
+use crate::disk::names;
+use crate::disk::open::DiskEngine;
+use crate::disk::options::DiskOptions;
 use crate::disk::{Durability, maintenance};
 use crate::{OpenError, Store};
 use parking_lot::Mutex;
@@ -55,7 +57,7 @@ fn every_way_to_open_a_store_that_had_not_synced_gives_it_a_new_id() {
 }
 
 #[test]
-fn a_killed_process_leaves_the_id_to_its_store() {
+fn a_store_keeps_its_id_when_its_process_is_killed() {
     for durability in [Durability::Os, Durability::Fsync] {
         let (files, _store, id) = written(durability);
         assert_eq!(open(&files.disk().kill(), durability).unwrap().id(), id, "{durability:?}");
@@ -63,7 +65,7 @@ fn a_killed_process_leaves_the_id_to_its_store() {
 }
 
 #[test]
-fn a_store_that_was_closed_keeps_its_id_whatever_comes() {
+fn a_closed_store_keeps_its_id() {
     for durability in [Durability::Os, Durability::Fsync] {
         let (files, store, id) = written(durability);
         drop(store);
@@ -91,7 +93,7 @@ fn a_store_that_was_made_durable_after_a_kill_keeps_its_id() {
 }
 
 #[test]
-fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
+fn a_store_with_a_failed_sync_gets_a_new_id() {
     let (files, store, id) = written(Durability::Os);
     files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed: 0 }]);
     assert!(maintenance::write_watermark(&store.shared).is_err());
@@ -102,11 +104,11 @@ fn a_store_of_which_a_sync_has_failed_gets_a_new_id() {
 }
 
 #[test]
-fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
+fn an_unknown_boot_counts_as_another_boot() {
     let open = |files: &Faulty| -> Result<Db, OpenError> {
         let options =
             DiskOptions { durability: Durability::Os, segment_size: super::SEGMENT, ..DiskOptions::default() };
-        Engine::open(files.clone(), options, Box::new(|| 0), Boot::UNKNOWN, None)
+        DiskEngine::open(files.clone(), options, Box::new(|| 0), Boot::UNKNOWN, None)
     };
     let files = Faulty::new();
     let first = open(&files).unwrap();
@@ -120,7 +122,7 @@ fn where_nobody_can_say_whether_the_machine_has_gone_down_it_has() {
 }
 
 #[test]
-fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_the_old() {
+fn after_a_cut_while_the_id_is_replaced_the_old_id_never_returns() {
     let (files, store, id) = written(Durability::Os);
     maintenance::write_watermark(&store.shared).unwrap();
     put(&store, 3..=9);
@@ -131,7 +133,7 @@ fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_
     let next = open(&left, Durability::Os).unwrap();
     assert_ne!(next.id(), id);
     let disks = std::mem::take(&mut *disks.lock());
-    let replaced = left.log().iter().filter(|o| o.kind == Kind::Rename && o.name == identity::NAME).count();
+    let replaced = left.log().iter().filter(|o| o.kind == Kind::Rename && o.name == names::IDENTITY).count();
     assert_eq!((replaced, disks.len() > 5), (1, true));
     for (number, disk) in disks.iter().enumerate() {
         let cuts = (0..20).map(|seed| disk.power_cut(seed)).chain([disk.kill()]);
@@ -144,7 +146,7 @@ fn whatever_is_cut_while_the_id_is_replaced_the_directory_opens_and_never_under_
 }
 
 #[test]
-fn the_identity_tells_of_unsynced_writes_before_the_first_and_until_the_close() {
+fn the_identity_says_unsynced_from_before_the_first_write_until_close() {
     let files = Faulty::new();
     let unsynced = |files: &Faulty| Identity::read(files).unwrap().unsynced;
     let store = open(&files, Durability::Os).unwrap();

@@ -131,11 +131,11 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Tombstones of before this time may be forgotten.
     pub(super) forgotten: u64,
-    /// What clients were told.
+    /// What clients have seen.
     pub(super) told: Option<Told>,
 }
 
-/// What clients of a store were told.
+/// What clients of a store have seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
     /// What the store's id is.
@@ -163,7 +163,7 @@ pub(super) struct Workload {
     /// What the store must show now.
     pub(super) live: Model,
     pub(super) history: History,
-    /// Batches of which nobody knows whether they are there: none of them is, or one.
+    /// Batches with an unknown outcome: none of them is part of the history, or one.
     pub(super) unknown: Vec<Vec<(Transaction, u64)>>,
     pub(super) progress: Arc<Mutex<Progress>>,
     pub(super) hook: Option<Hook>,
@@ -190,7 +190,7 @@ impl Workload {
         let (of_hook, progress) = (snapshots.clone(), self.progress.clone());
         let hook: Hook = Arc::new(move |disk, change| {
             let mut progress = progress.lock();
-            if change.kind == Kind::Sync && crate::disk::log::number(&change.name).is_some() {
+            if change.kind == Kind::Sync && crate::disk::names::segment_number(&change.name).is_some() {
                 // Of the log, only its end is ever synced, after all before it.
                 progress.synced = progress.acknowledged;
             }
@@ -238,7 +238,7 @@ impl Workload {
         self.history = first.or_else(|error| agree.find_map(Result::ok).ok_or(error))?;
         let state = self.history.at(head)?.clone();
         let latest = state.keys.values().filter(|state| state.value.is_none()).map(|state| state.time).max();
-        let time = store.shared.committer.lock().time;
+        let time = store.shared.commit_state.lock().time;
         if latest.is_some_and(|latest| time < latest) {
             return Err(format!("the time went back from {latest:?} to {time}"));
         }
@@ -263,7 +263,7 @@ impl Workload {
             Step::Write => return self.write(),
             Step::Close => {
                 self.store = None;
-                if shared.committer.lock().failed.is_some()
+                if shared.commit_state.lock().failed.is_some()
                     && let Some(told) = &mut self.progress.lock().told
                 {
                     told.boot = Boot::UNKNOWN;
@@ -277,7 +277,7 @@ impl Workload {
                 if self.durability == Durability::Fsync {
                     return self.reopen(left);
                 }
-                let synced = shared.committer.lock().synced.get();
+                let synced = shared.commit_state.lock().synced.get();
                 // What it does when it goes is too late.
                 (self.store, self.files) = (None, left);
                 return self.open(synced..=self.live.head);
@@ -317,11 +317,11 @@ impl Workload {
         self.writer.pass_time();
         let batch = self.writer.batch(&self.live);
         let store = self.store.as_ref().unwrap();
-        let time = store.shared.committer.lock().time.max(self.writer.clock.get());
+        let time = store.shared.commit_state.lock().time.max(self.writer.clock.get());
         let mut expected = self.live.clone();
         expected.decide(&batch, time);
         self.progress.lock().under_way = expected.head;
-        let had_failed = store.shared.committer.lock().failed.is_some();
+        let had_failed = store.shared.commit_state.lock().failed.is_some();
         let failed = self.files.failed();
         let outcomes = store.commit(batch.clone());
         let fails = self.files.failed() > failed;
