@@ -55,8 +55,8 @@ const ALL_TAKEN: Input = Input::Wanted { expected: 3 };
 const PATHS: [(&str, fn(), usize); 5] = [
     ("decode a PUT", decoding, DEPTH as usize),
     ("encode a PUT", encoding, DEPTH as usize),
-    ("GET, from its bytes to those of its answer", getting, DEPTH as usize),
-    ("PUT, from its bytes to those of its answer", putting, DEPTH as usize),
+    ("GET, from its bytes to those of its response", getting, DEPTH as usize),
+    ("PUT, from its bytes to those of its response", putting, DEPTH as usize),
     ("a change, for each of those who watch it", fanning_out, DEPTH as usize * WATCHERS),
 ];
 

@@ -38,6 +38,7 @@ impl ServerResponse {
     }
 
     /// Returns the bytes that the response counts as while it waits to be sent.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         match &self.body {
             Body::Frame(message) => message.encoded_length(),
