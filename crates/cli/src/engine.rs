@@ -7,7 +7,7 @@ use crate::args::{Durability, Serve};
 use crate::failure::Failure;
 use crate::settings::{Origin, Settings};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tracing::{info, warn};
 
@@ -62,7 +62,7 @@ impl Engine {
     pub(crate) async fn open(self, work: impl RunOnStore) -> Result<(), Failure> {
         match self {
             Self::Memory { tombstones } => {
-                let store = MemoryStore::with_clock(tombstones, Box::new(unix_millis));
+                let store = MemoryStore::with_tombstones(tombstones);
                 let store = store.map_err(|error| Failure::Unavailable(error.to_string()))?;
                 warn!("durability is memory: everything is lost when this process ends");
                 work.run(store).await
@@ -90,12 +90,6 @@ fn contradicts_durability(settings: &Settings, flag: &str) -> bool {
         (Origin::CommandLine, _) | (Origin::File { .. }, Origin::File { .. }) => true,
         (Origin::File { .. } | Origin::Environment(_) | Origin::Default, _) => false,
     }
-}
-
-/// Returns the milliseconds since 1970.
-fn unix_millis() -> u64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -55,7 +55,15 @@ impl MemoryStore {
     /// # Errors
     /// Returns [`Unavailable`] if the system has no random numbers for the store id.
     pub fn new() -> Result<Self, Unavailable> {
-        Self::with_clock(DiskOptions::default().tombstones, Box::new(now))
+        Self::with_tombstones(DiskOptions::default().tombstones)
+    }
+
+    /// Creates an empty store, and so a new history, that remembers a deleted key for `tombstones`.
+    ///
+    /// # Errors
+    /// Returns [`Unavailable`] if the system has no random numbers for the store id.
+    pub fn with_tombstones(tombstones: Duration) -> Result<Self, Unavailable> {
+        Self::with_clock(tombstones, Box::new(now))
     }
 
     /// Creates an empty store that remembers a deleted key for `tombstones`, measured by `clock`.
