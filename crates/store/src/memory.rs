@@ -164,6 +164,10 @@ impl Store for MemoryStore {
     fn stats(&self) -> Stats {
         self.index.read().stats("memory", None)
     }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

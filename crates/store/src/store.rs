@@ -125,6 +125,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns figures of the engine, for people and tools.
     fn stats(&self) -> Stats;
+
+    /// Returns whether the engine accepts writes, as far as it knows: it does not touch the disk to find out, and
+    /// does not wait for a commit.
+    ///
+    /// # Errors
+    /// Returns [`Unavailable`] with the reason, for people, if the engine refuses writes. Reads may still succeed.
+    fn accepts_writes(&self) -> Result<(), Unavailable>;
 }
 
 impl<S: Store> Store for Arc<S> {
@@ -181,6 +188,10 @@ impl<S: Store> Store for Arc<S> {
 
     fn stats(&self) -> Stats {
         (**self).stats()
+    }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        (**self).accepts_writes()
     }
 }
 

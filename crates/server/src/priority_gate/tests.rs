@@ -199,6 +199,10 @@ impl Store for Hanging {
     fn stats(&self) -> Stats {
         self.0.stats()
     }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        self.0.accepts_writes()
+    }
 }
 
 #[tokio::test]

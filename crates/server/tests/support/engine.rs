@@ -205,4 +205,11 @@ impl Store for Engine {
             Self::Disk(store, _) => store.stats(),
         }
     }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        match self {
+            Self::Memory(store) => store.accepts_writes(),
+            Self::Disk(store, _) => store.accepts_writes(),
+        }
+    }
 }

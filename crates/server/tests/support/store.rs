@@ -241,6 +241,10 @@ impl Store for TestStore {
     fn stats(&self) -> Stats {
         self.0.engine.stats()
     }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        self.0.engine.accepts_writes()
+    }
 }
 
 /// Returns whether `whole` contains all of `part`, in the same order.

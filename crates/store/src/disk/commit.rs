@@ -1,13 +1,14 @@
 //! How the disk engine commits a batch: it checks, writes, syncs, publishes and feeds it.
 
 use super::files::FileSystem;
+use super::health::Health;
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::options::Durability;
 use super::record::{self, Encoder, Header};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
-use crate::{Clock, Feed};
+use crate::{Clock, Feed, Unavailable};
 use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
@@ -32,8 +33,7 @@ pub(crate) struct CommitState<F: FileSystem> {
     /// The latest time of any record, in milliseconds since 1970. It never decreases.
     pub(crate) time: u64,
     pub(crate) clock: Clock,
-    /// Why nothing can be written any more, if a sync has failed.
-    pub(crate) failed: Option<Arc<str>>,
+    pub(crate) health: Arc<Health>,
     pub(crate) encoder: Encoder,
     pub(crate) conflicts: ConflictChecker,
 }
@@ -64,7 +64,7 @@ impl<F: FileSystem> CommitState<F> {
     }
 
     fn commit_part(&mut self, index: &RwLock<Index>, part: &[Transaction], outcomes: &mut Vec<Outcome>) {
-        if let Some(reason) = &self.failed {
+        if let Err(Unavailable(reason)) = self.health.accepts_writes() {
             return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
         }
         self.time = self.time.max((self.clock)());
@@ -146,7 +146,7 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Makes everything that was written durable.
     pub(crate) fn sync(&mut self, head: Revision) -> io::Result<()> {
-        if let Some(reason) = &self.failed {
+        if let Err(Unavailable(reason)) = self.health.accepts_writes() {
             return Err(io::Error::other(reason.to_string()));
         }
         match self.log.sync() {
@@ -188,7 +188,7 @@ impl<F: FileSystem> CommitState<F> {
         let reason: Arc<str> =
             format!("the disk has failed: {error}; restart the server to go on from what is on disk").into();
         tracing::error!(%error, "the disk has failed: no more writes are accepted");
-        self.failed.get_or_insert(reason).clone()
+        self.health.fail(reason)
     }
 }
 

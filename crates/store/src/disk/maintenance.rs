@@ -66,7 +66,7 @@ pub(crate) fn run<F: FileSystem>(shared: &EngineState<F>) {
 pub(crate) fn spare<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let number = {
         let mut commit_state = shared.commit_state.lock();
-        if !commit_state.log.spares.is_empty() || commit_state.failed.is_some() {
+        if !commit_state.log.spares.is_empty() || shared.health.has_failed() {
             return Ok(());
         }
         commit_state.log.next_number += 1;
@@ -93,7 +93,7 @@ pub(crate) fn write_watermark<F: FileSystem>(shared: &EngineState<F>) -> io::Res
 
 pub(crate) fn checkpoint_if_due<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let commit_state = shared.commit_state.lock();
-    let is_due = commit_state.failed.is_none() && is_checkpoint_due(&commit_state.log, &shared.index);
+    let is_due = !shared.health.has_failed() && is_checkpoint_due(&commit_state.log, &shared.index);
     drop(commit_state);
     if is_due { take_checkpoint(shared) } else { Ok(()) }
 }
@@ -101,7 +101,7 @@ pub(crate) fn checkpoint_if_due<F: FileSystem>(shared: &EngineState<F>) -> io::R
 /// Takes a checkpoint before the store is closed, if that is quick and makes the next opening much quicker.
 pub(crate) fn checkpoint_before_closing<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let commit_state = shared.commit_state.lock();
-    let is_worth_it = commit_state.failed.is_none() && commit_state.log.since_checkpoint > commit_state.log.size;
+    let is_worth_it = !shared.health.has_failed() && commit_state.log.since_checkpoint > commit_state.log.size;
     drop(commit_state);
     let is_quick = checkpoint::estimated_bytes(&shared.index.read()) <= CLOSING_CHECKPOINT;
     if is_worth_it && is_quick { take_checkpoint(shared) } else { Ok(()) }

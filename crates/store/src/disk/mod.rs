@@ -6,6 +6,7 @@ mod checkpoint;
 mod commit;
 mod error;
 mod files;
+mod health;
 mod identity;
 mod log;
 mod maintenance;

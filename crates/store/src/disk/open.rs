@@ -4,6 +4,7 @@ use super::boot::Boot;
 use super::commit::CommitState;
 use super::error::OpenError;
 use super::files::{Directory, FileSystem};
+use super::health::Health;
 use super::identity::{self, Identity};
 use super::maintenance;
 use super::names;
@@ -98,6 +99,7 @@ impl<F: FileSystem> DiskEngine<F> {
         apply_repairs(&*files, &recovered)?;
         let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;
+        let health = Arc::new(Health::default());
         let commit_state = CommitState {
             identity,
             durability: options.durability,
@@ -106,7 +108,7 @@ impl<F: FileSystem> DiskEngine<F> {
             synced: index.head(),
             time,
             clock,
-            failed: None,
+            health: health.clone(),
             encoder: Encoder::default(),
             conflicts: ConflictChecker::default(),
         };
@@ -117,6 +119,7 @@ impl<F: FileSystem> DiskEngine<F> {
             index: RwLock::new(index),
             commit_state: Mutex::new(commit_state),
             maintenance: Maintenance::default(),
+            health,
         });
         Ok(Self { shared, maintenance: None, _lock: lock })
     }
@@ -146,7 +149,7 @@ impl<F: FileSystem> Drop for DiskEngine<F> {
         let head = self.shared.index.read().head();
         let closed = self.shared.commit_state.lock().close(head);
         let closed = closed.and_then(|()| maintenance::write_watermark(&self.shared));
-        let failed = self.shared.commit_state.lock().failed.is_some();
+        let failed = self.shared.health.has_failed();
         let closed = match closed {
             Err(error) if !failed => Err(error),
             closed => self.shared.identity.closed(&*self.shared.files, closed.is_ok()).and(closed),
@@ -206,6 +209,10 @@ impl<F: FileSystem> Store for DiskEngine<F> {
     fn stats(&self) -> Stats {
         self.shared.index.read().stats(self.shared.options.durability.name(), Some(self.shared.files.path("")))
     }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        self.shared.health.accepts_writes()
+    }
 }
 
 impl Store for DiskStore {
@@ -258,5 +265,9 @@ impl Store for DiskStore {
 
     fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    fn accepts_writes(&self) -> Result<(), Unavailable> {
+        self.0.accepts_writes()
     }
 }

@@ -3,6 +3,7 @@
 use super::checkpoint;
 use super::commit::CommitState;
 use super::files::FileSystem;
+use super::health::Health;
 use super::identity::Identity;
 use super::log::Log;
 use super::options::DiskOptions;
@@ -19,6 +20,7 @@ pub(crate) struct EngineState<F: FileSystem> {
     pub(crate) index: RwLock<Index>,
     pub(crate) commit_state: Mutex<CommitState<F>>,
     pub(crate) maintenance: Maintenance,
+    pub(crate) health: Arc<Health>,
 }
 
 /// A checkpoint is taken when the log has grown by at least this many segments since the previous one ...

@@ -263,7 +263,7 @@ impl Workload {
             Step::Write => return self.write(),
             Step::Close => {
                 self.store = None;
-                if shared.commit_state.lock().failed.is_some()
+                if shared.health.has_failed()
                     && let Some(told) = &mut self.progress.lock().told
                 {
                     told.boot = Boot::UNKNOWN;
@@ -321,7 +321,7 @@ impl Workload {
         let mut expected = self.live.clone();
         expected.decide(&batch, time);
         self.progress.lock().under_way = expected.head;
-        let had_failed = store.shared.commit_state.lock().failed.is_some();
+        let had_failed = store.shared.health.has_failed();
         let failed = self.files.failed();
         let outcomes = store.commit(batch.clone());
         let fails = self.files.failed() > failed;
