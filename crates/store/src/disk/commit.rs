@@ -1,14 +1,14 @@
 //! How the disk engine commits a batch: it checks, writes, syncs, publishes and feeds it.
 
 use super::files::FileSystem;
-use super::health::Health;
+use super::health::{Condition, Health};
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::options::Durability;
 use super::record::{self, Encoder, Header};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
-use crate::{Clock, Feed, Unavailable};
+use crate::{Clock, Feed};
 use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl<F: FileSystem> CommitState<F> {
     }
 
     fn commit_part(&mut self, index: &RwLock<Index>, part: &[Transaction], outcomes: &mut Vec<Outcome>) {
-        if let Err(Unavailable(reason)) = self.health.accepts_writes() {
+        if let Some(reason) = self.health.reason(Condition::Failed) {
             return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
         }
         self.time = self.time.max((self.clock)());
@@ -146,7 +146,7 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Makes everything that was written durable.
     pub(crate) fn sync(&mut self, head: Revision) -> io::Result<()> {
-        if let Err(Unavailable(reason)) = self.health.accepts_writes() {
+        if let Some(reason) = self.health.reason(Condition::Failed) {
             return Err(io::Error::other(reason.to_string()));
         }
         match self.log.sync() {
@@ -185,10 +185,11 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Refuses all further writes: after a failed sync, it is unknown what the kernel still holds of the log.
     fn fail(&mut self, error: &io::Error) -> Arc<str> {
-        let reason: Arc<str> =
-            format!("the disk has failed: {error}; restart the server to go on from what is on disk").into();
-        tracing::error!(%error, "the disk has failed: no more writes are accepted");
-        self.health.fail(reason)
+        let path = self.log.files.path("");
+        let path = path.display();
+        let reason =
+            format!("the disk of {path} has failed: {error}; restart the server to go on from what is on disk");
+        self.health.begin(Condition::Failed, reason)
     }
 }
 
