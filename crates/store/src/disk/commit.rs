@@ -5,6 +5,7 @@ use super::health::{Condition, Health};
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::options::Durability;
+use super::ownership;
 use super::record::{self, Encoder, Header};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
@@ -67,6 +68,9 @@ impl<F: FileSystem> CommitState<F> {
         if let Some(reason) = self.health.reason(Condition::Failed) {
             return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
         }
+        if let Err(reason) = ownership::check_place(&self.log, &self.health) {
+            return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
+        }
         self.time = self.time.max((self.clock)());
         let first = outcomes.len();
         let accepted = self.check(&index.read(), part, outcomes);
@@ -77,6 +81,12 @@ impl<F: FileSystem> CommitState<F> {
             Ok(()) => {
                 publish(index, accepted.records, accepted.last);
                 (self.feed)(&Committed::accepted(part.iter().cloned(), outcomes.get(first..).unwrap_or_default()));
+                // Written, but perhaps to a directory that will not be opened again.
+                if let Err(reason) = ownership::check_place(&self.log, &self.health) {
+                    for outcome in outcomes.iter_mut().skip(first) {
+                        undo(outcome, accepted.before, &reason, false);
+                    }
+                }
             }
             Err(error) => {
                 let (reason, is_known) = self.reason(&error);
@@ -135,10 +145,12 @@ impl<F: FileSystem> CommitState<F> {
             previous: self.log.previous,
             checksum: 0,
         };
+        self.log.expect_room(self.identity.seed)?;
         let (record, checksum) = self.encoder.finish(self.identity.seed, header);
         self.log.append(record, last, checksum)?;
         if self.durability == Durability::Fsync {
             self.log.sync().map_err(AppendError::Failed)?;
+            self.log.expect_last_record(self.identity.seed)?;
             self.synced = last;
         }
         Ok(())
@@ -171,16 +183,28 @@ impl<F: FileSystem> CommitState<F> {
         match self.write(head, head) {
             Ok(()) => self.log.sync(),
             Err(AppendError::Refused(error) | AppendError::Unknown(error) | AppendError::Failed(error)) => Err(error),
+            Err(error @ AppendError::OtherWriter { .. }) => Err(io::Error::other(self.reason(&error).0.to_string())),
         }
     }
 
     /// Returns why a write failed, for people, and whether it is certain that nothing of it was written.
-    fn reason(&mut self, error: &AppendError) -> (Arc<str>, bool) {
+    pub(crate) fn reason(&mut self, error: &AppendError) -> (Arc<str>, bool) {
         match error {
             AppendError::Refused(error) => (format!("the disk refuses: {error}").into(), true),
             AppendError::Unknown(error) => (format!("the disk refuses: {error}").into(), false),
             AppendError::Failed(error) => (self.fail(error), false),
+            AppendError::OtherWriter { is_written } => (self.stop_for_other_writer(), !is_written),
         }
+    }
+
+    /// Refuses all further writes: another process writes to the same log.
+    fn stop_for_other_writer(&self) -> Arc<str> {
+        let path = self.log.files.path("");
+        let path = path.display();
+        let reason = format!(
+            "another process has written to the data directory {path}: end it, `syncline check` the directory, and restart the server"
+        );
+        self.health.begin(Condition::Failed, reason)
     }
 
     /// Refuses all further writes: after a failed sync, it is unknown what the kernel still holds of the log.

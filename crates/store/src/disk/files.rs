@@ -1,10 +1,12 @@
 //! The file layer: everything that the disk engine asks of an operating system. Tests replace it with one that fails,
 //! and that keeps only what was synced.
 
-use std::fs::{self, File, OpenOptions};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A directory of files.
 ///
@@ -31,6 +33,13 @@ pub(crate) trait FileSystem: Send + Sync + 'static {
     fn sync_names(&self) -> io::Result<()>;
     /// Returns the path of a file, for people.
     fn path(&self, name: &str) -> PathBuf;
+    /// Checks whether the directory that was opened is still the one at its path. Asks the system for metadata only.
+    ///
+    /// # Errors
+    /// Returns what is there instead, for people.
+    fn check_place(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// An open file.
@@ -44,23 +53,71 @@ pub(crate) trait FileHandle: Send + Sync + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes all earlier writes durable.
     fn sync(&self) -> io::Result<()>;
+    /// Returns whether the file still has a name.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
-/// A directory of the operating system.
+/// A directory of the operating system, as it was when it was opened.
+///
+/// Every operation is relative to the open directory, never to its path. So if something else takes the directory's
+/// place at that path, nothing is written to it or removed from it.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory {
+    open: Arc<File>,
+    path: PathBuf,
+    place: Place,
+}
+
+/// What identifies a directory: its device, and its number on that device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u64, u64);
+
+impl Place {
+    fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+/// The mode of new files. Only this user may access them, because values may be secrets.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 
 impl Directory {
     /// Opens a directory, and creates it if it does not exist.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         make(path, |parent| File::open(parent)?.sync_all())?;
-        Ok(Self(path.to_owned()))
+        Self::open(path)
     }
 
     /// Opens an existing directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        fs::read_dir(path)?;
-        Ok(Self(path.to_owned()))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let place = Place::of(&open.metadata()?);
+        Ok(Self { open: Arc::new(open), path: path.to_owned(), place })
+    }
+
+    /// Opens the directory itself once more, for a lock of its own.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.open, ".", flags, Mode::empty())?.into())
+    }
+
+    /// Opens an existing file for reading only.
+    pub(crate) fn open_read_only(&self, name: &str) -> io::Result<File> {
+        self.open_with(name, OFlags::RDONLY)
+    }
+
+    /// Opens a file, and creates it if it does not exist.
+    pub(crate) fn open_or_create(&self, name: &str) -> io::Result<File> {
+        self.open_with(name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        // A link would lead out of the directory.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.open, name, flags, FILE_MODE)?.into())
     }
 }
 
@@ -83,31 +140,48 @@ impl FileSystem for Directory {
     type Handle = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.open)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.0.join(name))
+        self.open_with(name, OFlags::RDWR)
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.0.join(name))
+        self.open_with(name, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        Ok(rustix::fs::renameat(&self.open, from, &self.open, to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        Ok(rustix::fs::unlinkat(&self.open, name, AtFlags::empty())?)
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        self.open.sync_all()
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
+    }
+
+    fn check_place(&self) -> Result<(), String> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if Place::of(&metadata) == self.place => Ok(()),
+            Ok(metadata) if metadata.is_dir() => Err("another directory is at its path now".to_owned()),
+            Ok(_) => Err("something else is at its path now".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err("nothing is at its path now".to_owned()),
+            Err(error) => Err(format!("its path cannot be reached: {error}")),
+        }
     }
 }
 
@@ -137,6 +211,10 @@ impl FileHandle for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.metadata()?.nlink() > 0)
     }
 }
 

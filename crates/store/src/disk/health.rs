@@ -11,7 +11,9 @@ use tracing::{error, info};
 pub(crate) enum Condition {
     /// Nothing can be written until the store is opened again. This condition never ends.
     Failed,
-    /// The data directory, or one of its files, is not where it was opened.
+    /// Files of the data directory were removed.
+    Incomplete,
+    /// The data directory is not where it was opened.
     Misplaced,
     /// The disk refuses what must be written. Deletions may be accepted nevertheless.
     DiskRefuses,
@@ -20,7 +22,7 @@ pub(crate) enum Condition {
 /// The conditions that hold, each with its reason for people. Reading them never waits for the disk.
 #[derive(Default)]
 pub(crate) struct Health {
-    reasons: Mutex<[Option<Arc<str>>; 3]>,
+    reasons: Mutex<[Option<Arc<str>>; 4]>,
 }
 
 impl Health {

@@ -61,6 +61,9 @@ pub(crate) enum AppendError {
     Unknown(io::Error),
     /// As `Unknown`; in addition, nothing more may be written, because the content of the log is unknown.
     Failed(io::Error),
+    /// Another process writes to the log, so nothing more may be written. If the record was written, it may be found when
+    /// the log is opened again.
+    OtherWriter { is_written: bool },
 }
 
 /// The log, open for appending.
@@ -98,6 +101,8 @@ pub(crate) struct ActiveSegment<H> {
     pub(crate) offset: u64,
     /// The last revision in the segment.
     pub(crate) last: Revision,
+    /// The offset of the last record, if this process has written it.
+    pub(crate) last_record: Option<u64>,
     /// Whether there may be a rejected record at `offset` that could not be wiped.
     pub(crate) is_torn: bool,
 }
@@ -149,7 +154,9 @@ impl<F: FileSystem> Log<F> {
         let id = self.next_id;
         self.next_id += 1;
         let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
-        if let Some(full) = self.current.replace(ActiveSegment { id, segment, offset: 0, last, is_torn: false }) {
+        if let Some(full) =
+            self.current.replace(ActiveSegment { id, segment, offset: 0, last, last_record: None, is_torn: false })
+        {
             self.older.push_back(FullSegment { segment: full.segment, last: full.last });
         }
         Ok(Reservation { segment: id, is_new: true })
@@ -173,12 +180,20 @@ impl<F: FileSystem> Log<F> {
             });
         }
         let written = (record.len() as u64).next_multiple_of(super::record::ALIGNMENT as u64);
+        current.last_record = Some(current.offset);
         current.offset += written;
         current.is_torn = false;
         current.last = last;
         self.previous = checksum;
         self.since_checkpoint += written;
         Ok(())
+    }
+
+    /// Returns the numbers of all files.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        let current = self.current.iter().map(|current| current.segment.number);
+        let older = self.older.iter().map(|older| older.segment.number);
+        current.chain(older).chain(self.spares.iter().map(|spare| spare.number))
     }
 
     /// Makes everything that was written durable. After a failure, the state of the log is unknown, and nothing

@@ -5,6 +5,7 @@ use super::checkpoint;
 use super::files::FileSystem;
 use super::log::make_spare;
 use super::names;
+use super::ownership::{CHECK_INTERVAL, Inspector};
 use super::state::{CHECKPOINT_SEGMENTS, EngineState, LOG_TO_CHECKPOINT, is_checkpoint_due};
 use super::watermark;
 use crate::index::Record;
@@ -34,10 +35,16 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Does the pending work, until the engine is closed.
 pub(crate) fn run<F: FileSystem>(shared: &EngineState<F>) {
     let mut sweep = Instant::now() + SWEEP;
+    let mut inspector = Inspector::default();
+    let mut inspection = Instant::now();
     loop {
-        let pending = shared.maintenance.wait(sweep);
+        let pending = shared.maintenance.wait(sweep.min(inspection));
         if pending.closing {
             return;
+        }
+        if Instant::now() >= inspection {
+            inspector.inspect(shared);
+            inspection = Instant::now() + CHECK_INTERVAL;
         }
         let mut done = Ok(());
         if pending.spare {

@@ -12,9 +12,9 @@ use super::checkpoint;
 use super::error::OpenError;
 use super::files::{Directory, FileHandle, FileSystem};
 use super::identity::{self, Identity};
+use super::lock::DirectoryLock;
 use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
 use super::names;
-use super::open::lock;
 use super::options::DiskOptions;
 use super::record::ChecksumSeed;
 use super::recovery::{Recovered, recover};
@@ -111,7 +111,7 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
     let handle = open().map_err(OpenError::io("open", from.to_owned()))?;
     let (index, _) = checkpoint::load(&handle, seed(), from)?;
     let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
-    let _lock = lock(data)?;
+    let _lock = DirectoryLock::acquire(&files)?;
     identity::expect_none(&files)?;
     let files = metered_write(files, &index, report);
     let identity = Identity::new(options.segment_size)?;
@@ -180,7 +180,7 @@ impl FileSystem for ReadOnly {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        File::open(self.0.path(name))
+        self.0.open_read_only(name)
     }
 
     fn create(&self, _: &str) -> io::Result<File> {

@@ -4,8 +4,9 @@ use super::boot::Boot;
 use super::commit::CommitState;
 use super::error::OpenError;
 use super::files::{Directory, FileSystem};
-use super::health::Health;
+use super::health::{Condition, Health};
 use super::identity::{self, Identity};
+use super::lock::DirectoryLock;
 use super::maintenance;
 use super::names;
 use super::options::DiskOptions;
@@ -17,8 +18,6 @@ use crate::index::Record;
 use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,35 +35,11 @@ impl DiskStore {
     /// Returns [`OpenError`] if the directory is in use, damaged, or holds something else.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
-        let lock = lock(path)?;
+        let lock = DirectoryLock::acquire(&files)?;
         let mut engine = DiskEngine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
         engine.start_maintenance()?;
         Ok(Self(engine))
     }
-}
-
-/// Locks a data directory, and keeps other processes out until the returned file is closed.
-pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join(names::LOCK);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(OpenError::io("open", path.clone()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // If this fails, the error does not name the process.
-            let _ = file.read_to_string(&mut pid);
-            return Err(OpenError::Locked { path: directory.to_owned(), pid: pid.trim().parse().ok() });
-        }
-        Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(OpenError::io("write", path))?;
-    Ok(file)
 }
 
 /// The engine over any file system.
@@ -72,7 +47,7 @@ pub(crate) struct DiskEngine<F: FileSystem> {
     pub(crate) shared: Arc<EngineState<F>>,
     maintenance: Option<JoinHandle<()>>,
     /// Closed last, when everything else has ended.
-    _lock: Option<File>,
+    _lock: Option<DirectoryLock>,
 }
 
 impl<F: FileSystem> DiskEngine<F> {
@@ -83,7 +58,7 @@ impl<F: FileSystem> DiskEngine<F> {
         options: DiskOptions,
         clock: Clock,
         boot: Boot,
-        lock: Option<File>,
+        lock: Option<DirectoryLock>,
     ) -> Result<Self, OpenError> {
         let files = Arc::new(files);
         let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
@@ -154,7 +129,11 @@ impl<F: FileSystem> Drop for DiskEngine<F> {
             Err(error) if !failed => Err(error),
             closed => self.shared.identity.closed(&*self.shared.files, closed.is_ok()).and(closed),
         };
-        if let Err(error) = closed {
+        if let Some(reason) = self.shared.health.reason(Condition::Incomplete) {
+            tracing::error!(%reason, "the data directory is closed without files that it needs");
+        } else if let Some(reason) = self.shared.health.reason(Condition::Misplaced) {
+            tracing::error!(%reason, "the data directory is closed where it is now");
+        } else if let Err(error) = closed {
             tracing::error!(%error, "can't close the log; what was acknowledged is as durable as was promised");
         }
     }

@@ -185,6 +185,11 @@ fn find_header(seed: ChecksumSeed, bytes: &[u8]) -> Option<(Header, u32)> {
     (header.checksum == header_checksum(seed, bytes)).then_some((header, body_checksum))
 }
 
+/// Returns the header at the start of `bytes`, if there is one. The body may be anything.
+pub(crate) fn header_of(seed: ChecksumSeed, bytes: &[u8]) -> Option<Header> {
+    find_header(seed, bytes).map(|(header, _)| header)
+}
+
 /// Returns the length of the record whose header is at the start of `bytes`, if there is one.
 pub(crate) fn expected_length(seed: ChecksumSeed, bytes: &[u8]) -> Option<usize> {
     find_header(seed, bytes).map(|(header, _)| header.length)

@@ -180,6 +180,7 @@ fn continue_log<F: FileSystem>(
             segment,
             offset: offset as u64,
             last: last_revision,
+            last_record: None,
             is_torn: false,
         });
     }

@@ -5,6 +5,7 @@
 //! - [`crash`]: the power is cut, or the process killed, after every operation of a workload;
 //! - [`faults`]: every operation fails in turn;
 //! - [`damage`], [`directory`]: files that are not what they were;
+//! - [`ownership`]: the directory is moved or removed meanwhile, or another process writes to it;
 //! - [`model`]: random steps, with crashes among them, against a model;
 //! - [`regressions`]: what was found once;
 //! - [`rewound`]: when a history gets a new store id.
@@ -19,6 +20,7 @@ mod faulty;
 mod history;
 mod layer;
 mod model;
+mod ownership;
 mod regressions;
 mod rewound;
 mod workload;
