@@ -488,17 +488,18 @@ pub(crate) struct Restore {
     pub(crate) data: PathBuf,
 }
 
-/// Check a data directory for damage, and count its keys.
+/// Check a data directory or a backup for damage, and count its keys.
 ///
 /// Reads everything and verifies every checksum and every index. Changes nothing. A server may be running on the
 /// directory.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Example:
-  syncline check /var/lib/syncline")]
+Examples:
+  syncline check /var/lib/syncline
+  syncline check monday.backup")]
 pub(crate) struct Check {
-    /// The data directory
-    #[arg(env = "SYNCLINE_DATA", value_name = "DIR", default_value = "syncline-data")]
+    /// The data directory, or a backup file
+    #[arg(env = "SYNCLINE_DATA", value_name = "DIR_OR_FILE", default_value = "syncline-data")]
     pub(crate) data: PathBuf,
 }
 

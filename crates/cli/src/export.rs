@@ -33,7 +33,10 @@ pub(crate) async fn run(args: Export) -> Result<(), Failure> {
 
 /// Writes a new file. If that fails, removes the file again.
 fn write_file(step: &Step, path: &PathBuf) -> Result<(), Failure> {
-    let file = File::create_new(path).map_err(|error| write_failure(path, &error))?;
+    let mut options = File::options();
+    // Only this user may read it, because values may be secrets.
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.write(true).create_new(true).open(path).map_err(|error| create_failure(path, &error))?;
     let written =
         write(step, Printer::new(file)).and_then(|file| file.sync_all().map_err(|error| write_failure(path, &error)));
     if written.is_err() {
@@ -41,6 +44,18 @@ fn write_file(step: &Step, path: &PathBuf) -> Result<(), Failure> {
         let _ = std::fs::remove_file(path);
     }
     written
+}
+
+fn create_failure(path: &Path, error: &io::Error) -> Failure {
+    let found = match error.kind() {
+        io::ErrorKind::AlreadyExists => "something at this path",
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "no such directory",
+        _ => return write_failure(path, error),
+    };
+    let path = path.display();
+    Failure::Usage(format!(
+        "{path} cannot be used: expected a file that does not exist yet, in a directory that does, found {found}; choose another path"
+    ))
 }
 
 fn write_failure(path: &Path, error: &io::Error) -> Failure {

@@ -16,7 +16,7 @@ Exit codes:
   4  unavailable: the server cannot be reached, or cannot serve the request now;
      nothing was written
   5  outcome unknown: the connection was lost while a write was in flight
-  6  the data directory is damaged, or is not a data directory; it is unchanged
+  6  the data directory or backup is damaged, or is not one; it is unchanged
   7  a command that --exec ran failed
   8  not permitted: a right is missing, or the password is wrong or missing;
      nothing was written";
@@ -205,6 +205,7 @@ impl From<OpenError> for Failure {
         let message = error.to_string();
         match error {
             OpenError::Io { .. } | OpenError::Locked { .. } | OpenError::Unavailable(_) => Self::Unavailable(message),
+            OpenError::InvalidPath { .. } => Self::Usage(message),
             OpenError::Foreign { .. } | OpenError::Format { .. } | OpenError::Damaged { .. } => Self::Damaged(message),
         }
     }

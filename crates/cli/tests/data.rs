@@ -87,8 +87,8 @@ fn a_backup_into_a_directory_gets_a_name_and_overwrites_nothing() {
     fine(&["backup", to, "--data", data]);
     let name = format!("{}.backup", server.data.path().file_name().unwrap().to_str().unwrap());
     let written = std::fs::read(directory.path().join(&name)).unwrap();
-    let printed = fails(4, &["backup", to, "--data", data]);
-    assert!(printed.contains("can't write") && printed.contains(&name), "{printed}");
+    let printed = fails(2, &["backup", to, "--data", data]);
+    assert!(printed.contains("expected a file that does not exist yet") && printed.contains(&name), "{printed}");
     assert_eq!(std::fs::read(directory.path().join(&name)).unwrap(), written);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no other file may remain");
 }
@@ -126,19 +126,19 @@ fn what_is_no_backup_or_no_place_for_one_is_refused() {
     assert!(fails(4, &["restore", &backup, "--data", data]).contains("is in use by process"));
     let filled = path(&directory, "filled");
     fine(&["restore", &backup, "--data", &filled]);
-    assert!(fails(6, &["restore", &backup, "--data", &filled]).contains("expected it to be empty"));
+    assert!(fails(6, &["restore", &backup, "--data", &filled]).contains("expected an empty directory"));
     // A text file is no backup, and neither is a part of a backup.
     let half = path(&directory, "half");
     let whole = std::fs::read(&backup).unwrap();
     std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
     let letter = path(&directory, "letter");
     std::fs::write(&letter, "dear reader, this is no backup").unwrap();
-    for file in [&half, &letter] {
+    for (file, text) in [(&half, "is damaged at offset"), (&letter, "expected a file that `syncline backup` made")] {
         let empty = path(&directory, "empty");
         let printed = fails(6, &["restore", file, "--data", &empty]);
-        assert!(printed.contains("is damaged at offset"), "{printed}");
+        assert!(printed.contains(text), "{printed}");
         assert!(!Path::new(&empty).exists(), "no directory may be created");
     }
-    assert!(fails(4, &["restore", &path(&directory, "none"), "--data", &half]).contains("can't open"));
-    assert!(fails(4, &["check", &path(&directory, "none")]).contains("can't open"));
+    assert!(fails(2, &["restore", &path(&directory, "none"), "--data", &half]).contains("found nothing"));
+    assert!(fails(6, &["check", &path(&directory, "none")]).contains("found nothing"));
 }

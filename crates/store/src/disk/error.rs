@@ -1,6 +1,5 @@
 //! Why a data directory cannot be opened.
 
-use super::names;
 use crate::Unavailable;
 use std::io;
 use std::path::PathBuf;
@@ -27,13 +26,25 @@ pub enum OpenError {
         /// The id of that process, if known.
         pid: Option<u32>,
     },
-    /// The directory holds something else.
-    #[error("{} is no data directory of syncline: expected it to be empty or to hold a file `{}`, found `{found}`; choose another directory", path.display(), names::IDENTITY)]
+    /// What is at the path is no data directory, or no backup.
+    #[error("{} cannot be used: expected {expected}, found {found}; choose another path", path.display())]
     Foreign {
-        /// The directory.
+        /// The path.
         path: PathBuf,
-        /// A file that was found there.
+        /// What was expected there.
+        expected: &'static str,
+        /// What was found there.
         found: String,
+    },
+    /// A file cannot be read from this path or written to it, whatever the system is asked.
+    #[error("{} cannot be used: expected {expected}, found {found}; choose another path", path.display())]
+    InvalidPath {
+        /// The path.
+        path: PathBuf,
+        /// What was expected there.
+        expected: &'static str,
+        /// What was found there.
+        found: &'static str,
     },
     /// The directory was written by another version of this program.
     #[error("{} has format {found}, expected {expected}: open it with the version that wrote it", file.display())]

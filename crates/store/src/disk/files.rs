@@ -171,7 +171,8 @@ impl FileSystem for Directory {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        // Joining an empty name would append a slash.
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
     fn check_place(&self) -> Result<(), String> {

@@ -130,13 +130,32 @@ impl Identity {
     }
 }
 
-/// Returns an error if a directory that must be empty is not.
-pub(crate) fn expect_none<F: FileSystem>(files: &F) -> Result<(), OpenError> {
-    let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
-    match names.into_iter().find(|name| name != names::LOCK && name != LOST_AND_FOUND && !names::is_unfinished(name)) {
+/// Returns an error if a directory that must be empty is not. `expected` says what was expected instead.
+pub(crate) fn expect_none<F: FileSystem>(files: &F, expected: &'static str) -> Result<(), OpenError> {
+    match content(files)? {
         None => Ok(()),
-        Some(found) => Err(OpenError::Foreign { path: files.path(""), found }),
+        Some(found) => Err(OpenError::Foreign { path: files.path(""), expected, found: format!("the file `{found}`") }),
     }
+}
+
+/// Returns an error if a directory has no identity.
+pub(crate) fn expect_one<F: FileSystem>(files: &F) -> Result<(), OpenError> {
+    let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
+    if names.iter().any(|name| name == names::IDENTITY) {
+        return Ok(());
+    }
+    let found = match content(files)? {
+        None => "an empty directory".to_owned(),
+        Some(found) => format!("a directory without it, but with `{found}`"),
+    };
+    Err(OpenError::Foreign { path: files.path(""), expected: "a data directory, with a file `identity`", found })
+}
+
+/// Returns the name of a file in a directory, except those that a new data directory may have.
+fn content<F: FileSystem>(files: &F) -> Result<Option<String>, OpenError> {
+    let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
+    let is_content = |name: &String| name != names::LOCK && name != LOST_AND_FOUND && !names::is_unfinished(name);
+    Ok(names.into_iter().filter(is_content).min())
 }
 
 enum Unreadable {

@@ -15,6 +15,7 @@ use super::identity::{self, Identity};
 use super::lock::DirectoryLock;
 use super::metered::{Meter, Metered, MeteredHandle, Report, Stage};
 use super::names;
+use super::open::not_a_directory;
 use super::options::DiskOptions;
 use super::record::ChecksumSeed;
 use super::recovery::{Recovered, recover};
@@ -53,13 +54,13 @@ impl Contents {
     }
 }
 
-/// Reads a whole data directory, verifies every checksum, and that the orders by key and by revision agree. Changes
-/// nothing; a server may be running on the directory. `report` is called with the progress.
+/// Reads a whole data directory or backup file, verifies every checksum, and that the orders by key and by revision agree.
+/// Changes nothing; a server may be running on the directory. `report` is called with the progress.
 ///
 /// # Errors
-/// Returns [`OpenError`] if `data` is not a data directory, or is damaged.
+/// Returns [`OpenError`] if `data` is neither a data directory nor a backup, or is damaged.
 pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
-    let index = read(data, report)?;
+    let index = if data.is_file() { read_backup(data, report)? } else { read(data, report)? };
     let mut by_revision = 0;
     let mut last = Revision::ZERO;
     for record in index.changed_since(Revision::ZERO) {
@@ -83,14 +84,12 @@ pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
 /// `report` is called with the progress.
 ///
 /// # Errors
-/// Returns [`OpenError`] if `data` is not a data directory or is damaged, or if the file cannot be written. An
-/// existing file is not changed.
+/// Returns [`OpenError`] if `data` is not a data directory or is damaged, if the file cannot be written, or if it exists:
+/// then it is not changed.
 pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenError> {
+    // Checked first: reading may take long.
+    let (directory, name) = place_for_backup(to)?;
     let index = read(data, report)?;
-    if to.exists() {
-        return Err(OpenError::io("write", to.to_owned())(io::ErrorKind::AlreadyExists.into()));
-    }
-    let (directory, name) = split(to)?;
     let directory = metered_write(directory, &index, report);
     let records = index.changed_since(Revision::ZERO).cloned();
     checkpoint::write(&directory, seed(), &name, index.head(), index.forgotten(), records)
@@ -103,16 +102,10 @@ pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenE
 /// # Errors
 /// Returns [`OpenError`] if `from` is not a backup or is damaged, or if the directory is not empty.
 pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) -> Result<Contents, OpenError> {
-    let open = || {
-        let file = File::open(from)?;
-        let length = file.length()?;
-        Ok(MeteredHandle::new(file, &Meter::new(report, Stage::Reading, length)))
-    };
-    let handle = open().map_err(OpenError::io("open", from.to_owned()))?;
-    let (index, _) = checkpoint::load(&handle, seed(), from)?;
-    let files = Directory::make(data).map_err(OpenError::io("make the directory", data.to_owned()))?;
+    let index = read_backup(from, report)?;
+    let files = Directory::make(data).map_err(not_a_directory("make the directory", data))?;
     let _lock = DirectoryLock::acquire(&files)?;
-    identity::expect_none(&files)?;
+    identity::expect_none(&files, "an empty directory, or none yet")?;
     let files = metered_write(files, &index, report);
     let identity = Identity::new(options.segment_size)?;
     let name = names::checkpoint(index.head());
@@ -124,10 +117,42 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
     Ok(Contents::of(&index))
 }
 
+/// Reads a backup file.
+fn read_backup(from: &Path, report: &Report) -> Result<Index, OpenError> {
+    let open = || {
+        let file = File::open(from)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let length = file.length()?;
+        Ok(MeteredHandle::new(file, &Meter::new(report, Stage::Reading, length)))
+    };
+    let handle = open().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => invalid_path(from, "a backup file", "nothing at this path"),
+        io::ErrorKind::IsADirectory => invalid_path(from, "a backup file", "a directory"),
+        _ => OpenError::io("open", from.to_owned())(error),
+    })?;
+    checkpoint::load(&handle, seed(), from).map(|(index, _)| index).map_err(|error| match error {
+        // Not even its first block is one of a backup.
+        OpenError::Damaged { file, offset: 0, .. } => OpenError::Foreign {
+            path: file,
+            expected: "a file that `syncline backup` made",
+            found: "a file that does not begin as one".to_owned(),
+        },
+        error => error,
+    })
+}
+
+fn invalid_path(path: &Path, expected: &'static str, found: &'static str) -> OpenError {
+    OpenError::InvalidPath { path: path.to_owned(), expected, found }
+}
+
 /// Reads a data directory, repeatedly if a server changes it meanwhile.
 fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
-    let open = || Directory::open(data).map(ReadOnly).map_err(OpenError::io("open", data.to_owned()));
-    let identity = Identity::read(&open()?)?;
+    let open = || Directory::open(data).map(ReadOnly).map_err(not_a_directory("open", data));
+    let files = open()?;
+    identity::expect_one(&files)?;
+    let identity = Identity::read(&files)?;
     let mut attempt = 1;
     loop {
         let files = open()?;
@@ -160,12 +185,19 @@ fn metered_write(files: Directory, index: &Index, report: &Report) -> Metered<Di
     Metered { files, meter: Meter::new(report, Stage::Writing, checkpoint::estimated_bytes(index)) }
 }
 
-/// Splits a path into its directory and the name of the file.
-fn split(path: &Path) -> Result<(Directory, String), OpenError> {
-    let invalid = || OpenError::io("write", path.to_owned())(io::ErrorKind::InvalidFilename.into());
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = Directory::open(parent).map_err(OpenError::io("open", parent.to_owned()))?;
+/// Returns the directory and the name of a backup that does not exist yet.
+fn place_for_backup(to: &Path) -> Result<(Directory, String), OpenError> {
+    let expected = "a file that does not exist yet, in a directory that does";
+    if to.symlink_metadata().is_ok() {
+        return Err(invalid_path(to, expected, "something at this path"));
+    }
+    let name = to.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| invalid_path(to, expected, "no name, or one that is not UTF-8"))?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = Directory::open(parent).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => invalid_path(to, expected, "no such directory"),
+        _ => OpenError::io("open", parent.to_owned())(error),
+    })?;
     Ok((directory, name.to_owned()))
 }
 

@@ -18,6 +18,7 @@ use crate::index::Record;
 use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,11 +35,23 @@ impl DiskStore {
     /// # Errors
     /// Returns [`OpenError`] if the directory is in use, damaged, or holds something else.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
-        let files = Directory::make(path).map_err(OpenError::io("make the directory", path.to_owned()))?;
+        let files = Directory::make(path).map_err(not_a_directory("make the directory", path))?;
         let lock = DirectoryLock::acquire(&files)?;
         let mut engine = DiskEngine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
         engine.start_maintenance()?;
         Ok(Self(engine))
+    }
+}
+
+/// Returns a function that converts the error of opening or creating a data directory.
+pub(crate) fn not_a_directory(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |error| {
+        let found = match error.kind() {
+            io::ErrorKind::NotFound => "nothing at this path",
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file",
+            _ => return OpenError::io(what, path.to_owned())(error),
+        };
+        OpenError::Foreign { path: path.to_owned(), expected: "a data directory", found: found.to_owned() }
     }
 }
 
@@ -65,7 +78,7 @@ impl<F: FileSystem> DiskEngine<F> {
         let identity = if names.iter().any(|name| name == names::IDENTITY) {
             Identity::read(&*files)?
         } else {
-            identity::expect_none(&*files)?;
+            identity::expect_none(&*files, "an empty directory, or a data directory with a file `identity`")?;
             let identity = Identity::new(options.segment_size)?;
             identity.write(&*files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
             identity

@@ -142,7 +142,7 @@ fn a_directory_of_something_else_is_left_alone() {
         let files = BTreeMap::from([(name.to_owned(), b"precious".to_vec())]);
         let left = Faulty::holding(files.clone());
         match open(&left, Durability::Fsync) {
-            Err(OpenError::Foreign { found, .. }) => assert_eq!(found, name),
+            Err(OpenError::Foreign { found, .. }) => assert_eq!(found, format!("the file `{name}`")),
             other => panic!("{name}: {:?}", other.err()),
         }
         assert_eq!(left.files(), files);
@@ -162,7 +162,7 @@ fn a_whole_disk_may_be_a_data_directory() {
     // Beside anything else, it makes nothing a data directory.
     let files = BTreeMap::from([("lost+found".to_owned(), vec![]), ("notes.txt".to_owned(), vec![])]);
     match open(&Faulty::holding(files), Durability::Fsync) {
-        Err(OpenError::Foreign { found, .. }) => assert_eq!(found, "notes.txt"),
+        Err(OpenError::Foreign { found, .. }) => assert_eq!(found, "the file `notes.txt`"),
         other => panic!("{:?}", other.err()),
     }
 }
