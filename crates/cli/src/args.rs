@@ -1,6 +1,7 @@
 //! The command line, flag by flag. The help texts are the doc comments of this file.
 
 use crate::failure::EXIT_CODES;
+use crate::keys::KeyNotation;
 use crate::servers::ServersArg;
 use crate::settings::Settings;
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
@@ -200,6 +201,9 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
+
     /// The key
     pub(crate) key: OsString,
 
@@ -221,11 +225,18 @@ pub(crate) struct Put {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
+
     /// The key
     pub(crate) key: OsString,
 
     /// The value; without it and without --file, the value is read from stdin
     pub(crate) value: Option<OsString>,
+
+    /// Write an empty value if the file or stdin is empty; without this, that is taken for a mistake
+    #[arg(long)]
+    pub(crate) empty: bool,
 
     /// Read the value from a file; `-` is stdin
     #[arg(long, value_name = "FILE")]
@@ -268,6 +279,9 @@ pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
+
     /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
@@ -309,6 +323,9 @@ pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
+
     /// The key
     pub(crate) key: OsString,
 
@@ -334,6 +351,9 @@ Examples:
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
+
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
 
     /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
@@ -383,6 +403,9 @@ pub(crate) struct Txn {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
 
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
+
     /// Print a JSON object: revision
     #[arg(long)]
     pub(crate) json: bool,
@@ -415,6 +438,9 @@ Examples:
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
+
+    #[command(flatten)]
+    pub(crate) notation: KeyNotation,
 
     /// The prefix of the keys; without it, all keys
     #[arg(default_value = "", hide_default_value = true)]
@@ -533,7 +559,7 @@ pub(crate) struct Passwd {
 /// Measure how many requests a server answers per second, and how long each takes.
 ///
 /// Each connection keeps --depth requests in flight and sends the next one when one is answered. Writes go to keys that
-/// start with `syncline-bench/`; these keys remain. The command and the server compete for processors if they run on the
+/// start with `syncline-bench/`. At the end, the command deletes all keys that start so. The command and the server compete for processors if they run on the
 /// same machine.
 #[derive(Clone, clap::Args)]
 #[command(after_long_help = "\

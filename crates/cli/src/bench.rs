@@ -2,13 +2,22 @@
 
 use crate::args::{Bench, Workload};
 use crate::failure::Failure;
-use crate::output::print_line;
+use crate::output::{note, print_line};
+use crate::signals::Ending;
+use bytes::Bytes;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use syncline_client::{Client, TxnError};
 use syncline_load::process::machine;
 use syncline_load::workload::{self, Fanout, Load};
-use syncline_load::{Error, Keys, Measured, STAMP, SynclinePeer};
+use syncline_load::{Error, Keys, Measured, PREFIX, STAMP, SynclinePeer};
+
+/// The number of keys that are removed together.
+const PAGE: u32 = 1000;
+
+/// How often the removal starts again because the keys change meanwhile.
+const MAX_ATTEMPTS: usize = 3;
 
 /// How long deliveries may take after the last write.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -82,7 +91,58 @@ impl Plan {
 }
 
 pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
-    let (measured, took, woken) = Plan::new(&args)?.measure(&args).await?;
+    let plan = Plan::new(&args)?;
+    let client = args.servers.connect().await?;
+    note(&format!("writes keys under {PREFIX}, and removes all keys under it at the end"));
+    let mut ending = Ending::new()?;
+    let measured = tokio::select! {
+        measured = plan.measure(&args) => measured.map_err(Failure::from),
+        signal = ending.wait() => Err(Failure::Signal(signal)),
+    };
+    let removed = tokio::select! {
+        removed = remove_keys(&client) => removed,
+        signal = ending.wait() => Err(Failure::Signal(signal)),
+    };
+    if let Err(failure) = removed
+        && measured.is_ok()
+    {
+        note(&format!(
+            "warning: some keys under {PREFIX} remain: {}. The next run removes them",
+            failure.message().unwrap_or("interrupted")
+        ));
+    }
+    let (measured, took, woken) = measured?;
+    report(&args, &measured, took, woken)
+}
+
+/// Removes all keys under the prefix of the load generator, including those of earlier runs that were interrupted.
+async fn remove_keys(client: &Client) -> Result<(), Failure> {
+    for _ in 0..MAX_ATTEMPTS {
+        let (mut after, mut found, mut conflicts) = (Bytes::new(), 0_u64, 0_u64);
+        loop {
+            let page = client.list(PREFIX, after.clone(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = last.clone();
+            found += page.len() as u64;
+            let deletions = page.into_iter().filter_map(|(key, at)| Some((key, at.version.next()?)));
+            let txn = deletions.fold(client.txn(), |txn, (key, version)| txn.delete(key, version));
+            match txn.commit().await {
+                Ok(_) => {}
+                // Another run writes the same keys.
+                Err(TxnError::StaleKey { .. }) => conflicts += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if conflicts == 0 {
+            note(&format!("removed {found} keys under {PREFIX}"));
+            return Ok(());
+        }
+    }
+    Err(Failure::Unavailable("another run writes to them".to_owned()))
+}
+
+/// Prints the measurements.
+fn report(args: &Bench, measured: &Measured, took: Duration, woken: u64) -> Result<(), Failure> {
     let (name, unit) = match args.workload {
         Workload::Put => ("put", "puts"),
         Workload::Get => ("get", "gets"),

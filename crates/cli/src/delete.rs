@@ -2,7 +2,8 @@
 
 use crate::args::Delete;
 use crate::failure::Failure;
-use crate::output::{Json, deletion, print_line, shown};
+use crate::output::{Json, deletion, note, print_committed};
+use crate::shown::shown;
 use crate::stale::{Found, stale};
 use syncline_client::{Client, GetError, PutError, Version};
 
@@ -10,17 +11,35 @@ use syncline_client::{Client, GetError, PutError, Version};
 const MAX_ATTEMPTS: usize = 256;
 
 pub(crate) async fn run(args: Delete) -> Result<(), Failure> {
+    let key = args.notation.read(args.key)?;
     let client = args.servers.connect().await?;
-    let key = args.key.into_encoded_bytes();
+    warn_of_base_connections(&client).await;
     let version = match args.version.map(Version::new) {
         None => delete_current(&client, &key).await?,
         Some(version) => match client.delete(key.clone(), version).await {
             Ok(()) => version,
-            Err(PutError::StalePut) => return Err(stale("delete", &client, &key, version).await),
+            Err(PutError::StalePut) => return Err(stale("delete", &client, args.notation, &key, version).await),
             Err(error) => return Err(error.into()),
         },
     };
-    print_line(&if args.json { Json::new(&key, version).deleted().to_string() } else { deletion(&key, version) })
+    print_committed(&if args.json {
+        Json::new(&key, version).deleted().to_string()
+    } else {
+        deletion(&args.notation.show(&key), version)
+    })
+}
+
+/// Warns if connections of the base protocol are there: they receive a deletion as a PUT with an empty value, which some of
+/// their programs take for data. If the status is not available, for lack of the right to it, nothing is printed.
+async fn warn_of_base_connections(client: &Client) {
+    let Ok(status) = client.status().await else { return };
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+    let count = status.get("base_connections").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if count > 0 {
+        note(&format!(
+            "warning: {count} connections speak only the base protocol; they receive the deletion as a PUT with an empty value, which not all of their programs understand (docs/base-clients.md)"
+        ));
+    }
 }
 
 async fn delete_current(client: &Client, key: &[u8]) -> Result<Version, Failure> {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use syncline_client::{KeyChange, Progress, Step};
 
 pub(crate) async fn run(args: Export) -> Result<(), Failure> {
-    let prefix = args.prefix.into_encoded_bytes();
+    let prefix = args.notation.read(args.prefix)?;
     let mut cursor = args.servers.cursor(prefix, None).await?;
     // The first step of a cursor contains all keys as of one revision.
     let step = match cursor.next().await? {
@@ -59,7 +59,7 @@ fn create_failure(path: &Path, error: &io::Error) -> Failure {
 }
 
 fn write_failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::Unavailable(format!("can't write {}: {error}", path.display()))
+    Failure::Output(format!("can't write {}: {error}", path.display()))
 }
 
 fn write<W: Write>(step: &Step, mut printer: Printer<W>) -> Result<W, Failure> {

@@ -1,9 +1,11 @@
 //! The failures of commands, with their messages and exit codes.
 
+use crate::signals;
 use std::io;
 use std::process::ExitCode;
 use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsError, TxnError, UpdateError};
 use syncline_store::OpenError;
+use tokio::signal::unix::SignalKind;
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -13,13 +15,16 @@ Exit codes:
   2  invalid command line, configuration, key or value
   3  stale: the version is not the current version plus 1; nothing was written
      (import: the keys in conflict were not written)
-  4  unavailable: the server cannot be reached, or cannot serve the request now;
-     nothing was written
+  4  unavailable: the server cannot be reached, or it or the system cannot serve
+     the request now; nothing was written
   5  outcome unknown: the connection was lost while a write was in flight
   6  the data directory or backup is damaged, or is not one; it is unchanged
   7  a command that --exec ran failed
   8  not permitted: a right is missing, or the password is wrong or missing;
-     nothing was written";
+     nothing was written
+  9  the output cannot be written, for example to a full disk; what the command
+     wrote to the server was committed
+  128 + N: signal N ended the command, if it could do so in order";
 
 /// How to provide a password.
 const PASSWORD_HINT: &str = "Set --password-file or SYNCLINE_PASSWORD_FILE to a file with the password, and --user or SYNCLINE_USER to the name of the user, if the server has users.";
@@ -35,6 +40,9 @@ pub(crate) enum Failure {
     Damaged(String),
     Exec(String),
     NotPermitted(String),
+    Output(String),
+    /// A signal has ended the command, which has no more to say.
+    Signal(SignalKind),
     /// The reader of stdout is gone, as in `… | head`. The command ends without a message, successfully.
     OutputClosed,
 }
@@ -50,8 +58,9 @@ impl Failure {
             | Self::OutcomeUnknown(message)
             | Self::Damaged(message)
             | Self::Exec(message)
-            | Self::NotPermitted(message) => Some(message),
-            Self::OutputClosed => None,
+            | Self::NotPermitted(message)
+            | Self::Output(message) => Some(message),
+            Self::Signal(_) | Self::OutputClosed => None,
         }
     }
 
@@ -67,6 +76,8 @@ impl Failure {
             Self::Damaged(_) => 6,
             Self::Exec(_) => 7,
             Self::NotPermitted(_) => 8,
+            Self::Output(_) => 9,
+            Self::Signal(signal) => u8::try_from(signals::exit_code(*signal)).unwrap_or(u8::MAX),
         })
     }
 
@@ -82,6 +93,8 @@ impl Failure {
             Self::Damaged(message) => Self::Damaged(prefixed(message)),
             Self::Exec(message) => Self::Exec(prefixed(message)),
             Self::NotPermitted(message) => Self::NotPermitted(prefixed(message)),
+            Self::Output(message) => Self::Output(prefixed(message)),
+            Self::Signal(signal) => Self::Signal(signal),
             Self::OutputClosed => Self::OutputClosed,
         }
     }
@@ -90,7 +103,15 @@ impl Failure {
     pub(crate) fn printing(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
-            _ => Self::Unavailable(format!("can't write the output: {error}")),
+            _ => Self::Output(format!("can't write the output: {error}")),
+        }
+    }
+
+    /// Returns the same failure of printing with the fact that `done` was done before.
+    pub(crate) fn after(self, done: &str) -> Self {
+        match self {
+            Self::Output(message) => Self::Output(format!("{done}, but {message}")),
+            other => other,
         }
     }
 }

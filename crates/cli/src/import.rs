@@ -3,8 +3,9 @@
 use crate::args::Import;
 use crate::failure::Failure;
 use crate::line::Line;
-use crate::output::{note, print_line, shown};
+use crate::output::{note, print_line};
 use crate::progress;
+use crate::shown::shown;
 use crate::stale::Found;
 use serde_json::json;
 use std::collections::HashSet;
@@ -43,12 +44,13 @@ pub(crate) async fn run(args: Import) -> Result<(), Failure> {
     let mut importer = Importer::new(client, args.force);
     let result = importer.import(lines, total).await;
     let Counts { written, unchanged, conflicts } = importer.counts;
-    print_line(&if args.json {
+    let printed = print_line(&if args.json {
         json!({ "written": written, "unchanged": unchanged, "conflicts": conflicts }).to_string()
     } else {
         format!("{written} written, {unchanged} unchanged, {conflicts} in conflict")
-    })?;
+    });
     result?;
+    printed.map_err(|failure| failure.after(&format!("{written} writes were committed")))?;
     match conflicts {
         0 => Ok(()),
         1 => Err(Failure::Stale("1 line is in conflict with the server; its key was left unchanged".into())),

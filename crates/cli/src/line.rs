@@ -1,5 +1,6 @@
 //! The parser of the JSON lines that `export`, `list --json` and `watch --json` print.
 
+use crate::keys::from_hex;
 use serde_json::{Map, Value};
 use syncline_client::Version;
 
@@ -48,19 +49,13 @@ fn bytes(object: &mut Map<String, Value>, name: &str) -> Result<Option<Vec<u8>>,
     match (object.remove(name), object.remove(&in_hex)) {
         (None, None) => Ok(None),
         (Some(Value::String(text)), None) => Ok(Some(text.into_bytes())),
-        (None, Some(Value::String(hex))) => from_hex(&hex)
+        (None, Some(Value::String(hex))) => from_hex(hex.as_bytes())
             .map(Some)
             .ok_or_else(|| format!("expected pairs of hexadecimal digits as {in_hex}, found other text")),
         (Some(_), Some(_)) => Err(format!("expected {name} or {in_hex}, found both")),
         (Some(_), None) => Err(format!("expected a string as {name}")),
         (None, Some(_)) => Err(format!("expected a string as {in_hex}")),
     }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::args::List;
 use crate::failure::Failure;
-use crate::output::{Json, Printer, entry, shown};
+use crate::output::{Json, Printer, entry};
 use bytes::Bytes;
 use std::io::{self, IsTerminal};
 use syncline_client::{GetError, Versioned};
@@ -11,20 +11,22 @@ use syncline_client::{GetError, Versioned};
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(args: List) -> Result<(), Failure> {
+    let notation = args.notation;
+    let prefix = Bytes::from(notation.read(args.prefix)?);
+    let after = args.after.map(|after| notation.read(after)).transpose()?.map(Bytes::from);
     let client = args.servers.connect().await?;
     let is_terminal = io::stdout().is_terminal();
     let mut printer = Printer::stdout();
     let mut print = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {
         (true, true) => printer.line(Json::new(key, *version).to_string().as_bytes()),
         (true, false) => printer.line(Json::new(key, *version).value(value).to_string().as_bytes()),
-        (false, true) if is_terminal => printer.line(shown(key).to_string().as_bytes()),
+        (false, true) if is_terminal || notation.hex => printer.line(notation.show(key).as_bytes()),
         (false, true) => printer.line(key),
-        (false, false) => printer.line(entry(key, value, *version).as_bytes()),
+        (false, false) => printer.line(entry(&notation.show(key), value, *version).as_bytes()),
     };
-    let prefix = Bytes::from(args.prefix.into_encoded_bytes());
     let mut left = args.limit.unwrap_or(u64::MAX);
     // A LIST returns only keys after a given key, so it never returns the empty key.
-    if prefix.is_empty() && args.after.is_none() && left > 0 {
+    if prefix.is_empty() && after.is_none() && left > 0 {
         match client.get("").await {
             Ok(found) => {
                 print(&Bytes::new(), &found)?;
@@ -34,7 +36,7 @@ pub(crate) async fn run(args: List) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    let mut after = Bytes::from(args.after.unwrap_or_default().into_encoded_bytes());
+    let mut after = after.unwrap_or_default();
     while left > 0 {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
         let page = client.list(prefix.clone(), after.clone(), limit).await?;

@@ -15,6 +15,7 @@ mod export;
 mod failure;
 mod get;
 mod import;
+mod keys;
 mod line;
 mod list;
 mod output;
@@ -24,6 +25,8 @@ mod put;
 mod serve;
 mod servers;
 mod settings;
+mod shown;
+mod signals;
 mod stale;
 mod status;
 mod txn;
@@ -59,6 +62,12 @@ fn main() -> ExitCode {
         // Without this, the subscriber would panic when stderr is closed, because it reports write errors there.
         .log_internal_errors(false)
         .init();
+    // These handle signals in their own way.
+    if !matches!(args.command, Command::Serve(_) | Command::Watch(_) | Command::Bench(_))
+        && let Err(failure) = signals::end_as_first_process()
+    {
+        return fail(&failure);
+    }
     let result = match runtime.enable_all().build() {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
         Ok(runtime) => runtime.block_on(async {

@@ -1,13 +1,11 @@
 //! Output on stdout and stderr: lines for people, and JSON for programs.
 
 use crate::failure::Failure;
+use crate::shown::shown;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use syncline_wire::{EscapedBytes, Revision, Version};
-
-/// The number of characters of a key or value in a line for people.
-const MAX_SHOWN: usize = 200;
+use syncline_wire::{Revision, Version};
 
 /// The size of the buffer of a [`Printer`].
 const BUFFER: usize = 64 * 1024;
@@ -23,15 +21,18 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     print(format!("{line}\n").as_bytes())
 }
 
+/// Writes a line to stdout about a write that was committed, and flushes it.
+///
+/// # Errors
+/// A failure that says so: nothing must suggest that the write was not made.
+pub(crate) fn print_committed(line: &str) -> Result<(), Failure> {
+    print_line(line).map_err(|failure| failure.after("the write was committed"))
+}
+
 /// Writes a line to stderr.
 pub(crate) fn note(text: &str) {
     // If stderr is closed, the line has no reader.
     let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Returns a key or value as lines for people show it.
-pub(crate) fn shown(bytes: &[u8]) -> EscapedBytes<'_> {
-    EscapedBytes::new(bytes, MAX_SHOWN)
 }
 
 /// A buffered writer of lines. The owner must call [`flush`](Self::flush) or [`finish`](Self::finish) at the end.
@@ -64,14 +65,14 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// Returns a key with its value and version as a line for people.
-pub(crate) fn entry(key: &[u8], value: &[u8], version: Version) -> String {
-    format!("{} = {}  (version {version})", shown(key), shown(value))
+/// Returns a key, as it is shown, with its value and version as a line for people.
+pub(crate) fn entry(key: &str, value: &[u8], version: Version) -> String {
+    format!("{key} = {}  (version {version})", shown(value))
 }
 
-/// Returns a deleted key as a line for people.
-pub(crate) fn deletion(key: &[u8], version: Version) -> String {
-    format!("{} deleted  (version {version})", shown(key))
+/// Returns a deleted key, as it is shown, as a line for people.
+pub(crate) fn deletion(key: &str, version: Version) -> String {
+    format!("{key} deleted  (version {version})")
 }
 
 /// A JSON object about a key. Bytes that are not UTF-8 are in hexadecimal, under a name that ends in `_hex`.

@@ -2,7 +2,7 @@
 
 use crate::args::Put;
 use crate::failure::Failure;
-use crate::output::{Json, print_line, shown};
+use crate::output::{Json, print_committed};
 use crate::stale::stale;
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,29 +12,32 @@ use syncline_client::{PutError, Version};
 use syncline_server::Limits;
 
 pub(crate) async fn run(args: Put) -> Result<(), Failure> {
-    let value = value(args.value, args.file)?;
+    let key = args.notation.read(args.key)?;
+    let value = value(args.value, args.file, args.empty)?;
     let client = args.servers.connect().await?;
-    let key = args.key.into_encoded_bytes();
     let version = if args.force {
         client.update(key.clone(), |_| value.clone()).await?.version
     } else {
         let version = Version::new(args.version);
         match client.put(key.clone(), value, version).await {
             Ok(()) => version,
-            Err(PutError::StalePut) => return Err(stale("put", &client, &key, version).await),
+            Err(PutError::StalePut) => return Err(stale("put", &client, args.notation, &key, version).await),
             Err(error) => return Err(error.into()),
         }
     };
-    print_line(&if args.json {
+    print_committed(&if args.json {
         Json::new(&key, version).to_string()
     } else {
-        format!("{}  (version {version})", shown(&key))
+        format!("{}  (version {version})", args.notation.show(&key))
     })
 }
 
 /// Returns the value from the argument, a file or stdin. Reads at most one byte more than any server accepts, so that a
 /// value that is too large is refused as such.
-fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, Failure> {
+///
+/// An empty file or an empty stdin is usually a mistake: the shell has removed an unset variable, or the command before the
+/// pipe has failed. It must be confirmed with `--empty`, while an empty argument is explicit.
+fn value(argument: Option<OsString>, file: Option<PathBuf>, empty: bool) -> Result<Vec<u8>, Failure> {
     if let Some(argument) = argument {
         return Ok(argument.into_encoded_bytes());
     }
@@ -51,5 +54,11 @@ fn value(argument: Option<OsString>, file: Option<PathBuf>) -> Result<Vec<u8>, F
         }
         None => read(&mut io::stdin().lock()),
     };
-    value.map_err(|error| Failure::Usage(format!("can't read the value from {name}: {error}")))
+    let value = value.map_err(|error| Failure::Usage(format!("can't read the value from {name}: {error}")))?;
+    if value.is_empty() && !empty {
+        return Err(Failure::Usage(format!(
+            "expected a value, found nothing in {name}\nTo write an empty value: --empty, or '' as VALUE."
+        )));
+    }
+    Ok(value)
 }

@@ -1,7 +1,7 @@
 //! Reports about writes that carried a version other than the next one.
 
 use crate::failure::Failure;
-use crate::output::shown;
+use crate::keys::KeyNotation;
 use syncline_client::{Client, GetError, Version, Versioned};
 
 /// The current state of a key.
@@ -49,8 +49,8 @@ impl std::fmt::Display for Found {
 }
 
 /// Returns the failure for a stale `what` ("put" or "delete"): the state of the key, and how to write to it anyway.
-pub(crate) async fn stale(what: &str, client: &Client, key: &[u8], tried: Version) -> Failure {
-    let key_shown = shown(key);
+pub(crate) async fn stale(what: &str, client: &Client, notation: KeyNotation, key: &[u8], tried: Version) -> Failure {
+    let key_shown = notation.show(key);
     Failure::Stale(match Found::of(client, key).await {
         Ok(found @ Found::Deleted(Version::ABSENT)) => format!("stale {what}: {key_shown} is {found}"),
         Ok(found) => {

@@ -3,7 +3,9 @@
 use crate::args::Txn;
 use crate::delete::existing;
 use crate::failure::Failure;
-use crate::output::{note, print_line, shown};
+use crate::keys::KeyNotation;
+use crate::output::{note, print_committed};
+use crate::shown::shown;
 use crate::stale::Found;
 use serde_json::json;
 use std::collections::HashMap;
@@ -24,7 +26,7 @@ pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
     let mut input = Vec::new();
     let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::Usage(format!("can't read the operations from stdin: {error}")))?;
-    let operations = parse(&input).map_err(Failure::Usage)?;
+    let operations = parse(&input, args.notation).map_err(Failure::Usage)?;
     let client = args.servers.connect().await?;
     let mut txn = client.txn();
     for Operation { line, what, key, version } in &operations {
@@ -44,7 +46,7 @@ pub(crate) async fn run(args: Txn) -> Result<(), Failure> {
         Err(TxnError::StaleKey { key }) => return Err(stale(&client, &operations, &key).await),
         Err(error) => return Err(error.into()),
     };
-    print_line(&if args.json {
+    print_committed(&if args.json {
         json!({ "revision": revision.get() }).to_string()
     } else {
         format!("committed  (revision {revision})")
@@ -115,14 +117,14 @@ impl Operation {
 ///
 /// # Errors
 /// A message with the line at fault.
-fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
+fn parse(input: &[u8], notation: KeyNotation) -> Result<Vec<Operation>, String> {
     let mut operations = Vec::new();
     let mut lines = HashMap::new();
     for (number, line) in (1_u64..).zip(input.split(|byte| *byte == b'\n')) {
         let wrong = |what: &str| format!("line {number}: {what}");
         let words = shlex::bytes::split(line).ok_or_else(|| wrong("expected a closing quote, found none"))?;
         let Some((name, arguments)) = words.split_first() else { continue };
-        let operation = operation(number, name, arguments).map_err(|what| wrong(&what))?;
+        let operation = operation(number, name, arguments, notation).map_err(|what| wrong(&what))?;
         if let Some(before) = lines.insert(operation.key.clone(), number) {
             let key = shown(&operation.key);
             return Err(wrong(&format!("expected each key once, found {key} in line {before} as well")));
@@ -135,7 +137,7 @@ fn parse(input: &[u8]) -> Result<Vec<Operation>, String> {
     Ok(operations)
 }
 
-fn operation(line: u64, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation, String> {
+fn operation(line: u64, name: &[u8], arguments: &[Vec<u8>], notation: KeyNotation) -> Result<Operation, String> {
     let wrong = |expected| Err(format!("expected {expected}, found {} words", arguments.len() + 1));
     let (what, key, version) = match (name, arguments) {
         (b"check", [key, version]) => (What::Check, key, Some(version)),
@@ -152,7 +154,7 @@ fn operation(line: u64, name: &[u8], arguments: &[Vec<u8>]) -> Result<Operation,
         let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
         number.map(Version::new).ok_or_else(|| format!("expected a version (a number), found {}", shown(text)))
     };
-    Ok(Operation { line, what, key: key.clone(), version: version.map(number).transpose()? })
+    Ok(Operation { line, what, key: notation.read_bytes(key.clone())?, version: version.map(number).transpose()? })
 }
 
 #[cfg(test)]
@@ -174,7 +176,18 @@ mod tests {
             parsed(6, What::Put(Vec::new()), b"\xff", None),
             parsed(7, What::Delete, b"f", Some(9)),
         ];
-        assert_eq!(parse(input).unwrap(), expected);
+        assert_eq!(parse(input, KeyNotation { hex: false }).unwrap(), expected);
+    }
+
+    #[test]
+    fn keys_may_be_in_hexadecimal() {
+        let expected = [parsed(1, What::Put(b"0x00".to_vec()), &[0, 255], None)];
+        assert_eq!(parse(b"put 0x00ff 0x00", KeyNotation { hex: true }).unwrap(), expected);
+        assert!(
+            parse(b"delete name", KeyNotation { hex: true })
+                .unwrap_err()
+                .starts_with("line 1: expected a key as pairs")
+        );
     }
 
     #[test]
@@ -191,7 +204,7 @@ mod tests {
             ("put a 'b", "line 1: expected a closing quote, found none"),
             ("put a b\n\ndelete a", "line 3: expected each key once, found a in line 1 as well"),
         ] {
-            assert_eq!(parse(input.as_bytes()), Err(expected.to_owned()), "{input}");
+            assert_eq!(parse(input.as_bytes(), KeyNotation { hex: false }), Err(expected.to_owned()), "{input}");
         }
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::Server;
+use support::{Process, Server};
 
 fn measure(server: &Server, args: &[&str]) -> Value {
     let common = ["bench", "--json", "--time", "200ms"];
@@ -40,13 +40,35 @@ fn only_base_connections_are_sent_what_the_others_put() {
 #[test]
 fn every_delivery_of_a_fanout_is_counted_once() {
     let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
-    let head = |server: &Server| {
-        let json: Value = serde_json::from_str(&server.fine(&["get", "syncline-bench/000000000", "--json"])).unwrap();
-        json["version"].as_u64().unwrap()
-    };
-    // There is one key, so its version is the number of writes.
+    // There is one key, so its version is the number of writes, and one more for its removal at the end.
     let found = measure(&server, &["fanout", "--connections", "7", "--depth", "4", "--keys", "1"]);
-    assert_eq!(found["count"].as_u64().unwrap(), 7 * head(&server), "{found}");
+    let printed = server.fails(1, &["get", "syncline-bench/000000000"]);
+    let version = printed.split_once("deleted at version ").unwrap().1.trim_end_matches(")\n");
+    assert_eq!(found["count"].as_u64().unwrap(), 7 * (version.parse::<u64>().unwrap() - 1), "{found}");
+}
+
+#[test]
+fn bench_removes_the_keys_that_it_has_written() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
+    server.fine(&["put", "syncline-benchmark", "not a key of it"]);
+    // Each run begins with the tombstones that the one before has left.
+    for args in [&["put"][..], &["put", "--base"], &["get"], &["put", "--keys", "2500"], &["snapshot"]] {
+        measure(&server, args);
+        assert_eq!(server.fine(&["list", "--keys"]), "syncline-benchmark\n", "{args:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_bench_removes_its_keys() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
+    for signal in ["INT", "TERM"] {
+        let bench = Process::start(&mut server.command(&["bench", "put", "--keys", "100", "--time", "1h"]));
+        while server.fine(&["list", "--keys"]).is_empty() {}
+        bench.signal(signal);
+        let (status, printed) = bench.end();
+        assert_eq!(status.code(), Some(if signal == "INT" { 130 } else { 143 }), "{printed}");
+        assert_eq!(server.fine(&["list", "--keys"]), "", "{printed}");
+    }
 }
 
 #[test]

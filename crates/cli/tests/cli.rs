@@ -267,7 +267,7 @@ fn a_directory_with_foreign_files_is_exit_code_6_and_unchanged() {
     let output = serve.env("SYNCLINE_DATA", data.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     let printed = String::from_utf8(output.stderr).unwrap();
-    assert!(printed.contains("found `letter.txt`; choose another directory"), "{printed}");
+    assert!(printed.contains("found the file `letter.txt`; choose another path"), "{printed}");
     assert_eq!(std::fs::read(data.path().join("letter.txt")).unwrap(), b"dear");
 }
 

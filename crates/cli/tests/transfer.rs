@@ -59,8 +59,8 @@ fn an_export_has_a_prefix_and_never_writes_over_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "precious").unwrap();
     let path = file.path().to_str().unwrap();
-    let printed = server.fails(4, &["export", "--file", path]);
-    assert!(printed.starts_with(&format!("syncline: can't write {path}: ")), "{printed}");
+    let printed = server.fails(2, &["export", "--file", path]);
+    assert!(printed.contains("expected a file that does not exist yet"), "{printed}");
     assert_eq!(std::fs::read(file.path()).unwrap(), b"precious");
 }
 

@@ -254,3 +254,96 @@ fn a_failed_exec_command_is_reported_and_the_watch_continues() {
     server.fine(&["put", "new", "v"]);
     assert_eq!(watch.error_line(), "syncline: --exec: signal: 9 (SIGKILL), for new at version 1");
 }
+
+/// Returns a shell command that appends the key and the version of each run to a file, and waits while a file exists.
+fn slow(log: &std::path::Path, hold: &std::path::Path) -> String {
+    let (log, hold) = (log.display(), hold.display());
+    format!("echo $SYNCLINE_KEY $SYNCLINE_VERSION >> {log}; while test -e {hold}; do sleep 0.01; done")
+}
+
+fn wait_for(path: &std::path::Path, expected: &str) {
+    while std::fs::read_to_string(path).unwrap_or_default() != expected {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_slow_command_gets_the_latest_version_next() {
+    let server = Server::start();
+    let directory = TempDir::new().unwrap();
+    let (log, hold) = (directory.path().join("log"), directory.path().join("hold"));
+    std::fs::write(&hold, "").unwrap();
+    server.fine(&["put", "a", "1"]);
+    let _watch = server.watch(&["--exec", &slow(&log, &hold)]);
+    wait_for(&log, "a 1\n");
+    for version in 2..=30 {
+        server.fine(&["put", "a", "value", "--version", &version.to_string()]);
+    }
+    server.fine(&["put", "b", "1"]);
+    server.fine(&["put", "gone", "1"]);
+    server.fine(&["delete", "gone"]);
+    server.fine(&["put", "a", "value", "--version", "31"]);
+    std::fs::remove_file(&hold).unwrap();
+    let end = "a 31\n";
+    while !std::fs::read_to_string(&log).unwrap().ends_with(end) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let printed = std::fs::read_to_string(&log).unwrap();
+    let runs: Vec<_> = printed.lines().collect();
+    assert!(runs.len() <= 6, "stale versions were run: {printed}");
+    assert!(runs.contains(&"b 1") && runs.contains(&"gone 2"), "{printed}");
+}
+
+#[test]
+fn a_signal_ends_the_watch_and_its_command_with_all_processes() {
+    let server = Server::start();
+    server.fine(&["put", "a", "1"]);
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let directory = TempDir::new().unwrap();
+        let pids = directory.path().join("pids");
+        // A shell, and a process of it that the shell does not wait for.
+        let exec = format!("sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; sleep 1000", pids.display());
+        let watch = server.watch(&["--exec", &exec]);
+        while !pids.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        watch.signal(signal);
+        let (status, printed) = watch.end();
+        assert_eq!(status.code(), Some(code), "{printed}");
+        for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
+            let is_gone = || {
+                let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                state.is_err() || state.unwrap().contains(") Z ")
+            };
+            while !is_gone() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_watch_ends_as_the_first_process_of_a_container() {
+    let allowed = std::process::Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("skipped: this machine does not allow a process namespace");
+        return;
+    }
+    let server = Server::start();
+    server.fine(&["put", "a", "1"]);
+    for (args, signal) in
+        [("", "TERM"), ("", "INT"), ("--exec 'true & sleep 1000'", "TERM"), ("--exec 'sleep 1000'", "INT")]
+    {
+        let command = format!("exec {} watch --addr {} {args}", support::SYNCLINE, server.addr);
+        let mut watch =
+            Process::start(std::process::Command::new("unshare").args(["--pid", "--fork", "sh", "-c", &command]));
+        assert!(watch.error_line().starts_with("watching"));
+        let children = format!("/proc/{0}/task/{0}/children", watch.id());
+        let inside = std::fs::read_to_string(children).unwrap();
+        let sent = std::process::Command::new("kill").args([&format!("-{signal}"), inside.trim()]).status().unwrap();
+        assert!(sent.success());
+        let (status, printed) = watch.end();
+        let expected = if signal == "TERM" { 143 } else { 130 };
+        assert_eq!(status.code(), Some(expected), "{args} {signal}: {printed}");
+    }
+}

@@ -75,8 +75,16 @@ pub(crate) fn entry_too_large(found: usize, max: usize) -> Bytes {
     format!("{TOO_LARGE}key and value of {found} bytes together, expected at most {max}").into()
 }
 
-/// Returns the text for a frame that is skipped because of the length that it claims.
-pub(crate) fn frame_too_large(kind: Kind, excess: LimitExceeded) -> Bytes {
+/// Returns the text for a frame that is skipped because of the length that it claims. A PUTL is held against the limit that
+/// applies to it, `max_entry`, and not against that of the longest frame.
+pub(crate) fn frame_too_large(kind: Kind, excess: LimitExceeded, max_entry: usize) -> Bytes {
+    if kind == Kind::PutLarge {
+        let found = excess.found;
+        return format!(
+            "{TOO_LARGE}PUTL of {found} bytes, expected key and value of at most {max_entry} bytes together"
+        )
+        .into();
+    }
     format!("{TOO_LARGE}{kind} of {excess}").into()
 }
 

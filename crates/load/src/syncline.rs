@@ -4,7 +4,7 @@ use crate::{Error, Event, Link, PREFIX, Peer, Protocol, Request, Response, Slot}
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 use syncline_client::{ConnectError, Dialer, Established};
-use syncline_wire::{Decoded, HEADER_LENGTH, Kind, Message, Put, Revision, Tag, Version, decode};
+use syncline_wire::{Decoded, Delete, HEADER_LENGTH, Kind, Message, Put, Revision, Tag, Version, decode};
 
 /// A Syncline server, over connections of the extended or of the base protocol.
 #[derive(Clone)]
@@ -61,6 +61,11 @@ impl Syncline {
             Message::Put(Put { value, version, .. }) => {
                 Event::Response(slot, Response::Found { value, version: version.get() })
             }
+            Message::Delete(_) if is_broadcast => Event::Nothing,
+            // A deleted key has no value, but a version: the next write must carry the one after that.
+            Message::Delete(Delete { version, .. }) => {
+                Event::Response(slot, Response::Found { value: Bytes::new(), version: version.get() })
+            }
             Message::Mark(_) if is_broadcast => Event::Nothing,
             Message::Mark(mark) => match self.following {
                 Following::AsksForHead(asked) if asked == tag => {
@@ -70,15 +75,25 @@ impl Syncline {
                 }
                 _ => Event::Response(slot, Response::Watermark { revision: mark.revision.get() }),
             },
-            Message::Error(error) if !is_broadcast && error.text.ends_with(b"not found") => {
-                Event::Response(slot, Response::Missing)
-            }
+            Message::Error(error) if !is_broadcast && error.text.ends_with(b"not found") => Event::Response(
+                slot,
+                match deleted_at(&error.text) {
+                    Some(version) => Response::Found { value: Bytes::new(), version },
+                    None => Response::Missing,
+                },
+            ),
             Message::Error(error) if !is_broadcast && error.text == b"stale put"[..] => {
                 Event::Response(slot, Response::Stale)
             }
             other => return Err(Error::unexpected("the answer to a request", other.redacted().to_string())),
         })
     }
+}
+
+/// Returns the version in the text for a GET of a deleted key: `"KEY": deleted at version N, not found`.
+fn deleted_at(text: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(text).ok()?.strip_suffix(", not found")?;
+    text.rsplit_once("deleted at version ")?.1.parse().ok()
 }
 
 impl Protocol for Syncline {

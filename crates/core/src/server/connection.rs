@@ -212,9 +212,13 @@ impl ServerConnection {
                 Ok(Decoded::TooLarge { kind, tag, excess, skip }) => {
                     self.skip = Some(skip);
                     let text = match self.session {
-                        Session::Open(_) if self.after_hello => text::frame_too_large(kind, excess),
+                        Session::Open(_) if self.after_hello => {
+                            text::frame_too_large(kind, excess, self.parameters.limits.max_entry)
+                        }
                         Session::Open(_) => text::before_hello(kind),
-                        _ if kind == Kind::Auth => text::frame_too_large(kind, excess),
+                        _ if kind == Kind::Auth => {
+                            text::frame_too_large(kind, excess, self.parameters.limits.max_entry)
+                        }
                         Session::Unauthenticated { .. } | Session::Verifying { .. } => text::BAD_MESSAGE_TYPE.into(),
                     };
                     self.respond_now(Message::error(tag, text));
