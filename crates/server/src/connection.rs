@@ -14,6 +14,7 @@ use std::mem::take;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use syncline_core::server::{Access, Effect, Input, PageRequest, ServerConnection, ServerParameters, unavailable};
@@ -87,6 +88,7 @@ pub(crate) struct Service<S> {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
     pub(crate) started: Instant,
+    pub(crate) log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// The client of a new connection, as far as it is known.
@@ -288,6 +290,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
         }
         self.registration.handle.set_cursor(self.connection.cursor());
+        self.registration.handle.set_base(self.connection.is_base());
         if self.connection.rights().is_some() {
             self.peer.place = None;
         }
@@ -430,13 +433,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     }
                 },
                 Effect::Page(request) => self.page = Some(request),
-                Effect::Status => {
-                    let status = status::report(
-                        &service.store,
-                        &service.authenticator,
-                        &self.registration.broadcaster,
-                        service.started,
-                    );
+                Effect::Status(scope) => {
+                    let status = status::report(scope, service, &self.registration.broadcaster);
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
