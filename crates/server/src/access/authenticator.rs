@@ -34,6 +34,10 @@ use tracing::{debug, error, info, warn};
 /// The number of characters of a user's name that the log shows.
 const MAX_LOGGED_NAME: usize = 64;
 
+/// The most log lines about rejected clients in each [`WINDOW`], and as many about clients of other protocols.
+const MAX_LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(1);
+
 /// The longest time until the response to an AUTH: existing clients give up after 5 s, and must see the reason before.
 pub(super) const RESPOND_WITHIN: Duration = Duration::from_secs(2);
 
@@ -83,6 +87,7 @@ impl Authenticator {
     ) -> Result<Arc<Self>, Unspecified> {
         let key = Key::generate(HMAC_SHA256, &SystemRandom::new())?;
         // Half of the processors verify passwords. The other half continues to serve authenticated connections.
+        let throttle = || Throttle::new(MAX_LINES, WINDOW, Instant::now());
         let max_running = available_parallelism().map_or(1, NonZero::get) / 2;
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(Policy::new(0, control)),
@@ -94,8 +99,8 @@ impl Authenticator {
             failed_attempts: Mutex::default(),
             unauthenticated: Unauthenticated::new(max_unauthenticated),
             verifications: AtomicU64::new(0),
-            rejections: Throttle::new(Instant::now()),
-            probes: Throttle::new(Instant::now()),
+            rejections: throttle(),
+            probes: throttle(),
         }))
     }
 
