@@ -111,6 +111,29 @@ fn a_reload_ends_only_connections_with_changed_rights() {
 }
 
 #[test]
+fn a_file_of_ten_thousand_users_is_loaded_and_reloaded() {
+    const USERS: usize = 10_000;
+    let hash = Hash::make(b"secret").unwrap().expose();
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("users.toml");
+    let write_users = |right: &str| {
+        let user = |i| format!("[[user]]\nname = \"user-{i}\"\nhash = {hash:?}\nread = [\"own/{i}/\"]\n{right}\n");
+        std::fs::write(&file, (0..USERS).map(user).collect::<String>()).unwrap();
+        AccessControl::from_users_file(&file).unwrap()
+    };
+    let (_, server, config) = server(write_users("write = []"), |_| {});
+    let mut client = TlsClient::connect(server.addr, &config).unwrap();
+    assert_eq!(client.ask(&auth(1, "user-9999:secret")), auth(1, ""));
+    server.handle.set_access(write_users("write = []")).unwrap();
+    assert_eq!(client.ask(&get(2, "own/9999/k")), error(2, "\"own/9999/k\": not found"), "nothing has changed");
+    server.handle.set_access(write_users("write = [\"shared/\"]")).unwrap();
+    assert_eq!(client.receive(), error(0, "unavailable: the rights of this user have changed; connect again"));
+    let mut client = TlsClient::connect(server.addr, &config).unwrap();
+    assert_eq!(client.ask(&auth(1, "user-0:secret")), auth(1, ""));
+    assert_eq!(client.ask(&put(2, "shared/k", "v", 1)), put(2, "shared/k", "v", 1));
+}
+
+#[test]
 fn an_unauthenticated_connection_is_sent_the_reason_at_its_deadline() {
     let (_, server, config) = server(one_password("secret"), |config| {
         config.authorize_within = Duration::from_millis(300);
