@@ -7,6 +7,7 @@ use super::*;
 use crate::acceptor::{Acceptor, Handle};
 use crate::connection::Peer;
 use crate::testing::{self, Client, PIPE, acquire_all_arrivals, encoded, error, settle};
+use crate::tls::{ClientCertificates, Tls, TlsFiles};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::io;
@@ -14,10 +15,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, Once};
 use std::time::Duration;
-use syncline_core::{Operation, Transaction};
+use syncline_core::{ConnId, Operation, Transaction};
 use syncline_store::{MemoryStore, Store};
+use syncline_tls::{Identity, Pem};
 use syncline_wire::{Message, Tag, Version};
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::{Level, Metadata};
@@ -448,6 +451,32 @@ async fn a_silent_connection_is_sent_the_reason_when_it_makes_room() {
     assert_eq!(speaking.ask(&auth(1, "secret")).await, auth(1, ""));
     settle().await;
     assert_eq!(world.authenticator().unauthenticated.count(), 0);
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity =
+        Identity { certificate: Pem::bytes(made.cert.pem()), key: Pem::bytes(made.signing_key.serialize_pem()) };
+    let tls = Tls::load(&TlsFiles { identity, clients: ClientCertificates::None }).unwrap();
+    let world = World::with(one_password("secret"), 4);
+    let within = world.service.authorize_within;
+    let acceptor = Acceptor::new(Some(tls), within, world.authenticator().clone(), world.broadcaster.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, addr) = listener.accept().await.unwrap();
+    let permit = acceptor.acquire_permit(addr).unwrap();
+    let (service, registration) = (world.service.clone(), world.broadcaster.register(ConnId::new(99)));
+    tokio::spawn(async move { acceptor.serve(&service, registration, socket, addr, permit).await });
+    // The beginning of a record with a ClientHello.
+    client.write_all(b"\x16\x03\x01").await.unwrap();
+    settle().await;
+    let unauthenticated = &world.authenticator().unauthenticated;
+    assert_eq!(unauthenticated.acquire(addr.into()).unwrap_err(), TooManyUnauthenticated::PerAddress);
+    drop(client);
+    while unauthenticated.count() > 0 {
+        yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
