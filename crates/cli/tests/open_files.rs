@@ -1,4 +1,4 @@
-//! A server that may open few files: connections leave some for the store, and clients beyond the limit are told the reason.
+//! A server with a low limit of open files: connections leave files for the store, and further clients are sent the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;

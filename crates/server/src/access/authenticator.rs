@@ -47,7 +47,7 @@ pub(crate) type AuthResult = Result<Option<Grant>, NotVerified>;
 /// Why a password was not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum NotVerified {
-    /// The address has as many authorizations at once as it may have.
+    /// The address has reached its limit.
     #[error(transparent)]
     TooMany(#[from] TooManyAuthorizations),
     /// The verification did not end in time, because others came first or because the hash is costly.
@@ -229,7 +229,7 @@ impl Authenticator {
             Ok(Some(_)) => info!(%id, %peer, user, "authorized"),
             Ok(None) => self.log_rejection(peer, format_args!("wrong password, user {user}")),
             Err(NotVerified::TooMany(_)) => {
-                self.log_rejection(peer, "too many authorizations from its address at once")
+                self.log_rejection(peer, "too many authorizations from its address at once");
             }
             Err(NotVerified::TooSlow) => {
                 self.log_rejection(peer, format_args!("its password could not be verified within {RESPOND_WITHIN:?}"));

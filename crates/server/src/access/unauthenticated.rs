@@ -83,8 +83,7 @@ impl Unauthenticated {
     /// connection.
     ///
     /// # Errors
-    /// Returns [`TooManyUnauthenticated`] if no permit is left, or none for this address, and no silent connection holds
-    /// one.
+    /// Returns [`TooManyUnauthenticated`] at a limit, if no silent connection can make room.
     pub(crate) fn acquire(self: &Arc<Self>, source: Source) -> Result<UnauthenticatedPermit, TooManyUnauthenticated> {
         let mut held = self.held.lock();
         let own = held.by_source.get(&source).map_or(0, |permits| permits.count);
@@ -109,8 +108,8 @@ impl Unauthenticated {
 }
 
 impl Held {
-    /// Returns the source that holds the most permits, among those with a silent connection. A source that holds fewer than
-    /// `least` is left in peace: a large source must not displace a small one.
+    /// Returns the source that holds the most permits, among those with a silent connection. Sources that
+    /// hold fewer than `least` are left alone: a large source must not displace a small one.
     fn largest_with_silence(&self, least: usize) -> Option<Source> {
         let candidates =
             self.by_source.iter().filter(|(_, permits)| !permits.silent.is_empty() && permits.count >= least);
