@@ -19,7 +19,7 @@ use syncline_core::{ConnId, Operation, Transaction};
 use syncline_store::{MemoryStore, Store};
 use syncline_tls::{Identity, Pem};
 use syncline_wire::{Message, Tag, Version};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -453,13 +453,12 @@ async fn a_silent_connection_is_sent_the_reason_when_it_makes_room() {
     assert_eq!(world.authenticator().unauthenticated.count(), 0);
 }
 
-#[tokio::test]
-async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
+/// Opens a TCP connection to an acceptor with TLS, and sends these bytes. Returns it with its address.
+async fn connect_to_tls(world: &World, bytes: &[u8]) -> (TcpStream, SocketAddr) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let identity =
-        Identity { certificate: Pem::bytes(made.cert.pem()), key: Pem::bytes(made.signing_key.serialize_pem()) };
+    let (certificate, key) = (Pem::bytes(made.cert.pem()), Pem::bytes(made.signing_key.serialize_pem()));
+    let identity = Identity { certificate, key };
     let tls = Tls::load(&TlsFiles { identity, clients: ClientCertificates::None }).unwrap();
-    let world = World::with(one_password("secret"), 4);
     let within = world.service.authorize_within;
     let acceptor = Acceptor::new(Some(tls), within, world.authenticator().clone(), world.broadcaster.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -468,8 +467,15 @@ async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
     let permit = acceptor.acquire_permit(addr).unwrap();
     let (service, registration) = (world.service.clone(), world.broadcaster.register(ConnId::new(99)));
     tokio::spawn(async move { acceptor.serve(&service, registration, socket, addr, permit).await });
+    client.write_all(bytes).await.unwrap();
+    (client, addr)
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
+    let world = World::with(one_password("secret"), 4);
     // The beginning of a record with a ClientHello.
-    client.write_all(b"\x16\x03\x01").await.unwrap();
+    let (client, addr) = connect_to_tls(&world, b"\x16\x03\x01").await;
     settle().await;
     let unauthenticated = &world.authenticator().unauthenticated;
     assert_eq!(unauthenticated.acquire(addr.into()).unwrap_err(), TooManyUnauthenticated::PerAddress);
@@ -477,6 +483,23 @@ async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
     while unauthenticated.count() > 0 {
         yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_of_another_protocol_is_no_warning_and_hides_none() {
+    let log = Log::of_this_thread(Level::INFO);
+    let world = World::new(one_password("secret"));
+    let (mut client, addr) = connect_to_tls(&world, &encoded(&Message::get(Tag::new(1), "k"))).await;
+    client.read_to_end(&mut Vec::new()).await.unwrap();
+    let lines = log.lines("the client speaks no TLS");
+    assert!(lines.len() == 1 && lines[0].contains(" INFO "), "{lines:?}");
+    for _ in 0..100 {
+        world.authenticator().log_probe(addr, "a flood");
+    }
+    assert!((1..=10).contains(&log.lines("a flood").len()));
+    assert_eq!(world.connect(1).ask(&auth(1, "wrong")).await, bad_password(1));
+    let lines = log.lines("wrong password");
+    assert!(lines.len() == 1 && lines[0].contains(" WARN "), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
