@@ -6,12 +6,16 @@ mod support;
 use std::io::Read;
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 use support::{Process, SYNCLINE, syncline};
 use tempfile::TempDir;
 
 /// The limit of open files, and the connections that it allows: 128 files stay free.
 const OPEN_FILES: usize = 300;
 const CONNECTIONS: usize = OPEN_FILES - 128;
+
+/// The time after which a read fails. Only a broken server reaches it.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_low_limit_of_open_files_keeps_files_for_the_store() {
@@ -26,7 +30,9 @@ fn a_low_limit_of_open_files_keeps_files_for_the_store() {
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| TcpStream::connect(addr).unwrap()).collect();
     for _ in 0..3 {
         let mut refused = Vec::new();
-        TcpStream::connect(addr).unwrap().read_to_end(&mut refused).unwrap();
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.read_to_end(&mut refused).unwrap();
         assert!(refused.ends_with(b"unavailable: too many connections"), "{refused:?}");
     }
     // As soon as a connection ends, another one is accepted, and the store has the files to write.
