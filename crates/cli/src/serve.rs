@@ -14,8 +14,9 @@ use syncline_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// The number of files that the process needs besides one for each connection.
-const OTHER_FILES: u64 = 64;
+/// The number of files that the process needs besides one for each connection: 64 for connections that are being refused,
+/// and some for the store.
+const OTHER_FILES: u64 = 128;
 
 pub(crate) async fn run(mut args: Serve) -> Result<(), Failure> {
     let engine = Engine::choose(&args)?;
@@ -94,6 +95,7 @@ fn config(args: &Serve) -> Result<Config, Failure> {
         access,
         authorize_within: args.authorize_within,
         max_unauthenticated: args.max_unauthenticated,
+        log_lines_dropped: Arc::default(),
     };
     config.check_input().map_err(|error| args.settings.invalid("max-input", &error))?;
     Ok(config)

@@ -159,7 +159,8 @@ impl Client {
         }
     }
 
-    /// Returns the status of the server: a JSON object. Later versions of the server may add fields.
+    /// Returns the status of the server: a JSON object. Later versions of the server may add fields. A user that is no admin
+    /// gets `accepts_writes` and `reason` only.
     ///
     /// If the future is dropped, nothing changes.
     ///

@@ -23,7 +23,7 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Returns the rights of an admin: to read and write everything, and to get the status of the server.
+    /// Returns the rights of an admin: to read and write everything, and to get the whole status of the server.
     pub fn all() -> Self {
         let everything = PrefixSet::from_iter([Bytes::new()]);
         Self { read: everything.clone(), write: everything, is_admin: true }

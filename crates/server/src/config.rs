@@ -2,6 +2,8 @@
 
 use crate::access::AccessControl;
 use crate::tls::Tls;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use syncline_core::server::Limits;
 use thiserror::Error;
@@ -12,6 +14,7 @@ pub struct Config {
     /// The address to listen on, `HOST:PORT`. Port 0 selects any free port.
     pub listen: String,
     /// The maximum number of connections. The server refuses further ones with ERROR `unavailable: too many connections`.
+    /// If the limit of open files is too low for this number, it accepts fewer.
     pub max_connections: usize,
     /// The limits of each connection.
     pub limits: Limits,
@@ -37,9 +40,13 @@ pub struct Config {
     /// How long a connection may take for the TLS handshake and for authentication, together. The time in which the server
     /// verifies a password, or delays the response to a wrong one, does not count.
     pub authorize_within: Duration,
-    /// The maximum number of unauthenticated connections. A quarter of them may come from one address. The server refuses
-    /// further ones with ERROR `unavailable: too many connections …`.
+    /// The maximum number of unauthenticated connections. A quarter of them may come from one address. At a limit, the
+    /// connection that has been silent for longest makes room for a new one. If none is silent, the server refuses the new
+    /// one with ERROR `unavailable: too many connections …`.
     pub max_unauthenticated: usize,
+    /// How many lines the log of the process has lost so far, because its reader was too slow. STATUS shows the number. The
+    /// owner of the log counts; the server only reads the counter.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// An error: [`Config::max_input`] is smaller than the largest request that the limits allow.
@@ -83,6 +90,7 @@ impl Default for Config {
             access: AccessControl::Open,
             authorize_within: Duration::from_secs(10),
             max_unauthenticated: 1024,
+            log_lines_dropped: Arc::default(),
         }
     }
 }

@@ -34,6 +34,7 @@ mod config;
 mod connection;
 mod input_budget;
 mod notify;
+mod open_files;
 mod priority_gate;
 mod server;
 mod status;

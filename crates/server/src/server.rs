@@ -7,7 +7,9 @@ use crate::committer::{self, CommitQueue};
 use crate::config::{Config, InputError};
 use crate::connection::Service;
 use crate::input_budget::InputBudget;
+use crate::open_files::limit_connections;
 use crate::priority_gate::{MAX_ARRIVALS, PriorityGate};
+use crate::throttle::Throttle;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -41,6 +43,12 @@ const BACKLOG: i32 = 65_535;
 /// The pause after a failed accept. Usually the process has run out of file descriptors, and some are about to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A failed accept is logged at most once in this time, because it is tried again after each pause.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The open files that connections leave for the store, the log, the listener and the runtime.
+const OTHER_FILES: usize = 64;
+
 /// The time after which a silent peer is considered dead: keepalive detects it on an idle connection, and the TCP user
 /// timeout on one with unacknowledged data.
 const PEER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -66,7 +74,7 @@ pub enum BindError {
     #[error("the system provides no random numbers")]
     NoRandomNumbers,
     /// The server cannot listen on the address.
-    #[error("can't listen on {address}: {source}")]
+    #[error("can't listen on {address}: {source}{}", listen_hint(.source))]
     Listen {
         /// The address, as configured.
         address: String,
@@ -76,6 +84,16 @@ pub enum BindError {
     /// The thread of the committer cannot be started.
     #[error("can't start the committer's thread: {0}")]
     Thread(io::Error),
+}
+
+/// Returns what to do about an error of listening.
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: end it, or listen on another port (--listen)",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: expected one of its own, or 0.0.0.0",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: listen on another port (--listen)",
+        _ => "",
+    }
 }
 
 /// A running server failed.
@@ -147,6 +165,7 @@ impl<S: Store> Server<S> {
             authenticator,
             authorize_within,
             started,
+            log_lines_dropped: config.log_lines_dropped,
         });
 
         let (ended, committer) = oneshot::channel();
@@ -167,7 +186,7 @@ impl<S: Store> Server<S> {
             tokio::spawn(committing);
         }
         let committer_guard = CommitterGuard(service.clone());
-        let max_connections = config.max_connections;
+        let max_connections = limit_connections(config.max_connections, OTHER_FILES + MAX_REFUSALS);
         Ok(Self { listener, local_addr, max_connections, broadcaster, acceptor, service, committer, committer_guard })
     }
 
@@ -192,6 +211,7 @@ impl<S: Store> Server<S> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
+        let accept_failures = Throttle::new(1, ACCEPT_LOG_INTERVAL, Instant::now());
         let mut next_id: u64 = 0;
         let committer_panicked = loop {
             tokio::select! {
@@ -201,7 +221,9 @@ impl<S: Store> Server<S> {
                 Some(ended) = refusals.join_next() => log_end(ended),
                 accepted = self.listener.accept() => match accepted {
                     Err(error) => {
-                        warn!(%error, "can't accept a connection");
+                        if let Some(suppressed) = accept_failures.allow(Instant::now()) {
+                            warn!(%error, suppressed, "can't accept connections; clients wait");
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                     Ok((socket, peer)) => {

@@ -4,15 +4,13 @@ use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The number of lines that are allowed within a [`WINDOW`].
-const MAX_LINES: u32 = 10;
-
-/// The length of a window.
-const WINDOW: Duration = Duration::from_secs(1);
-
-/// Allows at most [`MAX_LINES`] log lines per [`WINDOW`], and counts those that it suppresses.
+/// Allows a number of log lines in each window of time, and counts those that it suppresses.
 #[derive(Debug)]
-pub(crate) struct Throttle(Mutex<Window>);
+pub(crate) struct Throttle {
+    max_lines: u32,
+    length: Duration,
+    window: Mutex<Window>,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -22,18 +20,19 @@ struct Window {
 }
 
 impl Throttle {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Window { since: now, lines: 0, suppressed: 0 }))
+    /// Allows `max_lines` in each window of this length. The first window begins now.
+    pub(crate) fn new(max_lines: u32, length: Duration, now: Instant) -> Self {
+        Self { max_lines, length, window: Mutex::new(Window { since: now, lines: 0, suppressed: 0 }) }
     }
 
     /// Returns the number of lines that were suppressed since the last allowed one, or `None` if a line must be
     /// suppressed now.
     pub(crate) fn allow(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock();
-        if now.duration_since(window.since) >= WINDOW {
+        let mut window = self.window.lock();
+        if now.duration_since(window.since) >= self.length {
             (window.since, window.lines) = (now, 0);
         }
-        if window.lines == MAX_LINES {
+        if window.lines == self.max_lines {
             window.suppressed += 1;
             return None;
         }
@@ -47,9 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_lines_a_second_are_allowed_and_the_rest_is_counted() {
+    fn so_many_lines_a_window_are_allowed_and_the_rest_is_counted() {
+        const WINDOW: Duration = Duration::from_secs(1);
         let start = Instant::now();
-        let throttle = Throttle::new(start);
+        let throttle = Throttle::new(10, WINDOW, start);
         let flood = |at| (0..1000).filter_map(|_| throttle.allow(at)).collect::<Vec<_>>();
         assert_eq!(flood(start), [0; 10]);
         assert!(flood(start + WINDOW / 2).is_empty());

@@ -7,6 +7,7 @@ use super::*;
 use crate::acceptor::{Acceptor, Handle};
 use crate::connection::Peer;
 use crate::testing::{self, Client, PIPE, acquire_all_arrivals, encoded, error, settle};
+use crate::tls::{ClientCertificates, Tls, TlsFiles};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::io;
@@ -14,10 +15,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, Once};
 use std::time::Duration;
-use syncline_core::{Operation, Transaction};
+use syncline_core::{ConnId, Operation, Transaction};
 use syncline_store::{MemoryStore, Store};
+use syncline_tls::{Identity, Pem};
 use syncline_wire::{Message, Tag, Version};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::{Level, Metadata};
@@ -63,6 +66,14 @@ impl World {
     /// Opens a connection from the address with this number.
     fn connect(&self, address: u8) -> Client {
         self.try_connect(address, &[]).unwrap()
+    }
+
+    /// Opens a connection that has sent a request, so that it is not silent.
+    async fn connect_speaking(&self, address: u8) -> Client {
+        let mut client = self.connect(address);
+        let refused = error(7, "go away, bad message type");
+        assert_eq!(client.ask(&Message::get(Tag::new(7), "k")).await, refused);
+        client
     }
 
     /// Opens a connection that presents a certificate with these names, if there are any.
@@ -191,7 +202,7 @@ async fn wrong_passwords_are_delayed_per_address_and_the_third_closes() {
         }
         assert_eq!(client.receive().await, None);
     }
-    assert_eq!(times, [100, 300, 700, 800, 2400, 5600]);
+    assert_eq!(times, [100, 300, 700, 800, 2400, 4400]);
     let start = Instant::now();
     let mut other = world.connect(2);
     assert_eq!(other.ask(&auth(1, "wrong")).await, bad_password(1));
@@ -199,6 +210,64 @@ async fn wrong_passwords_are_delayed_per_address_and_the_third_closes() {
     let start = Instant::now();
     world.authorized("secret").await;
     assert_eq!(start.elapsed().as_millis(), 0, "the right password is never delayed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_response_takes_longer_than_two_seconds_however_many_failed() {
+    let world = World::new(one_password("secret"));
+    for attempt in 0..20 {
+        let start = Instant::now();
+        assert_eq!(world.connect(1).ask(&auth(1, &format!("wrong {attempt}"))).await, bad_password(1));
+        assert!(start.elapsed() <= Duration::from_secs(2), "attempt {attempt}: {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    assert_eq!(world.connect(1).ask(&auth(1, "wrong")).await, bad_password(1));
+    assert_eq!(start.elapsed().as_millis(), 2000);
+}
+
+/// Lets every verification wait until the permits are dropped.
+async fn occupy_verifications(world: &World) -> Vec<fair_queue::RunPermit> {
+    let queue = &world.authenticator().queue;
+    let mut permits = Vec::new();
+    for _ in 0..queue.max_running {
+        let slot = queue.enter(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 99), 1)).into()).unwrap();
+        permits.push(slot.run_permit().await);
+    }
+    permits
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_waits_too_long_is_refused_with_the_reason() {
+    let world = World::new(one_password("secret"));
+    let occupied = occupy_verifications(&world).await;
+    let start = Instant::now();
+    let mut clients = [world.connect(1), world.connect(1), world.connect(2)];
+    for (client, password) in clients.iter_mut().zip(["secret", "wrong", "secret"]) {
+        client.send(&encoded(&auth(1, password))).await;
+    }
+    let text = "unavailable: the password could not be verified within 2s; try again later";
+    for client in &mut clients {
+        assert_eq!(client.receive_to_end().await, [error(0, text)]);
+    }
+    assert_eq!(start.elapsed().as_millis(), 2000);
+    drop(occupied);
+    world.authorized("secret").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_and_delay_together_take_at_most_two_seconds() {
+    let world = World::new(one_password("secret"));
+    for attempt in 0..6 {
+        world.connect(1).ask(&auth(1, &format!("wrong {attempt}"))).await;
+    }
+    let occupied = occupy_verifications(&world).await;
+    let start = Instant::now();
+    let mut client = world.connect(1);
+    client.send(&encoded(&auth(1, "wrong"))).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    drop(occupied);
+    assert_eq!(client.receive().await, Some(bad_password(1)));
+    assert_eq!(start.elapsed().as_millis(), 2000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,21 +409,24 @@ async fn the_delay_of_a_response_does_not_count_against_the_deadline() {
     for tag in 1..=2 {
         assert_eq!(client.ask(&auth(tag, "wrong")).await, bad_password(tag));
     }
-    assert_eq!(start.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 4);
     let mut late = world.connect(1);
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(late.ask(&auth(1, "wrong")).await, bad_password(1));
-    assert_eq!(start.elapsed().as_secs(), 24, "a password that arrived in time gets its response");
+    assert_eq!(start.elapsed().as_secs(), 15, "a password that arrived in time gets its response");
     assert_eq!(late.receive_to_end().await, [error(0, "unavailable: not authorized within 10s")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn unauthenticated_connections_are_limited_in_total_and_per_address() {
     let world = World::with(one_password("secret"), 8);
-    let first = world.connect(1);
-    let mut second = world.connect(1);
+    let first = world.connect_speaking(1).await;
+    let mut second = world.connect_speaking(1).await;
     assert_eq!(world.try_connect(1, &[]).err(), Some(TooManyUnauthenticated::PerAddress));
-    let _others: Vec<_> = [2, 2, 3, 3, 4, 4].map(|address| world.connect(address)).into();
+    let mut others = Vec::new();
+    for address in [2, 2, 3, 3, 4, 4] {
+        others.push(world.connect_speaking(address).await);
+    }
     assert_eq!(world.try_connect(5, &[]).err(), Some(TooManyUnauthenticated::Total));
     assert_eq!(second.ask(&auth(1, "secret")).await, auth(1, ""));
     settle().await;
@@ -363,6 +435,83 @@ async fn unauthenticated_connections_are_limited_in_total_and_per_address() {
     settle().await;
     assert_eq!(world.authenticator().unauthenticated.count(), 7);
     drop(fifth);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_sent_the_reason_when_it_makes_room() {
+    let world = World::with(one_password("secret"), 8);
+    let mut speaking = world.connect_speaking(1).await;
+    let mut silent = world.connect(1);
+    settle().await;
+    let mut next = world.connect(1);
+    let reason = "unavailable: this connection had sent nothing, and made room for a new one";
+    assert_eq!(silent.receive_to_end().await, [error(0, reason)]);
+    assert_eq!(world.authenticator().unauthenticated.count(), 2);
+    assert_eq!(next.ask(&auth(1, "secret")).await, auth(1, ""));
+    assert_eq!(speaking.ask(&auth(1, "secret")).await, auth(1, ""));
+    settle().await;
+    assert_eq!(world.authenticator().unauthenticated.count(), 0);
+}
+
+/// Opens a TCP connection to an acceptor with TLS, and sends these bytes. Returns it with its address.
+async fn connect_to_tls(world: &World, bytes: &[u8]) -> (TcpStream, SocketAddr) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (Pem::bytes(made.cert.pem()), Pem::bytes(made.signing_key.serialize_pem()));
+    let identity = Identity { certificate, key };
+    let tls = Tls::load(&TlsFiles { identity, clients: ClientCertificates::None }).unwrap();
+    let within = world.service.authorize_within;
+    let acceptor = Acceptor::new(Some(tls), within, world.authenticator().clone(), world.broadcaster.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, addr) = listener.accept().await.unwrap();
+    let permit = acceptor.acquire_permit(addr).unwrap();
+    let (service, registration) = (world.service.clone(), world.broadcaster.register(ConnId::new(99)));
+    tokio::spawn(async move { acceptor.serve(&service, registration, socket, addr, permit).await });
+    client.write_all(bytes).await.unwrap();
+    (client, addr)
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_its_tls_handshake_does_not_make_room() {
+    let world = World::with(one_password("secret"), 4);
+    // The beginning of a record with a ClientHello.
+    let (client, addr) = connect_to_tls(&world, b"\x16\x03\x01").await;
+    settle().await;
+    let unauthenticated = &world.authenticator().unauthenticated;
+    assert_eq!(unauthenticated.acquire(addr.into()).unwrap_err(), TooManyUnauthenticated::PerAddress);
+    drop(client);
+    while unauthenticated.count() > 0 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_another_protocol_is_no_warning_and_hides_none() {
+    let log = Log::of_this_thread(Level::INFO);
+    let world = World::new(one_password("secret"));
+    let (mut client, addr) = connect_to_tls(&world, &encoded(&Message::get(Tag::new(1), "k"))).await;
+    client.read_to_end(&mut Vec::new()).await.unwrap();
+    let lines = log.lines("the client speaks no TLS");
+    assert!(lines.len() == 1 && lines[0].contains(" INFO "), "{lines:?}");
+    for _ in 0..100 {
+        world.authenticator().log_probe(addr, "a flood");
+    }
+    assert!((1..=10).contains(&log.lines("a flood").len()));
+    assert_eq!(world.connect(1).ask(&auth(1, "wrong")).await, bad_password(1));
+    let lines = log.lines("wrong password");
+    assert!(lines.len() == 1 && lines[0].contains(" WARN "), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_password_is_being_verified_does_not_make_room() {
+    let world = World::with(one_password("secret"), 4);
+    let occupied = occupy_verifications(&world).await;
+    let mut client = world.connect(1);
+    client.send(&encoded(&auth(1, "secret"))).await;
+    settle().await;
+    assert_eq!(world.try_connect(1, &[]).err(), Some(TooManyUnauthenticated::PerAddress));
+    drop(occupied);
+    assert_eq!(client.receive().await, Some(auth(1, "")));
 }
 
 #[tokio::test(start_paused = true)]

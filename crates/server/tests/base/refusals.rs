@@ -185,10 +185,23 @@ async fn the_error_for_an_address_in_use_names_it() {
     let listen = taken.local_addr().unwrap().to_string();
     let config = Config { listen: listen.clone(), ..Config::default() };
     match Server::bind(config, TestStore::new()).await {
-        Err(BindError::Listen { address, .. }) => assert_eq!(address, listen),
+        Err(error @ BindError::Listen { .. }) => {
+            let text = error.to_string();
+            let hint = "another process listens there: end it, or listen on another port (--listen)";
+            assert!(text.starts_with(&format!("can't listen on {listen}: ")) && text.ends_with(hint), "{text}");
+        }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("two servers on one address"),
     }
+}
+
+#[tokio::test]
+async fn the_error_for_an_address_of_another_machine_says_so() {
+    // An address for documentation, which no machine has.
+    let config = Config { listen: "192.0.2.1:0".into(), ..Config::default() };
+    let error = Server::bind(config, TestStore::new()).await.err().unwrap().to_string();
+    assert!(error.starts_with("can't listen on 192.0.2.1:0: "), "{error}");
+    assert!(error.ends_with("this machine has no such address: expected one of its own, or 0.0.0.0"), "{error}");
 }
 
 // Failures of the store
