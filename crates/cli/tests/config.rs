@@ -370,6 +370,16 @@ fn an_invalid_value_is_refused_with_file_line_and_key() {
         ("durability = 'oss'", "[possible values: fsync, os, memory]"),
         ("heartbeat = 'often'", "line 1: heartbeat: invalid value 'often'"),
         ("data = ''", "line 1: data: a value is required"),
+        ("max-connections = 0", "line 1: max-connections: expected at least 1, found 0\n"),
+        ("max-unauthenticated = 0", "line 1: max-unauthenticated: expected at least 1, found 0\n"),
+        ("heartbeat = '0s'", "line 1: heartbeat: expected a time from 10ms to 1h, found 0s\n"),
+        ("authorize-within = '9ms'", "line 1: authorize-within: expected a time from 10ms to 1h, found 9ms\n"),
+        ("tombstones = '101years'", "line 1: tombstones: expected a time from 0s to "),
+        ("data = 'syncline.toml'", "line 1: data: expected a directory, found a file: syncline.toml\n"),
+        (
+            "data = 'syncline.toml/d'",
+            "line 1: data: expected a directory, found a path through a file: syncline.toml/d\n",
+        ),
         ("listen = 'here'", "line 1: listen: expected HOST:PORT, found \"here\"\n"),
         ("listen = ':1'", "line 1: listen: expected HOST:PORT, found \":1\"\n"),
         ("\n\nmax-key = 65536", "line 3: max-key: the longest key: expected at most 65535 bytes, found 65536\n"),
@@ -422,6 +432,10 @@ fn an_unreadable_file_is_refused_with_its_name() {
         let start = format!("syncline: can't read the configuration file {}: ", place.file());
         printed.strip_prefix(&start).unwrap_or_else(|| panic!("{printed}")).to_owned()
     };
+    let directory = ConfigDir::with("");
+    std::fs::remove_file(&directory.file).unwrap();
+    std::fs::create_dir(&directory.file).unwrap();
+    assert!(cannot(&directory).starts_with("Is a directory"));
     let missing = ConfigDir::with("");
     std::fs::remove_file(&missing.file).unwrap();
     assert!(cannot(&missing).starts_with("No such file"));
