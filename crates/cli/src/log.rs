@@ -135,15 +135,18 @@ impl io::Write for LineWriter<'_> {
     }
 }
 
-/// The layer that limits warnings and errors. Lines of lower levels have causes that an operator controls.
+/// The layer that limits warnings and errors. It passes all other lines: they are about authorized clients and the
+/// operator's own actions, or were asked for with RUST_LOG.
 struct LimitRepeats(Arc<Limiter<Identifier>>);
 
 impl<S: Subscriber> Layer<S> for LimitRepeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         let (level, target) = (*metadata.level(), metadata.target());
-        let callsite = metadata.callsite();
-        level > Level::WARN || self.0.admit(callsite, level, target, Instant::now(), || text(event))
+        // A line that tells how many others were suppressed must not be lost.
+        let is_summary = metadata.fields().field("suppressed").is_some();
+        let is_limited = level <= Level::WARN && !is_summary;
+        !is_limited || self.0.admit(metadata.callsite(), level, target, Instant::now(), || text(event))
     }
 }
 

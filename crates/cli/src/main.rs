@@ -54,13 +54,14 @@ fn main() -> ExitCode {
         Command::Serve(ref serve) => {
             let mut runtime = Builder::new_multi_thread();
             runtime.worker_threads(serve.threads());
-            match Log::start(filter(LevelFilter::INFO)) {
-                Ok(log) => (runtime, Some(log)),
-                Err(failure) => return fail(&failure, None),
-            }
+            (runtime, filter(LevelFilter::INFO).and_then(Log::start).map(Some))
         }
         Command::Bench(_) => (Builder::new_multi_thread(), start_plain_log()),
         _ => (Builder::new_current_thread(), start_plain_log()),
+    };
+    let log = match log {
+        Ok(log) => log,
+        Err(failure) => return fail(&failure, None),
     };
     let result = match runtime.enable_all().build() {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
@@ -105,20 +106,21 @@ async fn run(command: Command, log: Option<&Log>) -> Result<(), Failure> {
 }
 
 /// Returns the filter that RUST_LOG asks for.
-fn filter(default_level: LevelFilter) -> EnvFilter {
-    EnvFilter::builder().with_default_directive(default_level.into()).from_env_lossy()
+fn filter(default_level: LevelFilter) -> Result<EnvFilter, Failure> {
+    let filter = EnvFilter::builder().with_default_directive(default_level.into()).from_env();
+    filter.map_err(|error| Failure::Usage(format!("{}: {error}", EnvFilter::DEFAULT_ENV)))
 }
 
 /// Sends warnings and errors to stderr, for a command that logs few lines. Such a log needs no further care.
-fn start_plain_log() -> Option<Log> {
+fn start_plain_log() -> Result<Option<Log>, Failure> {
     tracing_subscriber::fmt()
-        .with_env_filter(filter(LevelFilter::WARN))
+        .with_env_filter(filter(LevelFilter::WARN)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // Without this, the subscriber would panic when stderr is closed, because it reports write errors there.
         .log_internal_errors(false)
         .init();
-    None
+    Ok(None)
 }
 
 /// Prints the reason, and returns the exit code. A server prints by way of its log, which cannot block.

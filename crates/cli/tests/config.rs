@@ -206,6 +206,16 @@ fn a_wrong_value_names_the_variable_unless_the_flag_is_wrong() {
 }
 
 #[test]
+fn a_wrong_filter_of_the_log_names_its_variable() {
+    for command in ["serve", "status"] {
+        let output = syncline(&[command]).env("RUST_LOG", "a=b=c").output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{printed}");
+        assert!(printed.starts_with("syncline: RUST_LOG: "), "{printed}");
+    }
+}
+
+#[test]
 fn an_open_server_on_a_network_is_warned_about() {
     let directory = TempDir::new().unwrap();
     let made = syncline(&["cert", "--host", "localhost", "--dir"]).arg(directory.path()).output().unwrap();
