@@ -1,9 +1,9 @@
 //! `syncline bench`: puts load on a server, with the same load generator as the comparison in `bench/`.
 
 use crate::args::{Bench, Workload};
+use crate::ending::Ending;
 use crate::failure::Failure;
 use crate::output::{note, print_line};
-use crate::signals::Ending;
 use bytes::Bytes;
 use serde_json::json;
 use std::sync::Arc;

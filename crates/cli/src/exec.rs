@@ -1,9 +1,9 @@
 //! The command that `syncline watch --exec` runs for each change.
 
+use crate::ending::is_first_process;
 use crate::failure::Failure;
 use crate::output::{Json, note};
 use crate::shown::shown;
-use crate::signals::is_first_process;
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 use std::collections::{BTreeMap, HashMap};

@@ -1,6 +1,6 @@
 //! The failures of commands, with their messages and exit codes.
 
-use crate::signals;
+use crate::ending;
 use std::io;
 use std::process::ExitCode;
 use syncline_client::{ConnectError, CursorError, GetError, PutError, RequestError, TlsError, TxnError, UpdateError};
@@ -77,7 +77,7 @@ impl Failure {
             Self::Exec(_) => 7,
             Self::NotPermitted(_) => 8,
             Self::Output(_) => 9,
-            Self::Signal(signal) => u8::try_from(signals::exit_code(*signal)).unwrap_or(u8::MAX),
+            Self::Signal(signal) => u8::try_from(ending::exit_code(*signal)).unwrap_or(u8::MAX),
         })
     }
 

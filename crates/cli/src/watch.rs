@@ -1,11 +1,11 @@
 //! `syncline watch`: prints the keys under a prefix and then every change, or runs a command for each.
 
 use crate::args::Watch;
+use crate::ending::{Ending, end_as_first_process};
 use crate::exec::Exec;
 use crate::failure::Failure;
 use crate::keys::KeyNotation;
 use crate::output::{Json, Printer, deletion, entry, note};
-use crate::signals::{Ending, end_as_first_process};
 use serde_json::json;
 use std::io::Stdout;
 use syncline_client::{Cursor, KeyChange, Position, Progress, Step};
