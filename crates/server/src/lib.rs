@@ -33,6 +33,7 @@ mod committer;
 mod config;
 mod connection;
 mod input_budget;
+mod listen;
 mod notify;
 mod priority_gate;
 mod server;
@@ -47,6 +48,7 @@ pub use access::{
     AccessControl, AccessFileError, Hash, HashError, HashingError, MustUseTls, Users, UsersError, UsersProblem,
 };
 pub use config::{Config, InputError};
+pub use listen::is_listen_address;
 pub use server::{BindError, ServeError, Server};
 pub use syncline_core::server::{LimitError, Limits};
 pub use syncline_tls::{Identity, Pem, PemError};
