@@ -118,7 +118,7 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let hint = match &error {
+        let hint = match error.cause() {
             ConnectError::Endpoint(_)
             | ConnectError::Pem(_)
             | ConnectError::Password(_)
@@ -182,7 +182,7 @@ impl From<RequestError> for Failure {
             RequestError::BaseOnly(_) | RequestError::TooLarge { .. } | RequestError::Refused { .. } => {
                 Self::Usage(message)
             }
-            RequestError::NotPermitted { .. } => Self::NotPermitted(message),
+            RequestError::NotPermitted { .. } | RequestError::NotAuthorized { .. } => Self::NotPermitted(message),
             _ => Self::Unavailable(message),
         }
     }

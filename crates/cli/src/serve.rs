@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 use syncline_server::{
     AccessControl, BindError, ClientCertificates, Config, Handle, Identity, LimitError, Limits, Pem, Server, Tls,
-    TlsFiles,
+    TlsFiles, is_listen_address,
 };
 use syncline_store::Store;
 use tokio::signal::unix::Signal;
@@ -140,9 +140,11 @@ fn config(args: &Serve) -> Result<Config, Failure> {
         };
         args.settings.invalid(flag, &error)
     })?;
-    let address = args.listen.rsplit_once(':');
-    if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
-        return Err(args.settings.invalid("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
+    if !is_listen_address(&args.listen) {
+        let is_ipv6 = args.listen.matches(':').count() > 1;
+        let hint = if is_ipv6 { "; IPv6 addresses are written in brackets: [::1]:6660" } else { "" };
+        let reason = format!("expected HOST:PORT, found {:?}{hint}", args.listen);
+        return Err(args.settings.invalid("listen", &reason));
     }
     check_ranges(args)?;
     check_data(args)?;

@@ -194,6 +194,31 @@ fn a_reload_applies_new_users_and_certificates_or_nothing() {
     assert_eq!(watcher.line(), "config/theme = light  (version 2)");
 }
 
+#[test]
+fn a_watch_whose_user_is_removed_or_may_no_longer_read_ends_with_exit_code_8() {
+    let mut lab = Lab::start("syncline=info");
+    lab.fine("operator", &["put", "config/theme", "dark"]);
+    let users = lab.path("users.toml");
+    let before = fs::read_to_string(&users).unwrap();
+    let without_ann = before.split_once("[[user]]\nname = \"operator\"").unwrap().1;
+    for (changed, text) in [
+        (
+            before.replace("read = [\"config/\"]", "read = [\"other/\"]"),
+            "expected the right to read everything under \"config/\"",
+        ),
+        (format!("[[user]]\nname = \"operator\"{without_ann}"), "refuses: the name or the password is wrong"),
+    ] {
+        fs::write(&users, &before).unwrap();
+        assert!(lab.reload().contains("reloaded certificates and users"));
+        let mut watch = support::Process::start(&mut lab.command("ann", &["watch", "config/"]));
+        assert_eq!(watch.line(), "config/theme = dark  (version 1)");
+        fs::write(&users, changed).unwrap();
+        assert!(lab.reload().contains("reloaded certificates and users"));
+        let (status, printed) = watch.end();
+        assert!(status.code() == Some(8) && printed.contains(text), "{status}: {printed}");
+    }
+}
+
 fn make_certificates_once(directory: &str) {
     if !fs::exists(directory).unwrap() {
         make_certificates(directory);

@@ -28,7 +28,14 @@ pub enum Change {
 
 /// The subscribers to changes. A slow subscriber receives a [`Change::Gap`], and never delays the others.
 #[derive(Clone, Default)]
-pub(crate) struct Subscribers(Arc<Mutex<Vec<Subscriber>>>);
+pub(crate) struct Subscribers(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    subscribers: Vec<Subscriber>,
+    /// Whether there will be no further change.
+    has_ended: bool,
+}
 
 struct Subscriber {
     changes: mpsc::Sender<Change>,
@@ -40,13 +47,23 @@ impl Subscribers {
     /// Adds a subscriber. At most `max_pending` changes are queued for it.
     pub(crate) fn add(&self, max_pending: usize) -> mpsc::Receiver<Change> {
         let (changes, receiver) = mpsc::channel(max_pending.max(1));
-        self.0.lock().push(Subscriber { changes, has_gap: false });
+        let mut state = self.0.lock();
+        if !state.has_ended {
+            state.subscribers.push(Subscriber { changes, has_gap: false });
+        }
         receiver
+    }
+
+    /// Ends the streams of all subscribers, and of those that are added later.
+    pub(crate) fn end(&self) {
+        let mut state = self.0.lock();
+        state.has_ended = true;
+        state.subscribers.clear();
     }
 
     /// Sends a change to all subscribers, and removes those that dropped their receiver.
     pub(crate) fn send(&self, change: &Change) {
-        self.0.lock().retain_mut(|subscriber| subscriber.send(change));
+        self.0.lock().subscribers.retain_mut(|subscriber| subscriber.send(change));
     }
 }
 
@@ -113,7 +130,19 @@ mod tests {
         drop(subscribers.add(1));
         let mut kept = subscribers.add(1);
         subscribers.send(&put(1));
-        assert_eq!(subscribers.0.lock().len(), 1);
+        assert_eq!(subscribers.0.lock().subscribers.len(), 1);
         assert_eq!(queued(&mut kept), [put(1)]);
+    }
+
+    #[test]
+    fn the_end_comes_after_what_is_queued_and_holds_for_later_subscribers() {
+        let subscribers = Subscribers::default();
+        let mut early = subscribers.add(10);
+        subscribers.send(&put(1));
+        subscribers.end();
+        let mut late = subscribers.add(10);
+        assert_eq!(early.try_recv(), Ok(put(1)));
+        assert_eq!(early.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(late.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
     }
 }

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// The writes of other connections since the call of [`Client::changes`], in commit order. Also a [`Stream`].
+/// The writes of other connections since the call of [`Client::changes`], in commit order. Also a [`Stream`]. It ends if a
+/// server [refuses](Client#refusals) the client.
 pub struct Changes {
     changes: mpsc::Receiver<Change>,
     /// Keeps the connection open.
@@ -27,7 +28,8 @@ impl Client {
 }
 
 impl Changes {
-    /// Waits for the next change. Returns `None` only if the runtime of the client has shut down.
+    /// Waits for the next change. Returns `None` if the client has given up, because a server
+    /// [refuses](Client#refusals) it: [`Client::refusal`] returns the error. Also if the runtime has shut down.
     ///
     /// Cancellation safe: if the future is dropped, no change is lost.
     pub async fn next(&mut self) -> Option<Change> {

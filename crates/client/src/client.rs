@@ -31,6 +31,23 @@ const MAX_QUEUED: usize = 1024;
 /// [`Options::watch_timeout`]. Reads that were in flight when the connection was lost are repeated on the next one. Writes
 /// are not, because they may have been accepted: they end with [`PutError::OutcomeUnknown`].
 ///
+/// # Refusals
+/// If a server refuses the client when it connects again, the client gives up for good: it never sends a wrong password
+/// twice, because servers delay all clients of an address that does. These are refusals:
+/// - The password is wrong, for example because the user was removed; or the server requires a password by now.
+/// - The server does not accept the client certificate, or demands one.
+/// - A replica cannot be resumed, because the user may no longer read the keys.
+///
+/// If several endpoints are given, all are tried before the client gives up. Then all pending and later requests fail
+/// with [`RequestError::NotAuthorized`] or [`RequestError::NotPermitted`], and [`Client::refusal`] returns this error.
+/// [`Replica::changed`](crate::Replica::changed) returns it too. [`Changes`](crate::Changes) and
+/// [`Updates`](crate::Updates) end. Replicas can still be read, but are no longer
+/// [current](crate::Staleness::is_current). To continue, for example with a new password, connect another client.
+///
+/// All other failures may be temporary, and the client connects again until it succeeds: no server responds, it has too
+/// many connections, it shuts down, its certificate has expired, or another program listens on its port. Requests then
+/// fail with [`RequestError::Unavailable`], which contains the last error.
+///
 /// # Cancellation
 /// If the future of a request is dropped, the request may still be sent, and a write may still be accepted. Its response is
 /// discarded.
@@ -54,8 +71,8 @@ impl Client {
     /// Cancellation safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
-    /// [`ConnectError`] of the last endpoint if none can be connected to. After this call has succeeded, the client
-    /// reconnects by itself.
+    /// [`ConnectError`] if no endpoint can be connected to; [`ConnectError::All`] if there are several. Nothing is
+    /// repeated. After this call has succeeded, the client reconnects by itself.
     pub async fn connect(endpoints: impl Into<Endpoints>) -> Result<Self, ConnectError> {
         Self::connect_with(endpoints, Options::default()).await
     }
@@ -70,7 +87,7 @@ impl Client {
         let endpoints = endpoints.into();
         let options = Arc::new(options);
         let dialer = Dialer::new(&endpoints, &options)?;
-        let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
+        let link = link::connect(&dialer, 0, false).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED);
         let (subscribers, shared) = (Subscribers::default(), Arc::new(Shared::new()));
         let setup = Setup {
@@ -173,6 +190,11 @@ impl Client {
         }
     }
 
+    /// Returns why the client has given up for good, or `None` if it has not; see [Refusals](Client#refusals).
+    pub fn refusal(&self) -> Option<RequestError> {
+        self.shared.given_up().cloned()
+    }
+
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -200,7 +222,10 @@ impl Client {
         let command = Command { request, reply, guard: guard.clone() };
         match timeout_at(deadline, self.commands.send(command)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Failure::NotSent { reason: RUNTIME_GONE.into() }),
+            Ok(Err(_)) => {
+                let given_up = self.refusal().map(Failure::GivenUp);
+                return Err(given_up.unwrap_or_else(|| Failure::NotSent { reason: RUNTIME_GONE.into() }));
+            }
             Err(_) => return Err(Failure::NotSent { reason: timed_out() }),
         }
         match timeout_at(deadline, response).await {

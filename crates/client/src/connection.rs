@@ -5,9 +5,11 @@
 use crate::change::{Change, Subscribers};
 use crate::dialer::Dialer;
 use crate::endpoints::Endpoints;
+use crate::error::RequestError;
 use crate::failure::Failure;
 use crate::link::{self, Disconnect, Link};
 use crate::options::Options;
+use crate::pauses::Pauses;
 use crate::send_guard::SendGuard;
 use crate::shared::Shared;
 use bytes::{Buf, BytesMut};
@@ -22,7 +24,7 @@ use syncline_tls::Socket;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// The minimum free space of the input buffer before a read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
@@ -69,17 +71,25 @@ pub(crate) struct Setup {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// Executes the commands of a client over one connection after the other, until the last handle is dropped.
+/// Executes the commands of a client over one connection after the other, until the last handle is dropped or a server
+/// refuses the client.
 pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<Command>) {
     let mut retries = VecDeque::new();
     let (mut replicas, mut deferred) = (Replicas::new(), Vec::new());
-    let mut next = Some(first);
-    while let Some(Link { stream, input, hello, endpoint }) = next {
+    let mut pauses = Pauses::new(&setup.options);
+    let mut next = Ok(Some(first));
+    let refusal = loop {
+        let Link { stream, input, hello, endpoint } = match next {
+            Ok(Some(link)) => link,
+            Ok(None) => return,
+            Err(refusal) => break refusal,
+        };
         let base_only = hello.is_none();
         let connection = match hello {
             Some(hello) => ClientConnection::extended(&hello, replicas, deferred),
             None => ClientConnection::base(replicas, deferred),
         };
+        pauses.connected();
         let mut session = Session { setup: &setup, connection, notice: None, has_mark: false, follows: false };
         let Err(disconnect) = session.serve(stream, input, &mut commands, &mut retries).await else { return };
         let reason = disconnect.reason(session.notice.take());
@@ -87,9 +97,35 @@ pub(crate) async fn run(setup: Setup, first: Link, mut commands: mpsc::Receiver<
         let lost = session.connection.into_lost();
         (replicas, deferred) = requeue(lost, &reason, &mut retries);
         setup.shared.publish(replicas.views());
-        next = reconnect(&setup, endpoint, base_only, &commands).await;
+        next = match disconnect {
+            Disconnect::NotPermitted { missing } => Err(RequestError::NotPermitted { missing }),
+            _ => reconnect(&setup, endpoint, base_only, &mut pauses, &commands).await,
+        };
         // Broadcasts between the two connections were missed.
         setup.subscribers.send(&Change::Gap);
+    };
+    give_up(&setup, refusal, commands, retries, deferred).await;
+}
+
+/// Ends the client for good, and reports the refusal to all that wait for something.
+async fn give_up(
+    setup: &Setup,
+    refusal: RequestError,
+    mut commands: mpsc::Receiver<Command>,
+    retries: VecDeque<Command>,
+    deferred: Vec<(Token, Response)>,
+) {
+    error!(endpoints = %setup.endpoints, %refusal, "the client has given up");
+    setup.shared.give_up(refusal.clone());
+    setup.subscribers.end();
+    // These writes were accepted, although no replica will show them.
+    deferred.into_iter().for_each(|(token, response)| token.complete(Ok(response)));
+    // The caller of a request may have given up as well.
+    let refuse = |command: Command| drop(command.reply.send(Err(Failure::GivenUp(refusal.clone()))));
+    retries.into_iter().for_each(refuse);
+    commands.close();
+    while let Some(command) = commands.recv().await {
+        refuse(command);
     }
 }
 
@@ -114,23 +150,32 @@ fn requeue(
 }
 
 /// Reconnects, with growing pauses between attempts. Returns `None` if the last handle was dropped.
-async fn reconnect(setup: &Setup, first: usize, base_only: bool, commands: &mpsc::Receiver<Command>) -> Option<Link> {
-    let options = &setup.options;
-    for pause in options.pauses() {
-        sleep(pause).await;
+///
+/// # Errors
+/// The refusal, if a server refuses the client and no other endpoint accepts it.
+async fn reconnect(
+    setup: &Setup,
+    first: usize,
+    base_only: bool,
+    pauses: &mut Pauses,
+    commands: &mpsc::Receiver<Command>,
+) -> Result<Option<Link>, RequestError> {
+    pauses.lost();
+    loop {
+        sleep(pauses.next()).await;
         if commands.is_closed() {
-            return None;
+            return Ok(None);
         }
-        match link::connect(&setup.dialer, first, options.connect_timeout, base_only).await {
+        match link::connect(&setup.dialer, first, base_only).await {
             Ok(link) => {
                 debug!(endpoints = %setup.endpoints, endpoint = link.endpoint, "connected again");
                 setup.shared.set_connect_error(None);
-                return Some(link);
+                return Ok(Some(link));
             }
+            Err(error) if error.is_refusal() => return Err(RequestError::refused(&error)),
             Err(error) => setup.shared.set_connect_error(Some(error.to_string())),
         }
     }
-    None
 }
 
 /// The driver of one connection.

@@ -9,13 +9,14 @@ use crate::error::{BaseOnly, ConnectError, RequestError};
 use crate::failure::Failure;
 use crate::link::{self, Disconnect, Link};
 use crate::options::Options;
-use backon::ExponentialBackoff;
+use crate::pauses::Pauses;
 use bytes::{Buf, Bytes, BytesMut};
 use syncline_core::client::{self, CursorEvent, Position, Step};
 use syncline_tls::Socket;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
+use tracing::info;
 
 /// The minimum free space of the input buffer before a read, in bytes.
 const READ_SIZE: usize = 64 * 1024;
@@ -31,25 +32,34 @@ const READ_SIZE: usize = 64 * 1024;
 /// - A lost connection is replaced, and the cursor resumes at its position: no change is missed or repeated.
 /// - If the cursor cannot resume, a step contains all keys and [`Step::is_reset`] is set. This happens if the store is
 ///   another one, or if the server no longer has the tombstones.
+///
+/// # Refusals
+/// If a server refuses the password, the certificate, or the WATCH when the cursor connects again, the cursor gives up for
+/// good, as a [`Client`](crate::Client#refusals) does. To continue, open another cursor at its last position.
 #[derive(Debug)]
 pub struct Cursor {
     dialer: Dialer,
-    options: Options,
     cursor: client::Cursor,
     /// The index of the endpoint of the last connection, which is tried first.
     endpoint: usize,
+    pauses: Pauses,
     state: State,
 }
 
 /// ```text
-///   open ──▶ Connected ──── connection lost ────▶ Disconnected
-///                ▲                                   │
-///                └──────────── reconnected ──────────┘
+///   open ──▶ Connected ──── connection lost ────▶ Disconnected ──── refused ────▶ GivenUp
+///              │ ▲                                   │                              ▲
+///              │ └──────────── reconnected ──────────┘                              │
+///              └──────────────────────────── WATCH refused ─────────────────────────┘
 /// ```
 #[derive(Debug)]
 enum State {
     Connected(Session),
-    Disconnected { pauses: ExponentialBackoff },
+    Disconnected {
+        /// Why there is no connection, as it was logged last.
+        reason: String,
+    },
+    GivenUp(RequestError),
 }
 
 /// The state of one connection.
@@ -81,7 +91,7 @@ pub enum Progress {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CursorError {
-    /// The first attempt to connect failed.
+    /// The first attempt to connect failed, or a later one was [refused](ConnectError::is_refusal).
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The server refused the WATCH, or does not support it.
@@ -108,10 +118,11 @@ impl Cursor {
     ) -> Result<Self, CursorError> {
         let dialer = Dialer::new(&endpoints.into(), &options)?;
         let mut cursor = client::Cursor::new(prefix, since);
-        let link = link::connect(&dialer, 0, options.connect_timeout, false).await?;
-        let endpoint = link.endpoint;
+        let link = link::connect(&dialer, 0, false).await?;
+        let (endpoint, mut pauses) = (link.endpoint, Pauses::new(&options));
         let state = State::Connected(Session::new(link, &mut cursor)?);
-        Ok(Self { dialer, options, cursor, endpoint, state })
+        pauses.connected();
+        Ok(Self { dialer, cursor, endpoint, pauses, state })
     }
 
     /// Waits for the next step, or until the connection is lost or replaced. The first step may contain no change.
@@ -119,8 +130,21 @@ impl Cursor {
     /// Cancellation safe: if the future is dropped, no step is lost.
     ///
     /// # Errors
-    /// [`CursorError::Request`] if the server refuses the WATCH.
+    /// [`CursorError::Connect`] if a server refuses to authorize the client. [`CursorError::Request`] if it refuses the
+    /// WATCH. After an error, every call returns an error at once.
     pub async fn next(&mut self) -> Result<Progress, CursorError> {
+        let next = self.advance().await;
+        if let Err(error) = &next {
+            self.cursor.lost();
+            self.state = State::GivenUp(match error {
+                CursorError::Connect(error) => RequestError::refused(error),
+                CursorError::Request(error) => error.clone(),
+            });
+        }
+        next
+    }
+
+    async fn advance(&mut self) -> Result<Progress, CursorError> {
         loop {
             match &mut self.state {
                 State::Connected(session) => match session.next(&mut self.cursor).await {
@@ -128,19 +152,31 @@ impl Cursor {
                     Err(disconnect) => {
                         let reason = disconnect.reason(session.notice.take());
                         self.cursor.lost();
-                        self.state = State::Disconnected { pauses: self.options.pauses() };
+                        self.pauses.lost();
+                        self.state = State::Disconnected { reason: reason.clone() };
                         return Ok(Progress::Disconnected { reason });
                     }
                 },
-                State::Disconnected { pauses } => {
-                    sleep(pauses.next().unwrap_or(self.options.max_pause)).await;
-                    let limit = self.options.connect_timeout;
-                    if let Ok(link) = link::connect(&self.dialer, self.endpoint, limit, false).await {
-                        self.endpoint = link.endpoint;
-                        self.state = State::Connected(Session::new(link, &mut self.cursor)?);
-                        return Ok(Progress::Reconnected);
+                State::Disconnected { reason } => {
+                    sleep(self.pauses.next()).await;
+                    match link::connect(&self.dialer, self.endpoint, false).await {
+                        Ok(link) => {
+                            self.endpoint = link.endpoint;
+                            self.state = State::Connected(Session::new(link, &mut self.cursor)?);
+                            self.pauses.connected();
+                            return Ok(Progress::Reconnected);
+                        }
+                        Err(error) if error.is_refusal() => return Err(error.into()),
+                        Err(error) => {
+                            let error = error.to_string();
+                            if *reason != error {
+                                info!(error, "can't connect again; trying until it succeeds");
+                                *reason = error;
+                            }
+                        }
                     }
                 }
+                State::GivenUp(error) => return Err(error.clone().into()),
             }
         }
     }

@@ -1,14 +1,18 @@
-//! Opening sockets to endpoints, with or without TLS.
+//! The addresses of endpoints, and the sockets to them, with or without TLS.
 
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::ConnectError;
 use crate::options::Options;
+use crate::race::in_turn;
 use crate::tls::Connector;
 use crate::tls_error::TlsError;
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 use syncline_tls::Socket;
 use syncline_wire::Password;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsStream;
 
 /// Connects to endpoints, with or without TLS as each endpoint specifies. It never falls back to the other.
@@ -20,6 +24,21 @@ pub struct Dialer {
     connector: Option<Connector>,
     /// The password. If there is one, all endpoints use TLS.
     password: Option<Password>,
+    connect_timeout: Duration,
+}
+
+/// The server at one of the addresses of an endpoint.
+pub(crate) struct Peer<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) address: SocketAddr,
+    /// The address as error texts show it.
+    pub(crate) shown: String,
+}
+
+impl Peer<'_> {
+    pub(crate) fn tls_only(&self) -> ConnectError {
+        ConnectError::Tls { address: self.shown.clone(), problem: TlsError::TlsOnly }
+    }
 }
 
 impl Dialer {
@@ -37,7 +56,8 @@ impl Dialer {
             return Err(ConnectError::PasswordWithoutTls { address: plain.to_string() });
         }
         let connector = endpoints.iter().any(Endpoint::is_tls).then(|| Connector::new(&options.tls)).transpose()?;
-        Ok(Self { endpoints, connector, password: options.password.clone() })
+        let (password, connect_timeout) = (options.password.clone(), options.connect_timeout);
+        Ok(Self { endpoints, connector, password, connect_timeout })
     }
 
     /// Returns the endpoints.
@@ -56,33 +76,60 @@ impl Dialer {
         self.password.as_ref()
     }
 
-    /// Opens a socket to one of the endpoints, and does the TLS handshake if the endpoint uses TLS.
-    pub(crate) async fn dial(&self, endpoint: &Endpoint) -> Result<Socket, ConnectError> {
-        let dialed = async {
-            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
+    /// Returns the time limit of one attempt to connect.
+    pub(crate) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Returns the addresses of an endpoint, in the order in which they are tried.
+    pub(crate) async fn resolve(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        let unresolved = |reason: String| ConnectError::Resolve { address: endpoint.to_string(), reason };
+        // The system would report "invalid argument".
+        if endpoint.host().parse().is_ok_and(|address: Ipv6Addr| address.is_unicast_link_local()) {
+            let expected =
+                "expected the network interface of a link-local address, as in [fe80::1%eth0]:6660, found none";
+            return Err(unresolved(expected.into()));
+        }
+        let lookup = lookup_host((endpoint.host(), endpoint.port()));
+        match timeout_at(deadline, lookup).await {
+            Err(_) => Err(unresolved(format!("no answer of the system's resolver within {:?}", self.connect_timeout))),
+            Ok(Err(error)) => Err(unresolved(match endpoint.zone() {
+                Some(zone) => format!("expected the name or number of a network interface after %, found {zone:?}"),
+                None => error.to_string(),
+            })),
+            Ok(Ok(addresses)) => match in_turn(addresses) {
+                addresses if addresses.is_empty() => Err(unresolved("it has no address".into())),
+                addresses => Ok(addresses),
+            },
+        }
+    }
+
+    /// Does the TLS handshake if the endpoint uses TLS.
+    pub(crate) async fn secure(&self, peer: &Peer<'_>, stream: TcpStream) -> Result<Socket, ConnectError> {
+        let secured = async {
             stream.set_nodelay(true)?;
             Ok(match &self.connector {
-                Some(connector) if endpoint.is_tls() => {
-                    TlsStream::from(connector.connect(endpoint.host(), stream).await?).into()
+                Some(connector) if peer.endpoint.is_tls() => {
+                    TlsStream::from(connector.connect(peer.endpoint.host_without_zone(), stream).await?).into()
                 }
                 // The endpoint does not use TLS: there is a connector if one of them does.
                 _ => Socket::from(stream),
             })
         };
-        dialed.await.map_err(|error| self.explain(endpoint, error))
+        secured.await.map_err(|error| self.explain(peer, error))
     }
 
-    /// Returns what an I/O error on a connection to an endpoint means.
-    pub(crate) fn explain(&self, endpoint: &Endpoint, error: io::Error) -> ConnectError {
-        let address = endpoint.to_string();
+    /// Returns what an I/O error on a connection means.
+    pub(crate) fn explain(&self, peer: &Peer<'_>, error: io::Error) -> ConnectError {
+        let address = peer.shown.clone();
         match self.connector.as_ref().and_then(|connector| connector.explain(&error)) {
             Some(problem) => ConnectError::Tls { address, problem },
             None => ConnectError::Io { address, source: error },
         }
-    }
-
-    pub(crate) fn tls_only(endpoint: &Endpoint) -> ConnectError {
-        ConnectError::Tls { address: endpoint.to_string(), problem: TlsError::TlsOnly }
     }
 }
 

@@ -68,14 +68,14 @@ impl Election {
     /// If the future is dropped, the candidate may have become the leader.
     ///
     /// # Errors
-    /// [`ElectionError::Request`] if the server cannot be reached or refuses. An unknown outcome is not an error: the
+    /// [`ElectionError::Request`] if the server cannot be reached, or refuses the request or the client. An unknown outcome is not an error: the
     /// candidate reads the key to find out.
     pub async fn campaign(&mut self, name: impl Into<Bytes>) -> Result<Leadership, ElectionError> {
         let (name, client) = (name.into(), self.replica.client().clone());
         loop {
             let current = match client.get(self.key.clone()).await {
                 Ok(found) if found.value != name => {
-                    self.wait_until_free(found.version).await;
+                    self.wait_until_free(found.version).await?;
                     continue;
                 }
                 Ok(found) => found.version,
@@ -95,22 +95,22 @@ impl Election {
     }
 
     /// Waits until the key is no longer at this version or an older one.
-    async fn wait_until_free(&mut self, version: Version) {
+    async fn wait_until_free(&mut self, version: Version) -> Result<(), RequestError> {
         let mut was_seen = false;
         loop {
             match self.replica.get(&self.key) {
                 // The replica shows this version, or will show it later, before it shows what replaces it.
                 Some(found) => was_seen = found.version >= version,
-                None if was_seen => return,
+                None if was_seen => return Ok(()),
                 // The replica may not show this version yet, so read the key from the server.
                 None => {
                     if !matches!(self.replica.client().get(self.key.clone()).await, Ok(found) if found.version == version)
                     {
-                        return;
+                        return Ok(());
                     }
                 }
             }
-            self.replica.changed().await;
+            self.replica.changed().await?;
         }
     }
 }
@@ -122,18 +122,18 @@ impl Leadership {
     }
 
     /// Returns whether the leadership continues, as far as this client knows. While the connection is lost, it may have ended
-    /// already.
+    /// already. A client that has given up because of a [refusal](Client#refusals) knows nothing, so it is not held.
     pub fn is_held(&self) -> bool {
-        self.replica.get(&self.key).is_some_and(|found| found.version == self.version)
+        self.replica.client().refusal().is_none()
+            && self.replica.get(&self.key).is_some_and(|found| found.version == self.version)
     }
 
-    /// Waits until the leadership has ended, because another client deleted or wrote the key.
+    /// Waits until the leadership has ended, because another client deleted or wrote the key. Also returns if a server
+    /// [refuses](Client#refusals) the client, because it then never learns of the end.
     ///
     /// Cancellation safe: the call can be repeated.
     pub async fn lost(&mut self) {
-        while self.is_held() {
-            self.replica.changed().await;
-        }
+        while self.is_held() && self.replica.changed().await.is_ok() {}
     }
 
     /// Ends the leadership by deleting the key, so that another candidate can win.

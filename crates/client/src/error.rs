@@ -24,6 +24,14 @@ pub enum ConnectError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The name of the host could not be resolved to addresses.
+    #[error("can't connect to {address}: can't resolve the name of the host: {reason}")]
+    Resolve {
+        /// The address of the server.
+        address: String,
+        /// The reason.
+        reason: String,
+    },
     /// The TLS handshake failed, or one side does not use TLS.
     #[error("can't connect to {address}: {problem}")]
     Tls {
@@ -94,6 +102,63 @@ pub enum ConnectError {
     /// No endpoint was given.
     #[error("expected at least one address to connect to, found none")]
     NoEndpoint,
+    /// Several addresses were tried: those of a host name, or those of several endpoints. All have failed.
+    #[error("{}", listed(failures))]
+    All {
+        /// The failures, in the order in which they happened. None of them is another [`All`](Self::All).
+        failures: Vec<Self>,
+    },
+}
+
+impl ConnectError {
+    /// Returns the failure that tells most, if several addresses were tried: a [refusal](Self::is_refusal) if there is
+    /// one, then a problem with TLS, then the last failure.
+    pub fn cause(&self) -> &Self {
+        let Self::All { failures } = self else { return self };
+        let refusal = failures.iter().find(|failure| failure.is_refusal());
+        let tls = || failures.iter().find(|failure| matches!(failure, Self::Tls { .. }));
+        refusal.or_else(tls).or(failures.last()).unwrap_or(self)
+    }
+
+    /// Returns whether a server refused to authorize the client: the password is wrong or missing, or the client
+    /// certificate is refused or missing. Another attempt with the same [`Options`](crate::Options) would be refused, too.
+    ///
+    /// All other errors may be temporary. Examples are a server that is not running, that has too many connections, or
+    /// that has a certificate which must be renewed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::BadPassword { .. } | Self::PasswordRequired { .. } => true,
+            Self::Tls { problem, .. } => {
+                matches!(problem, TlsError::CertificateDemanded | TlsError::CertificateRefused { .. })
+            }
+            Self::All { failures } => failures.iter().any(Self::is_refusal),
+            _ => false,
+        }
+    }
+
+    /// Returns one error for several failures.
+    pub(crate) fn all(failures: Vec<Self>) -> Self {
+        let flat = |failure| match failure {
+            Self::All { failures } => failures,
+            failure => vec![failure],
+        };
+        let mut failures: Vec<_> = failures.into_iter().flat_map(flat).collect();
+        match failures.len() {
+            1 => failures.swap_remove(0),
+            _ => Self::All { failures },
+        }
+    }
+}
+
+/// The maximum number of failures that the text of [`ConnectError::All`] contains.
+const MAX_LISTED: usize = 8;
+
+fn listed(failures: &[ConnectError]) -> String {
+    let mut texts: Vec<_> = failures.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+    if failures.len() > MAX_LISTED {
+        texts.push(format!("and {} more", failures.len() - MAX_LISTED));
+    }
+    texts.join("; ")
 }
 
 /// The request needs the protocol extension, but the server speaks only the base protocol.
@@ -120,6 +185,14 @@ pub enum RequestError {
         /// The missing right, in the server's words.
         missing: String,
     },
+    /// The server refused to authorize the client when it connected again: the password is wrong by now, for example
+    /// because the user was removed, or the client certificate is refused. The client has given up for good, see
+    /// [`Client`](crate::Client#refusals).
+    #[error("not authorized: {reason}; this client has given up, connect again with other credentials")]
+    NotAuthorized {
+        /// The text of the [`ConnectError`].
+        reason: String,
+    },
     /// The server did not respond in time, or cannot serve the request at present. The request can be repeated.
     #[error("unavailable: {reason}")]
     Unavailable {
@@ -132,6 +205,13 @@ pub enum RequestError {
         /// The reason, in the server's words.
         text: String,
     },
+}
+
+impl RequestError {
+    /// Returns the error for a client that gives up because of this [refusal](ConnectError::is_refusal).
+    pub(crate) fn refused(error: &ConnectError) -> Self {
+        Self::NotAuthorized { reason: error.cause().to_string() }
+    }
 }
 
 /// A key could not be read.
@@ -210,4 +290,33 @@ pub enum UpdateError {
 
 fn deleted(at: &Option<Version>) -> String {
     at.map_or_else(String::new, |version| format!(" (deleted at version {version})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(address: &str) -> ConnectError {
+        ConnectError::Io { address: address.into(), source: io::ErrorKind::ConnectionRefused.into() }
+    }
+
+    #[test]
+    fn one_failure_is_the_error_and_several_are_listed() {
+        assert_eq!(ConnectError::all(vec![refused("a:1")]).to_string(), "can't connect to a:1: connection refused");
+        let bad = ConnectError::BadPassword { address: "b:1".into() };
+        let inner = ConnectError::all(vec![bad, refused("c:1")]);
+        let all = ConnectError::all(vec![refused("a:1"), inner]);
+        let text = "can't connect to a:1: connection refused; b:1 refuses: the name or the password is wrong; \
+                    can't connect to c:1: connection refused";
+        assert_eq!(all.to_string(), text);
+        assert!(all.is_refusal() && matches!(all.cause(), ConnectError::BadPassword { .. }), "{all:?}");
+    }
+
+    #[test]
+    fn a_long_list_of_failures_is_cut() {
+        let all = ConnectError::all((0..30).map(|number| refused(&format!("a:{number}"))).collect());
+        let text = all.to_string();
+        assert!(text.ends_with("can't connect to a:7: connection refused; and 22 more"), "{text}");
+        assert!(!all.is_refusal());
+    }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     NoResponse { reason: String },
     /// The server responded with something else than the result of the operation.
     Response(Response),
+    /// The client has given up for good. The request was not sent.
+    GivenUp(RequestError),
 }
 
 impl From<Failure> for RequestError {
@@ -25,6 +27,7 @@ impl From<Failure> for RequestError {
             Failure::Encode(error) => Self::TooLarge { text: error.to_string() },
             Failure::BaseOnly => BaseOnly.into(),
             Failure::NotSent { reason } | Failure::NoResponse { reason } => Self::Unavailable { reason },
+            Failure::GivenUp(error) => error,
             Failure::Response(Response::TooLarge { text }) => Self::TooLarge { text },
             Failure::Response(Response::NotPermitted { missing }) => Self::NotPermitted { missing },
             Failure::Response(Response::Unavailable { reason }) => Self::Unavailable { reason },

@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] is a handle to one connection, which many tasks can use at once: their requests are in flight together. If
 //! the connection is lost, the client reconnects, with growing pauses between attempts. If several endpoints are given, it
-//! tries the next one.
+//! tries the next one. If the server refuses the password or the certificate, it gives up; see [Refusals](Client#refusals).
 //!
 //! - Reads and writes: [`Client::get`], [`put`](Client::put), [`delete`](Client::delete), [`list`](Client::list),
 //!   [`txn`](Client::txn).
@@ -57,6 +57,8 @@ mod failure;
 mod link;
 mod list;
 mod options;
+mod pauses;
+mod race;
 mod replica;
 mod send_guard;
 mod shared;

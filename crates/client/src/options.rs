@@ -1,7 +1,6 @@
 //! The options of a client, and their defaults.
 
 use crate::tls::Tls;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 use syncline_wire::Password;
 
@@ -16,13 +15,16 @@ use syncline_wire::Password;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The time limit of one attempt to connect.
+    /// The time limit of one attempt to connect to an endpoint. It includes resolving the name, trying all addresses of the
+    /// host, TLS, and verifying the password. Servers delay the response to a wrong password by at most 2 s, so a smaller
+    /// limit hides the refusal.
     pub connect_timeout: Duration,
     /// The time limit of a request. It includes the time that the request waits for a connection.
     pub request_timeout: Duration,
     /// The time limit for a new replica to become complete.
     pub watch_timeout: Duration,
-    /// The pause before the first attempt to reconnect. Each further pause is about twice as long, with jitter.
+    /// The pause before the first attempt to reconnect. Each further pause is about twice as long, with jitter. Pauses also
+    /// grow if connections succeed but are lost within `max_pause`.
     pub min_pause: Duration,
     /// The longest pause between attempts to reconnect.
     pub max_pause: Duration,
@@ -34,18 +36,6 @@ pub struct Options {
     /// The password for a server that requires one. If the server has users, the form is `name:password`; see
     /// [`Password::of_user`]. It is sent over TLS only.
     pub password: Option<Password>,
-}
-
-impl Options {
-    /// Returns the pauses between attempts to reconnect. The iterator never ends.
-    pub(crate) fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.min_pause)
-            .with_max_delay(self.max_pause)
-            .without_max_times()
-            .build()
-    }
 }
 
 impl Default for Options {

@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 ///   visible in it as soon as the call returns.
 /// - After [`Replica::barrier`] it shows everything that was committed, by any client, before the call.
 /// - While the connection is lost it can still be read, and [`Replica::staleness`] reports that. The next connection
-///   receives only what changed meanwhile.
+///   receives only what changed meanwhile. If the server [refuses](Client#refusals) the client, there is no next one:
+///   [`Replica::changed`] then returns an error.
 ///
 /// Reads take no lock and may be made from any thread. All replicas of a client share one connection, and overlapping
 /// prefixes share their keys. A watched prefix is kept up to date for as long as the client exists.
@@ -128,15 +129,22 @@ impl Replica {
     ///
     /// Cancellation safe: if the future is dropped, the next call returns what this one would have returned, or something
     /// later.
-    pub async fn changed(&mut self) -> Revision {
+    ///
+    /// # Errors
+    /// [`RequestError::NotAuthorized`] or [`RequestError::NotPermitted`] if the client has given up because a server
+    /// [refuses](Client#refusals) it. The replica will never change again.
+    pub async fn changed(&mut self) -> Result<Revision, RequestError> {
         loop {
             let at = self.read(at);
             if let Some((_, revision)) = at.filter(|_| at != self.seen) {
                 self.seen = at;
-                return revision;
+                return Ok(revision);
             }
-            // The channel stays open, because this handle keeps the client and its shared state alive.
-            let _ = self.wakeups.recv().await;
+            if self.wakeups.recv().await.is_none()
+                && let Some(refusal) = self.client.refusal()
+            {
+                return Err(refusal);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! The state that the client's task shares with handles and readers. Reading the views takes no lock.
 
+use crate::error::RequestError;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use syncline_core::client::Views;
 use tokio::sync::mpsc::error::TrySendError;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     follow_requested: Notify,
     /// Why there is no connection.
     connect_error: Mutex<Option<String>>,
+    /// Why the client has given up.
+    given_up: OnceLock<RequestError>,
 }
 
 impl Shared {
@@ -35,6 +38,7 @@ impl Shared {
             follows: AtomicBool::new(false),
             follow_requested: Notify::new(),
             connect_error: Mutex::default(),
+            given_up: OnceLock::new(),
         }
     }
 
@@ -56,9 +60,13 @@ impl Shared {
     }
 
     /// Returns a channel that receives a wake-up whenever the views are replaced. Wake-ups may be spurious.
+    /// The channel is closed when the client has given up.
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<()> {
         let (waker, wakeups) = mpsc::channel(1);
-        self.wakers.lock().push(waker);
+        let mut wakers = self.wakers.lock();
+        if self.given_up().is_none() {
+            wakers.push(waker);
+        }
         wakeups
     }
 
@@ -97,5 +105,18 @@ impl Shared {
     /// Returns why there is no connection, or `None` if there is one.
     pub(crate) fn connect_error(&self) -> Option<String> {
         self.connect_error.lock().clone()
+    }
+
+    /// Records why the client has given up, and closes the channels of all subscribers.
+    pub(crate) fn give_up(&self, error: RequestError) {
+        // With the lock, so that no subscriber is added between the two steps.
+        let mut wakers = self.wakers.lock();
+        let _ = self.given_up.set(error);
+        wakers.clear();
+    }
+
+    /// Returns why the client has given up, or `None` if it has not.
+    pub(crate) fn given_up(&self) -> Option<&RequestError> {
+        self.given_up.get()
     }
 }

@@ -21,8 +21,8 @@ pub struct Update {
     pub revision: Revision,
 }
 
-/// The changes of a replica, in groups; within a group, in key order. Also a [`Stream`]. It ends only when the runtime of
-/// the client shuts down.
+/// The changes of a replica, in groups; within a group, in key order. Also a [`Stream`]. It ends if a server
+/// [refuses](crate::Client#refusals) the client, and [`Client::refusal`](crate::Client::refusal) returns the error.
 ///
 /// The stream has no queue of past changes: each group is the difference between two snapshots. A slow reader therefore
 /// receives each key once, with its latest value, and delays nothing. A reader that applies all groups up to a revision

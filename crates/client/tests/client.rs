@@ -5,14 +5,14 @@ mod support;
 
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
-use support::TestServer;
+use support::{TestServer, hello, next_request, send};
 use syncline_client::{
     BaseOnly, Change, Client, GetError, Options, Password, PutError, RequestError, UpdateError, Version, Versioned,
 };
 use syncline_store::MemoryStore;
-use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, decode};
+use syncline_wire::{Message, Revision, Tag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 fn found(value: &'static str, version: u64) -> Versioned {
     Versioned { value: value.into(), version: Version::new(version) }
@@ -177,22 +177,6 @@ async fn refuse_hello(listener: &TcpListener) {
     send(&mut stream, &Message::error(Tag::new(1), "unknown message kind")).await;
 }
 
-async fn next_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> Message {
-    loop {
-        match decode(buffer).unwrap() {
-            Decoded::Frame(message) => return message,
-            Decoded::Incomplete { .. } => assert_ne!(stream.read_buf(buffer).await.unwrap(), 0, "the client is gone"),
-            too_large @ Decoded::TooLarge { .. } => panic!("{too_large:?}"),
-        }
-    }
-}
-
-async fn send(stream: &mut TcpStream, message: &Message) {
-    let mut frame = BytesMut::new();
-    message.encode(&mut frame).unwrap();
-    stream.write_all(&frame).await.unwrap();
-}
-
 #[tokio::test]
 async fn lost_reads_are_repeated_and_lost_writes_have_an_unknown_outcome() {
     let (listener, client) = scripted().await;
@@ -354,13 +338,6 @@ async fn extension_requests_are_not_sent_to_a_base_server() {
     assert_eq!(changes.next().await, Some(expected));
 }
 
-fn hello(heartbeat_ms: u32) -> Message {
-    let (store_id, head) = ([7; 16], Revision::new(5));
-    let hello =
-        ServerHello { protocol: 1, features: 0, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 };
-    Message::hello(Tag::new(1), hello.encode())
-}
-
 #[tokio::test]
 async fn a_silent_server_is_disconnected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -387,7 +364,7 @@ async fn a_silent_server_is_disconnected() {
     assert!(!staleness.is_current && staleness.since_mark >= Duration::from_millis(60), "{staleness:?}");
     assert_eq!(replica.get("a/1"), Some(found("v", 1)), "the replica can still be read");
     send(&mut second, &Message::mark(Tag::new(1), Revision::new(6))).await;
-    assert_eq!(replica.changed().await, Revision::new(6));
+    assert_eq!(replica.changed().await, Ok(Revision::new(6)));
     assert!(replica.staleness().is_current);
 }
 

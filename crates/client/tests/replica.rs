@@ -32,7 +32,7 @@ fn value(replica: &Replica, key: &str) -> Option<Bytes> {
 
 async fn until(replica: &mut Replica, holds: impl Fn(&Replica) -> bool) {
     while !holds(replica) {
-        replica.changed().await;
+        replica.changed().await.unwrap();
     }
 }
 
@@ -72,7 +72,7 @@ async fn a_replica_receives_the_writes_of_other_clients() {
     assert!(replica.is_empty() && replica.staleness().is_current);
     let before = replica.revision();
     other.put("k", "v", v(1)).await.unwrap();
-    assert!(replica.changed().await > before);
+    assert!(replica.changed().await.unwrap() > before);
     until(&mut replica, |replica| replica.len() == 1).await;
     other.delete("k", v(2)).await.unwrap();
     until(&mut replica, Replica::is_empty).await;
@@ -169,7 +169,7 @@ async fn another_store_is_shown_only_when_it_is_complete() {
             assert!(now.keys().all(|key| key.starts_with(b"new/")));
             break;
         }
-        replica.changed().await;
+        replica.changed().await.unwrap();
     }
     // The stream of updates turns the old state into the new one.
     let mut followed = before;

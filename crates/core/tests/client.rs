@@ -461,6 +461,16 @@ fn a_refused_resume_is_not_reported_as_a_protocol_violation() {
 }
 
 #[test]
+fn a_resume_that_is_not_permitted_differs_from_one_that_is_unavailable() {
+    let mut rig = Rig::watching("a/", &[("a/1", "1")]).reconnect(STORE);
+    let missing = "expected the right to read everything under \"a/\"";
+    let error = rig.try_receive(&[error(1, &format!("not permitted: {missing}"))]).unwrap_err();
+    assert_eq!(error, ProtocolError::ResumeNotPermitted { missing: missing.into() });
+    assert_eq!(error.to_string(), format!("a replica cannot be resumed: not permitted: {missing}"));
+    assert_eq!(rig.shown("a/"), is("10?: a/1=1"), "readers keep what they see");
+}
+
+#[test]
 fn a_reset_replaces_the_view_when_it_is_complete() {
     let mut rig = Rig::watching("a/", &[("a/1", "1"), ("a/2", "1")]).reconnect(STORE);
     assert_eq!(rig.receive(&[mark(1, 0), put(0, "a/2", "5", 5)]), []);

@@ -33,6 +33,7 @@ mod committer;
 mod config;
 mod connection;
 mod input_budget;
+mod listen;
 mod notify;
 mod open_files;
 mod priority_gate;
@@ -48,6 +49,7 @@ pub use access::{
     AccessControl, AccessFileError, Hash, HashError, HashingError, MustUseTls, Users, UsersError, UsersProblem,
 };
 pub use config::{Config, InputError};
+pub use listen::is_listen_address;
 pub use server::{BindError, ServeError, Server};
 pub use syncline_core::server::{LimitError, Limits};
 pub use syncline_tls::{Identity, Pem, PemError};

@@ -7,6 +7,7 @@ use crate::committer::{self, CommitQueue};
 use crate::config::{Config, InputError};
 use crate::connection::Service;
 use crate::input_budget::InputBudget;
+use crate::listen::resolve;
 use crate::open_files::limit_connections;
 use crate::priority_gate::{MAX_ARRIVALS, PriorityGate};
 use crate::throttle::Throttle;
@@ -142,7 +143,8 @@ impl<S: Store> Server<S> {
         let authenticator = Authenticator::new(config.access, has_tls, config.max_unauthenticated);
         let authenticator = authenticator.map_err(|_| BindError::NoRandomNumbers)?;
         let listen = |source| BindError::Listen { address: config.listen.clone(), source };
-        let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
+        let addresses = resolve(&config.listen).await.map_err(listen)?;
+        let listener = TcpListener::bind(addresses.as_slice()).await.map_err(listen)?;
         // Listens a second time, because that sets the length of the accept queue.
         SockRef::from(&listener).listen(BACKLOG).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;

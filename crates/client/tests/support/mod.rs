@@ -1,13 +1,15 @@
 //! Servers for tests of the client, and a proxy that can cut its connections.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it, and fails by panicking")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses a part of it, and fails by panicking")]
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use syncline_client::Client;
-use syncline_server::{Config, Server};
+use syncline_server::{Config, Handle, Server};
 use syncline_store::{MemoryStore, Store};
-use tokio::io::copy_bidirectional;
+use syncline_wire::{Decoded, Message, Revision, ServerHello, Tag, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -15,6 +17,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 /// A server in the runtime of the test.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
+    pub(crate) handle: Handle,
     shutdown: oneshot::Sender<()>,
     ended: JoinHandle<()>,
 }
@@ -30,7 +33,7 @@ impl TestServer {
 
     pub(crate) async fn with(store: impl Store, config: Config) -> Self {
         let server = Server::bind(config, store).await.unwrap();
-        let addr = server.local_addr();
+        let (addr, handle) = (server.local_addr(), server.handle());
         let (shutdown, requested) = oneshot::channel::<()>();
         let ended = tokio::spawn(async move {
             let requested = async {
@@ -38,7 +41,7 @@ impl TestServer {
             };
             server.run(requested).await.unwrap();
         });
-        Self { addr, shutdown, ended }
+        Self { addr, handle, shutdown, ended }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -89,4 +92,30 @@ impl Proxy {
         state.target = target;
         state.connections.drain(..).for_each(|connection| connection.abort());
     }
+}
+
+/// Returns the next request of a client, for a test that acts as a server.
+pub(crate) async fn next_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> Message {
+    loop {
+        match decode(buffer).unwrap() {
+            Decoded::Frame(message) => return message,
+            Decoded::Incomplete { .. } => assert_ne!(stream.read_buf(buffer).await.unwrap(), 0, "the client is gone"),
+            too_large @ Decoded::TooLarge { .. } => panic!("{too_large:?}"),
+        }
+    }
+}
+
+/// Sends a frame to a client.
+pub(crate) async fn send(stream: &mut TcpStream, message: &Message) {
+    let mut frame = BytesMut::new();
+    message.encode(&mut frame).unwrap();
+    stream.write_all(&frame).await.unwrap();
+}
+
+/// Returns a response to HELLO.
+pub(crate) fn hello(heartbeat_ms: u32) -> Message {
+    let (store_id, head) = ([7; 16], Revision::new(5));
+    let hello =
+        ServerHello { protocol: 1, features: 0, store_id, head, heartbeat_ms, max_key: 4096, max_entry: 65_525 };
+    Message::hello(Tag::new(1), hello.encode())
 }

@@ -298,9 +298,10 @@ impl<T> ClientConnection<T> {
                 self.mark(mark.revision);
                 Ok(Some(Response::Watched))
             }
-            Message::Error(error) if self.replicas.is_shown(prefix) => {
-                Err(ProtocolError::ResumeRefused { text: to_text(&error.text) })
-            }
+            Message::Error(error) if self.replicas.is_shown(prefix) => Err(match refusal(&in_flight.request, error) {
+                Response::NotPermitted { missing } => ProtocolError::ResumeNotPermitted { missing },
+                _ => ProtocolError::ResumeRefused { text: to_text(&error.text) },
+            }),
             Message::Error(error) => {
                 let response = refusal(&in_flight.request, error);
                 self.replicas.remove(prefix);

@@ -37,6 +37,12 @@ pub enum ProtocolError {
         /// The reason, in the server's words.
         text: String,
     },
+    /// The client no longer has the right to read what a replica shows. Another connection would be refused, too.
+    #[error("a replica cannot be resumed: not permitted: {missing}")]
+    ResumeNotPermitted {
+        /// The missing right, in the server's words.
+        missing: String,
+    },
 }
 
 impl ProtocolError {
