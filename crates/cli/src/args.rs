@@ -50,7 +50,7 @@ pub(crate) enum Command {
 /// again.
 ///
 /// A configuration file (--config) can set every flag below, under the same name. A flag overrides its environment
-/// variable, which overrides the file, which overrides the default.
+/// variable, which overrides the file, which overrides the default. An empty variable counts as not set.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     pub(crate) config: Option<PathBuf>,
 
     /// Check the settings, print those that would apply, and exit; opens neither the data nor the port
-    #[arg(long)]
+    #[arg(long, env = "SYNCLINE_CHECK_CONFIG")]
     pub(crate) check_config: bool,
 
     /// The value and the origin of each flag that a file can set.
@@ -79,84 +79,84 @@ pub(crate) struct Serve {
     pub(crate) data: PathBuf,
 
     /// The server's certificate in PEM, followed by any intermediate certificates. The server then speaks TLS only
-    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = TLS)]
+    #[arg(long, env = "SYNCLINE_SERVER_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = TLS)]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// The private key of that certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
+    #[arg(long, env = "SYNCLINE_SERVER_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Accept client certificates that one of these CAs has signed. A client without one needs a password; if the
     /// server has no passwords, it refuses the client
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
+    #[arg(long, env = "SYNCLINE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// A file with the hash of one password that every client must send; `syncline passwd` makes it. Requires TLS
-    #[arg(long, value_name = "FILE", conflicts_with = "users", help_heading = ACCESS)]
+    #[arg(long, env = "SYNCLINE_AUTH_HASH_FILE", value_name = "FILE", conflicts_with = "users", help_heading = ACCESS)]
     pub(crate) auth_hash_file: Option<PathBuf>,
 
     /// A file with users. Each has a password or a certificate, and the prefixes that it may read and write. Requires
     /// TLS
-    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    #[arg(long, env = "SYNCLINE_USERS", value_name = "FILE", help_heading = ACCESS)]
     pub(crate) users: Option<PathBuf>,
 
     /// What an acknowledged write survives
-    #[arg(long, value_enum, default_value_t = Durability::Fsync)]
+    #[arg(long, env = "SYNCLINE_DURABILITY", value_enum, default_value_t = Durability::Fsync)]
     pub(crate) durability: Durability,
 
     /// How long the server remembers the version of a deleted key
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
+    #[arg(long, env = "SYNCLINE_TOMBSTONES", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
 
     /// The number of threads that serve connections, besides the one that commits to disk [default: the number of
     /// processors minus 1, at least 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    #[arg(long, env = "SYNCLINE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub(crate) threads: Option<u16>,
 
     /// The largest key
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_KEY", value_name = "SIZE", default_value_t = Size(Limits::default().max_key), help_heading = LIMITS)]
     pub(crate) max_key: Size,
 
     /// The largest key and value together, at most 16 MiB. Clients without the feature PUTL cannot receive entries of
     /// more than 65,525 bytes
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_ENTRY_SIZE", value_name = "SIZE", default_value_t = Size(Limits::default().max_entry), help_heading = LIMITS)]
     pub(crate) max_entry_size: Size,
 
     /// The number of connections; the server refuses any more
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_CONNECTIONS", value_name = "N", value_parser = count, default_value_t = Config::default().max_connections, help_heading = LIMITS)]
     pub(crate) max_connections: usize,
 
     /// With TLS: the number of connections that have not authenticated yet, a quarter of them from one address
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = Config::default().max_unauthenticated, help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_UNAUTHENTICATED", value_name = "N", value_parser = count, default_value_t = Config::default().max_unauthenticated, help_heading = LIMITS)]
     pub(crate) max_unauthenticated: usize,
 
     /// The number of requests in flight on a connection; the server then stops reading from it until one is answered
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_REQUESTS", value_name = "N", value_parser = count, default_value_t = Limits::default().max_requests, help_heading = LIMITS)]
     pub(crate) max_requests: usize,
 
     /// The size of the requests in flight and the unsent responses of a connection; the server then stops reading from
     /// it
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_unsent), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_UNSENT", value_name = "SIZE", default_value_t = Size(Limits::default().max_unsent), help_heading = LIMITS)]
     pub(crate) max_unsent: Size,
 
     /// The size of all writes that wait for a commit; the server then stops reading from connections that write
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_queue), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_QUEUE", value_name = "SIZE", default_value_t = Size(Config::default().max_queue), help_heading = LIMITS)]
     pub(crate) max_queue: Size,
 
     /// The size of all large requests that have arrived in part; the server then stops reading the next ones
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().max_input), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_MAX_INPUT", value_name = "SIZE", default_value_t = Size(Config::default().max_input), help_heading = LIMITS)]
     pub(crate) max_input: Size,
 
     /// The size of the newest history in memory. A reader that falls behind it gets only the latest version of each key
-    #[arg(long, value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_RECENT_LOG", value_name = "SIZE", default_value_t = Size(Config::default().recent_log), help_heading = LIMITS)]
     pub(crate) recent_log: Size,
 
     /// How often a watcher receives something at least; clients take three such times of silence for a lost connection
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s", help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_HEARTBEAT", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s", help_heading = LIMITS)]
     pub(crate) heartbeat: Duration,
 
     /// With TLS: the time that a client has for the TLS handshake and for authentication together
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", help_heading = LIMITS)]
+    #[arg(long, env = "SYNCLINE_AUTHORIZE_WITHIN", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", help_heading = LIMITS)]
     pub(crate) authorize_within: Duration,
 }
 

@@ -2,13 +2,16 @@
 //!
 //! A flag is defined once, in `args.rs`. The keys of a configuration file are the names of the flags. Each line of the
 //! file is put on the command line as a flag, so a value means the same in both places.
+//!
+//! An environment variable that is empty counts as not set, for every command.
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
 use crate::settings::{Origin, Setting, Settings, invalid_in_file};
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use syncline_config::{Assignment, MAX_FILE, Names, Value, parse, read_text};
@@ -25,24 +28,32 @@ const NOT_IN_A_FILE: [&str; 4] = [FILE_FLAG, "check-config", "help", "version"];
 /// For `--help`, and for an error on the command line itself, clap prints its message and ends the process.
 ///
 /// # Errors
-/// [`Failure::Usage`] for an error in the configuration file.
+/// [`Failure::Usage`] for an error in the environment or in the configuration file.
 pub(crate) fn parse_args(line: impl Iterator<Item = OsString>) -> Result<Args, Failure> {
     let line: Vec<_> = line.collect();
-    let mut command = Args::command();
+    let mut command = without_empty_variables(Args::command());
     // Only after this do flags know their value names, which error messages show.
     command.build();
-    let explicit = parse_without_file(&command, &line).unwrap_or_else(|error| error.exit());
-    let Some(explicit) = explicit.subcommand_matches(COMMAND) else {
-        return Ok(Args::parse_from(&line));
+    let explicit = match parse_without_file(&command, &line) {
+        Ok(explicit) => explicit,
+        Err(error) => return Err(variable_failure(&command, &line, &error).unwrap_or_else(|| error.exit())),
     };
+    if explicit.subcommand_matches(COMMAND).is_none() {
+        return Ok(Args::from_arg_matches(&explicit).unwrap_or_else(|error| error.exit()));
+    }
+    parse_with_file(&command, &line, &explicit)
+}
 
+/// Parses a command line of `serve`, with the values that the configuration file adds.
+fn parse_with_file(command: &clap::Command, line: &[OsString], explicit: &ArgMatches) -> Result<Args, Failure> {
+    let explicit = explicit.subcommand_matches(COMMAND).unwrap_or(explicit);
     let mut file = match explicit.get_one::<PathBuf>(FILE_FLAG) {
-        Some(path) => ConfigFile::read(path, &command)?,
+        Some(path) => ConfigFile::read(path, command)?,
         None => ConfigFile::default(),
     };
     file.flags.retain(|flag| !is_explicit(explicit, &flag.arg));
     // The program and the command, then the flags of the file, then the flags of the command line.
-    let (head, flags) = line.split_at_checked(2).unwrap_or((&line, &[]));
+    let (head, flags) = line.split_at_checked(2).unwrap_or((line, &[]));
     let whole = head.iter().chain(file.flags.iter().filter_map(|flag| flag.text.as_ref())).chain(flags);
     let matches = command.clone().try_get_matches_from(whole).map_err(|error| file.failure(&error))?;
 
@@ -54,9 +65,39 @@ pub(crate) fn parse_args(line: impl Iterator<Item = OsString>) -> Result<Args, F
             origin: origin(explicit, &file, arg),
             unused: None,
         };
-        serve.settings = Settings::new(file_args(&command).map(setting).collect());
+        serve.settings = Settings::new(file_args(command).map(setting).collect());
     }
     Ok(args)
+}
+
+/// Makes all commands ignore variables that are set to an empty text, as if they were not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// Turns clap's error about a value in the environment into a failure that names the variable. Returns `None` if the
+/// command line is at fault.
+fn variable_failure(command: &clap::Command, line: &[OsString], error: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let command_name = line.get(1)?.to_str()?;
+    let found = command.find_subcommand(command_name)?.get_arguments().find(|arg| arg.to_string() == *flag)?;
+    let variable = found.get_env()?.to_str()?;
+    let ignored = |arg: Arg| if arg == *found { arg.env(Resettable::Reset) } else { arg };
+    let without = command.clone().mut_subcommand(command_name, |command| command.mut_args(ignored));
+    let is_same = |other: clap::Error| other.render().to_string() == error.render().to_string();
+    if parse_without_file(&without, line).is_err_and(is_same) {
+        return None;
+    }
+    Some(Failure::Usage(format!("{variable}: {}", reason(error))))
+}
+
+/// Returns the message of an error without the parts that concern the command line only.
+fn reason(error: &clap::Error) -> String {
+    let message = error.render().to_string();
+    let reason = message.split("\n\nFor more").next().unwrap_or(&message);
+    reason.trim_start_matches("error: ").to_owned()
 }
 
 /// Parses the command line and the environment. A required flag may be missing, because the file may set it.
@@ -148,10 +189,8 @@ impl ConfigFile {
             _ => None,
         };
         let Some(flag) = flag else { error.exit() };
-        let message = error.render().to_string();
-        let reason = message.split("\n\nFor more").next().unwrap_or(&message);
-        let reason = reason.trim_start_matches("error: ");
-        Failure::Usage(invalid_in_file(&self.path, flag.line, flag.arg.get_long().unwrap_or_default(), &reason))
+        let name = flag.arg.get_long().unwrap_or_default();
+        Failure::Usage(invalid_in_file(&self.path, flag.line, name, &reason(error)))
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::args::{Durability, Serve};
 use crate::failure::Failure;
 use crate::settings::{Origin, Settings};
+use crate::signals::Stop;
 use std::path::PathBuf;
 use std::time::Duration;
 use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
@@ -59,7 +60,10 @@ impl Engine {
     }
 
     /// Opens the store, logs what an acknowledged write survives, and runs `work` on the store.
-    pub(crate) async fn open(self, work: impl RunOnStore) -> Result<(), Failure> {
+    ///
+    /// Returns early if the server must end before the store is open. Opening a store may take long, and may be
+    /// interrupted at any point.
+    pub(crate) async fn open(self, mut stop: Stop, work: impl RunOnStore) -> Result<(), Failure> {
         match self {
             Self::Memory { tombstones } => {
                 let store = MemoryStore::with_tombstones(tombstones);
@@ -69,7 +73,12 @@ impl Engine {
             }
             Self::Disk { data, durability, tombstones } => {
                 let options = DiskOptions { durability, tombstones, ..DiskOptions::default() };
-                let store = DiskStore::open(&data, options)?;
+                let directory = data.clone();
+                let Some(store) = stop.unless_requested_blocking(move || DiskStore::open(&directory, options)).await?
+                else {
+                    return Ok(());
+                };
+                let store = store?;
                 let promise = match durability {
                     store::Durability::Fsync => "an acknowledged write is on disk: it survives a power cut",
                     store::Durability::Os => "an acknowledged write survives a killed process, not a power cut",

@@ -12,11 +12,13 @@ mod delete;
 mod engine;
 mod exec;
 mod export;
+mod exposure;
 mod failure;
 mod get;
 mod import;
 mod line;
 mod list;
+mod log;
 mod output;
 mod passwd;
 mod progress;
@@ -24,6 +26,7 @@ mod put;
 mod serve;
 mod servers;
 mod settings;
+mod signals;
 mod stale;
 mod status;
 mod txn;
@@ -31,71 +34,101 @@ mod watch;
 
 use args::Command;
 use failure::Failure;
-use std::io::{IsTerminal, Write};
+use log::Log;
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+/// How long the end of the process waits for work on other threads whose result nothing needs any more.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let args = match command_line::parse_args(std::env::args_os()) {
         Ok(args) => args,
-        Err(failure) => return fail(&failure),
+        Err(failure) => return fail(&failure, None),
     };
-    let (mut runtime, default_level) = match args.command {
+    let (mut runtime, log) = match args.command {
         Command::Serve(ref serve) => {
             let mut runtime = Builder::new_multi_thread();
             runtime.worker_threads(serve.threads());
-            (runtime, LevelFilter::INFO)
+            match Log::start(filter(LevelFilter::INFO)) {
+                Ok(log) => (runtime, Some(log)),
+                Err(failure) => return fail(&failure, None),
+            }
         }
-        Command::Bench(_) => (Builder::new_multi_thread(), LevelFilter::WARN),
-        _ => (Builder::new_current_thread(), LevelFilter::WARN),
+        Command::Bench(_) => (Builder::new_multi_thread(), start_plain_log()),
+        _ => (Builder::new_current_thread(), start_plain_log()),
     };
-    let filter = EnvFilter::builder().with_default_directive(default_level.into()).from_env_lossy();
+    let result = match runtime.enable_all().build() {
+        Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(args.command));
+            runtime.shutdown_timeout(RUNTIME_GRACE);
+            result
+        }
+    };
+    let exit_code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure, log.as_ref()),
+    };
+    if let Some(log) = log {
+        log.flush();
+    }
+    exit_code
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        // In a task, the accept loop runs on the worker threads; `block_on` would add one more thread.
+        Command::Serve(serve) => tokio::spawn(serve::run(serve))
+            .await
+            .unwrap_or_else(|error| Err(Failure::Unavailable(format!("the server failed: {error}")))),
+        Command::Get(get) => get::run(get).await,
+        Command::Put(put) => put::run(put).await,
+        Command::Watch(watch) => watch::run(watch).await,
+        Command::Delete(delete) => delete::run(delete).await,
+        Command::List(list) => list::run(list).await,
+        Command::Txn(txn) => txn::run(txn).await,
+        Command::Status(status) => status::run(status).await,
+        Command::Export(export) => export::run(export).await,
+        Command::Import(import) => import::run(import).await,
+        Command::Backup(backup) => data::backup(&backup),
+        Command::Restore(restore) => data::restore(&restore),
+        Command::Check(check) => data::check(&check),
+        Command::Passwd(passwd) => passwd::run(&passwd),
+        Command::Bench(bench) => bench::run(bench).await,
+        Command::Cert(cert) => cert::run(&cert),
+    }
+}
+
+/// Returns the filter that RUST_LOG asks for.
+fn filter(default_level: LevelFilter) -> EnvFilter {
+    EnvFilter::builder().with_default_directive(default_level.into()).from_env_lossy()
+}
+
+/// Sends warnings and errors to stderr, for a command that logs few lines. Such a log needs no further care.
+fn start_plain_log() -> Option<Log> {
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(LevelFilter::WARN))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // Without this, the subscriber would panic when stderr is closed, because it reports write errors there.
         .log_internal_errors(false)
         .init();
-    let result = match runtime.enable_all().build() {
-        Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
-        Ok(runtime) => runtime.block_on(async {
-            match args.command {
-                // In a task, the accept loop runs on the worker threads; `block_on` would add one more thread.
-                Command::Serve(serve) => tokio::spawn(serve::run(serve))
-                    .await
-                    .unwrap_or_else(|error| Err(Failure::Unavailable(format!("the server failed: {error}")))),
-                Command::Get(get) => get::run(get).await,
-                Command::Put(put) => put::run(put).await,
-                Command::Watch(watch) => watch::run(watch).await,
-                Command::Delete(delete) => delete::run(delete).await,
-                Command::List(list) => list::run(list).await,
-                Command::Txn(txn) => txn::run(txn).await,
-                Command::Status(status) => status::run(status).await,
-                Command::Export(export) => export::run(export).await,
-                Command::Import(import) => import::run(import).await,
-                Command::Backup(backup) => data::backup(&backup),
-                Command::Restore(restore) => data::restore(&restore),
-                Command::Check(check) => data::check(&check),
-                Command::Passwd(passwd) => passwd::run(&passwd),
-                Command::Bench(bench) => bench::run(bench).await,
-                Command::Cert(cert) => cert::run(&cert),
-            }
-        }),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure),
-    }
+    None
 }
 
-/// Prints the reason on stderr and returns the exit code.
-fn fail(failure: &Failure) -> ExitCode {
+/// Prints the reason, and returns the exit code. A server prints by way of its log, which cannot block.
+fn fail(failure: &Failure, log: Option<&Log>) -> ExitCode {
     if let Some(message) = failure.message() {
-        // If stderr is closed, the exit code alone reports the failure.
-        let _ = writeln!(std::io::stderr(), "syncline: {message}");
+        let text = format!("syncline: {message}");
+        match log {
+            Some(log) => log.print(&text),
+            None => output::note(&text),
+        }
     }
     failure.exit_code()
 }

@@ -2,60 +2,98 @@
 
 use crate::args::Serve;
 use crate::engine::{Engine, RunOnStore};
+use crate::exposure::Exposure;
 use crate::failure::Failure;
-use crate::output::{print, print_line};
+use crate::output::{note, print, print_line};
+use crate::signals::{self, Stop};
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::thread;
 use syncline_server::{
     AccessControl, BindError, ClientCertificates, Config, Handle, Identity, LimitError, Limits, Pem, Server, Tls,
     TlsFiles,
 };
 use syncline_store::Store;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 /// The number of files that the process needs besides one for each connection.
 const OTHER_FILES: u64 = 64;
 
-pub(crate) async fn run(mut args: Serve) -> Result<(), Failure> {
+pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+    if args.check_config {
+        return check(args);
+    }
+    let (mut stop, hangup) =
+        signals::install().map_err(|error| Failure::Unavailable(format!("can't receive signals: {error}")))?;
     let engine = Engine::choose(&args)?;
-    let config = config(&args)?;
+    // Reading a file may take any time, for example if it is a pipe or on a network.
+    let args = Arc::new(args);
+    let shared = args.clone();
+    let Some(config) = stop.unless_requested_blocking(move || config(&shared)).await? else { return Ok(()) };
+    let hangups = Hangups { hangup, has_terminal: io::stdin().is_terminal(), stop: stop.clone() };
+    engine.open(stop.clone(), Service { args, config: config?, stop, hangups }).await
+}
+
+/// Checks the settings, and prints those that would apply.
+fn check(mut args: Serve) -> Result<(), Failure> {
+    let engine = Engine::choose(&args)?;
+    config(&args)?;
     for (flag, reason) in engine.ignored_flags() {
         args.settings.mark_unused(flag, reason);
     }
-    if args.check_config {
-        return print(format!("# valid; these settings would apply:\n{}", args.settings).as_bytes());
+    if let Some(warning) = Exposure::of(&args).warning_before(&args.listen) {
+        note(&format!("syncline: warning: {warning}"));
     }
-    engine.open(Service { args: Arc::new(args), config }).await
+    print(format!("# valid; these settings would apply:\n{}", args.settings).as_bytes())
 }
 
 /// A server that is ready to be started on a store.
 struct Service {
     args: Arc<Serve>,
     config: Config,
+    stop: Stop,
+    hangups: Hangups,
 }
 
 impl RunOnStore for Service {
     /// Serves the store until a signal ends the server.
-    async fn run(self, store: impl Store) -> Result<(), Failure> {
-        let no_signals = |error| Failure::Unavailable(format!("can't receive signals: {error}"));
-        let (end_signals, hangups) = (EndSignals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
+    async fn run(mut self, store: impl Store) -> Result<(), Failure> {
         allow_files(self.config.max_connections);
-        let server = Server::bind(self.config, store).await.map_err(|error| match error {
+        let bound = self.stop.unless_requested(Server::bind(self.config, store)).await;
+        let Some(bound) = bound else { return Ok(()) };
+        let server = bound.map_err(|error| match error {
             BindError::Limits(_) | BindError::Input(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
             BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
                 Failure::Unavailable(error.to_string())
             }
         })?;
-        print_line(&format!("listening on {}", server.local_addr()))?;
+        let address = server.local_addr();
+        if let Some(warning) = Exposure::of(&self.args).warning(&address.to_string(), address.ip()) {
+            warn!("{warning}");
+        }
+        announce(address.to_string());
         let handle = server.handle();
         let shutdown = async {
             tokio::select! {
-                () = end_signals.first() => {}
-                () = hangups.reload(self.args, &handle) => {}
+                () = self.stop.requested() => {}
+                () = self.hangups.reload(self.args, &handle) => {}
             }
         };
         server.run(shutdown).await.map_err(|error| Failure::Unavailable(error.to_string()))
+    }
+}
+
+/// Prints the address on stdout. Uses a thread, because a reader of stdout may make it wait for ever.
+fn announce(address: String) {
+    let failed = |reason: &dyn std::fmt::Display| warn!("can't print on stdout that the server listens: {reason}");
+    let print = move || {
+        if let Err(failure) = print_line(&format!("listening on {address}")) {
+            failed(&failure.message().unwrap_or("its reader is gone"));
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("stdout".into()).spawn(print) {
+        failed(&error);
     }
 }
 
@@ -143,13 +181,10 @@ fn allow_files(connections: usize) {
 struct Hangups {
     hangup: Signal,
     has_terminal: bool,
+    stop: Stop,
 }
 
 impl Hangups {
-    fn new() -> io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, has_terminal: io::stdin().is_terminal() })
-    }
-
     /// Reloads certificates and users at each signal. Returns when the terminal in which the server was started is
     /// closed.
     async fn reload(mut self, args: Arc<Serve>, handle: &Handle) {
@@ -158,51 +193,48 @@ impl Hangups {
                 info!("the terminal was closed");
                 return;
             }
+            let Some(files) = reloadable(&args) else {
+                info!("nothing to reload: neither certificates nor users are configured; {RESTART}");
+                continue;
+            };
             let args = args.clone();
-            let loaded = tokio::task::spawn_blocking(move || load_tls_and_access(&args)).await;
-            match loaded.map_err(|error| error.to_string()).and_then(|loaded| apply(loaded, handle)) {
-                Ok(()) => info!("reloaded certificates and users"),
-                Err(reason) => error!("reload failed, the previous certificates and users stay in force: {reason}"),
+            let loaded = self.stop.unless_requested_blocking(move || load_tls_and_access(&args)).await;
+            let Some(loaded) = loaded.transpose() else { return };
+            match loaded
+                .and_then(|loaded| loaded)
+                .map_err(|failure| reason(&failure))
+                .and_then(|loaded| apply(loaded, handle))
+            {
+                Ok(()) => info!("reloaded {files}; {RESTART}"),
+                Err(reason) => error!("reload failed, the previous {files} stay in force: {reason}"),
             }
         }
     }
 }
 
-/// Applies certificates and users to new connections, or leaves both unchanged if loading failed.
-fn apply(loaded: Result<(Option<Tls>, AccessControl), Failure>, handle: &Handle) -> Result<(), String> {
-    let (tls, access) = loaded.map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+/// What a reload does not do.
+const RESTART: &str = "other settings, also those in the configuration file, need a restart";
+
+/// Returns what a reload reads, or `None` if no files are configured that it could read.
+fn reloadable(args: &Serve) -> Option<&'static str> {
+    match (&args.tls_cert, &args.users, &args.auth_hash_file) {
+        (None, None, None) => None,
+        (None, _, Some(_)) => Some("password hash"),
+        (None, Some(_), None) => Some("users"),
+        (Some(_), None, None) => Some("certificates"),
+        (Some(_), Some(_), _) => Some("certificates and users"),
+        (Some(_), None, Some(_)) => Some("certificates and password hash"),
+    }
+}
+
+fn reason(failure: &Failure) -> String {
+    failure.message().unwrap_or_default().to_owned()
+}
+
+/// Applies certificates and users to new connections.
+fn apply((tls, access): (Option<Tls>, AccessControl), handle: &Handle) -> Result<(), String> {
     if let Some(tls) = tls {
         handle.set_tls(tls).map_err(|error| error.to_string())?;
     }
     handle.set_access(access).map_err(|error| error.to_string())
-}
-
-/// The signals that end a server: SIGINT and SIGTERM.
-struct EndSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl EndSignals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// Returns at the first signal. A second signal ends the process at once; this loses no acknowledged write, because
-    /// an acknowledged write is already as durable as `--durability` says.
-    async fn first(mut self) {
-        let name = self.next().await;
-        info!(signal = name, "shutting down after a signal; a second signal ends the process at once");
-        tokio::spawn(async move {
-            self.next().await;
-            std::process::exit(130);
-        });
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }

@@ -94,7 +94,8 @@ impl ServersArg {
     fn password(&self) -> Result<Option<Password>, Failure> {
         let secret = match &self.password_file {
             Some(file) => Some(read_password(file)?),
-            None => std::env::var_os(PASSWORD).map(OsString::into_vec),
+            // An empty variable counts as not set, as for flags.
+            None => std::env::var_os(PASSWORD).map(OsString::into_vec).filter(|password| !password.is_empty()),
         };
         match (&self.user, secret) {
             (None, secret) => Ok(secret.map(Password::new)),
