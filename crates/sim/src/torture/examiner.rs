@@ -27,7 +27,11 @@ const KEPT: usize = 4;
 /// The pause between two examinations.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest time for a health check.
+/// The number of connections that make the server log before it is asked for dropped lines, and how often.
+const LOGGED_CONNECTIONS: usize = 500;
+const MAX_LOG_BATCHES: usize = 30;
+
+/// The longest time for a health check or a connection.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Examines a server.
@@ -119,13 +123,23 @@ impl<'a> Examiner<'a> {
         timeout(CHECK_TIMEOUT, command.status()).await.ok()?.ok()?.code()
     }
 
-    /// Makes the server log a lot: opens connections that speak another protocol.
-    pub(super) async fn provoke_log(&self, connections: usize) {
-        for _ in 0..connections {
-            let connected = timeout(CHECK_TIMEOUT, TcpStream::connect(self.address)).await;
-            if let Ok(Ok(mut stream)) = connected {
+    /// Makes the server log, until STATUS counts dropped lines, there is no response, or the log must be full: opens
+    /// connections that speak another protocol.
+    pub(super) async fn overflow_log(&self) {
+        for _ in 0..MAX_LOG_BATCHES {
+            for _ in 0..LOGGED_CONNECTIONS {
+                let connected = timeout(CHECK_TIMEOUT, TcpStream::connect(self.address)).await;
+                let Ok(Ok(mut stream)) = connected else { return };
                 // The server may close the connection first.
                 let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+            }
+            let health = match Client::connect_with(self.address.to_owned(), context::client_options()).await {
+                Ok(client) => client.status().await.ok().map(|status| health(&status)),
+                Err(_) => None,
+            };
+            let Some(health) = health else { return };
+            if health.log_lines_dropped.is_some_and(|dropped| dropped > 0) {
+                return;
             }
         }
     }

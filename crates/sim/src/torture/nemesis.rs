@@ -42,9 +42,6 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a server logs while its log is not read: everything.
 const FULL_LOG: &str = "trace";
 
-/// The number of connections that make it log. Their lines exceed the capacity of a pipe, 64 KiB, many times.
-const LOGGED_CONNECTIONS: usize = 1500;
-
 /// The name of the count of packet loss faults that the machine does not support.
 pub(super) const NO_PACKET_LOSS: &str = "packet loss that this machine does not support";
 
@@ -410,7 +407,7 @@ impl Nemesis {
         let Some(address) = self.address() else { return Ok(()) };
         let examiner = Examiner::new(&context, &self.launcher, &address, length);
         let during = if trouble == Trouble::LogUnread {
-            examiner.provoke_log(LOGGED_CONNECTIONS).await;
+            examiner.overflow_log().await;
             examiner.examine_until(is_accepted).await
         } else {
             examiner.examine_until(is_refused).await
