@@ -3,6 +3,7 @@
 use crate::failure::EXIT_CODES;
 use crate::servers::ServersArg;
 use crate::settings::Settings;
+use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ pub(crate) struct Serve {
     pub(crate) config: Option<PathBuf>,
 
     /// Check the settings, print those that would apply, and exit; opens neither the data nor the port
-    #[arg(long, env = "SYNCLINE_CHECK_CONFIG")]
+    #[arg(long, env = "SYNCLINE_CHECK_CONFIG", value_parser = BoolishValueParser::new())]
     pub(crate) check_config: bool,
 
     /// The value and the origin of each flag that a file can set.

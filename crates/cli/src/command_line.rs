@@ -39,7 +39,8 @@ pub(crate) fn parse_args(line: impl Iterator<Item = OsString>) -> Result<Args, F
         Err(error) => return Err(variable_failure(&command, &line, &error).unwrap_or_else(|| error.exit())),
     };
     if explicit.subcommand_matches(COMMAND).is_none() {
-        return Ok(Args::from_arg_matches(&explicit).unwrap_or_else(|error| error.exit()));
+        let matches = command.try_get_matches_from(&line).unwrap_or_else(|error| error.exit());
+        return Ok(Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()));
     }
     parse_with_file(&command, &line, &explicit)
 }

@@ -3,7 +3,14 @@
 //! It is a warning only: in a private network or a container, an open server may be what the operator wants.
 
 use crate::args::Serve;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long `--check-config` waits for the addresses of a host.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CHOICES: &str = "--users, --auth-hash-file or --tls-client-ca, or listen on 127.0.0.1 only (--listen)";
 
@@ -49,11 +56,21 @@ impl Exposure {
         if self == Self::Authenticated {
             return None;
         }
-        match listen.to_socket_addrs() {
-            Ok(mut addresses) => addresses.find_map(|address| self.warning(listen, address.ip())),
+        match resolve(listen) {
+            Ok(addresses) => addresses.into_iter().find_map(|address| self.warning(listen, address.ip())),
             Err(error) => Some(format!("can't determine which machines can reach {listen}: {error}")),
         }
     }
+}
+
+/// Returns the addresses of `HOST:PORT`. The system has no limit of its own for the time that this takes.
+fn resolve(listen: &str) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let text = listen.to_owned();
+    let lookup = move || sender.send(text.to_socket_addrs().map(Iterator::collect));
+    thread::Builder::new().name("resolver".into()).spawn(lookup)?;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no address within {RESOLVE_TIMEOUT:?}"));
+    receiver.recv_timeout(RESOLVE_TIMEOUT).map_err(late)?
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! `syncline serve`: checks the settings, opens the store, and serves it until a signal ends the server.
 
-use crate::args::Serve;
+use crate::args::{Durability, Serve};
 use crate::engine::{Engine, RunOnStore};
 use crate::exposure::Exposure;
 use crate::failure::Failure;
 use crate::output::{note, print, print_line};
 use crate::signals::{self, Stop};
-use std::io::{self, IsTerminal};
+use std::io::{self, ErrorKind, IsTerminal};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 use syncline_server::{
     AccessControl, BindError, ClientCertificates, Config, Handle, Identity, LimitError, Limits, Pem, Server, Tls,
     TlsFiles,
@@ -19,6 +21,12 @@ use tracing::{error, info, warn};
 
 /// The number of files that the process needs besides one for each connection.
 const OTHER_FILES: u64 = 64;
+
+/// The times that clients wait for. With shorter ones, a slow network would look like a lost connection.
+const SHORT_TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
+/// The longest lifetime of tombstones, about a hundred years.
+const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     if args.check_config {
@@ -62,11 +70,10 @@ impl RunOnStore for Service {
         allow_files(self.config.max_connections);
         let bound = self.stop.unless_requested(Server::bind(self.config, store)).await;
         let Some(bound) = bound else { return Ok(()) };
-        let server = bound.map_err(|error| match error {
+        let server = bound.map_err(|error| match &error {
             BindError::Limits(_) | BindError::Input(_) | BindError::MustUseTls(_) => Failure::Usage(error.to_string()),
-            BindError::Listen { .. } | BindError::Thread(_) | BindError::NoRandomNumbers => {
-                Failure::Unavailable(error.to_string())
-            }
+            BindError::Listen { source, .. } => Failure::Unavailable(format!("{error}{}", listen_hint(source))),
+            BindError::Thread(_) | BindError::NoRandomNumbers => Failure::Unavailable(error.to_string()),
         })?;
         let address = server.local_addr();
         if let Some(warning) = Exposure::of(&self.args).warning(&address.to_string(), address.ip()) {
@@ -81,6 +88,20 @@ impl RunOnStore for Service {
             }
         };
         server.run(shutdown).await.map_err(|error| Failure::Unavailable(error.to_string()))
+    }
+}
+
+/// Returns what to do if the server cannot listen, as a further line.
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "\nAnother process listens there: end it, or choose another address with --listen.",
+        ErrorKind::AddrNotAvailable => {
+            "\nThis machine has no such address: --listen takes one of its own, or 0.0.0.0 for all of them."
+        }
+        ErrorKind::PermissionDenied => {
+            "\nPorts below 1024 are reserved: choose another port with --listen, or grant the capability CAP_NET_BIND_SERVICE."
+        }
+        _ => "",
     }
 }
 
@@ -119,6 +140,8 @@ fn config(args: &Serve) -> Result<Config, Failure> {
     if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
         return Err(args.settings.invalid("listen", &format!("expected HOST:PORT, found {:?}", args.listen)));
     }
+    check_ranges(args)?;
+    check_data(args)?;
     let (tls, access) = load_tls_and_access(args)?;
     let config = Config {
         listen: args.listen.clone(),
@@ -135,6 +158,42 @@ fn config(args: &Serve) -> Result<Config, Failure> {
     };
     config.check_input().map_err(|error| args.settings.invalid("max-input", &error))?;
     Ok(config)
+}
+
+/// Refuses numbers and times with which a server could serve no client, and times that are certainly mistakes.
+fn check_ranges(args: &Serve) -> Result<(), Failure> {
+    for (flag, number) in [("max-connections", args.max_connections), ("max-unauthenticated", args.max_unauthenticated)]
+    {
+        if number == 0 {
+            return Err(args.settings.invalid(flag, &"expected at least 1, found 0"));
+        }
+    }
+    for (flag, time, range) in [
+        ("heartbeat", args.heartbeat, SHORT_TIMES),
+        ("authorize-within", args.authorize_within, SHORT_TIMES),
+        ("tombstones", args.tombstones, Duration::ZERO..=LONGEST_TIME),
+    ] {
+        if !range.contains(&time) {
+            let [from, to, found] = [*range.start(), *range.end(), time].map(humantime::format_duration);
+            return Err(args.settings.invalid(flag, &format!("expected a time from {from} to {to}, found {found}")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a data directory that exists and is no directory. Opens nothing.
+fn check_data(args: &Serve) -> Result<(), Failure> {
+    if args.durability == Durability::Memory {
+        return Ok(());
+    }
+    let found = match std::fs::metadata(&args.data) {
+        Ok(found) if !found.is_dir() => "a file",
+        Err(error) if error.kind() == ErrorKind::NotADirectory => "a path through a file",
+        // If the directory cannot be opened or made, opening the store reports this.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    let reason = format!("expected a directory, found {found}: {}", args.data.display());
+    Err(args.settings.invalid("data", &reason))
 }
 
 /// Reads the files of certificates and users: everything that a reload reads again.

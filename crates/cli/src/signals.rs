@@ -14,12 +14,13 @@
 use crate::failure::Failure;
 use libc::c_int;
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 /// The exit code after a second signal.
@@ -100,13 +101,19 @@ impl Stop {
     /// the server must end before. The function then continues until the process ends.
     ///
     /// # Errors
-    /// [`Failure::Unavailable`] if the function panics.
+    /// [`Failure::Unavailable`] if the function panics, or if the system has no thread for it.
     pub(crate) async fn unless_requested_blocking<T: Send + 'static>(
         &mut self,
         function: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Option<T>, Failure> {
-        let panicked = |error| Failure::Unavailable(format!("the server failed: {error}"));
-        self.unless_requested(spawn_blocking(function)).await.transpose().map_err(panicked)
+        let failed = |reason: &dyn Display| Failure::Unavailable(format!("the server failed: {reason}"));
+        let (sender, receiver) = oneshot::channel();
+        // Nothing receives the result if the server ends before.
+        let run = move || drop(sender.send(function()));
+        // Not a thread of the runtime: those stay for a while, and have the name of the threads that serve connections.
+        thread::Builder::new().name("opening".into()).spawn(run).map_err(|error| failed(&error))?;
+        let result = self.unless_requested(receiver).await;
+        result.transpose().map_err(|_| failed(&"a thread panicked; the log says where"))
     }
 }
 

@@ -177,6 +177,7 @@ fn an_address_that_is_taken_is_exit_code_4() {
     assert!(output.stdout.is_empty(), "{output:?}");
     let printed = String::from_utf8(output.stderr).unwrap();
     assert!(printed.contains(&format!("syncline: can't listen on {}: ", server.addr)), "{printed}");
+    assert!(printed.ends_with("end it, or choose another address with --listen.\n"), "{printed}");
 }
 
 #[test]

@@ -98,6 +98,160 @@ fn command_line_overrides_environment_overrides_file_overrides_default() {
     assert_eq!(found["max-connections"], ("20000".into(), line(2)), "the file sets what nothing else sets");
 }
 
+/// Returns each flag of `serve` with its variable, as `--help` shows them.
+fn variables_in_help() -> Vec<(String, Option<String>)> {
+    let help = String::from_utf8(syncline(&["serve", "--help"]).output().unwrap().stdout).unwrap();
+    // Each flag begins a line, and the next flag ends its description.
+    let flags = help.split("\n      --").skip(1).map(|text| {
+        let name = text.split(|c: char| c.is_whitespace()).next().unwrap().to_owned();
+        let variable = text.split_once("[env: ").and_then(|(_, rest)| rest.split_once('='));
+        (name, variable.map(|(variable, _)| variable.to_owned()))
+    });
+    flags.collect()
+}
+
+/// A value of each flag that is valid and is not the default.
+const VALUES: [(&str, &str); 18] = [
+    ("config", ""),
+    ("check-config", "true"),
+    ("listen", "127.0.0.1:1"),
+    ("data", "elsewhere"),
+    ("durability", "os"),
+    ("tombstones", "1h"),
+    ("threads", "3"),
+    ("max-key", "5KiB"),
+    ("max-entry-size", "9KiB"),
+    ("max-connections", "7"),
+    ("max-unauthenticated", "8"),
+    ("max-requests", "9"),
+    ("max-unsent", "10KiB"),
+    ("max-queue", "11KiB"),
+    ("max-input", "1GiB"),
+    ("recent-log", "13KiB"),
+    ("heartbeat", "14s"),
+    ("authorize-within", "15s"),
+];
+
+#[test]
+fn every_flag_has_a_variable_that_takes_effect_and_names_itself() {
+    let place = ConfigDir::with("");
+    let files = ["tls-cert", "tls-key", "tls-client-ca", "auth-hash-file", "users"];
+    let variables = variables_in_help();
+    assert!(variables.len() >= VALUES.len() + files.len(), "{variables:?}");
+    for (flag, variable) in variables {
+        let variable = variable.unwrap_or_else(|| panic!("--{flag} has no variable"));
+        let prefix = if ["tls-cert", "tls-key"].contains(&&*flag) { "SYNCLINE_SERVER_" } else { "SYNCLINE_" };
+        assert_eq!(variable, format!("{prefix}{}", flag.to_uppercase().replace('-', "_")));
+
+        let output = place.check(&[], &[(&variable, "")]);
+        assert!(output.status.success(), "an empty {variable} counts as not set: {output:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains(&variable), "{output:?}");
+
+        let valid = VALUES.iter().find(|(name, _)| *name == flag).map(|(_, value)| *value);
+        if let Some(value) = valid.filter(|_| !["config", "check-config"].contains(&&*flag)) {
+            let (found, origin) = &place.settings(&[], &[(&variable, value)])[&flag];
+            assert_eq!((found.trim_matches('"'), origin.as_str()), (value, &*variable));
+        }
+        let takes_any_text = ["data", "config", "check-config"].contains(&&*flag) || files.contains(&&*flag);
+        if !takes_any_text {
+            let output = place.check(&[], &[(&variable, "no such value")]);
+            let printed = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{variable}: {printed}");
+            assert!(printed.starts_with(&format!("syncline: {variable}: ")), "{printed}");
+            assert!(!printed.contains("--help"), "{printed}");
+        }
+    }
+}
+
+#[test]
+fn variables_of_the_server_are_not_those_of_other_commands() {
+    let variables: Vec<_> = variables_in_help().into_iter().filter_map(|(_, variable)| variable).collect();
+    for command in ["get", "put", "watch", "status", "backup", "restore", "check", "bench", "passwd", "cert"] {
+        let help = String::from_utf8(syncline(&[command, "--help"]).output().unwrap().stdout).unwrap();
+        for variable in &variables {
+            let is_shared = help.contains(&format!("[env: {variable}="));
+            assert!(!is_shared || variable == "SYNCLINE_DATA", "{variable} also belongs to {command}");
+        }
+    }
+}
+
+#[test]
+fn check_config_may_be_asked_for_by_its_variable() {
+    let output = syncline(&["serve"]).env("SYNCLINE_CHECK_CONFIG", "true").output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"# valid; "), "{output:?}");
+    let output = syncline(&["serve"]).env("SYNCLINE_CHECK_CONFIG", "maybe").output().unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.starts_with("syncline: SYNCLINE_CHECK_CONFIG: invalid value 'maybe'"), "{printed}");
+}
+
+#[test]
+fn empty_variables_count_as_not_set_for_clients() {
+    let server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "off");
+    let mut put = syncline(&["put", "k", "v", "--addr", &server.addr]);
+    let empty = ["ADDR", "TLS_CA", "TLS_CERT", "TLS_KEY", "USER", "PASSWORD_FILE", "PASSWORD", "DATA"];
+    put.envs(empty.map(|name| (format!("SYNCLINE_{name}"), ""))).env("RUST_LOG", "");
+    let output = put.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_wrong_value_names_the_variable_unless_the_flag_is_wrong() {
+    let mut status = syncline(&["status"]);
+    let printed = String::from_utf8(status.env("SYNCLINE_ADDR", "a b").output().unwrap().stderr).unwrap();
+    assert!(printed.starts_with("syncline: SYNCLINE_ADDR: invalid value 'a b'"), "{printed}");
+    let place = ConfigDir::with("");
+    let output = place.check(&["--threads", "0"], &[("SYNCLINE_THREADS", "0")]);
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.starts_with("error: invalid value '0' for '--threads <N>'"), "{printed}");
+}
+
+#[test]
+fn an_open_server_on_a_network_is_warned_about() {
+    let directory = TempDir::new().unwrap();
+    let made = syncline(&["cert", "--host", "localhost", "--dir"]).arg(directory.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key, ca) = (path("server.pem"), path("server-key.pem"), path("ca.pem"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    let with_ca = [&tls[..], &["--tls-client-ca", &ca]].concat();
+
+    let plain = "because the server has neither TLS nor users: set --tls-cert and --tls-key with --users, ";
+    let encrypted = "because the server has TLS but no users: set --users, ";
+    let loopback = ["127.0.0.1:0", "localhost:0", "[::ffff:127.0.0.1]:0"];
+    let all = ["0.0.0.0:0"];
+    for (listens, flags, expected) in [
+        (&all[..], &[][..], Some(plain)),
+        (&all, &tls, Some(encrypted)),
+        (&all, &with_ca, None),
+        (&loopback, &[], None),
+        (&loopback, &tls, None),
+    ] {
+        for listen in listens {
+            let mut check = syncline(&["serve", "--check-config", "--listen", listen]);
+            let output = check.args(flags).output().unwrap();
+            let printed = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{printed}");
+            match expected {
+                None => assert_eq!(printed, "", "{listen} {flags:?}"),
+                Some(expected) => {
+                    let start = format!(
+                        "syncline: warning: anyone who can reach {listen} can read, change and delete all data, "
+                    );
+                    assert!(printed.starts_with(&start) && printed.contains(expected), "{listen} {flags:?}: {printed}");
+                    assert_eq!(printed.lines().count(), 1, "{printed}");
+                }
+            }
+            let args = [&["--listen", listen, "--durability", "memory"][..], flags].concat();
+            let server = Server::start_with(&args, "syncline=warn");
+            server.process.signal("TERM");
+            let (_, log) = server.process.end();
+            let warning = log.lines().find(|line| line.contains(" WARN ") && line.contains("anyone who can reach "));
+            assert_eq!(warning.is_some(), expected.is_some(), "{listen} {flags:?}: {log}");
+            assert!(warning.is_none_or(|line| line.contains(expected.unwrap())), "{log}");
+        }
+    }
+}
+
 #[test]
 fn a_flag_overrides_the_file_even_with_the_default_value() {
     let place = ConfigDir::with("durability = 'os'");
@@ -216,6 +370,16 @@ fn an_invalid_value_is_refused_with_file_line_and_key() {
         ("durability = 'oss'", "[possible values: fsync, os, memory]"),
         ("heartbeat = 'often'", "line 1: heartbeat: invalid value 'often'"),
         ("data = ''", "line 1: data: a value is required"),
+        ("max-connections = 0", "line 1: max-connections: expected at least 1, found 0\n"),
+        ("max-unauthenticated = 0", "line 1: max-unauthenticated: expected at least 1, found 0\n"),
+        ("heartbeat = '0s'", "line 1: heartbeat: expected a time from 10ms to 1h, found 0s\n"),
+        ("authorize-within = '9ms'", "line 1: authorize-within: expected a time from 10ms to 1h, found 9ms\n"),
+        ("tombstones = '101years'", "line 1: tombstones: expected a time from 0s to "),
+        ("data = 'syncline.toml'", "line 1: data: expected a directory, found a file: syncline.toml\n"),
+        (
+            "data = 'syncline.toml/d'",
+            "line 1: data: expected a directory, found a path through a file: syncline.toml/d\n",
+        ),
         ("listen = 'here'", "line 1: listen: expected HOST:PORT, found \"here\"\n"),
         ("listen = ':1'", "line 1: listen: expected HOST:PORT, found \":1\"\n"),
         ("\n\nmax-key = 65536", "line 3: max-key: the longest key: expected at most 65535 bytes, found 65536\n"),
@@ -268,6 +432,10 @@ fn an_unreadable_file_is_refused_with_its_name() {
         let start = format!("syncline: can't read the configuration file {}: ", place.file());
         printed.strip_prefix(&start).unwrap_or_else(|| panic!("{printed}")).to_owned()
     };
+    let directory = ConfigDir::with("");
+    std::fs::remove_file(&directory.file).unwrap();
+    std::fs::create_dir(&directory.file).unwrap();
+    assert!(cannot(&directory).starts_with("Is a directory"));
     let missing = ConfigDir::with("");
     std::fs::remove_file(&missing.file).unwrap();
     assert!(cannot(&missing).starts_with("No such file"));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 /// The size of the lines that wait, in bytes. The lines that are being written are at most as many.
-const MAX_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 256 * 1024;
 
 /// The pause after which an output that would have to wait, as it does not block, is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
