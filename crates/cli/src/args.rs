@@ -394,7 +394,8 @@ pub(crate) struct Txn {
 #[command(after_long_help = "\
 Examples:
   syncline status
-  syncline status --json | jq .head")]
+  syncline status --json | jq .head
+  syncline status --check || echo 'not healthy'")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) servers: ServersArg,
@@ -402,6 +403,15 @@ pub(crate) struct Status {
     /// Print the JSON object that the server sends
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Print nothing, and exit with 0 if the server accepts writes, or with 4 and the reason on stderr if it does not. For
+    /// health checks: it needs no rights
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) check: bool,
+
+    /// How long --check may take: after that, the server counts as not healthy
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s", requires = "check")]
+    pub(crate) timeout: Duration,
 }
 
 /// Write all keys under a prefix to a file, as JSON lines.

@@ -155,6 +155,7 @@ fn config(args: &Serve) -> Result<Config, Failure> {
         access,
         authorize_within: args.authorize_within,
         max_unauthenticated: args.max_unauthenticated,
+        log_lines_dropped: Arc::default(),
     };
     config.check_input().map_err(|error| args.settings.invalid("max-input", &error))?;
     Ok(config)

@@ -6,7 +6,9 @@ mod support;
 use std::io::{Read, Write, pipe};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::thread;
 use support::{Process, Server, greet, syncline};
+use syncline_wire::{Decoder, Message};
 
 #[test]
 fn delete_accepts_a_version_or_deletes_the_current_one() {
@@ -170,6 +172,60 @@ fn a_transaction_whose_connection_is_lost_is_exit_code_5() {
     assert!(printed.contains("all of it may have been accepted or none"), "{printed}");
 }
 
+/// Serves the STATUS of one client with this text, and returns how `syncline status` with these arguments ends.
+fn status_of(text: &'static str, args: &[&str]) -> (Option<i32>, String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let mut client = greet(&listener);
+        let request = Decoder::new(client.try_clone().unwrap()).read().unwrap().unwrap();
+        let mut response = Vec::new();
+        Message::status(request.tag(), text).encode(&mut response).unwrap();
+        client.write_all(&response).unwrap();
+        // Open until the command has ended.
+        client
+    });
+    let output = syncline(&[&["status", "--addr", &addr], args].concat()).output().unwrap();
+    drop(server.join().unwrap());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn status_check_fails_with_the_reason_if_writes_are_refused() {
+    let nothing = String::new();
+    let healthy = r#"{"accepts_writes":true,"reason":null}"#;
+    assert_eq!(status_of(healthy, &["--check"]), (Some(0), nothing.clone(), nothing.clone()));
+    let unhealthy = r#"{"accepts_writes":false,"reason":"the disk has failed","keys":7}"#;
+    let expected = "syncline: the server refuses writes: the disk has failed\n";
+    assert_eq!(status_of(unhealthy, &["--check"]), (Some(4), nothing.clone(), expected.to_owned()));
+    let expected = "writes  REFUSED: the disk has failed\nkeys    7\n";
+    assert_eq!(status_of(unhealthy, &[]), (Some(0), expected.to_owned(), nothing.clone()));
+    let expected =
+        "syncline: expected \"accepts_writes\" in the status, found none: the server is of an earlier version\n";
+    assert_eq!(status_of(r#"{"keys":7}"#, &["--check"]), (Some(4), nothing, expected.to_owned()));
+}
+
+#[test]
+fn status_check_fails_if_the_server_is_silent_or_absent() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let output = syncline(&["status", "--check", "--timeout", "300ms", "--addr", &addr]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "syncline: no status within 300ms (--timeout)\n");
+    drop(silent);
+    let output = syncline(&["status", "--check", "--addr", &addr]).output().unwrap();
+    assert!(output.status.code() == Some(4) && output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn status_check_of_a_healthy_server_prints_nothing() {
+    let server = Server::start();
+    assert_eq!(server.fine(&["status", "--check"]), "");
+    let printed = server.fails(2, &["status", "--check", "--json"]);
+    assert!(printed.contains("--json"), "{printed}");
+}
+
 #[test]
 fn status_prints_rows_or_json() {
     let server = Server::start();
@@ -178,6 +234,7 @@ fn status_prints_rows_or_json() {
     server.fine(&["delete", "gone"]);
     let printed = server.fine(&["status"]);
     let row = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    assert!(printed.starts_with("writes             accepted\n"), "{printed}");
     assert_eq!(row("version").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{printed}");
     assert_eq!(row("head").as_deref(), Some("revision 3"), "{printed}");
     assert_eq!(row("keys").as_deref(), Some("1"), "{printed}");

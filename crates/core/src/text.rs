@@ -116,11 +116,6 @@ pub(crate) fn no_right_to_write(key: &[u8]) -> Bytes {
     format!("{NOT_PERMITTED}expected the right to write {}", Quoted(key)).into()
 }
 
-/// Returns the text for a request that only an admin may make.
-pub(crate) fn no_admin() -> Bytes {
-    format!("{NOT_PERMITTED}expected the rights of an admin").into()
-}
-
 /// Returns the text of an ERROR if the store or the server cannot serve a connection or a request for now. A long reason
 /// is clipped.
 pub fn unavailable(reason: &str) -> Bytes {

@@ -119,31 +119,48 @@ impl Acceptor {
         let deadline = Instant::now() + self.authorize_within;
         let mut peer = Peer::new(addr, permit, deadline);
         let Some(tls) = self.tls.as_ref().map(ArcSwap::load_full) else {
-            let speaks_tls =
-                || self.log_rejection(addr, "the client speaks TLS, and this server does not (--tls-cert)");
+            let speaks_tls = || self.log_probe(addr, "the client speaks TLS, and this server does not (--tls-cert)");
             peer.grant(Grant::Anybody);
             peer.speaks_tls = Some(&speaks_tls);
             return connection::serve(service, registration, Socket::from(socket), peer).await;
         };
-        let shutdown = poll_fn(|context| {
-            // Registers for notifications first, so that a shutdown between the two lines is not missed.
-            registration.handle.notify.notified(context);
-            if registration.broadcaster.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
-        });
+        let shutdown = || {
+            poll_fn(|context| {
+                // Registers for notifications first, so that a shutdown between the two lines is not missed.
+                registration.handle.notify.notified(context);
+                if registration.broadcaster.is_shutting_down() { Poll::Ready(()) } else { Poll::Pending }
+            })
+        };
+        let mut first = [0];
+        let has_started = tokio::select! {
+            // Closed without a reason, because the client could not read one before the handshake.
+            () = peer.evicted() => return Ok(()),
+            has_started = timeout_at(deadline, socket.peek(&mut first)) => has_started.is_ok(),
+            () = shutdown() => return Ok(()),
+        };
+        peer.end_silence();
+        if peer.is_evicted() {
+            return Ok(());
+        }
+        if !has_started {
+            self.log_probe(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
+            return Ok(());
+        }
         let handshake = tokio::select! {
             handshake = timeout_at(deadline, Box::pin(tls::accept(tls.config(), socket))) => handshake,
-            () = shutdown => return Ok(()),
+            () = shutdown() => return Ok(()),
         };
         match handshake {
             Ok(Ok(accepted)) => {
                 if let Some(grant) = self.grant_without_password(&tls, accepted.certificate_names.as_deref()) {
                     peer.grant(grant);
                 }
+                peer.begin_silence();
                 connection::serve(service, registration, accepted.socket, peer).await
             }
             Ok(Err(error)) => Box::pin(self.reject(error, addr)).await,
             Err(_) => {
-                self.log_rejection(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
+                self.log_probe(addr, format_args!("no TLS handshake within {:?}", self.authorize_within));
                 Ok(())
             }
         }
@@ -171,7 +188,7 @@ impl Acceptor {
             HandshakeError::Closed => Ok(()),
             HandshakeError::NotTls(socket) => {
                 let reason = "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)";
-                self.log_rejection(peer, reason);
+                self.log_probe(peer, reason);
                 // Clients of the protocol can decode this frame. To other clients it does no harm.
                 connection::refuse(Socket::from(socket), TLS_ONLY).await
             }
@@ -192,6 +209,11 @@ impl Acceptor {
             Some(names) => policy.grant_for_certificate(names),
             None => (policy.is_open() && !tls.requests_certificates()).then_some(Grant::Anybody),
         }
+    }
+
+    /// Logs that a client speaks another protocol, at a limited rate.
+    fn log_probe(&self, peer: SocketAddr, reason: impl fmt::Display) {
+        self.authenticator.log_probe(peer, reason);
     }
 
     /// Logs why a client was rejected, at a limited rate.

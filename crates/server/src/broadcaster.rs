@@ -20,6 +20,8 @@ pub(crate) struct ConnectionHandle {
     /// down.
     pub(crate) notify: Notify,
     waits_for_log: AtomicBool,
+    /// Whether the connection is sent all changes as a client of the base protocol.
+    is_base: AtomicBool,
     /// The revision up to which the connection was sent what it follows, or [`NO_CURSOR`] if it follows nothing.
     cursor: AtomicU64,
     /// The outcomes of its transactions, in order. Bounded by its requests in flight.
@@ -42,6 +44,11 @@ impl ConnectionHandle {
         self.cursor.store(cursor.map_or(NO_CURSOR, Revision::get), Ordering::Relaxed);
     }
 
+    /// Records whether the connection is sent all changes as a client of the base protocol.
+    pub(crate) fn set_base(&self, is_base: bool) {
+        self.is_base.store(is_base, Ordering::Relaxed);
+    }
+
     pub(crate) fn deliver(&self, outcome: Outcome) {
         self.outcomes.lock().push(outcome);
         self.notify.notify();
@@ -59,6 +66,15 @@ pub(crate) struct Broadcaster {
     /// Whether a committer is at work that wakes the waiting connections itself.
     withheld: AtomicBool,
     shutting_down: AtomicBool,
+}
+
+/// Figures of all connections.
+pub(crate) struct Connections {
+    pub(crate) total: usize,
+    /// How many are sent all changes as clients of the base protocol.
+    pub(crate) base: usize,
+    /// The lowest cursor of those that follow anything.
+    pub(crate) slowest_cursor: Option<Revision>,
 }
 
 /// While this exists, growth of the log wakes no connection. When it is dropped, the waiting connections are woken if
@@ -103,6 +119,7 @@ impl Broadcaster {
             id,
             notify: Notify::default(),
             waits_for_log: AtomicBool::new(false),
+            is_base: AtomicBool::new(false),
             cursor: AtomicU64::new(NO_CURSOR),
             outcomes: Mutex::default(),
         });
@@ -138,11 +155,15 @@ impl Broadcaster {
         waiting.for_each(|handle| handle.notify.notify());
     }
 
-    /// Returns the number of connections, and the lowest cursor of those that follow anything.
-    pub(crate) fn connections(&self) -> (usize, Option<Revision>) {
+    /// Returns figures of the connections.
+    pub(crate) fn connections(&self) -> Connections {
         let handles = self.handles.lock();
         let cursors = handles.values().map(|handle| handle.cursor.load(Ordering::Relaxed));
-        (handles.len(), cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new))
+        Connections {
+            total: handles.len(),
+            base: handles.values().filter(|handle| handle.is_base.load(Ordering::Relaxed)).count(),
+            slowest_cursor: cursors.filter(|cursor| *cursor != NO_CURSOR).min().map(Revision::new),
+        }
     }
 
     /// Makes every connection end.

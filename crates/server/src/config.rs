@@ -2,6 +2,8 @@
 
 use crate::access::AccessControl;
 use crate::tls::Tls;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use syncline_core::server::Limits;
 use thiserror::Error;
@@ -40,6 +42,9 @@ pub struct Config {
     /// The maximum number of unauthenticated connections. A quarter of them may come from one address. The server refuses
     /// further ones with ERROR `unavailable: too many connections …`.
     pub max_unauthenticated: usize,
+    /// How many lines the log of the process has lost so far, because its reader was too slow. STATUS shows the number. The
+    /// owner of the log counts; the server only reads the counter.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// An error: [`Config::max_input`] is smaller than the largest request that the limits allow.
@@ -83,6 +88,7 @@ impl Default for Config {
             access: AccessControl::Open,
             authorize_within: Duration::from_secs(10),
             max_unauthenticated: 1024,
+            log_lines_dropped: Arc::default(),
         }
     }
 }

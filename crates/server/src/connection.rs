@@ -14,6 +14,7 @@ use std::mem::take;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use syncline_core::server::{Access, Effect, Input, PageRequest, ServerConnection, ServerParameters, unavailable};
@@ -76,6 +77,9 @@ const SHUTTING_DOWN: &str = "shutting down";
 /// The reason that is sent to connections whose user was removed or changed.
 const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect again";
 
+/// The reason that is sent to connections whose permit was given to another one.
+const EVICTED: &str = "this connection had sent nothing, and made room for a new one";
+
 /// What all connections of a server share.
 pub(crate) struct Service<S> {
     pub(crate) store: S,
@@ -87,6 +91,7 @@ pub(crate) struct Service<S> {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorize_within: Duration,
     pub(crate) started: Instant,
+    pub(crate) log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// The client of a new connection, as far as it is known.
@@ -113,6 +118,35 @@ impl Peer<'_> {
     /// Gives the client the rights of `grant`.
     pub(crate) fn grant(&mut self, grant: Grant) {
         (self.grant, self.place) = (Some(grant), None);
+    }
+
+    /// Records that something was read from the client.
+    pub(crate) fn end_silence(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.end_silence();
+        }
+    }
+
+    /// Records that the TLS handshake is complete, and that no frame has arrived.
+    pub(crate) fn begin_silence(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.begin_silence();
+        }
+    }
+
+    /// Returns whether the permit of the client was given to another connection.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.place.as_ref().is_some_and(UnauthenticatedPermit::is_evicted)
+    }
+
+    /// Does the same, and registers the task of `context` to be woken when it happens.
+    fn poll_evicted(&self, context: &Context<'_>) -> bool {
+        self.place.as_ref().is_some_and(|place| place.poll_evicted(context))
+    }
+
+    /// Waits until the permit of the client is given to another connection.
+    pub(crate) async fn evicted(&self) {
+        poll_fn(|context| if self.poll_evicted(context) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     /// Returns whether the access rules in force no longer give the client its grant.
@@ -167,6 +201,9 @@ where
     });
     let mut close_by: Option<Instant> = None;
     loop {
+        if driver.peer.is_evicted() {
+            return driver.end_at_once(EVICTED).await;
+        }
         let shutting_down = driver.registration.broadcaster.is_shutting_down();
         if shutting_down && driver.verification.is_some() {
             driver.abandon(SHUTTING_DOWN);
@@ -288,6 +325,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
             }
         }
         self.registration.handle.set_cursor(self.connection.cursor());
+        self.registration.handle.set_base(self.connection.is_base());
         if self.connection.rights().is_some() {
             self.peer.place = None;
         }
@@ -352,6 +390,19 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
         self.wanted = Input::Closed;
         (self.not_submitted, self.verification, self.page) = (None, None, None);
         (self.input, self.input_permit) = (BytesMut::new(), InputPermit::Own);
+    }
+
+    /// Ends the connection without waiting for anything: the client is sent the reason if the socket takes it now.
+    ///
+    /// # Errors
+    /// The error of the socket if it fails.
+    async fn end_at_once(mut self: Box<Self>, reason: &str) -> io::Result<()> {
+        self.connection.abandon(reason);
+        let end = async {
+            self.socket.write_all_buf(self.connection.output()).await?;
+            self.socket.shutdown().await
+        };
+        timeout(Duration::ZERO, end).await.unwrap_or(Ok(()))
     }
 
     /// Returns whether the first request has arrived and waits for its permit.
@@ -430,13 +481,8 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                     }
                 },
                 Effect::Page(request) => self.page = Some(request),
-                Effect::Status => {
-                    let status = status::report(
-                        &service.store,
-                        &service.authenticator,
-                        &self.registration.broadcaster,
-                        service.started,
-                    );
+                Effect::Status(scope) => {
+                    let status = status::report(scope, service, &self.registration.broadcaster);
                     self.connection.handle_status(status);
                 }
                 Effect::Verify { password } => {
@@ -499,6 +545,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
     /// Waits until the connection is notified, or the socket has read or written something.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut happened = self.has_more | self.registration.handle.notify.notified(context);
+        happened |= self.peer.poll_evicted(context);
         happened |= self.poll_write(context)?;
         if let Some(verification) = &mut self.verification
             && let Poll::Ready(judgement) = verification.as_mut().poll(context)
@@ -516,6 +563,7 @@ impl<S: Store, IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, S, IO> {
                 self.ended = true;
                 self.connection.handle_end();
             }
+            self.peer.end_silence();
             if let Some(speaks_tls) = self.peer.speaks_tls.take()
                 && self.input.first() == Some(&HANDSHAKE)
             {

@@ -147,6 +147,7 @@ impl<S: Store> Server<S> {
             authenticator,
             authorize_within,
             started,
+            log_lines_dropped: config.log_lines_dropped,
         });
 
         let (ended, committer) = oneshot::channel();

@@ -46,6 +46,7 @@ impl<S: Store> World<S> {
             authenticator,
             authorize_within: Duration::from_secs(10),
             started: Instant::now(),
+            log_lines_dropped: Arc::default(),
         });
         Self { service, broadcaster, connections: AtomicU64::new(0) }
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use syncline_core::server::{
-    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters,
+    Access, Effect, Input, Limits, PageRequest, PageResult, ServerConnection, ServerParameters, StatusScope,
 };
 use syncline_core::{
     CommitBatch, ConnId, Entry, KeyPage, Operation, Outcome, Page, PageError, RecentLog, Rights, StoreId, Transaction,
@@ -302,7 +302,7 @@ impl World {
                 (arbitrary, Effect::Verify { .. }) => Completion::Verdict(
                     arbitrary.as_mut().and_then(|input| (byte(input) % 4 != 0).then(|| rights(input))),
                 ),
-                (_, Effect::Status) => Completion::Status,
+                (_, Effect::Status(_)) => Completion::Status,
                 (None, Effect::Get { key }) => {
                     self.read_batch(key);
                     continue;
@@ -348,7 +348,7 @@ impl World {
             }
             (Some(rights), Effect::Get { key }) => rights.may_read(key),
             (Some(rights), Effect::Page(PageRequest::Keys { prefix, .. })) => rights.may_read(prefix),
-            (Some(rights), Effect::Status) => rights.is_admin(),
+            (Some(rights), Effect::Status(scope)) => *scope == StatusScope::Health || rights.is_admin(),
             (Some(_), Effect::Page(PageRequest::Changes { .. })) => true,
         };
         assert!(is_permitted, "{effect:?} without the right to");
@@ -359,7 +359,7 @@ impl World {
     fn must_wait(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Page(_) => !self.pages.is_empty(),
-            Effect::Get { .. } | Effect::Status => {
+            Effect::Get { .. } | Effect::Status(_) => {
                 !self.commits.is_empty()
                     || self.completions.iter().any(|completion| matches!(completion, Completion::Outcome(_)))
             }
@@ -377,7 +377,7 @@ impl World {
                 Completion::Entry(block_on(self.store.get(&key)).map_err(|unavailable| unavailable.0))
             }
             Effect::Page(request) => Completion::Page(block_on(read_page(&self.store, &request.at_most(PAGE_BYTES)))),
-            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status => {
+            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status(_) => {
                 unreachable!("the store does not run them")
             }
         }

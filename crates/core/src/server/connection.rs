@@ -140,6 +140,12 @@ impl ServerConnection {
         self.timeline.follows_anything().then(|| self.timeline.position())
     }
 
+    /// Returns whether the connection is sent all changes as a client of the base protocol: it is authenticated, and its
+    /// HELLO was not answered yet.
+    pub fn is_base(&self) -> bool {
+        self.rights().is_some() && self.timeline.dialect() == Dialect::Base
+    }
+
     /// Returns whether the connection watches something, and so needs [`handle_beat`](Self::handle_beat).
     pub fn is_watching(&self) -> bool {
         self.timeline.is_watching()
@@ -418,7 +424,7 @@ impl ServerConnection {
             return;
         }
         self.complete(|request| match request {
-            ServerRequest::Read(Read::Status(tag)) => Some(ServerResponse::now(Message::status(*tag, status))),
+            ServerRequest::Read(Read::Status(tag, _)) => Some(ServerResponse::now(Message::status(*tag, status))),
             _ => None,
         });
     }

@@ -29,9 +29,18 @@ pub enum Effect {
         key: Bytes,
     },
     /// Describe the state of the server. Completed with [`handle_status`](super::ServerConnection::handle_status).
-    Status,
+    Status(StatusScope),
     /// Read a page of the store. Completed with [`handle_page`](super::ServerConnection::handle_page).
     Page(PageRequest),
+}
+
+/// How much of the state of the server a client may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusScope {
+    /// Only whether the server accepts writes. Every authenticated client may see this.
+    Health,
+    /// Everything. For admins.
+    Everything,
 }
 
 /// A page of the store that a connection needs, for its catch-up or for a WATCH or LIST.

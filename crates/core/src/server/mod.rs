@@ -15,7 +15,7 @@ mod write;
 
 pub use crate::text::{TLS_ONLY, unavailable};
 pub use connection::{Input, ServerConnection};
-pub use effect::{Effect, PageRequest, PageResult};
+pub use effect::{Effect, PageRequest, PageResult, StatusScope};
 pub use limits::{LimitError, Limits};
 pub use parameters::ServerParameters;
 pub use session::Access;

@@ -188,7 +188,7 @@ impl RequestQueue {
                 self.in_flight = self.in_flight.with_read()?;
                 match read {
                     Read::Get(get) => Effect::Get { key: get.key.clone() },
-                    Read::Status(_) => Effect::Status,
+                    Read::Status(_, scope) => Effect::Status(*scope),
                 }
             }
             ServerRequest::Auth(auth) => Effect::Verify { password: auth.password.clone() },
@@ -210,7 +210,7 @@ impl RequestQueue {
         }
         match self.start(max_response_bytes)? {
             Effect::Get { key } => Some(key),
-            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status | Effect::Page(_) => None,
+            Effect::Verify { .. } | Effect::Commit { .. } | Effect::Status(_) | Effect::Page(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! A new kind of request gets a variant here, a line in [`ServerRequest::from_message`], and its right in
 //! `session.rs`.
 
+use super::effect::StatusScope;
 use super::limits::Limits;
 use super::write::{Write, check_key, copied};
 use crate::{ConnId, text};
@@ -22,7 +23,7 @@ pub(super) enum ServerRequest {
 #[derive(Clone, Debug)]
 pub(super) enum Read {
     Get(Get),
-    Status(Tag),
+    Status(Tag, StatusScope),
 }
 
 /// A request that starts when everything before it is completed and sent; nothing after it starts earlier.
@@ -71,7 +72,7 @@ impl ServerRequest {
                 Self::Ordered(Ordered::List(List { tag, prefix: copied(&prefix), after: copied(&after), limit }))
             }
             Message::Mark(_) => Self::Ordered(Ordered::Barrier(tag, None)),
-            Message::Status(_) => Self::Read(Read::Status(tag)),
+            Message::Status(_) => Self::Read(Read::Status(tag, StatusScope::Health)),
             Message::Hello(_) | Message::Error(_) | Message::Auth(_) => return Err(text::cannot_be_applied(kind)),
         })
     }
@@ -92,7 +93,7 @@ impl ServerRequest {
             Self::Auth(auth) => auth.password.expose().len(),
             Self::Ordered(Ordered::Watch(watch)) => watch.prefix.len(),
             Self::Ordered(Ordered::List(list)) => list.prefix.len() + list.after.len(),
-            Self::Read(Read::Status(_)) | Self::Ordered(Ordered::Hello(_) | Ordered::Barrier(..)) => 0,
+            Self::Read(Read::Status(..)) | Self::Ordered(Ordered::Hello(_) | Ordered::Barrier(..)) => 0,
         }
     }
 }

@@ -14,6 +14,7 @@
 //! Only an [`Authorized`] makes a [`Granted`], after it has checked the rights. Only this file makes an [`Authorized`], from
 //! the rights that the driver has from a client certificate or a right password.
 
+use super::effect::StatusScope;
 use super::request::{Ordered, Read, ServerRequest};
 use super::write::Write;
 use crate::{Operation, Rights, Transaction, text};
@@ -59,12 +60,12 @@ impl Authorized {
         &self.0
     }
 
-    /// Checks the rights that a request needs.
+    /// Checks the rights that a request needs, and limits a STATUS to what its sender may see.
     ///
     /// # Errors
     /// The text of an ERROR that names the missing right. It is the same whether the key exists or not.
-    pub(super) fn grant(&self, request: ServerRequest) -> Result<Granted<ServerRequest>, Bytes> {
-        match &request {
+    pub(super) fn grant(&self, mut request: ServerRequest) -> Result<Granted<ServerRequest>, Bytes> {
+        match &mut request {
             ServerRequest::Write(Write { transaction: Transaction { operations, .. }, .. }) => {
                 operations.iter().try_for_each(|operation| match operation {
                     // Its outcome reveals the version.
@@ -73,7 +74,10 @@ impl Authorized {
                 })
             }
             ServerRequest::Read(Read::Get(get)) => self.may_read(&get.key),
-            ServerRequest::Read(Read::Status(_)) => self.is_admin(),
+            ServerRequest::Read(Read::Status(_, scope)) => {
+                *scope = if self.0.is_admin() { StatusScope::Everything } else { StatusScope::Health };
+                Ok(())
+            }
             ServerRequest::Ordered(Ordered::Watch(watch)) => self.may_read_all(&watch.prefix),
             ServerRequest::Ordered(Ordered::List(list)) => self.may_read_all(&list.prefix),
             // These reveal nothing of any key.
@@ -92,10 +96,6 @@ impl Authorized {
 
     fn may_write(&self, key: &[u8]) -> Result<(), Bytes> {
         if self.0.may_write(key) { Ok(()) } else { Err(text::no_right_to_write(key)) }
-    }
-
-    fn is_admin(&self) -> Result<(), Bytes> {
-        if self.0.is_admin() { Ok(()) } else { Err(text::no_admin()) }
     }
 }
 

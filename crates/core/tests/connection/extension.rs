@@ -5,7 +5,7 @@ use crate::support::{
     get, get_effect, hello, mark, put, server_hello, stale, tombstone, watch,
 };
 use bytes::{BufMut, BytesMut};
-use syncline_core::server::{Access, Effect, Input, Limits};
+use syncline_core::server::{Access, Effect, Input, Limits, StatusScope};
 use syncline_core::{Operation, Transaction};
 use syncline_wire::{Kind, List, Message, Revision, Tag, Version};
 
@@ -223,7 +223,7 @@ fn status_is_completed_in_the_order_of_the_requests() {
     assert_eq!(harness.effects(), [commit_effect("k", "1", 1)]);
     let own = history.put(Some(harness.connection.id()), "k", "1", 1);
     harness.connection.handle_outcome(accepted(own));
-    assert_eq!(harness.effects(), [Effect::Status]);
+    assert_eq!(harness.effects(), [Effect::Status(StatusScope::Everything)]);
     harness.connection.handle_status("{}");
     assert_eq!(harness.show_log(&history), [put(2, "k", "1", 1), Message::status(Tag::new(3), "{}")]);
 }

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
-use syncline_core::server::{Access, Effect, Limits, PageRequest};
+use syncline_core::server::{Access, Effect, Limits, PageRequest, StatusScope};
 use syncline_core::{Operation, Rights};
 use syncline_wire::{Delete, Message, PutLarge, Revision, Tag, Txn, Version};
 
@@ -92,15 +92,33 @@ fn each_request_needs_its_right_and_no_other() {
 }
 
 #[test]
-fn only_an_admin_may_request_the_status() {
+fn without_the_rights_of_an_admin_the_status_is_health_alone() {
     let history = History::new();
-    let mut other = extended(&[""], &[""], &history);
-    other.send(&[Message::status(TAG, "")]);
-    assert_eq!(other.effects(), []);
-    assert_eq!(other.show_log(&history), [error(7, "not permitted: expected the rights of an admin")]);
+    for (read, write) in [(&[][..], &[][..]), (&["a"], &["a"]), (&[""], &[""])] {
+        let mut other = extended(read, write, &history);
+        other.send(&[Message::status(TAG, "")]);
+        assert_eq!(other.effects(), [Effect::Status(StatusScope::Health)], "{read:?} {write:?}");
+        other.connection.handle_status("{}");
+        assert_eq!(other.show_log(&history), [Message::status(TAG, "{}")]);
+    }
     let mut admin = Harness::extended(&history);
     admin.send(&[Message::status(TAG, "")]);
-    assert_eq!(admin.effects(), [Effect::Status]);
+    assert_eq!(admin.effects(), [Effect::Status(StatusScope::Everything)]);
+}
+
+#[test]
+fn a_connection_is_base_from_authentication_to_hello() {
+    let history = History::new();
+    let mut harness = Harness::new(Access::Password, Limits::default());
+    assert!(!harness.connection.is_base(), "it is not authenticated");
+    harness.send(&[auth(1, "secret")]);
+    harness.effects();
+    harness.connection.handle_verdict(Some(Arc::new(Rights::all())));
+    harness.show_log(&history);
+    assert!(harness.connection.is_base());
+    harness.send(&[hello(2)]);
+    harness.show_log(&history);
+    assert!(!harness.connection.is_base());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 /// The longest delay.
-const MAX_DELAY: Duration = Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// The time without a failed attempt after which the delay of an address starts over.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -61,7 +61,7 @@ mod tests {
     fn each_failed_attempt_of_an_address_doubles_the_delay_up_to_a_limit() {
         let (mut attempts, now) = (FailedAttempts::default(), Instant::now());
         let delays: Vec<_> = (0..9).map(|_| attempts.record(source(1), now).as_millis()).collect();
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 2000, 2000, 2000, 2000]);
         assert_eq!(attempts.record(source(2), now), FIRST_DELAY, "another address");
         for _ in 0..100 {
             assert_eq!(attempts.record(source(1), now), MAX_DELAY);

@@ -3,7 +3,7 @@
 //! Few verifications run at once, because each takes much memory and time. Every address has a queue of its own, and the
 //! queues are served in rotation. So an address that floods the server delays only itself.
 
-use super::per_source_limit::{PerSourceLimit, SourcePermit};
+use super::per_source_limit::{LimitReached, PerSourceLimit, SourcePermit};
 use super::source::Source;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ pub(crate) struct TooManyAuthorizations;
 /// A queue that is fair between addresses.
 #[derive(Debug)]
 pub(super) struct FairQueue {
-    max_running: usize,
+    pub(super) max_running: usize,
     /// Counts the authorizations of each address that are queued, running, or delayed.
     limit: Arc<PerSourceLimit>,
     state: Mutex<State>,
@@ -49,7 +49,7 @@ pub(super) struct RunPermit(Arc<FairQueue>);
 impl FairQueue {
     pub(super) fn new(max_running: usize) -> Arc<Self> {
         // The total needs no limit here: the number of unauthenticated connections bounds it.
-        let limit = PerSourceLimit::new(usize::MAX, MAX_PER_ADDRESS);
+        let limit = PerSourceLimit::new(MAX_PER_ADDRESS);
         Arc::new(Self { max_running: max_running.max(1), limit, state: Mutex::default() })
     }
 
@@ -58,7 +58,7 @@ impl FairQueue {
     /// # Errors
     /// Returns [`TooManyAuthorizations`] if the address holds [`MAX_PER_ADDRESS`] slots.
     pub(super) fn enter(self: &Arc<Self>, source: Source) -> Result<Slot, TooManyAuthorizations> {
-        let permit = self.limit.acquire(source).map_err(|_| TooManyAuthorizations)?;
+        let permit = self.limit.acquire(source).map_err(|LimitReached| TooManyAuthorizations)?;
         Ok(Slot { queue: self.clone(), permit })
     }
 }

@@ -60,6 +60,7 @@ pub(crate) struct Policy {
 type VerificationId = (Source, Vec<u8>);
 
 /// What an AUTH claims, before it is verified.
+#[derive(Clone)]
 pub(super) struct Claim {
     /// The hash to verify against, in any case, so that all claims take equally long. `None` if no user has a password.
     pub(super) hash: Option<Arc<Hash>>,

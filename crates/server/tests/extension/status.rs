@@ -2,6 +2,8 @@
 
 use crate::support::prelude::*;
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[track_caller]
 fn status_of(client: &mut Client) -> Value {
@@ -22,12 +24,62 @@ fn status_has_the_fields_of_the_protocol() {
         assert_eq!(status["store"], lab.store.id().to_string());
         assert_eq!(status["durability"], lab.store.stats().durability);
         assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
-        for field in ["head", "keys", "tombstones", "bytes", "connections", "uptime_seconds"] {
+        assert_eq!((&status["accepts_writes"], &status["reason"]), (&true.into(), &Value::Null));
+        for field in [
+            "head",
+            "keys",
+            "tombstones",
+            "bytes",
+            "connections",
+            "base_connections",
+            "log_lines_dropped",
+            "uptime_seconds",
+        ] {
             assert!(status[field].is_u64(), "{field}: {status}");
         }
         assert!(status["recent_log"]["bytes"].is_u64(), "{status}");
         assert!(status.get("slowest_cursor").is_some(), "{status}");
     });
+}
+
+#[test]
+fn status_says_why_writes_are_refused_and_that_they_no_longer_are() {
+    let (store, server) = TestServer::with_test_store(|_| {});
+    let mut client = server.extended();
+    let mut health = || {
+        let status = status_of(&mut client);
+        (status["accepts_writes"].clone(), status["reason"].clone())
+    };
+    assert_eq!(health(), (true.into(), Value::Null));
+    store.set_failure(Some("the disk is on fire"));
+    assert_eq!(health(), (false.into(), "the disk is on fire".into()));
+    store.set_failure(None);
+    assert_eq!(health(), (true.into(), Value::Null));
+}
+
+#[test]
+fn status_counts_connections_that_have_not_said_hello() {
+    on_each_engine(|lab| {
+        let mut client = lab.server.extended();
+        assert_eq!(status_of(&mut client)["base_connections"], 0);
+        let mut base = [Client::connected(lab.server.addr), Client::connected(lab.server.addr)];
+        assert_eq!(status_of(&mut client)["base_connections"], 2);
+        base[0].hello();
+        // The server publishes it shortly after the response.
+        while status_of(&mut client)["base_connections"] != 1 {}
+        drop(base);
+        while status_of(&mut client)["base_connections"] != 0 {}
+    });
+}
+
+#[test]
+fn status_shows_how_many_log_lines_were_lost() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    let server = TestServer::with(|config| config.log_lines_dropped = dropped.clone());
+    let mut client = server.extended();
+    assert_eq!(status_of(&mut client)["log_lines_dropped"], 0);
+    dropped.fetch_add(7, Ordering::Relaxed);
+    assert_eq!(status_of(&mut client)["log_lines_dropped"], 7);
 }
 
 #[test]

@@ -243,6 +243,7 @@ impl Store for TestStore {
     }
 
     fn accepts_writes(&self) -> Result<(), Unavailable> {
+        self.checked()?;
         self.0.engine.accepts_writes()
     }
 }

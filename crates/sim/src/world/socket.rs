@@ -288,7 +288,7 @@ impl Task {
                 }
                 Effect::Get { key } => Read::Entry(key),
                 Effect::Page(request) => Read::Page(request),
-                Effect::Status => Read::Status,
+                Effect::Status(_) => Read::Status,
             };
             let is_page = matches!(read, Read::Page(_));
             let Some(longest) = context.plan.read else {
