@@ -48,7 +48,7 @@ pub(crate) enum Command {
 ///
 /// Prints `listening on HOST:PORT` on stdout as soon as clients can connect, and writes its log to stderr
 /// (RUST_LOG=debug logs more). Ctrl-C or SIGTERM shuts it down in order. SIGHUP makes it read certificates and users
-/// again.
+/// again, and nothing else. No other signal ends it, except SIGKILL and those that report a fault of the program.
 ///
 /// A configuration file (--config) can set every flag below, under the same name. A flag overrides its environment
 /// variable, which overrides the file, which overrides the default. An empty variable counts as not set.

@@ -68,7 +68,6 @@ impl Log {
     }
 
     /// Returns the counter of the lines that were dropped.
-    #[expect(dead_code, reason = "STATUS shows it as soon as the server accepts the counter")]
     pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
         self.queue.dropped()
     }

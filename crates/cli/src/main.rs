@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let result = match runtime.enable_all().build() {
         Err(error) => Err(Failure::Unavailable(format!("can't start the runtime: {error}"))),
         Ok(runtime) => {
-            let result = runtime.block_on(run(args.command));
+            let result = runtime.block_on(run(args.command, log.as_ref()));
             runtime.shutdown_timeout(RUNTIME_GRACE);
             result
         }
@@ -80,10 +80,10 @@ fn main() -> ExitCode {
     exit_code
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
+async fn run(command: Command, log: Option<&Log>) -> Result<(), Failure> {
     match command {
         // In a task, the accept loop runs on the worker threads; `block_on` would add one more thread.
-        Command::Serve(serve) => tokio::spawn(serve::run(serve))
+        Command::Serve(serve) => tokio::spawn(serve::run(serve, log.map(Log::dropped).unwrap_or_default()))
             .await
             .unwrap_or_else(|error| Err(Failure::Unavailable(format!("the server failed: {error}")))),
         Command::Get(get) => get::run(get).await,

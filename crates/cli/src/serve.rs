@@ -9,6 +9,7 @@ use crate::signals::{self, Stop};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 use syncline_server::{
@@ -28,7 +29,8 @@ const SHORT_TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Durati
 /// The longest lifetime of tombstones, about a hundred years.
 const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+/// Runs a server. STATUS shows `log_lines_dropped`.
+pub(crate) async fn run(args: Serve, log_lines_dropped: Arc<AtomicU64>) -> Result<(), Failure> {
     if args.check_config {
         return check(args);
     }
@@ -40,7 +42,8 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     let shared = args.clone();
     let Some(config) = stop.unless_requested_blocking(move || config(&shared)).await? else { return Ok(()) };
     let hangups = Hangups { hangup, has_terminal: io::stdin().is_terminal(), stop: stop.clone() };
-    engine.open(stop.clone(), Service { args, config: config?, stop, hangups }).await
+    let config = Config { log_lines_dropped, ..config? };
+    engine.open(stop.clone(), Service { args, config, stop, hangups }).await
 }
 
 /// Checks the settings, and prints those that would apply.

@@ -209,6 +209,34 @@ fn a_server_without_files_to_reload_survives_a_hangup() {
 }
 
 #[test]
+fn a_reload_says_what_was_read_and_what_was_not() {
+    let files = TempDir::new().unwrap();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    make_certificates(&path("certs"));
+    fs::write(path("hash"), format!("{}\n", *HASH)).unwrap();
+    let (cert, key) = (path("certs/server.pem"), path("certs/server-key.pem"));
+    let tls = ["--listen", "127.0.0.1:0", "--durability", "memory", "--tls-cert", &cert, "--tls-key", &key];
+    for (flags, read) in
+        [(&[][..], "certificates"), (&["--auth-hash-file", &path("hash")], "certificates and password hash")]
+    {
+        let server = Server::start_with(&[&tls[..], flags].concat(), "syncline=info");
+        let mut lab = Lab { files: TempDir::new().unwrap(), server };
+        let printed = lab.reload();
+        let expected =
+            format!(" reloaded {read}; other settings, also those in the configuration file, need a restart");
+        assert!(printed.contains(" INFO ") && printed.contains(&expected), "{printed}");
+
+        let before = fs::read(&key).unwrap();
+        fs::write(&key, "no key").unwrap();
+        let printed = lab.reload();
+        let expected = format!("reload failed, the previous {read} stay in force: ");
+        assert!(printed.contains(" ERROR ") && printed.contains(&expected) && printed.contains(&key), "{printed}");
+        fs::write(&key, before).unwrap();
+        assert!(lab.reload().contains(" reloaded "));
+    }
+}
+
+#[test]
 fn a_server_whose_log_nobody_reads_any_more_serves_on() {
     let mut server = Server::start_with(&["--listen", "127.0.0.1:0", "--durability", "memory"], "syncline=debug");
     server.process.close_stderr();
