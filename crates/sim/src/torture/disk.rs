@@ -116,7 +116,7 @@ impl Disk {
             drop(input);
             let _ = fs::remove_file(&image);
             let said = shell.wait_with_output().await.map(|output| output.stderr).unwrap_or_default();
-            return Err(String::from_utf8_lossy(&said).trim().to_owned());
+            return Err(String::from_utf8_lossy(&said).lines().collect::<Vec<_>>().join("; "));
         }
         let inside = at.strip_prefix("/").unwrap_or(at);
         let root = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
