@@ -3,7 +3,8 @@
 //! A history has three views of the same run, each of which may be empty: the frames that went over the connections
 //! ([`Transcript`]), the operations that clients invoked and their outcomes ([`Operation`]), and the contents of
 //! their replicas and cursors ([`Sight`], [`Step`]). The history of a simulated run also contains the commits
-//! ([`Commit`]). Those of a real run are inferred from the other views.
+//! ([`Commit`]). Those of a real run are inferred from the other views. A real run also has what the server said about
+//! itself during faults ([`Incident`]).
 //!
 //! Within one store, no version of a key occurs twice. A client that writes to an unknown key chooses a version above
 //! all earlier ones.
@@ -271,6 +272,89 @@ impl Gauge {
     }
 }
 
+/// What happens to a real server from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Trouble {
+    /// The data directory is moved away.
+    DirectoryMoved,
+    /// The data directory is moved away, and an empty one takes its place.
+    DirectoryReplaced,
+    /// A volume is mounted over the data directory.
+    DirectoryCovered,
+    /// The disk is full.
+    DiskFull,
+    /// The disk returns errors.
+    DiskDead,
+    /// Nothing reads the log.
+    LogUnread,
+}
+
+/// The result of a write that only tests whether writes are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// The write was accepted.
+    Accepted,
+    /// The write was refused.
+    Refused {
+        /// The reason, in the server's words.
+        reason: String,
+    },
+    /// There was no response, or the outcome is unknown.
+    Unanswered {
+        /// What the client reported.
+        why: String,
+    },
+}
+
+/// What STATUS says about the server's health. A field is `None` if the server does not send it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether the server accepts writes.
+    pub accepts_writes: Option<bool>,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// The number of lines that are missing in the log.
+    pub log_lines_dropped: Option<u64>,
+}
+
+/// A write, then what the server says about itself, and then another write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examination {
+    /// When it ended.
+    pub at: Moment,
+    /// The write before.
+    pub before: Probe,
+    /// The STATUS, or `None` if there was no response.
+    pub health: Option<Health>,
+    /// The exit code of `syncline status --check`, or `None` if it did not end by itself.
+    pub exit_code: Option<i32>,
+    /// The write after.
+    pub after: Probe,
+}
+
+/// A trouble, and what the server said about itself during and after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// The trouble.
+    pub trouble: Trouble,
+    /// When it began.
+    pub began_at: Moment,
+    /// The examinations while it lasted, in order.
+    pub during: Vec<Examination>,
+    /// The lines of the log in this time.
+    pub log_during: Vec<String>,
+    /// What was found where the data directory should be, besides the data directory.
+    pub strays: Vec<String>,
+    /// When it ended.
+    pub ended_at: Moment,
+    /// Whether the server was restarted to end it.
+    pub is_restarted: bool,
+    /// The examinations after its end, in order.
+    pub after: Vec<Examination>,
+    /// The lines of the log after its end.
+    pub log_after: Vec<String>,
+}
+
 /// Everything that was observed during a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -286,6 +370,9 @@ pub struct History {
     pub sights: Vec<Sight>,
     /// The steps of cursors, in order.
     pub steps: Vec<Step>,
+    /// What the server said about itself during faults, in order.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// Bounded quantities by name.
     pub gauges: BTreeMap<String, Gauge>,
     /// How often each kind of event happened, by name: faults, and signs of enough load.

@@ -1,14 +1,18 @@
 //! The real server as a child process.
 
 use crate::RunError;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -21,6 +25,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum size of the log file.
 const MAX_LOG_SIZE: usize = 8 * 1024 * 1024;
 
+/// The number of latest lines of a log that are kept in memory.
+const MAX_RECENT_LINES: usize = 4096;
+
+/// The usual log filter of a server.
+pub(crate) const LOG_FILTER: &str = "info";
+
 /// How to start a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Launcher {
@@ -32,6 +42,8 @@ pub(crate) struct Launcher {
     pub(crate) host: String,
     /// The file to which its log is appended.
     pub(crate) log: PathBuf,
+    /// What it logs, in the syntax of `RUST_LOG`.
+    pub(crate) log_filter: &'static str,
 }
 
 /// A server process. It is killed when this is dropped.
@@ -42,6 +54,72 @@ pub(crate) struct ServerProcess {
     pub(crate) address: Option<String>,
     pub(crate) pid: u32,
     log_task: JoinHandle<()>,
+    pub(crate) log: Arc<LogReader>,
+}
+
+/// Reads the log of a server from a pipe. It can stop reading for a while.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    recent: Mutex<RecentLines>,
+    is_reading: watch::Sender<bool>,
+}
+
+/// The latest lines, and the number of lines before them.
+#[derive(Debug, Default)]
+struct RecentLines {
+    before: usize,
+    lines: VecDeque<String>,
+}
+
+impl LogReader {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { recent: Mutex::default(), is_reading: watch::Sender::new(true) })
+    }
+
+    /// Stops to read, or continues. The rest of a block that has been read is still processed.
+    pub(crate) fn set_reading(&self, is_reading: bool) {
+        self.is_reading.send_replace(is_reading);
+    }
+
+    /// Returns the number of lines so far.
+    pub(crate) fn count(&self) -> usize {
+        let recent = self.recent.lock();
+        recent.before + recent.lines.len()
+    }
+
+    /// Returns the lines after the first `count`, as far as they are kept.
+    pub(crate) fn lines_after(&self, count: usize) -> Vec<String> {
+        let recent = self.recent.lock();
+        recent.lines.iter().skip(count.saturating_sub(recent.before)).cloned().collect()
+    }
+
+    fn add(&self, line: &str) {
+        let mut recent = self.recent.lock();
+        if recent.lines.len() == MAX_RECENT_LINES {
+            recent.lines.pop_front();
+            recent.before += 1;
+        }
+        recent.lines.push_back(line.to_owned());
+    }
+
+    /// Appends the log of a server to a file up to a maximum size, and reports lines that show a panic.
+    async fn copy(&self, from: impl AsyncRead + Unpin, mut log: File, on_finding: impl Fn(String)) {
+        let mut is_reading = self.is_reading.subscribe();
+        let mut lines = BufReader::new(from).lines();
+        loop {
+            // An error means that the server is gone: the rest is read.
+            let _ = is_reading.wait_for(|is_reading| *is_reading).await;
+            let Ok(Some(line)) = lines.next_line().await else { return };
+            let kept = log.metadata().map_or(0, |metadata| metadata.len());
+            if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG_SIZE) {
+                let _ = writeln!(log, "{line}");
+            }
+            if line.contains("panicked") || line.contains("has died") {
+                on_finding(format!("the server has logged: {line}"));
+            }
+            self.add(&line);
+        }
+    }
 }
 
 impl Launcher {
@@ -53,7 +131,7 @@ impl Launcher {
         for name in ["SYNCLINE_ADDR", "SYNCLINE_LISTEN", "SYNCLINE_DATA"] {
             command.env_remove(name);
         }
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).kill_on_drop(true);
+        command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
@@ -98,23 +176,16 @@ impl Launcher {
         let mut log = log.map_err(RunError::because("open", &self.log))?;
         // The run continues even if the log cannot be written.
         let _ = writeln!(log, "--- server {pid}");
-        let log_task = child.stderr.take().map(|stderr| tokio::spawn(copy_log(stderr, log, on_finding)));
-        let log_task = log_task.unwrap_or_else(|| tokio::spawn(async {}));
-        Ok(ServerProcess { child, address: None, pid, log_task })
-    }
-}
-
-/// Appends the log of a server to a file up to a maximum size, and reports lines that show a panic.
-async fn copy_log(from: impl AsyncRead + Unpin, mut log: File, on_finding: impl Fn(String)) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let kept = log.metadata().map_or(0, |metadata| metadata.len());
-        if usize::try_from(kept).is_ok_and(|kept| kept < MAX_LOG_SIZE) {
-            let _ = writeln!(log, "{line}");
-        }
-        if line.contains("panicked") || line.contains("has died") {
-            on_finding(format!("the server has logged: {line}"));
-        }
+        let (stderr, reader) = (child.stderr.take(), LogReader::new());
+        let log_task = tokio::spawn({
+            let reader = reader.clone();
+            async move {
+                if let Some(stderr) = stderr {
+                    reader.copy(stderr, log, on_finding).await;
+                }
+            }
+        });
+        Ok(ServerProcess { child, address: None, pid, log_task, log: reader })
     }
 }
 
@@ -172,6 +243,7 @@ impl ServerProcess {
             .map_err(|_| RunError::Slow { what: "end", within: STOP_TIMEOUT })?;
         let status = waited.map_err(RunError::because("wait for", Path::new("the server")))?;
         // The rest of the log must be copied before findings are evaluated.
+        self.log.set_reading(true);
         let _ = timeout(STOP_TIMEOUT, &mut self.log_task).await;
         Ok(status)
     }

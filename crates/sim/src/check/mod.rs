@@ -8,6 +8,7 @@ mod bounded;
 mod construct;
 mod cursor;
 mod durable;
+mod honest;
 mod infer;
 mod linearizable;
 mod marked;
@@ -28,6 +29,7 @@ mod unique;
 pub use atomic::atomic;
 pub use bounded::bounded;
 pub use durable::durable;
+pub use honest::honest;
 pub use linearizable::linearizable;
 pub use marked::marked;
 pub use monotonic::monotonic;
@@ -45,7 +47,7 @@ use report::MAX_VIOLATIONS;
 
 type Checker = fn(&History, &Truth) -> Report;
 
-const CHECKERS: [(Promise, Checker); 11] = [
+const CHECKERS: [(Promise, Checker); 12] = [
     (Promise::Ordered, ordered),
     (Promise::Unique, unique),
     (Promise::Atomic, atomic),
@@ -57,6 +59,7 @@ const CHECKERS: [(Promise, Checker); 11] = [
     (Promise::Monotonic, monotonic),
     (Promise::Linearizable, linearizable),
     (Promise::Durable, durable),
+    (Promise::Honest, honest),
 ];
 
 /// Runs every checker over a history.

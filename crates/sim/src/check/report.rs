@@ -30,11 +30,13 @@ pub enum Promise {
     Linearizable,
     /// An accepted write is never lost, even after crashes.
     Durable,
+    /// What STATUS, health checks and the log say about writes is what happens to writes.
+    Honest,
 }
 
 impl Promise {
     /// All promises.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ordered,
         Self::Unique,
         Self::Atomic,
@@ -46,7 +48,13 @@ impl Promise {
         Self::Monotonic,
         Self::Linearizable,
         Self::Durable,
+        Self::Honest,
     ];
+
+    /// Returns whether the simulator can break the promise. It has no log, no STATUS and no disk engine.
+    pub const fn is_simulated(self) -> bool {
+        !matches!(self, Self::Honest)
+    }
 }
 
 /// A broken promise.

@@ -14,7 +14,7 @@ use super::error::AttackError;
 use super::options::Options;
 use super::security::Security;
 use crate::RunError;
-use crate::process::{Launcher, ServerProcess};
+use crate::process::{LOG_FILTER, Launcher, ServerProcess};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,6 +139,7 @@ pub async fn run(options: &Options, attack: &Attack) -> Result<Report, AttackErr
         wrapper: Vec::new(),
         host: HOST.to_string(),
         log: directory.path().join("server.log"),
+        log_filter: LOG_FILTER,
     };
     let security = Security::set_up(options.mode, &launcher, directory.path()).await?;
     let mut flags = FLAGS.to_vec();

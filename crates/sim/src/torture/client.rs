@@ -18,7 +18,15 @@ const CALLERS: usize = 2;
 /// The keys of a flood. A task per key writes large values until the server has refused at least `MIN_REFUSED` of them.
 const FLOOD: [&str; 4] = ["flood", "a/b/flood", "b/flood", "hot/flood"];
 const MIN_REFUSED: u64 = 20;
-const LARGE_VALUE: usize = 60_000;
+pub(super) const LARGE_VALUE: usize = 60_000;
+
+/// The prefix of the keys of a hoard, and their maximum number. A task per client writes its share of the keys.
+const HOARD: &str = "hoard/";
+const MAX_HOARD: u64 = 800;
+const HOARDERS: u64 = 4;
+
+/// How often a deletion without a response is repeated.
+const MAX_DELETIONS: usize = 20;
 
 /// The name of the count of these refusals.
 const REFUSED_BY_FULL_DISK: &str = "writes refused by a full disk";
@@ -188,11 +196,13 @@ impl Caller {
         operation.finish(self.written(key, response));
     }
 
-    async fn delete(&self, key: &str, version: u64) {
+    async fn delete(&self, key: &str, version: u64) -> Outcome {
         let write = Write { key: key.into(), state: State { version, value: None } };
         let operation = self.context.recorder.begin(self.id, Invocation::Write(write));
         let response = self.client.delete(key.to_owned(), Version::new(version)).await;
-        operation.finish(self.written(key, response));
+        let outcome = self.written(key, response);
+        operation.finish(outcome.clone());
+        outcome
     }
 
     fn written(&self, key: &str, response: Result<(), PutError>) -> Outcome {
@@ -430,4 +440,62 @@ pub(super) async fn flood(context: &ClientContext, mut random: Random, duration:
     }
     while callers.join_next().await.is_some() {}
     context.recorder.count_of(REFUSED_BY_FULL_DISK) > before
+}
+
+/// Writes large values to as many keys as possible, for a time, or until a full disk has refused some. Deletions of these
+/// keys free space.
+pub(super) async fn hoard(context: &ClientContext, mut random: Random, duration: Duration) {
+    let id = context.recorder.next_client();
+    let Some((client, _)) = connect(context, id).await else { return };
+    let before = context.recorder.count_of(REFUSED_BY_FULL_DISK);
+    let until = Instant::now() + duration;
+    let mut callers = tokio::task::JoinSet::new();
+    for first in 0..HOARDERS {
+        let caller = Caller { id, context: context.clone(), client: client.clone(), replicas: Vec::new() };
+        let mut random = random.fork();
+        callers.spawn(async move {
+            for number in (first..MAX_HOARD).step_by(usize::try_from(HOARDERS).unwrap_or(1)) {
+                let refused = caller.context.recorder.count_of(REFUSED_BY_FULL_DISK);
+                if Instant::now() >= until || refused >= before + MIN_REFUSED {
+                    return;
+                }
+                let key = format!("{HOARD}{number}");
+                let Some(known) = caller.current_version(&key, &mut random).await else { continue };
+                let version = caller.context.recorder.next_version(&key, known);
+                caller.put_with_length(&key, version, LARGE_VALUE).await;
+            }
+        });
+    }
+    while callers.join_next().await.is_some() {}
+}
+
+/// Deletes all keys of the hoard. Returns the deletions that were refused, or `None` if there is no hoard.
+pub(super) async fn delete_hoard(context: &ClientContext) -> Option<Vec<String>> {
+    let id = context.recorder.next_client();
+    let (client, _) = connect(context, id).await?;
+    let caller = Caller { id, context: context.clone(), client, replicas: Vec::new() };
+    let mut keys = None;
+    for _ in 0..MAX_DELETIONS {
+        if let Outcome::Listed { entries } = caller.list(HOARD, "", u32::MAX).await {
+            keys = Some(entries);
+            break;
+        }
+    }
+    let keys = keys.filter(|keys| !keys.is_empty())?;
+    let mut refusals = Vec::new();
+    for Write { key, state } in keys {
+        for _ in 0..MAX_DELETIONS {
+            let version = caller.context.recorder.next_version(&key, Some(state.version));
+            match caller.delete(&key, version).await {
+                // Without a response, the same deletion can be repeated: it is stale if it has succeeded.
+                Outcome::Unknown => {}
+                Outcome::Refused => {
+                    refusals.push(key.to_string());
+                    break;
+                }
+                _ => break,
+            }
+        }
+    }
+    Some(refusals)
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   clients ──▶ proxy ──▶ syncline serve ──▶ data directory
-//!      │          │            ▲ kill -9, SIGSTOP, restarts     ▲ full disk, backup, restore
+//!      │          │            ▲ kill -9, SIGSTOP, restarts     ▲ full or dead disk, moved away, backup, restore
 //!      ▼          ▼            └──────────── nemesis ───────────┘
 //!   recorder ◀── transcripts
 //!      │
@@ -21,6 +21,7 @@ mod conditions;
 mod context;
 mod cursor;
 mod disk;
+mod examiner;
 mod keep;
 mod nemesis;
 mod netns;

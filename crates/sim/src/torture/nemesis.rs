@@ -3,11 +3,13 @@
 use super::client;
 use super::context::ClientContext;
 use super::disk::Disk;
+use super::examiner::{Examiner, SHORT};
 use super::netns::NetNamespace;
 use super::proxy::Upstream;
 use crate::Random;
 use crate::RunError;
-use crate::process::{Launcher, ServerProcess};
+use crate::history::{Incident, Probe, Trouble};
+use crate::process::{Launcher, LogReader, ServerProcess};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,12 @@ const RECONNECT_TIME: Duration = Duration::from_millis(500);
 /// The longest time for which a disk stays full.
 const MAX_FULL: Duration = Duration::from_secs(8);
 
+/// The longest time until the log has a line that is expected.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a server logs while its log is not read: everything.
+const FULL_LOG: &str = "trace";
+
 /// The name of the count of packet loss faults that the machine does not support.
 pub(super) const NO_PACKET_LOSS: &str = "packet loss that this machine does not support";
 
@@ -45,8 +53,8 @@ enum Fault {
     KillInStart,
     /// SIGSTOP, and then SIGCONT or a kill.
     Pause,
-    /// A clean stop and a start.
-    Restart,
+    /// Nothing reads the log. A clean stop and a start before and after this change what is logged.
+    LogUnread,
     /// The proxy discards all traffic.
     Partition,
     /// The proxy resets all connections.
@@ -55,7 +63,14 @@ enum Fault {
     HalfOpen,
     /// Large writes while half of the connections are stalled.
     Flood,
-    FillDisk,
+    /// The disk is full. Then it gets space: another file is removed, or keys are deleted.
+    DiskFull,
+    /// The disk returns errors. The server is restarted on the healed disk.
+    DiskDead,
+    /// The data directory is moved away, and sometimes replaced by an empty one. Then it is moved back.
+    DirectoryMoved,
+    /// A volume is mounted over the data directory, and unmounted again.
+    DirectoryCovered,
     Backup,
     Restore,
     /// The link to the server's network namespace is down.
@@ -64,22 +79,24 @@ enum Fault {
 }
 
 /// All faults, each as often as it is injected in a cycle. Each cycle has a random order.
-const FAULTS: [Fault; 20] = [
-    Fault::Kill,
+const FAULTS: [Fault; 22] = [
     Fault::Kill,
     Fault::Kill,
     Fault::KillTwice,
     Fault::KillInStart,
     Fault::Pause,
     Fault::Pause,
-    Fault::Restart,
+    Fault::LogUnread,
     Fault::Partition,
     Fault::Partition,
     Fault::CutAll,
     Fault::HalfOpen,
     Fault::Flood,
     Fault::Flood,
-    Fault::FillDisk,
+    Fault::DiskFull,
+    Fault::DiskDead,
+    Fault::DirectoryMoved,
+    Fault::DirectoryCovered,
     Fault::Backup,
     Fault::Restore,
     Fault::LinkDown,
@@ -226,7 +243,7 @@ impl Nemesis {
     /// Injects one fault, and heals it.
     async fn inject(&mut self, fault: Fault) -> Result<(), RunError> {
         let context = self.context.clone();
-        let note = |name: &str| {
+        let note = &|name: &str| {
             context.recorder.count(name, 1);
             context.recorder.note(name);
         };
@@ -249,10 +266,12 @@ impl Nemesis {
                 self.start(None).await
             }
             Fault::Pause => self.pause(note).await,
-            Fault::Restart => {
-                note("restarts");
-                self.terminate().await?;
-                self.start(None).await
+            Fault::LogUnread => {
+                let usual = std::mem::replace(&mut self.launcher.log_filter, FULL_LOG);
+                self.restart(note).await?;
+                self.endure(Trouble::LogUnread).await?;
+                self.launcher.log_filter = usual;
+                self.restart(note).await
             }
             Fault::Partition => {
                 note("partitions");
@@ -288,8 +307,16 @@ impl Nemesis {
                 self.context.proxy.heal();
                 Ok(())
             }
-            Fault::FillDisk if !self.disk.is_small() => Ok(()),
-            Fault::FillDisk => self.fill(note).await,
+            Fault::DiskFull if !self.disk.is_small() => Ok(()),
+            Fault::DiskFull => self.endure(Trouble::DiskFull).await,
+            Fault::DiskDead if !self.disk.can_die() => self.kill_and_restart(note).await,
+            Fault::DiskDead => {
+                note("kill -9");
+                self.endure(Trouble::DiskDead).await
+            }
+            Fault::DirectoryMoved if self.random.chance(50) => self.endure(Trouble::DirectoryReplaced).await,
+            Fault::DirectoryMoved => self.endure(Trouble::DirectoryMoved).await,
+            Fault::DirectoryCovered => self.endure(Trouble::DirectoryCovered).await,
             Fault::Backup => self.take_backup(note).await,
             Fault::Restore => self.restore(note).await,
             Fault::LinkDown => {
@@ -335,6 +362,12 @@ impl Nemesis {
         }
     }
 
+    async fn restart(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
+        note("restarts");
+        self.terminate().await?;
+        self.start(None).await
+    }
+
     async fn kill_and_restart(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
         note("kill -9");
         self.kill().await?;
@@ -356,20 +389,171 @@ impl Nemesis {
         }
     }
 
-    /// Fills the disk, writes until the server refuses writes, and frees the space again.
-    async fn fill(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
-        note("disk full");
-        self.disk.fill()?;
-        let flooded = client::flood(&self.context, self.random.fork(), MAX_FULL).await;
-        if flooded && self.random.chance(30) {
-            // The server must also start on a full disk.
-            self.kill_and_restart(note).await?;
+    /// Lets a trouble begin and end, and records what the server says about itself meanwhile.
+    async fn endure(&mut self, trouble: Trouble) -> Result<(), RunError> {
+        let context = self.context.clone();
+        let recorder = &context.recorder;
+        let began_at = recorder.now();
+        let before = self.log_position();
+        if let Err(why) = self.begin(trouble).await? {
+            recorder.skip(name(trouble), why);
+            return Ok(());
         }
-        let duration = self.millis(50, 1000);
-        let watched = self.monitor(duration).await;
-        self.disk.free()?;
-        self.context.recorder.note("the disk has space again");
-        watched
+        recorder.count(name(trouble), 1);
+        recorder.note(format!("{trouble:?} begins"));
+        let length = if trouble == Trouble::DiskFull { client::LARGE_VALUE } else { SHORT };
+        let is_refused = |probe: &Probe| matches!(probe, Probe::Refused { .. });
+        let is_accepted = |probe: &Probe| *probe == Probe::Accepted;
+        let Some(address) = self.address() else { return Ok(()) };
+        let examiner = Examiner::new(&context, &self.launcher, &address, length);
+        let during = if trouble == Trouble::LogUnread {
+            examiner.overflow_log().await;
+            examiner.examine_until(is_accepted).await
+        } else {
+            examiner.examine_until(is_refused).await
+        };
+        let refused = during.last().is_some_and(|examination| is_refused(&examination.after));
+        let log_during = self.log_lines(before, refused.then_some("ERROR")).await;
+        let duration = self.millis(10, 500);
+        self.monitor(duration).await?;
+
+        let before = self.log_position();
+        let is_restarted = trouble == Trouble::DiskDead;
+        let strays = self.end_trouble(trouble).await?;
+        let ended_at = recorder.now();
+        recorder.note(format!("{trouble:?} is over"));
+        let Some(address) = self.address() else { return Ok(()) };
+        let after = Examiner::new(&context, &self.launcher, &address, length).examine_until(is_accepted).await;
+        let expected = match trouble {
+            Trouble::LogUnread => Some("dropped"),
+            _ => (refused && !is_restarted).then_some("accepted again"),
+        };
+        let log_after = self.log_lines(before, expected).await;
+        if trouble == Trouble::DiskFull {
+            self.disk.free()?;
+        }
+        recorder.add_incident(Incident {
+            trouble,
+            began_at,
+            during,
+            log_during,
+            strays,
+            ended_at,
+            is_restarted,
+            after,
+            log_after,
+        });
+        Ok(())
+    }
+
+    /// Lets a trouble begin. The inner error is the reason why the machine does not allow it.
+    async fn begin(&mut self, trouble: Trouble) -> Result<Result<(), String>, RunError> {
+        let data = self.data();
+        let moved = away(&data);
+        match trouble {
+            Trouble::DirectoryMoved | Trouble::DirectoryReplaced => {
+                fs::rename(&data, &moved).map_err(RunError::because("move", &data))?;
+                if trouble == Trouble::DirectoryReplaced {
+                    fs::create_dir(&data).map_err(RunError::because("make", &data))?;
+                }
+                Ok(Ok(()))
+            }
+            Trouble::DirectoryCovered => Ok(self.disk.cover(&file_name(&data)).await),
+            Trouble::DiskFull => {
+                self.disk.fill()?;
+                if self.random.chance(50) {
+                    client::flood(&self.context, self.random.fork(), MAX_FULL).await;
+                } else {
+                    client::hoard(&self.context, self.random.fork(), MAX_FULL).await;
+                }
+                if self.random.chance(30) {
+                    // The server must also start on a full disk.
+                    let context = self.context.clone();
+                    self.kill_and_restart(|name| context.recorder.count(name, 1)).await?;
+                }
+                Ok(Ok(()))
+            }
+            Trouble::DiskDead => Ok(self.disk.die().await),
+            Trouble::LogUnread => {
+                if let Some(server) = &self.server {
+                    server.log.set_reading(false);
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// Ends a trouble. Returns what was found at the path of the data directory in its place.
+    async fn end_trouble(&mut self, trouble: Trouble) -> Result<Vec<String>, RunError> {
+        let data = self.data();
+        let failed = |found: String| RunError::Unexpected { expected: "the disk to heal", found };
+        let mut strays = Vec::new();
+        match trouble {
+            Trouble::DirectoryMoved | Trouble::DirectoryReplaced => {
+                if data.exists() {
+                    strays = files(&data)?;
+                    fs::remove_dir_all(&data).map_err(RunError::because("remove", &data))?;
+                }
+                fs::rename(away(&data), &data).map_err(RunError::because("move back", &data))?;
+            }
+            Trouble::DirectoryCovered => {
+                strays = files(&data)?;
+                self.disk.uncover(&file_name(&data)).await.map_err(failed)?;
+            }
+            Trouble::DiskFull => {
+                let refusals = client::delete_hoard(&self.context).await;
+                match refusals {
+                    // Nothing was hoarded, so only another file can make space.
+                    None => self.disk.free()?,
+                    Some(refusals) if refusals.is_empty() => {}
+                    Some(refusals) => {
+                        let (count, first) = (refusals.len(), refusals.first());
+                        self.context.recorder.add_finding(format!(
+                            "a full disk: expected every deletion to be accepted, because space is reserved for it, found {count} refused ones, the first of {first:?}"
+                        ));
+                        self.disk.free()?;
+                    }
+                }
+            }
+            Trouble::DiskDead => {
+                self.kill().await?;
+                self.disk.heal().await.map_err(failed)?;
+                self.start(None).await?;
+            }
+            Trouble::LogUnread => {
+                if let Some(server) = &self.server {
+                    server.log.set_reading(true);
+                }
+            }
+        }
+        Ok(strays)
+    }
+
+    fn address(&self) -> Option<String> {
+        self.server.as_ref()?.address.clone()
+    }
+
+    /// Returns the process and the number of lines that it has logged.
+    fn log_position(&self) -> (u32, usize) {
+        self.server.as_ref().map_or((0, 0), |server| (server.pid, server.log.count()))
+    }
+
+    /// Returns what the server has logged since a position. Waits for a line with these words, at most for a while.
+    async fn log_lines(&self, (pid, position): (u32, usize), words: Option<&str>) -> Vec<String> {
+        let Some(server) = &self.server else { return Vec::new() };
+        // Another process has a log of its own.
+        let position = if server.pid == pid { position } else { 0 };
+        let log: &LogReader = &server.log;
+        let until = Instant::now() + LOG_TIMEOUT;
+        loop {
+            let mut lines = log.lines_after(position);
+            let is_there = words.is_none_or(|words| lines.iter().any(|line| line.contains(words)));
+            if is_there || Instant::now() >= until {
+                lines.retain(|line| is_kept(line));
+                return lines;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
     }
 
     async fn take_backup(&mut self, note: impl Fn(&str)) -> Result<(), RunError> {
@@ -406,6 +590,38 @@ impl Nemesis {
         self.launcher.run(&[OsStr::new("restore"), file.as_os_str(), OsStr::new("--data"), data.as_os_str()]).await?;
         self.start(restored).await
     }
+}
+
+/// Returns whether a line of the log may say something about health. The others are left out of the history.
+fn is_kept(line: &str) -> bool {
+    ["ERROR", "WARN", "accepted again", "dropped"].iter().any(|words| line.contains(words))
+}
+
+/// Returns the name of a trouble's count.
+const fn name(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::DirectoryMoved => "data directories moved away",
+        Trouble::DirectoryReplaced => "data directories replaced",
+        Trouble::DirectoryCovered => "volumes mounted over the data",
+        Trouble::DiskFull => "disk full",
+        Trouble::DiskDead => "dead disks",
+        Trouble::LogUnread => "logs that nothing reads",
+    }
+}
+
+/// Returns the place to which a data directory is moved away.
+fn away(data: &Path) -> PathBuf {
+    data.with_extension("moved")
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Returns the names of the files in a directory.
+fn files(directory: &Path) -> Result<Vec<String>, RunError> {
+    let entries = fs::read_dir(directory).map_err(RunError::because("read", directory))?;
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect())
 }
 
 /// Returns the store id from the status of a server.

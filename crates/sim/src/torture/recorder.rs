@@ -5,7 +5,7 @@
 use crate::check::{self, Report};
 use crate::frame;
 use crate::history::{
-    History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
+    History, Incident, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store, Transcript, Write,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ struct Records {
     /// For each key, the highest version of any attempted write.
     versions: BTreeMap<Key, u64>,
     findings: Vec<String>,
+    /// What the machine does not allow, and why.
+    skipped: BTreeMap<String, String>,
 }
 
 impl Recorder {
@@ -174,6 +176,23 @@ impl Recorder {
                 records.history.notes.push((at, text.into()));
             }
         });
+    }
+
+    /// Records what the server said about itself during a trouble.
+    pub(super) fn add_incident(&self, incident: Incident) {
+        self.with_moment(|records, _| records.history.incidents.push(incident));
+    }
+
+    /// Records that the machine does not allow something.
+    pub(super) fn skip(&self, what: &str, why: impl Into<String>) {
+        let why = why.into();
+        self.note(format!("skipped: {what}: {why}"));
+        self.records.lock().skipped.insert(what.to_owned(), why);
+    }
+
+    /// Returns what the machine does not allow, and why.
+    pub(super) fn skipped(&self) -> BTreeMap<String, String> {
+        self.records.lock().skipped.clone()
     }
 
     /// Records a failure other than a violated promise.

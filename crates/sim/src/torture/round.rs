@@ -9,7 +9,7 @@ use super::recorder::Recorder;
 use super::{base_client, client, cursor, keep, summary};
 use crate::check::Report;
 use crate::history::{History, Moment, Write};
-use crate::process::Launcher;
+use crate::process::{LOG_FILTER, Launcher};
 use crate::{Random, RunError, Summary};
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,17 +122,18 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
             fs::remove_dir_all(&directory).map_err(RunError::because("remove", &directory))?;
         }
         fs::create_dir_all(&directory).map_err(RunError::because("make", &directory))?;
-        let kind = DiskKind::of_round(number);
-        let (disk, refused) = Disk::new(kind, &directory.join("disk")).await?;
-        if let Some(why) = refused {
-            run.skip(&mut report, format!("a full disk ({kind:?})"), why);
-        }
+        let disk = mount(&mut run, &mut report, DiskKind::of_round(number), &directory.join("disk")).await?;
         let round = Round::new(options, &directory, net.as_deref(), seeds.fork());
         let started = Instant::now();
         let outcome = round.run(options, disk, net.clone()).await;
         report(&format!("round {number}: {}", summary::line(&outcome.history, &outcome.reports, outcome.checked_in)));
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         run.summary.add(micros, 0, &outcome.history, &outcome.reports);
+        for (what, why) in outcome.skipped {
+            if !run.skipped.contains_key(&what) {
+                run.skip(&mut report, what, why);
+            }
+        }
         if outcome.history.counts.contains_key(NO_PACKET_LOSS) && !run.skipped.contains_key(NO_PACKET_LOSS) {
             run.skip(&mut report, NO_PACKET_LOSS.into(), "this kernel has no netem, or tc is not installed".into());
         }
@@ -149,11 +150,28 @@ pub async fn run(options: &Options, mut report: impl FnMut(&str)) -> Result<Run,
     Ok(run)
 }
 
+/// Mounts a disk for a round. If the machine does not allow its kind, another one is mounted.
+async fn mount(run: &mut Run, report: &mut impl FnMut(&str), kind: DiskKind, at: &Path) -> Result<Disk, RunError> {
+    // The server gets a path that does not depend on the current directory.
+    fs::create_dir_all(at).map_err(RunError::because("make", at))?;
+    let at = at.canonicalize().map_err(RunError::because("find", at))?;
+    let mut candidate = Some(kind);
+    while let Some(kind) = candidate {
+        match Disk::mount(kind, &at).await {
+            Ok(disk) => return Ok(disk),
+            Err(why) => run.skip(report, format!("a disk of the kind {kind:?}"), why),
+        }
+        candidate = kind.instead();
+    }
+    Ok(Disk::plain(&at))
+}
+
 /// The result of a round.
 struct RoundOutcome {
     history: History,
     findings: Vec<String>,
     reports: Vec<Report>,
+    skipped: BTreeMap<String, String>,
     checked_in: Duration,
 }
 
@@ -175,6 +193,7 @@ impl Round {
             wrapper: net.map(NetNamespace::wrapper).unwrap_or_default(),
             host: net.map_or_else(|| "127.0.0.1".into(), |net| net.host.clone()),
             log: directory.join("server.log"),
+            log_filter: LOG_FILTER,
         };
         let (phase, directory) = (watch::Sender::new(Phase::Load), directory.to_owned());
         Self { recorder, proxy, phase, launcher, directory, random }
@@ -206,7 +225,7 @@ impl Round {
                 findings.push(format!("too little load: {name}: expected at least {least}, found {found}"));
             }
         }
-        RoundOutcome { history, findings, reports, checked_in }
+        RoundOutcome { history, findings, reports, skipped: self.recorder.skipped(), checked_in }
     }
 
     /// Runs load and faults, then heals everything, and waits until all clients are current.

@@ -2,7 +2,10 @@
 
 use super::{HistoryBuilder, assert_broken, assert_broken_anyway, good, real};
 use crate::check::{Promise, check};
-use crate::history::{Direction, Frame, Gauge, History, Invocation, Moment, Outcome, Stamp, State, Write};
+use crate::history::{
+    Direction, Frame, Gauge, Health, History, Incident, Invocation, Moment, Outcome, Probe, Stamp, State, Trouble,
+    Write,
+};
 
 /// Returns the indices of the frames that a connection received and that `is` selects.
 fn received(history: &History, connection: usize, is: impl Fn(&Frame) -> bool) -> Vec<usize> {
@@ -448,4 +451,111 @@ fn a_contradiction_names_the_source_of_the_observation() {
     let texts: Vec<&str> =
         reports.iter().flat_map(|report| &report.violations).map(|violation| violation.text.as_str()).collect();
     assert!(texts.iter().any(|text| text.contains("a replica of client 2")), "{texts:?}");
+}
+
+const FULL: &str = "the disk refuses: No space left on device (os error 28)";
+const MOVED: &str = "the data directory /d was moved, replaced or removed";
+
+/// Returns a history with one honest incident, changed by `change`.
+fn incident(trouble: Trouble, reason: Option<&str>, change: impl FnOnce(&mut Incident)) -> History {
+    let mut build = watched();
+    build.incident(trouble, reason);
+    change(&mut build.history.incidents[0]);
+    build.history
+}
+
+fn health(incident: &mut Incident, index: usize) -> &mut Health {
+    incident.during[index].health.as_mut().unwrap()
+}
+
+#[test]
+fn honest_status_hides_that_writes_are_refused() {
+    for index in [1, 2] {
+        let hides = |incident: &mut Incident| {
+            *health(incident, index) = Health { accepts_writes: Some(true), ..Health::default() };
+        };
+        assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), hides), Promise::Honest);
+        let says_nothing = |incident: &mut Incident| *health(incident, index) = Health::default();
+        assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), says_nothing), Promise::Honest);
+        let gives_no_reason = |incident: &mut Incident| health(incident, index).reason = None;
+        assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), gives_no_reason), Promise::Honest);
+    }
+    // The first examination may come before the server has noticed.
+    let late = |incident: &mut Incident| health(incident, 0).accepts_writes = Some(true);
+    let reports = check(&incident(Trouble::DiskFull, Some(FULL), late));
+    assert!(reports.iter().all(|report| report.violations.is_empty()), "{reports:?}");
+}
+
+#[test]
+fn honest_status_says_that_writes_are_refused_although_they_are_accepted() {
+    let change = |incident: &mut Incident| {
+        let health = incident.after[2].health.as_mut().unwrap();
+        (health.accepts_writes, health.reason) = (Some(false), Some(FULL.into()));
+    };
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.after[2].health.as_mut().unwrap().reason = Some(FULL.into());
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), change), Promise::Honest);
+}
+
+#[test]
+fn honest_a_reason_that_names_another_trouble() {
+    assert_broken_anyway(&incident(Trouble::DirectoryMoved, Some(FULL), |_| {}), Promise::Honest);
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(MOVED), |_| {}), Promise::Honest);
+    let change = |incident: &mut Incident| health(incident, 2).reason = Some("unknown".into());
+    assert_broken_anyway(&incident(Trouble::DirectoryMoved, Some(MOVED), change), Promise::Honest);
+}
+
+#[test]
+fn honest_a_health_check_that_tells_the_opposite() {
+    for code in [Some(0), None] {
+        let change = |incident: &mut Incident| incident.during[1].exit_code = code;
+        assert_broken_anyway(&incident(Trouble::DirectoryCovered, Some(MOVED), change), Promise::Honest);
+    }
+    let change = |incident: &mut Incident| incident.after[1].exit_code = Some(5);
+    assert_broken_anyway(&incident(Trouble::DirectoryCovered, Some(MOVED), change), Promise::Honest);
+}
+
+#[test]
+fn honest_no_error_in_the_log_or_no_word_of_the_end() {
+    let change = |incident: &mut Incident| incident.log_during.clear();
+    assert_broken_anyway(&incident(Trouble::DiskDead, Some("os error 5"), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.log_during = vec![" INFO the data directory".into()];
+    assert_broken_anyway(&incident(Trouble::DirectoryMoved, Some(MOVED), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.log_during = vec!["ERROR something".into()];
+    assert_broken_anyway(&incident(Trouble::DirectoryMoved, Some(MOVED), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.log_after.clear();
+    assert_broken_anyway(&incident(Trouble::DirectoryMoved, Some(MOVED), change), Promise::Honest);
+}
+
+#[test]
+fn honest_writes_accepted_without_a_directory_or_on_a_dead_disk() {
+    for trouble in [Trouble::DirectoryMoved, Trouble::DirectoryReplaced, Trouble::DirectoryCovered, Trouble::DiskDead] {
+        assert_broken_anyway(&incident(trouble, None, |_| {}), Promise::Honest);
+    }
+    let change = |incident: &mut Incident| incident.strays.push("log-2".into());
+    assert_broken_anyway(&incident(Trouble::DirectoryCovered, Some(MOVED), change), Promise::Honest);
+}
+
+#[test]
+fn honest_a_trouble_that_does_not_end_by_itself() {
+    let refused = Probe::Refused { reason: FULL.into() };
+    let change = |incident: &mut Incident| incident.after[2].after = refused.clone();
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.is_restarted = true;
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.after.clear();
+    assert_broken_anyway(&incident(Trouble::DiskFull, Some(FULL), change), Promise::Honest);
+}
+
+#[test]
+fn honest_a_log_that_stops_the_server_or_loses_lines_silently() {
+    let unanswered = Probe::Unanswered { why: "no response within 2s".into() };
+    let change = |incident: &mut Incident| incident.during[2].after = unanswered;
+    assert_broken_anyway(&incident(Trouble::LogUnread, None, change), Promise::Honest);
+    let change = |incident: &mut Incident| {
+        (0..3).for_each(|index| health(incident, index).log_lines_dropped = Some(0));
+    };
+    assert_broken_anyway(&incident(Trouble::LogUnread, None, change), Promise::Honest);
+    let change = |incident: &mut Incident| incident.log_after.clear();
+    assert_broken_anyway(&incident(Trouble::LogUnread, None, change), Promise::Honest);
 }

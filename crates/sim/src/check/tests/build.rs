@@ -1,8 +1,8 @@
 //! Builds histories by hand, with the model of a store that executes requests at once and notifies all connections.
 
 use crate::history::{
-    Commit, Direction, Frame, History, Invocation, Key, Moment, Operation, Outcome, Sight, Stamp, State, Step, Store,
-    Transcript, Write,
+    Commit, Direction, Examination, Frame, Health, History, Incident, Invocation, Key, Moment, Operation, Outcome,
+    Probe, Sight, Stamp, State, Step, Store, Transcript, Trouble, Write,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,6 +129,39 @@ impl HistoryBuilder {
 
     pub(super) fn delete(&mut self, client: u64, key: &str) -> Write {
         self.write(client, key, true)
+    }
+
+    /// A trouble during which all writes are refused with `reason`, or accepted if there is none.
+    pub(super) fn incident(&mut self, trouble: Trouble, reason: Option<&str>) {
+        let is_unread = trouble == Trouble::LogUnread;
+        let began_at = self.now();
+        let during = (0..3).map(|_| self.examination(reason, is_unread)).collect();
+        let log_during = reason.map(|reason| format!("ERROR writes are refused: {reason}")).into_iter().collect();
+        let ended_at = self.now();
+        let after = (0..3).map(|_| self.examination(None, is_unread)).collect();
+        let said = if is_unread { " WARN 3 lines were dropped" } else { " INFO writes are accepted again" };
+        self.history.incidents.push(Incident {
+            trouble,
+            began_at,
+            during,
+            log_during,
+            strays: Vec::new(),
+            ended_at,
+            is_restarted: trouble == Trouble::DiskDead,
+            after,
+            log_after: vec![said.to_owned()],
+        });
+    }
+
+    fn examination(&mut self, reason: Option<&str>, is_unread: bool) -> Examination {
+        let probe = || reason.map_or(Probe::Accepted, |reason| Probe::Refused { reason: reason.to_owned() });
+        let health = Health {
+            accepts_writes: Some(reason.is_none()),
+            reason: reason.map(str::to_owned),
+            log_lines_dropped: Some(u64::from(is_unread)),
+        };
+        let exit_code = Some(i32::from(reason.is_some()));
+        Examination { at: self.now(), before: probe(), health: Some(health), exit_code, after: probe() }
     }
 
     /// A write that is accepted, although its client receives no response.

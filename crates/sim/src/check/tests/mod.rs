@@ -5,7 +5,7 @@ pub(crate) mod build;
 mod long;
 
 use super::*;
-use crate::history::Moment;
+use crate::history::{Moment, Trouble};
 use build::HistoryBuilder;
 
 /// A correct history in which every kind of event happens.
@@ -61,6 +61,10 @@ pub(crate) fn good() -> HistoryBuilder {
     build.get(3, "a/9");
     build.list(3, "");
     build.history.gauge("log", Moment::default(), 3, 3);
+    build.incident(Trouble::DirectoryMoved, Some("the data directory /d was moved, replaced or removed"));
+    build.incident(Trouble::DiskFull, Some("the disk refuses: No space left on device (os error 28)"));
+    build.incident(Trouble::DiskDead, Some("the disk has failed: Input/output error (os error 5)"));
+    build.incident(Trouble::LogUnread, None);
     build
 }
 
