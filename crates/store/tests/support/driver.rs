@@ -205,7 +205,7 @@ impl<C: DrivenClient> Driver<C> {
                     let page = self.read_page(request);
                     self.clients[client].link().results.push_front(page);
                 }
-                Effect::Status => panic!("no client requests the status"),
+                Effect::Status(_) => panic!("no client requests the status"),
             }
         }
         true
