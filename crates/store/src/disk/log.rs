@@ -196,6 +196,15 @@ impl<F: FileSystem> Log<F> {
         current.chain(older).chain(self.spares.iter().map(|spare| spare.number))
     }
 
+    /// Writes to the place of the next record, which contains no record, to find out whether the disk accepts writes.
+    pub(crate) fn probe(&mut self) -> io::Result<()> {
+        let size = self.size;
+        match &mut self.current {
+            Some(current) if current.offset + 8 <= size => current.wipe(),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes everything that was written durable. After a failure, the state of the log is unknown, and nothing
     /// more may be written.
     pub(crate) fn sync(&self) -> io::Result<()> {

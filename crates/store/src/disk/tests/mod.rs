@@ -35,6 +35,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Small, so that a few transactions fill one.
 const SEGMENT: u64 = 4096;
 
+/// As small.
+const RESERVE: u64 = 1024;
+
 /// The engine over the file layer that fails, without a thread of its own.
 type Db = DiskEngine<Faulty>;
 
@@ -54,7 +57,7 @@ impl Clock {
 
 /// Opens a store by a clock.
 fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
-    let options = DiskOptions { durability, segment_size: SEGMENT, ..DiskOptions::default() };
+    let options = DiskOptions { durability, reserve: RESERVE, segment_size: SEGMENT, ..DiskOptions::default() };
     let clock = clock.clone();
     DiskEngine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
 }
