@@ -53,8 +53,11 @@ impl Reserve {
         let handle = if self.size == 0 { files.create(names::RESERVE)? } else { files.open(names::RESERVE)? };
         while self.size < size {
             let part = zeros.get(..usize::try_from(size - self.size).unwrap_or(usize::MAX)).unwrap_or(&zeros);
-            handle.write_at(part, self.size)?;
-            handle.sync()?;
+            if let Err(error) = handle.write_at(part, self.size).and_then(|()| handle.sync()) {
+                // A part may have been written, and is as good.
+                self.size = handle.length()?;
+                return Err(error);
+            }
             self.size += part.len() as u64;
         }
         files.sync_names()

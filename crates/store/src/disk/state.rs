@@ -83,7 +83,11 @@ impl Maintenance {
     /// Waits until there is work or `deadline` has passed.
     pub(super) fn wait(&self, deadline: Instant) -> Woken {
         let mut signals = self.signals.lock();
-        while !(signals.work || signals.closing) && !self.changed.wait_until(&mut signals, deadline).timed_out() {}
+        while !(signals.work || signals.closing) {
+            if self.changed.wait_until(&mut signals, deadline).timed_out() {
+                break;
+            }
+        }
         signals.work = false;
         if signals.closing { Woken::Closing } else { Woken::Work }
     }

@@ -4,6 +4,7 @@
 //! - [`history`]: what the store must show; [`workload`]: what is done to it;
 //! - [`crash`]: the power is cut, or the process killed, after every operation of a workload;
 //! - [`faults`]: every operation fails in turn;
+//! - [`full`]: a disk with a limited capacity;
 //! - [`damage`], [`directory`]: files that are not what they were;
 //! - [`ownership`]: the directory is moved or removed meanwhile, or another process writes to it;
 //! - [`model`]: random steps, with crashes among them, against a model;
@@ -17,6 +18,7 @@ mod damage;
 mod directory;
 mod faults;
 mod faulty;
+mod full;
 mod history;
 mod layer;
 mod model;
