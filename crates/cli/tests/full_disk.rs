@@ -24,7 +24,7 @@ const BALLAST: u64 = 64 * 1024 * 1024;
 const VALUE: usize = 60_000;
 
 /// A number of writes that fill no segment, and for which the reserve can grow.
-const FILLS_NOTHING: u64 = 150;
+const FILLS_NOTHING: u64 = 60;
 
 /// A number of writes that no disk of this size can hold.
 const MOST: u64 = 5_000;
@@ -202,7 +202,8 @@ fn shrink(disk: &Mounted) {
 
     let mut server = Server::start(&data);
     server.holds(keys);
-    assert!(server.put(keys).is_err(), "it is still full");
+    // It is still full. Until maintenance has found that out, it may accept some more.
+    let keys = (keys..MOST).find(|number| server.put(*number).is_err()).unwrap();
     (0..keys).for_each(|number| server.shrink(number));
     server.put_when_accepted(keys);
     server.process.signal("TERM");
