@@ -2,7 +2,7 @@
 //! accepted again when there is room, without a restart and after any crash.
 
 use super::faulty::{ENOSPC, Fault, Faulty, Kind};
-use super::{Db, open};
+use super::{Clock, Db, open, open_at};
 use crate::Store;
 use crate::disk::{Durability, maintenance};
 use bytes::Bytes;
@@ -160,5 +160,23 @@ fn a_power_cut_at_any_step_of_the_reserve_loses_nothing() {
         assert_eq!(store.head(), acknowledged);
         (0..keys).for_each(|number| delete(&store, number, 2).unwrap());
         put(&store, 0, 3, VALUE).unwrap();
+    }
+}
+
+#[test]
+fn tombstones_are_forgotten_although_the_clock_was_ahead_once() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let (files, clock) = (Faulty::new(), Clock::default());
+    // In the year 2200, and then right again.
+    clock.set(84_000 * DAY);
+    put(&open_at(&files, Durability::Fsync, &clock).unwrap(), 0, 1, 10).unwrap();
+    clock.set(20_000 * DAY);
+    let store = open_at(&files, Durability::Fsync, &clock).unwrap();
+    delete(&store, 0, 2).unwrap();
+    let sweep = || maintenance::forget(&store.shared, store.shared.commit_state.lock().time.now() - 7 * DAY);
+    for (day, expected) in [(0, 1), (6, 1), (8, 0)] {
+        clock.set((20_000 + day) * DAY);
+        sweep();
+        assert_eq!(store.stats().tombstones, expected, "after {day} days");
     }
 }
