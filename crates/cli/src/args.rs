@@ -14,6 +14,9 @@ use syncline_client::Position;
 use syncline_config::{Size, count};
 use syncline_server::{Config, Limits};
 
+/// The default of `--reserve`: that of the disk engine.
+pub(crate) const RESERVE: usize = 4 * 1024 * 1024;
+
 /// A versioned key-value server that keeps every client up to date.
 ///
 /// Each key has a version. The server accepts a write only if it carries the current version plus 1, which proves that
@@ -106,9 +109,14 @@ pub(crate) struct Serve {
     #[arg(long, env = "SYNCLINE_DURABILITY", value_enum, default_value_t = Durability::Fsync)]
     pub(crate) durability: Durability,
 
-    /// How long the server remembers the version of a deleted key
+    /// How long the server remembers the version of a deleted key, counted while the server runs
     #[arg(long, env = "SYNCLINE_TOMBSTONES", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     pub(crate) tombstones: Duration,
+
+    /// How much more disk space the server keeps than its next checkpoint needs, so that a full disk can be freed by
+    /// deletions; 0 keeps none
+    #[arg(long, env = "SYNCLINE_RESERVE", value_name = "SIZE", default_value_t = Size(RESERVE))]
+    pub(crate) reserve: Size,
 
     /// The number of threads that serve connections, besides the one that commits to disk [default: the number of
     /// processors minus 1, at least 1]

@@ -13,7 +13,10 @@ use syncline_store::{self as store, DiskOptions, DiskStore, MemoryStore, Store};
 use tracing::{info, warn};
 
 /// The flags that the memory engine ignores, each with the reason.
-const IGNORED_BY_MEMORY: &[(&str, &str)] = &[("data", "with durability \"memory\", nothing is kept on disk")];
+const IGNORED_BY_MEMORY: &[(&str, &str)] = &[
+    ("data", "with durability \"memory\", nothing is kept on disk"),
+    ("reserve", "with durability \"memory\", nothing is kept on disk"),
+];
 
 /// An engine and its options.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub(crate) enum Engine {
     /// Keeps the state in memory until the process ends.
     Memory { tombstones: Duration },
     /// Keeps the history in a directory, and the latest state in memory as well.
-    Disk { data: PathBuf, durability: store::Durability, tombstones: Duration },
+    Disk { data: PathBuf, durability: store::Durability, tombstones: Duration, reserve: u64 },
 }
 
 /// What runs on a store, whichever engine keeps it.
@@ -37,7 +40,8 @@ impl Engine {
     /// [`Failure::Usage`] if a flag is set that has no effect with this engine.
     pub(crate) fn choose(args: &Serve) -> Result<Self, Failure> {
         let tombstones = args.tombstones;
-        let disk = |durability| Self::Disk { data: args.data.clone(), durability, tombstones };
+        let reserve = u64::try_from(args.reserve.0).unwrap_or(u64::MAX);
+        let disk = |durability| Self::Disk { data: args.data.clone(), durability, tombstones, reserve };
         let engine = match args.durability {
             Durability::Fsync => disk(store::Durability::Fsync),
             Durability::Os => disk(store::Durability::Os),
@@ -71,8 +75,8 @@ impl Engine {
                 warn!("durability is memory: everything is lost when this process ends");
                 work.run(store).await
             }
-            Self::Disk { data, durability, tombstones } => {
-                let options = DiskOptions { durability, tombstones, ..DiskOptions::default() };
+            Self::Disk { data, durability, tombstones, reserve } => {
+                let options = DiskOptions { durability, tombstones, reserve, ..DiskOptions::default() };
                 let directory = data.clone();
                 let Some(store) = stop.unless_requested_blocking(move || DiskStore::open(&directory, options)).await?
                 else {
@@ -116,7 +120,12 @@ mod tests {
     #[test]
     fn every_engine_gets_the_lifetime_of_tombstones() {
         let tombstones = Duration::from_secs(3);
-        let disk = |durability| Engine::Disk { data: "d".into(), durability, tombstones };
+        let disk = |durability| Engine::Disk {
+            data: "d".into(),
+            durability,
+            tombstones,
+            reserve: DiskOptions::default().reserve,
+        };
         assert_eq!(engine(&["--tombstones", "3s", "--data", "d"]), disk(store::Durability::Fsync));
         assert_eq!(engine(&["--tombstones", "3s", "--data", "d", "--durability", "os"]), disk(store::Durability::Os));
         assert_eq!(engine(&["--tombstones", "3s", "--durability", "memory"]), Engine::Memory { tombstones });

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The values of `--durability`. The last one chooses the memory engine.
 const DURABILITIES: [&str; 3] = ["fsync", "os", "memory"];
 
-/// The disk engine looks for old tombstones once a minute.
+/// The disk engine looks for old tombstones once a second, if they are remembered for a shorter time.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 fn start(durability: &str, flags: &[&str]) -> Server {
@@ -46,7 +46,6 @@ fn a_memory_server_forgets_deletions_after_the_time_in_tombstones() {
 }
 
 #[test]
-#[ignore = "takes a minute; a unit test of engine.rs checks that the disk engine gets the value"]
 fn a_disk_server_forgets_deletions_after_the_time_in_tombstones() {
     forgets_a_deletion("os");
 }

@@ -23,8 +23,8 @@ const BALLAST: u64 = 64 * 1024 * 1024;
 
 const VALUE: usize = 60_000;
 
-/// A number of writes that fill no segment.
-const FILLS_NOTHING: u64 = 500;
+/// A number of writes that fill no segment, and for which the reserve can grow.
+const FILLS_NOTHING: u64 = 60;
 
 /// A number of writes that no disk of this size can hold.
 const MOST: u64 = 5_000;
@@ -122,6 +122,19 @@ impl Server {
         }
     }
 
+    /// Writes a new key as soon as the server accepts it.
+    fn put_when_accepted(&mut self, number: u64) {
+        while let Err(refused) = self.put(number) {
+            assert!(refused.starts_with("unavailable: the disk refuses: "), "{refused}");
+        }
+    }
+
+    /// Makes the value of a key empty, which takes no more space.
+    fn shrink(&mut self, number: u64) {
+        let answer = self.ask(&Message::put(Tag::new(4), key(number), Vec::new(), Version::new(2)));
+        assert!(matches!(answer, Message::Put(_)), "{}: {answer}", key(number));
+    }
+
     /// Checks that exactly the first keys exist, each with its value.
     #[track_caller]
     fn holds(&mut self, keys: u64) {
@@ -161,7 +174,8 @@ fn fill(disk: &Mounted) {
 
     fs::remove_file(&ballast).unwrap();
     let more = keys + FILLS_NOTHING;
-    for number in keys..more {
+    server.put_when_accepted(keys);
+    for number in keys + 1..more {
         server.put(number).unwrap_or_else(|refused| panic!("there is room for {}: {refused}", key(number)));
     }
     server.holds(more);
@@ -174,6 +188,35 @@ fn fill(disk: &Mounted) {
     server.process.signal("TERM");
     let (status, printed) = server.process.end();
     assert!(status.success(), "{printed}");
+}
+
+/// Fills a disk with live data, kills the server, and frees space by writing.
+fn shrink(disk: &Mounted) {
+    let data = disk.path();
+    let mut server = Server::start(&data);
+    let keys = (0..MOST).find(|number| server.put(*number).is_err()).unwrap();
+    assert!(keys > FILLS_NOTHING, "full after {keys} writes");
+    io::copy(&mut io::repeat(1), &mut File::create(data.join("ballast")).unwrap()).unwrap_err();
+    server.process.signal("KILL");
+    server.process.end();
+
+    let mut server = Server::start(&data);
+    server.holds(keys);
+    // It is still full. Until maintenance has found that out, it may accept some more.
+    let keys = (keys..MOST).find(|number| server.put(*number).is_err()).unwrap();
+    (0..keys).for_each(|number| server.shrink(number));
+    server.put_when_accepted(keys);
+    server.process.signal("TERM");
+    let (status, printed) = server.process.end();
+    assert!(status.success(), "{printed}");
+}
+
+#[test]
+fn a_tmpfs_full_of_live_data_is_freed_by_writes_after_a_kill() {
+    if let Some(disk) = Mounted::new("a tmpfs full of live data", &format!("mount -t tmpfs -o size={DISK} none \"$1\""))
+    {
+        shrink(&disk);
+    }
 }
 
 #[test]

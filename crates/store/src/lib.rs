@@ -13,6 +13,7 @@ mod index;
 mod memory;
 mod page;
 mod store;
+mod time;
 
 pub use disk::{
     Contents, DiskOptions, DiskStore, Durability, OpenError, Progress, Report, Stage, backup, check, restore,
@@ -21,4 +22,5 @@ pub use memory::MemoryStore;
 pub use page::read_page;
 pub use store::{ChangedError, Clock, Feed, Stats, Store, Unavailable};
 
-use store::{new_store_id, now};
+use store::new_store_id;
+use time::{StoreTime, monotonic_clock};

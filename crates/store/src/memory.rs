@@ -2,7 +2,9 @@
 
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Index, Record};
-use crate::{ChangedError, Clock, DiskOptions, Feed, Stats, Store, Unavailable, new_store_id, now};
+use crate::{
+    ChangedError, Clock, DiskOptions, Feed, Stats, Store, StoreTime, Unavailable, monotonic_clock, new_store_id,
+};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
@@ -26,9 +28,8 @@ struct CommitState {
     conflicts: ConflictChecker,
     /// How long a deleted key is remembered, in milliseconds.
     tombstones: u64,
-    clock: Clock,
-    /// The latest time of any tombstone, in milliseconds since 1970. It never decreases.
-    time: u64,
+    /// The time of tombstones.
+    time: StoreTime,
     /// The revision up to which the current pass has looked for old tombstones. At the head, the next pass
     /// begins.
     swept: Revision,
@@ -36,11 +37,11 @@ struct CommitState {
 
 impl CommitState {
     /// Examines some records, and forgets those that are old tombstones.
-    fn sweep(&mut self, index: &mut Index, most: usize) {
+    fn sweep(&mut self, index: &mut Index, most: usize, now: u64) {
         if index.tombstones() == 0 {
             return;
         }
-        let before = self.time.saturating_sub(self.tombstones);
+        let before = now.saturating_sub(self.tombstones);
         let mut old = Vec::new();
         let is_old = |record: &Record| record.deleted_at().is_some_and(|time| time < before);
         let next = index.step(self.swept, most, |record| old.extend(is_old(record).then(|| record.clone())));
@@ -63,7 +64,7 @@ impl MemoryStore {
     /// # Errors
     /// Returns [`Unavailable`] if the system has no random numbers for the store id.
     pub fn with_tombstones(tombstones: Duration) -> Result<Self, Unavailable> {
-        Self::with_clock(tombstones, Box::new(now))
+        Self::with_clock(tombstones, monotonic_clock())
     }
 
     /// Creates an empty store that remembers a deleted key for `tombstones`, measured by `clock`.
@@ -75,8 +76,7 @@ impl MemoryStore {
             feed: Box::new(|_| {}),
             conflicts: ConflictChecker::default(),
             tombstones: u64::try_from(tombstones.as_millis()).unwrap_or(u64::MAX),
-            clock,
-            time: 0,
+            time: StoreTime::resume(0, clock),
             swept: Revision::ZERO,
         };
         Ok(Self {
@@ -109,10 +109,10 @@ impl Store for MemoryStore {
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut commit_state = self.commit_state.lock();
         let commit_state = &mut *commit_state;
-        commit_state.time = commit_state.time.max((commit_state.clock)());
+        let now = commit_state.time.advance();
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut index = self.index.write();
-        commit_state.sweep(&mut index, SWEPT * batch.len());
+        commit_state.sweep(&mut index, SWEPT * batch.len(), now);
         commit_state.conflicts.begin(&index, &batch);
         for (place, transaction) in batch.iter().enumerate() {
             outcomes.push(match (commit_state.conflicts.decide(&batch, place), index.head().next()) {
@@ -120,7 +120,7 @@ impl Store for MemoryStore {
                 (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
                 (Ok(found), Some(revision)) => {
                     for (operation, found) in transaction.operations.iter().zip(found) {
-                        if let Some(record) = Record::after(revision, operation, commit_state.time) {
+                        if let Some(record) = Record::after(revision, operation, now) {
                             index.insert_found(*found, record);
                         }
                     }

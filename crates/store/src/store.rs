@@ -5,7 +5,6 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 use syncline_core::{Committed, Entry, KeyPage, Outcome, Page, StoreId, Transaction};
 use syncline_wire::Revision;
 use thiserror::Error;
@@ -258,14 +257,9 @@ impl From<ChangedError> for Arc<str> {
     }
 }
 
-/// A clock: returns milliseconds since 1970. It may jump in both directions.
+/// A clock: returns milliseconds, from any point in time on. A store counts how far it advances; a step back counts as no
+/// time.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
-
-/// Returns the milliseconds since 1970, by the system's clock.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Returns a random id for a new history.
 pub(crate) fn new_store_id() -> Result<StoreId, Unavailable> {

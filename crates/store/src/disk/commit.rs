@@ -9,11 +9,11 @@ use super::ownership;
 use super::record::{self, Encoder, Header};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::{Found, Index, Record};
-use crate::{Clock, Feed};
+use crate::{Feed, StoreTime};
 use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
-use syncline_core::{Committed, Outcome, Transaction};
+use syncline_core::{Committed, Operation, Outcome, Transaction};
 use syncline_wire::Revision;
 
 /// The maximum size of a record that holds several transactions; a smaller segment limits it further. A larger
@@ -31,9 +31,8 @@ pub(crate) struct CommitState<F: FileSystem> {
     pub(crate) log: Log<F>,
     /// Everything up to this revision is known to be synced.
     pub(crate) synced: Revision,
-    /// The latest time of any record, in milliseconds since 1970. It never decreases.
-    pub(crate) time: u64,
-    pub(crate) clock: Clock,
+    /// The time of records.
+    pub(crate) time: StoreTime,
     pub(crate) health: Arc<Health>,
     pub(crate) encoder: Encoder,
     pub(crate) conflicts: ConflictChecker,
@@ -71,13 +70,14 @@ impl<F: FileSystem> CommitState<F> {
         if let Err(reason) = ownership::check_place(&self.log, &self.health) {
             return outcomes.extend(part.iter().map(|_| Outcome::Unavailable { reason: reason.clone() }));
         }
-        self.time = self.time.max((self.clock)());
+        let now = self.time.advance();
+        let full = self.health.reason(Condition::DiskRefuses);
         let first = outcomes.len();
-        let accepted = self.check(&index.read(), part, outcomes);
+        let accepted = self.check(&index.read(), part, now, full.as_ref(), outcomes);
         if accepted.before == accepted.last {
             return;
         }
-        match self.write(accepted.before, accepted.last) {
+        match self.write(accepted.before, accepted.last, now) {
             Ok(()) => {
                 publish(index, accepted.records, accepted.last);
                 (self.feed)(&Committed::accepted(part.iter().cloned(), outcomes.get(first..).unwrap_or_default()));
@@ -98,7 +98,15 @@ impl<F: FileSystem> CommitState<F> {
     }
 
     /// Checks each transaction against the index and the transactions before it, and encodes the accepted ones.
-    fn check(&mut self, index: &Index, part: &[Transaction], outcomes: &mut Vec<Outcome>) -> Accepted {
+    /// If the disk is full for the reason `full`, transactions that need more space are refused.
+    fn check(
+        &mut self,
+        index: &Index,
+        part: &[Transaction],
+        now: u64,
+        full: Option<&Arc<str>>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Accepted {
         let mut records = Vec::with_capacity(part.len());
         let before = index.head();
         let mut last = before;
@@ -110,14 +118,22 @@ impl<F: FileSystem> CommitState<F> {
                 outcomes.push(Outcome::Unavailable { reason: "the transaction is too large for this store".into() });
                 continue;
             }
+            if let Some(reason) = full
+                && grows(index, transaction)
+            {
+                self.conflicts.skip(transaction);
+                outcomes.push(Outcome::Unavailable { reason: reason.clone() });
+                continue;
+            }
             outcomes.push(match (self.conflicts.decide(part, place), last.next()) {
                 (Err(operation), _) => Outcome::Stale { operation, at: last },
                 (Ok(_), None) => Outcome::Unavailable { reason: "no revision is left".into() },
                 (Ok(found), Some(revision)) => {
                     let operations = transaction.operations.iter().zip(found);
-                    records.extend(operations.filter_map(|(operation, found)| {
-                        Some((*found, Record::after(revision, operation, self.time)?))
-                    }));
+                    records.extend(
+                        operations
+                            .filter_map(|(operation, found)| Some((*found, Record::after(revision, operation, now)?))),
+                    );
                     self.encoder.push(transaction);
                     last = revision;
                     Outcome::Accepted { revision }
@@ -128,7 +144,7 @@ impl<F: FileSystem> CommitState<F> {
     }
 
     /// Writes the encoded record, and makes it as durable as the option demands.
-    fn write(&mut self, before: Revision, last: Revision) -> Result<(), AppendError> {
+    fn write(&mut self, before: Revision, last: Revision, time: u64) -> Result<(), AppendError> {
         let reservation = self.log.reserve(self.encoder.length())?;
         if reservation.is_new {
             // The log begins a segment only when the previous one is synced.
@@ -140,7 +156,7 @@ impl<F: FileSystem> CommitState<F> {
             segment: reservation.segment,
             first,
             synced: self.synced,
-            time: self.time,
+            time,
             count: 0,
             previous: self.log.previous,
             checksum: 0,
@@ -179,8 +195,9 @@ impl<F: FileSystem> CommitState<F> {
             return Ok(());
         }
         self.sync(head)?;
+        let now = self.time.advance();
         self.encoder.clear();
-        match self.write(head, head) {
+        match self.write(head, head, now) {
             Ok(()) => self.log.sync(),
             Err(AppendError::Refused(error) | AppendError::Unknown(error) | AppendError::Failed(error)) => Err(error),
             Err(error @ AppendError::OtherWriter { .. }) => Err(io::Error::other(self.reason(&error).0.to_string())),
@@ -190,11 +207,18 @@ impl<F: FileSystem> CommitState<F> {
     /// Returns why a write failed, for people, and whether it is certain that nothing of it was written.
     pub(crate) fn reason(&mut self, error: &AppendError) -> (Arc<str>, bool) {
         match error {
-            AppendError::Refused(error) => (format!("the disk refuses: {error}").into(), true),
-            AppendError::Unknown(error) => (format!("the disk refuses: {error}").into(), false),
+            AppendError::Refused(error) => (self.refuse(error), true),
+            AppendError::Unknown(error) => (self.refuse(error), false),
             AppendError::Failed(error) => (self.fail(error), false),
             AppendError::OtherWriter { is_written } => (self.stop_for_other_writer(), !is_written),
         }
+    }
+
+    /// Refuses writes that need space until maintenance finds that the disk accepts them.
+    fn refuse(&self, error: &io::Error) -> Arc<str> {
+        let reason = format!("the disk refuses: {error}");
+        // Without a number of the system, the fault is in the write, for example in its length.
+        if error.raw_os_error().is_none() { reason.into() } else { self.health.begin(Condition::DiskRefuses, reason) }
     }
 
     /// Refuses all further writes: another process writes to the same log.
@@ -215,6 +239,16 @@ impl<F: FileSystem> CommitState<F> {
             format!("the disk of {path} has failed: {error}; restart the server to go on from what is on disk");
         self.health.begin(Condition::Failed, reason)
     }
+}
+
+/// Returns whether a transaction would make the next checkpoint larger.
+fn grows(index: &Index, transaction: &Transaction) -> bool {
+    let size_now = |key: &[u8]| index.get(key).map(|record| record.value().map_or(0, <[u8]>::len));
+    transaction.operations.iter().any(|operation| match operation {
+        Operation::Check { .. } => false,
+        Operation::Put { key, value, .. } => size_now(key).is_none_or(|now| now < value.len()),
+        Operation::Delete { key, .. } => size_now(key).is_none(),
+    })
 }
 
 /// Replaces an outcome after a failed write. Nothing after the revision `before` was written, or, unless `is_known`,

@@ -108,6 +108,13 @@ pub(crate) struct ActiveSegment<H> {
 }
 
 impl<H: FileHandle> ActiveSegment<H> {
+    /// Returns whether it is certain that this record does not start at `offset`.
+    fn lacks_start_of(&self, record: &[u8]) -> bool {
+        let mut found = [0; 8];
+        let read = self.segment.handle.read_at(&mut found, self.offset);
+        read.is_ok() && record.get(..found.len()).is_some_and(|start| start != found)
+    }
+
     /// Ensures that no record starts at `offset`.
     fn wipe(&mut self) -> io::Result<()> {
         self.segment.handle.write_at(&[0; 8], self.offset)?;
@@ -172,7 +179,9 @@ impl<F: FileSystem> Log<F> {
             // complete it. Wipe the start, without which it is no record.
             current.is_torn = true;
             if current.wipe().is_err() {
-                return Err(AppendError::Unknown(error));
+                // A system that refuses all writes, for example because of a limit, has written nothing.
+                let is_known = current.lacks_start_of(record);
+                return Err(if is_known { AppendError::Refused(error) } else { AppendError::Unknown(error) });
             }
             return Err(match current.segment.handle.sync() {
                 Ok(()) => AppendError::Refused(error),
@@ -194,6 +203,15 @@ impl<F: FileSystem> Log<F> {
         let current = self.current.iter().map(|current| current.segment.number);
         let older = self.older.iter().map(|older| older.segment.number);
         current.chain(older).chain(self.spares.iter().map(|spare| spare.number))
+    }
+
+    /// Writes to the place of the next record, which contains no record, to find out whether the disk accepts writes.
+    pub(crate) fn probe(&mut self) -> io::Result<()> {
+        let size = self.size;
+        match &mut self.current {
+            Some(current) if current.offset + 8 <= size => current.wipe(),
+            _ => Ok(()),
+        }
     }
 
     /// Makes everything that was written durable. After a failure, the state of the log is unknown, and nothing

@@ -19,6 +19,7 @@ mod options;
 mod ownership;
 mod record;
 mod recovery;
+mod reserve;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,9 @@ pub(super) const LOCK: &str = "lock";
 /// The file of the durable watermark: see [`super::watermark`].
 pub(super) const WATERMARK: &str = "mark";
 
+/// The file that keeps space for the next checkpoint: see [`super::reserve`].
+pub(super) const RESERVE: &str = "reserve";
+
 /// How the names of the log's files begin.
 const SEGMENT: &str = "segment-";
 

@@ -12,10 +12,11 @@ use super::names;
 use super::options::DiskOptions;
 use super::record::Encoder;
 use super::recovery::{Recovered, apply_repairs, recover};
+use super::reserve::Reserve;
 use super::state::{EngineState, Maintenance};
 use crate::conflict_checker::ConflictChecker;
 use crate::index::Record;
-use crate::{ChangedError, Clock, Feed, Stats, Store, Unavailable, now};
+use crate::{ChangedError, Clock, Feed, Stats, Store, StoreTime, Unavailable, monotonic_clock};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::io;
@@ -37,7 +38,7 @@ impl DiskStore {
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let files = Directory::make(path).map_err(not_a_directory("make the directory", path))?;
         let lock = DirectoryLock::acquire(&files)?;
-        let mut engine = DiskEngine::open(files, options, Box::new(now), Boot::current(), Some(lock))?;
+        let mut engine = DiskEngine::open(files, options, monotonic_clock(), Boot::current(), Some(lock))?;
         engine.start_maintenance()?;
         Ok(Self(engine))
     }
@@ -87,6 +88,7 @@ impl<F: FileSystem> DiskEngine<F> {
         apply_repairs(&*files, &recovered)?;
         let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;
+        let reserve = Reserve::find(&*files).map_err(OpenError::io("read", files.path(names::RESERVE)))?;
         let health = Arc::new(Health::default());
         let commit_state = CommitState {
             identity,
@@ -94,8 +96,7 @@ impl<F: FileSystem> DiskEngine<F> {
             feed: Box::new(|_| {}),
             log,
             synced: index.head(),
-            time,
-            clock,
+            time: StoreTime::resume(time, clock),
             health: health.clone(),
             encoder: Encoder::default(),
             conflicts: ConflictChecker::default(),
@@ -107,6 +108,7 @@ impl<F: FileSystem> DiskEngine<F> {
             index: RwLock::new(index),
             commit_state: Mutex::new(commit_state),
             maintenance: Maintenance::default(),
+            reserve: Mutex::new(reserve),
             health,
         });
         Ok(Self { shared, maintenance: None, _lock: lock })
@@ -170,7 +172,7 @@ impl<F: FileSystem> Store for DiskEngine<F> {
     fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut commit_state = self.shared.commit_state.lock();
         let outcomes = commit_state.commit(&self.shared.index, &batch);
-        self.shared.maintenance.look(&commit_state.log, &self.shared.index);
+        self.shared.look(&commit_state.log);
         outcomes
     }
 

@@ -28,17 +28,21 @@ pub struct DiskOptions {
     pub durability: Durability,
     /// How long a deleted key is remembered.
     pub tombstones: Duration,
+    /// How much more disk space is kept than the next checkpoint is estimated to need, in bytes. Nothing is kept if it
+    /// is 0.
+    pub reserve: u64,
     /// The size of a file of the log, in bytes. An existing data directory keeps the size that it was created
     /// with.
     pub segment_size: u64,
 }
 
 impl Default for DiskOptions {
-    /// Returns fsync, 7 days, and 32 MiB.
+    /// Returns fsync, 7 days, 4 MiB, and 32 MiB.
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
             tombstones: Duration::from_secs(7 * 24 * 3600),
+            reserve: 4 * 1024 * 1024,
             segment_size: 32 * 1024 * 1024,
         }
     }

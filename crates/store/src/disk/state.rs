@@ -7,6 +7,7 @@ use super::health::Health;
 use super::identity::Identity;
 use super::log::Log;
 use super::options::DiskOptions;
+use super::reserve::Reserve;
 use crate::index::Index;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(crate) struct EngineState<F: FileSystem> {
     pub(crate) commit_state: Mutex<CommitState<F>>,
     pub(crate) maintenance: Maintenance,
     pub(crate) health: Arc<Health>,
+    pub(crate) reserve: Mutex<Reserve>,
 }
 
 /// A checkpoint is taken when the log has grown by at least this many segments since the previous one ...
@@ -32,61 +34,70 @@ pub(super) const LOG_TO_CHECKPOINT: u64 = 2;
 /// How long the maintenance thread waits after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the maintenance thread has to do, and how it is woken.
+/// How the maintenance thread is woken.
 #[derive(Default)]
 pub(crate) struct Maintenance {
-    pending: Mutex<PendingWork>,
+    signals: Mutex<Signals>,
     changed: Condvar,
 }
 
 #[derive(Clone, Copy, Default)]
-pub(super) struct PendingWork {
-    pub(super) spare: bool,
-    pub(super) checkpoint: bool,
-    pub(super) watermark: bool,
-    pub(super) closing: bool,
+struct Signals {
+    work: bool,
+    closing: bool,
+}
+
+/// Why [`Maintenance::wait`] has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// There may be work.
+    Work,
+    /// The engine is being closed.
+    Closing,
+}
+
+impl<F: FileSystem> EngineState<F> {
+    /// Wakes the maintenance thread if there is work.
+    pub(crate) fn look(&self, log: &Log<F>) {
+        let watermark = log.current.as_ref().is_some_and(|current| current.id != log.watermark);
+        if log.spares.is_empty() || watermark || is_checkpoint_due(log, &self.index) || self.is_reserve_small() {
+            self.maintenance.signals.lock().work = true;
+            self.maintenance.changed.notify_one();
+        }
+    }
+
+    /// Returns whether the reserve must grow. While maintenance is busy with the reserve, it must not.
+    fn is_reserve_small(&self) -> bool {
+        let Some(reserve) = self.reserve.try_lock() else { return false };
+        reserve.size < reserve.needed(checkpoint::estimated_bytes(&self.index.read()), self.options.reserve)
+    }
 }
 
 impl Maintenance {
-    /// Checks whether the log needs maintenance, and if so wakes the thread.
-    pub(crate) fn look<F: FileSystem>(&self, log: &Log<F>, index: &RwLock<Index>) {
-        let spare = log.spares.is_empty();
-        let checkpoint = is_checkpoint_due(log, index);
-        let watermark = log.current.as_ref().is_some_and(|current| current.id != log.watermark);
-        if spare || checkpoint || watermark {
-            let mut pending = self.pending.lock();
-            pending.spare |= spare;
-            pending.checkpoint |= checkpoint;
-            pending.watermark |= watermark;
-            self.changed.notify_one();
-        }
-    }
-
     /// Makes the thread end.
     pub(crate) fn close(&self) {
-        self.pending.lock().closing = true;
+        self.signals.lock().closing = true;
         self.changed.notify_one();
     }
 
-    /// Waits until there is work or `deadline` has passed, and takes the work.
-    pub(super) fn wait(&self, deadline: Instant) -> PendingWork {
-        let mut pending = self.pending.lock();
-        while !(pending.spare || pending.checkpoint || pending.watermark || pending.closing) {
-            if self.changed.wait_until(&mut pending, deadline).timed_out() {
+    /// Waits until there is work or `deadline` has passed.
+    pub(super) fn wait(&self, deadline: Instant) -> Woken {
+        let mut signals = self.signals.lock();
+        while !(signals.work || signals.closing) {
+            if self.changed.wait_until(&mut signals, deadline).timed_out() {
                 break;
             }
         }
-        let found = *pending;
-        (pending.spare, pending.checkpoint, pending.watermark) = (false, false, false);
-        found
+        signals.work = false;
+        if signals.closing { Woken::Closing } else { Woken::Work }
     }
 
-    /// Waits after a failure. Returns whether the thread is to end.
-    pub(super) fn pause(&self) -> bool {
+    /// Waits after a failure.
+    pub(super) fn pause(&self) {
         let deadline = Instant::now() + PAUSE;
-        let mut pending = self.pending.lock();
-        while !pending.closing && !self.changed.wait_until(&mut pending, deadline).timed_out() {}
-        pending.closing
+        let mut signals = self.signals.lock();
+        while !signals.closing && !self.changed.wait_until(&mut signals, deadline).timed_out() {}
+        signals.work = true;
     }
 }
 

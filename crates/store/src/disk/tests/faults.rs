@@ -179,6 +179,7 @@ fn a_full_disk_refuses_writes_until_there_is_space() {
             }
         }
         files.fail([]);
+        crate::disk::maintenance::attempt(&store.shared).unwrap();
         assert!(matches!(commit(&store, put("b", 1, 4000)), Outcome::Accepted { .. }));
         drop(store);
         assert_eq!(open(&files, Durability::Fsync).unwrap().head().get(), 2);

@@ -74,6 +74,8 @@ pub(super) struct Disk {
     next_node: u64,
     /// How often the power was cut.
     cuts: u128,
+    /// How many bytes all files may have together; unlimited if `None`.
+    capacity: Option<usize>,
 }
 
 #[derive(Clone, Default)]
@@ -187,8 +189,22 @@ impl Disk {
         for number in names.values() {
             nodes.insert(*number, Arc::new(self.nodes[number].cut(&mut random, percent)));
         }
-        let (next_node, cuts) = (self.next_node, self.cuts + 1);
-        Faulty::over(Self { nodes, durable_names: names.clone(), names, pending: Vec::new(), next_node, cuts })
+        let (next_node, cuts, capacity) = (self.next_node, self.cuts + 1, self.capacity);
+        Faulty::over(Self {
+            nodes,
+            durable_names: names.clone(),
+            names,
+            pending: Vec::new(),
+            next_node,
+            cuts,
+            capacity,
+        })
+    }
+
+    /// Returns how many more bytes there is room for.
+    fn room(&self) -> usize {
+        let used: usize = self.names.values().map(|node| self.nodes[node].bytes.len()).sum();
+        self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used))
     }
 
     /// What a killed process leaves.
@@ -289,6 +305,17 @@ impl Faulty {
     /// Has operations fail, of those that are still to come. Replaces earlier faults.
     pub(super) fn fail(&self, faults: impl Into<Vec<Fault>>) {
         self.0.lock().faults = faults.into();
+    }
+
+    /// Limits how many bytes all files may have together. Beyond that, writes fail with ENOSPC.
+    pub(super) fn limit(&self, capacity: usize) {
+        self.0.lock().disk.capacity = Some(capacity);
+    }
+
+    /// Creates a file of another program, which takes all the room that is left.
+    pub(super) fn fill(&self, name: &str) {
+        let room = self.0.lock().disk.room();
+        self.create(name).unwrap().write_at(&vec![1; room], 0).unwrap();
     }
 
     /// Calls something after each change.
@@ -466,8 +493,11 @@ impl FileHandle for FaultyHandle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
         let write = |disk: &mut Disk| {
-            self.node(disk).write(bytes, offset);
-            Ok(())
+            let room = disk.room();
+            let node = self.node(disk);
+            let fits = bytes.len().min(node.bytes.len().saturating_sub(offset).saturating_add(room));
+            node.write(&bytes[..fits], offset);
+            if fits < bytes.len() { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
         };
         // Of a write that fails, any part may have been made: nothing of it, and all of it too.
         let fail = |disk: &mut Disk, random: &mut Random| {

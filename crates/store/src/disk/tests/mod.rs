@@ -4,6 +4,7 @@
 //! - [`history`]: what the store must show; [`workload`]: what is done to it;
 //! - [`crash`]: the power is cut, or the process killed, after every operation of a workload;
 //! - [`faults`]: every operation fails in turn;
+//! - [`full`]: a disk with a limited capacity;
 //! - [`damage`], [`directory`]: files that are not what they were;
 //! - [`ownership`]: the directory is moved or removed meanwhile, or another process writes to it;
 //! - [`model`]: random steps, with crashes among them, against a model;
@@ -17,6 +18,7 @@ mod damage;
 mod directory;
 mod faults;
 mod faulty;
+mod full;
 mod history;
 mod layer;
 mod model;
@@ -34,6 +36,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Small, so that a few transactions fill one.
 const SEGMENT: u64 = 4096;
+
+/// As small.
+const RESERVE: u64 = 1024;
 
 /// The engine over the file layer that fails, without a thread of its own.
 type Db = DiskEngine<Faulty>;
@@ -54,7 +59,7 @@ impl Clock {
 
 /// Opens a store by a clock.
 fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
-    let options = DiskOptions { durability, segment_size: SEGMENT, ..DiskOptions::default() };
+    let options = DiskOptions { durability, reserve: RESERVE, segment_size: SEGMENT, ..DiskOptions::default() };
     let clock = clock.clone();
     DiskEngine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
 }

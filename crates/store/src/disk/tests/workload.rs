@@ -97,6 +97,8 @@ pub(super) enum Step {
     Checkpoint,
     CheckpointIfDue,
     Watermark,
+    /// All that maintenance does by itself.
+    Maintain,
     /// Forgets the tombstones of so long ago.
     Forget(u64),
     Close,
@@ -109,7 +111,8 @@ impl Step {
     pub(super) fn choose(random: &mut Random) -> Self {
         match random.below(40) {
             0..=2 => Self::Spare,
-            3 => Self::Watermark,
+            3 if random.percent(50) => Self::Watermark,
+            3 | 13..=14 => Self::Maintain,
             4..=5 => Self::Checkpoint,
             6..=8 => Self::CheckpointIfDue,
             9..=10 => Self::Forget(random.below(5_000) as u64),
@@ -238,7 +241,7 @@ impl Workload {
         self.history = first.or_else(|error| agree.find_map(Result::ok).ok_or(error))?;
         let state = self.history.at(head)?.clone();
         let latest = state.keys.values().filter(|state| state.value.is_none()).map(|state| state.time).max();
-        let time = store.shared.commit_state.lock().time;
+        let time = store.shared.commit_state.lock().time.now();
         if latest.is_some_and(|latest| time < latest) {
             return Err(format!("the time went back from {latest:?} to {time}"));
         }
@@ -285,6 +288,7 @@ impl Workload {
             Step::Spare => maintenance::spare(&shared),
             Step::Checkpoint => maintenance::take_checkpoint(&shared),
             Step::Watermark => maintenance::write_watermark(&shared),
+            Step::Maintain => maintenance::attempt(&shared),
             Step::CheckpointIfDue => maintenance::checkpoint_if_due(&shared),
             Step::Forget(ago) => {
                 let before = self.writer.clock.get().saturating_sub(ago);
@@ -317,11 +321,11 @@ impl Workload {
         self.writer.pass_time();
         let batch = self.writer.batch(&self.live);
         let store = self.store.as_ref().unwrap();
-        let time = store.shared.commit_state.lock().time.max(self.writer.clock.get());
+        let time = store.shared.commit_state.lock().time.now();
         let mut expected = self.live.clone();
         expected.decide(&batch, time);
         self.progress.lock().under_way = expected.head;
-        let had_failed = store.shared.health.has_failed();
+        let had_failed = store.accepts_writes().is_err();
         let failed = self.files.failed();
         let outcomes = store.commit(batch.clone());
         let fails = self.files.failed() > failed;
