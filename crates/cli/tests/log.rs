@@ -161,6 +161,7 @@ fn lines_that_repeat_are_suppressed_and_counted() {
             break;
         }
         repeated += u32::from(line.contains("can't accept a connection"));
+        assert!(repeated <= 5, "the line repeats without limit: {line}");
     }
     assert_eq!(repeated, 5, "lines before the summary");
 }
