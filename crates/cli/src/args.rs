@@ -15,7 +15,7 @@ use syncline_config::{Size, count};
 use syncline_server::{Config, Limits};
 
 /// The default of `--reserve`: that of the disk engine.
-pub(crate) const RESERVE: usize = 4 * 1024 * 1024;
+pub(crate) const RESERVE: usize = 1024 * 1024;
 
 /// A versioned key-value server that keeps every client up to date.
 ///

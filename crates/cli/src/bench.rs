@@ -12,12 +12,16 @@ use syncline_client::{Client, TxnError};
 use syncline_load::process::machine;
 use syncline_load::workload::{self, Fanout, Load};
 use syncline_load::{Error, Keys, Measured, PREFIX, STAMP, SynclinePeer};
+use tokio::time::sleep;
 
 /// The number of keys that are removed together.
 const PAGE: u32 = 1000;
 
-/// How often the removal starts again because the keys change meanwhile.
-const MAX_ATTEMPTS: usize = 3;
+/// How often the keys are looked for; they may change meanwhile.
+const MAX_PASSES: usize = 10;
+
+/// The pause between two passes.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// How long deliveries may take after the last write.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -117,7 +121,8 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
 
 /// Removes all keys under the prefix of the load generator, including those of earlier runs that were interrupted.
 async fn remove_keys(client: &Client) -> Result<(), Failure> {
-    for _ in 0..MAX_ATTEMPTS {
+    let mut removed = 0;
+    for _ in 0..MAX_PASSES {
         let (mut after, mut found, mut conflicts) = (Bytes::new(), 0_u64, 0_u64);
         loop {
             let page = client.list(PREFIX, after.clone(), PAGE).await?;
@@ -133,10 +138,13 @@ async fn remove_keys(client: &Client) -> Result<(), Failure> {
                 Err(error) => return Err(error.into()),
             }
         }
-        if conflicts == 0 {
-            note(&format!("removed {found} keys under {PREFIX}"));
+        removed += found;
+        if conflicts == 0 && found == 0 {
+            note(&format!("removed {removed} keys under {PREFIX}"));
             return Ok(());
         }
+        // After an interruption, writes of connections that were closed may still arrive.
+        sleep(SETTLING).await;
     }
     Err(Failure::Unavailable("another run writes to them".to_owned()))
 }

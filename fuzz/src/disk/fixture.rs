@@ -27,7 +27,13 @@ const REOPENED_AT: [u64; 2] = [30, 60];
 
 /// The options of the directories: small files, and tombstones that are kept forever.
 pub const OPTIONS: DiskOptions =
-    DiskOptions { durability: Durability::Fsync, tombstones: Duration::from_secs(1 << 40), segment_size: 4096 };
+    DiskOptions {
+        durability: Durability::Fsync,
+        tombstones: Duration::from_secs(1 << 40),
+        reserve: 1024,
+        segment_size: 4096,
+        first_segment_size: 1024,
+    };
 
 /// Returns the operations of `revision`, which follows the state `before`.
 fn operations(revision: u64, before: &State) -> Vec<Operation> {

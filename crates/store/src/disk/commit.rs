@@ -49,7 +49,8 @@ struct Accepted {
 impl<F: FileSystem> CommitState<F> {
     pub(crate) fn commit(&mut self, index: &RwLock<Index>, batch: &[Transaction]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let most = MAX_RECORD.min(usize::try_from(self.log.size).unwrap_or(MAX_RECORD).saturating_sub(record::HEADER));
+        let most =
+            MAX_RECORD.min(usize::try_from(self.log.max_size).unwrap_or(MAX_RECORD).saturating_sub(record::HEADER));
         let (mut start, mut bytes) = (0, 0);
         for (place, transaction) in batch.iter().enumerate() {
             let length = record::length(transaction);

@@ -1,4 +1,5 @@
-//! The log: records, one after the other, in segments of a fixed size. Segments are pre-zeroed and reused.
+//! The log: records, one after the other, in segments. Segments are pre-zeroed and reused. The first ones are small; as the
+//! log grows, new ones are larger, up to a maximum.
 //!
 //! ```text
 //!   segment-000002          segment-000003          segment-000001
@@ -26,6 +27,8 @@ const ZEROS: usize = 1024 * 1024;
 pub(crate) struct Segment<H> {
     pub(crate) number: u64,
     pub(crate) handle: H,
+    /// The length of the file.
+    pub(crate) size: u64,
 }
 
 /// Creates a spare: a file of zeros. It is durable when this returns.
@@ -44,7 +47,7 @@ pub(crate) fn make_spare<F: FileSystem>(files: &F, number: u64, size: u64) -> io
         handle.sync()?;
         files.rename(&unfinished, &name)?;
         files.sync_names()?;
-        Ok(Segment { number, handle })
+        Ok(Segment { number, handle, size })
     };
     make().inspect_err(|_| {
         // The incomplete file takes disk space, which may be scarce.
@@ -69,7 +72,9 @@ pub(crate) enum AppendError {
 /// The log, open for appending.
 pub(crate) struct Log<F: FileSystem> {
     pub(crate) files: Arc<F>,
-    pub(crate) size: u64,
+    /// The size of the largest files, and of the first ones.
+    pub(crate) max_size: u64,
+    pub(crate) first_size: u64,
     /// The segment that records are appended to; `None` before the first record.
     pub(crate) current: Option<ActiveSegment<F::Handle>>,
     /// The earlier segments that are still needed, oldest first.
@@ -135,12 +140,12 @@ impl<F: FileSystem> Log<F> {
     /// first.
     pub(crate) fn reserve(&mut self, length: usize) -> Result<Reservation, AppendError> {
         let length = length as u64;
-        if length > self.size {
-            let message = format!("a record of {length} bytes, expected at most {}", self.size);
+        if length > self.max_size {
+            let message = format!("a record of {length} bytes, expected at most {}", self.max_size);
             return Err(AppendError::Refused(io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
         if let Some(current) = &self.current
-            && current.offset + length <= self.size
+            && current.offset + length <= current.segment.size
         {
             return Ok(Reservation { segment: current.id, is_new: false });
         }
@@ -150,10 +155,11 @@ impl<F: FileSystem> Log<F> {
             current.wipe().map_err(AppendError::Refused)?;
         }
         self.sync().map_err(AppendError::Failed)?;
-        let segment = match self.spares.pop() {
-            Some(spare) => spare,
+        let segment = match self.spares.iter().rposition(|spare| length <= spare.size) {
+            Some(place) => self.spares.remove(place),
             None => {
-                let spare = make_spare(&*self.files, self.next_number, self.size).map_err(AppendError::Refused)?;
+                let size = self.next_size(length);
+                let spare = make_spare(&*self.files, self.next_number, size).map_err(AppendError::Refused)?;
                 self.next_number += 1;
                 spare
             }
@@ -167,6 +173,24 @@ impl<F: FileSystem> Log<F> {
             self.older.push_back(FullSegment { segment: full.segment, last: full.last });
         }
         Ok(Reservation { segment: id, is_new: true })
+    }
+
+    /// Returns the size of the largest file so far; that of the first one if there is none.
+    pub(crate) fn largest(&self) -> u64 {
+        let current = self.current.iter().map(|current| current.segment.size);
+        let older = self.older.iter().map(|older| older.segment.size);
+        current.chain(older).chain(self.spares.iter().map(|spare| spare.size)).max().unwrap_or(self.first_size)
+    }
+
+    /// Returns the size of the next file, which must hold a record of this length. It is twice the largest so far if the
+    /// log has filled a file since the last checkpoint: the log of a busy store soon has large files, and that of a quiet
+    /// one keeps small ones.
+    pub(crate) fn next_size(&self, length: u64) -> u64 {
+        let mut size = if self.older.is_empty() { self.largest() } else { 2 * self.largest() };
+        while size < length {
+            size *= 2;
+        }
+        size.min(self.max_size)
     }
 
     /// Appends a record for which space was reserved. `last` is its last revision.
@@ -207,9 +231,8 @@ impl<F: FileSystem> Log<F> {
 
     /// Writes to the place of the next record, which contains no record, to find out whether the disk accepts writes.
     pub(crate) fn probe(&mut self) -> io::Result<()> {
-        let size = self.size;
         match &mut self.current {
-            Some(current) if current.offset + 8 <= size => current.wipe(),
+            Some(current) if current.offset + 8 <= current.segment.size => current.wipe(),
             _ => Ok(()),
         }
     }

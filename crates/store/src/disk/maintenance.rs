@@ -1,5 +1,5 @@
-//! The background work of the disk engine: it keeps the reserve, creates spares, takes checkpoints, writes the watermark, and forgets
-//! tombstones. Writers and readers do not wait for any of it.
+//! The background work of the disk engine: it keeps the reserve, creates spares, takes checkpoints, writes the watermark,
+//! and forgets tombstones. Writers and readers do not wait for any of it.
 
 use super::checkpoint;
 use super::files::FileSystem;
@@ -83,17 +83,20 @@ fn report(trouble: &mut Option<String>, error: Option<&io::Error>) {
 /// Writes that need space are accepted if and only if the reserve is large enough, a spare is ready, and the disk accepts
 /// a write to the log.
 pub(crate) fn attempt<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
-    if shared.health.has_failed() {
+    let is_elsewhere = |condition| shared.health.reason(condition).is_some();
+    // In a directory that was removed, files cannot be created.
+    if shared.health.has_failed() || is_elsewhere(Condition::Incomplete) || is_elsewhere(Condition::Misplaced) {
         return Ok(());
     }
-    let reserve = extend_reserve(shared);
+    // If this fails, it is tried again below.
+    let _ = extend_reserve(shared);
     let spare_made = spare_if_used(shared);
     let checkpoint = match &spare_made {
         Ok(()) => checkpoint_if_due(shared),
         Err(_) => free_a_segment(shared),
     };
-    // The checkpoint has freed space.
-    let reserve = reserve.or_else(|_| extend_reserve(shared));
+    // The checkpoint has freed space, or has used that of the reserve.
+    let reserve = extend_reserve(shared);
     let spare_made = spare_made.or_else(|_| spare_if_used(shared));
     let writable = reserve.and(spare_made).and_then(|()| probe(shared));
     match &writable {
@@ -153,15 +156,15 @@ fn watermark_if_begun<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> 
 
 /// Creates a spare if there is none, so that it is ready when the segment is full.
 pub(crate) fn spare<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
-    let number = {
+    let (number, size) = {
         let mut commit_state = shared.commit_state.lock();
         if !commit_state.log.spares.is_empty() || shared.health.has_failed() {
             return Ok(());
         }
         commit_state.log.next_number += 1;
-        commit_state.log.next_number - 1
+        (commit_state.log.next_number - 1, commit_state.log.next_size(0))
     };
-    let spare = make_spare(&*shared.files, number, shared.identity.segment_size)?;
+    let spare = make_spare(&*shared.files, number, size)?;
     shared.commit_state.lock().log.spares.push(spare);
     Ok(())
 }
@@ -190,7 +193,7 @@ pub(crate) fn checkpoint_if_due<F: FileSystem>(shared: &EngineState<F>) -> io::R
 /// Takes a checkpoint before the store is closed, if that is quick and makes the next opening much quicker.
 pub(crate) fn checkpoint_before_closing<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let commit_state = shared.commit_state.lock();
-    let is_worth_it = !shared.health.has_failed() && commit_state.log.since_checkpoint > commit_state.log.size;
+    let is_worth_it = !shared.health.has_failed() && commit_state.log.since_checkpoint > commit_state.log.largest();
     drop(commit_state);
     let is_quick = checkpoint::estimated_bytes(&shared.index.read()) <= CLOSING_CHECKPOINT;
     if is_worth_it && is_quick { take_checkpoint(shared).and_then(|()| extend_reserve(shared)) } else { Ok(()) }
@@ -223,9 +226,16 @@ pub(crate) fn take_checkpoint<F: FileSystem>(shared: &EngineState<F>) -> io::Res
     let synced = commit_state.synced;
     commit_state.log.recycle(through, synced);
     commit_state.log.since_checkpoint = commit_state.log.since_checkpoint.saturating_sub(before);
-    let kept = (LOG_TO_CHECKPOINT * bytes / commit_state.log.size).max(CHECKPOINT_SEGMENTS) + SURPLUS_SPARES;
-    let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(commit_state.log.spares.len());
-    let surplus = commit_state.log.spares.split_off(kept);
+    let log = &mut commit_state.log;
+    let largest = log.largest();
+    // The larger ones are kept, and are used first. Files of a young log become too small as it grows.
+    log.spares.sort_by_key(|spare| spare.size);
+    let small = log.spares.iter().take_while(|spare| spare.size < largest).count();
+    let kept = (LOG_TO_CHECKPOINT * bytes / largest).max(CHECKPOINT_SEGMENTS) + SURPLUS_SPARES;
+    let surplus = log.spares.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
+    // One is kept in any case.
+    let removed = surplus.max(small).min(log.spares.len().saturating_sub(1));
+    let surplus = log.spares.drain(..removed).collect();
     drop(commit_state);
     remove_spares(shared, surplus)?;
     for name in shared.files.list()? {

@@ -158,7 +158,7 @@ fn read(data: &Path, report: &Report) -> Result<Index, OpenError> {
         let files = open()?;
         let meter = Meter::new(report, Stage::Reading, bytes_to_read(&files));
         let files = Arc::new(Metered { files, meter });
-        match recover(&files, identity) {
+        match recover(&files, identity, identity.segment_size) {
             Ok(Recovered { index, .. }) => {
                 files.meter.finish();
                 return Ok(index);

@@ -84,7 +84,7 @@ impl<F: FileSystem> DiskEngine<F> {
             identity.write(&*files).map_err(OpenError::io("write", files.path(names::IDENTITY)))?;
             identity
         };
-        let recovered = recover(&files, identity)?;
+        let recovered = recover(&files, identity, options.first_segment_size)?;
         apply_repairs(&*files, &recovered)?;
         let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;

@@ -32,6 +32,9 @@ use std::{panic, thread};
 use syncline_wire::Revision;
 use tracing::{info, warn};
 
+/// The size of the smallest file of a log, in bytes. It holds a record.
+const SMALLEST_SEGMENT: u64 = 1024;
+
 /// What overwrites the start of a record that was cut short: a length of zero, which no record has.
 const WIPED: [u8; 8] = [0; 8];
 
@@ -79,7 +82,11 @@ impl<H> ScannedFile<H> {
 }
 
 /// Reads a data directory.
-pub(crate) fn recover<F: FileSystem>(files: &Arc<F>, identity: Identity) -> Result<Recovered<F>, OpenError> {
+pub(crate) fn recover<F: FileSystem>(
+    files: &Arc<F>,
+    identity: Identity,
+    first_size: u64,
+) -> Result<Recovered<F>, OpenError> {
     let names = files.list().map_err(OpenError::io("list the files of", files.path("")))?;
     let mut repairs = Repairs::default();
     repairs.names.extend(names.iter().filter(|name| names::is_unfinished(name)).cloned());
@@ -119,7 +126,7 @@ pub(crate) fn recover<F: FileSystem>(files: &Arc<F>, identity: Identity) -> Resu
     // A directory that was restored from a backup has times only in its checkpoint.
     let of_log = scanned.iter().flat_map(|file| file.records.iter().take(file.in_log)).map(|(_, header)| header.time);
     let time = of_log.fold(time, u64::max);
-    let log = continue_log(files, identity, &names, scanned, durable, &mut repairs)?;
+    let log = continue_log(files, (identity, first_size), &names, scanned, durable, &mut repairs)?;
     index.advance(previous(next));
     index.order_keys();
     info!(head = %index.head(), keys = index.keys(), "opened");
@@ -129,7 +136,7 @@ pub(crate) fn recover<F: FileSystem>(files: &Arc<F>, identity: Identity) -> Resu
 /// Returns the log, ready to continue after what was read.
 fn continue_log<F: FileSystem>(
     files: &Arc<F>,
-    identity: Identity,
+    (identity, first_size): (Identity, u64),
     names: &[String],
     scanned: Vec<ScannedFile<F::Handle>>,
     durable: Revision,
@@ -141,7 +148,8 @@ fn continue_log<F: FileSystem>(
     let next_number = names.iter().filter_map(|name| names::segment_number(name)).max().map_or(1, |last| last + 1);
     let mut log = Log {
         files: files.clone(),
-        size: identity.segment_size,
+        max_size: identity.segment_size,
+        first_size: first_segment_size(identity.segment_size, first_size),
         current: None,
         older: VecDeque::new(),
         spares: Vec::new(),
@@ -186,7 +194,7 @@ fn continue_log<F: FileSystem>(
     }
     if let Some(current) = &log.current {
         let offset = usize::try_from(current.offset).unwrap_or(usize::MAX);
-        let room = usize::try_from(log.size).unwrap_or(usize::MAX).saturating_sub(offset);
+        let room = usize::try_from(current.segment.size).unwrap_or(usize::MAX).saturating_sub(offset);
         if room >= WIPED.len() && read(&**files, &current.segment, offset, WIPED.len())? != WIPED {
             repairs.writes.push((current.segment.number, offset, WIPED.to_vec()));
         }
@@ -241,11 +249,12 @@ fn with_first_records<F: FileSystem>(
         let name = names::segment(number);
         let handle = files.open(&name).map_err(OpenError::io("open", files.path(&name)))?;
         let length = handle.length().map_err(OpenError::io("read", files.path(&name)))?;
-        if length != identity.segment_size {
-            let what = format!("the file has {length} bytes, expected {}", identity.segment_size);
+        if !is_segment_size(length, identity.segment_size) {
+            let max = identity.segment_size;
+            let what = format!("the file has {length} bytes, expected {max}, or a half, a quarter … of that");
             return Err(OpenError::Damaged { file: files.path(&name), offset: length, what });
         }
-        let segment = Segment { number, handle };
+        let segment = Segment { number, handle, size: length };
         let header = read(files, &segment, 0, record::HEADER)?;
         // A forged header may announce a record longer than the file.
         let room = usize::try_from(length).unwrap_or(usize::MAX);
@@ -255,6 +264,20 @@ fn with_first_records<F: FileSystem>(
     }
     found.sort_by_key(|(segment, front)| (front.map_or(u64::MAX, |front| front.segment), segment.number));
     Ok(found)
+}
+
+/// Returns whether a file of the log may have this length.
+const fn is_segment_size(length: u64, max: u64) -> bool {
+    length > 0 && max.is_multiple_of(length) && (max / length).is_power_of_two()
+}
+
+/// Returns the size of the first file of a log: at least `wanted`, if the size of the largest files allows it.
+const fn first_segment_size(max: u64, wanted: u64) -> u64 {
+    let mut size = max;
+    while size.is_multiple_of(2) && size / 2 >= wanted && size / 2 >= SMALLEST_SEGMENT {
+        size /= 2;
+    }
+    size
 }
 
 type WithFirstRecord<H> = (Segment<H>, Option<Header>);
@@ -312,7 +335,7 @@ fn scan<F: FileSystem>(
     segment: Segment<F::Handle>,
     bytes: &mut Vec<u8>,
 ) -> Result<ScannedFile<F::Handle>, OpenError> {
-    bytes.resize(usize::try_from(identity.segment_size).unwrap_or(usize::MAX), 0);
+    bytes.resize(usize::try_from(segment.size).unwrap_or(usize::MAX), 0);
     read_into(files, &segment, 0, bytes)?;
     let records = record::find_all(identity.seed, bytes, 0).collect();
     let is_wiped = bytes.starts_with(&WIPED);

@@ -104,6 +104,6 @@ impl Maintenance {
 /// Returns whether the log has grown enough since the last checkpoint for another one.
 pub(super) fn is_checkpoint_due<F: FileSystem>(log: &Log<F>, index: &RwLock<Index>) -> bool {
     // The index is locked only if the log has grown enough.
-    log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.size
+    log.since_checkpoint >= CHECKPOINT_SEGMENTS * log.largest()
         && log.since_checkpoint >= LOG_TO_CHECKPOINT * checkpoint::estimated_bytes(&index.read())
 }

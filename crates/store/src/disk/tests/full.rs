@@ -4,7 +4,7 @@
 use super::faulty::{ENOSPC, Fault, Faulty, Kind};
 use super::{Clock, Db, open, open_at};
 use crate::Store;
-use crate::disk::{Durability, maintenance};
+use crate::disk::{Durability, maintenance, names};
 use bytes::Bytes;
 use syncline_core::{Operation, Outcome, Transaction};
 use syncline_wire::Version;
@@ -111,6 +111,7 @@ fn a_directory_without_a_reserve_on_a_full_disk_heals_when_there_is_room() {
     let files = limited();
     let store = opened(&files);
     (0..30).for_each(|number| put(&store, number, 1, VALUE).unwrap());
+    maintenance::attempt(&store.shared).unwrap();
     crate::disk::files::FileSystem::remove(&files, "reserve").unwrap();
     files.fill("ballast");
     let files = files.kill();
@@ -179,4 +180,57 @@ fn tombstones_are_forgotten_although_the_clock_was_ahead_once() {
         sweep();
         assert_eq!(store.stats().tombstones, expected, "after {day} days");
     }
+}
+
+/// Returns the sizes of the files of the log, in the order of their numbers.
+fn segment_sizes(files: &Faulty) -> Vec<usize> {
+    files
+        .files()
+        .iter()
+        .filter(|(name, _)| names::segment_number(name).is_some())
+        .map(|(_, bytes)| bytes.len())
+        .collect()
+}
+
+#[test]
+fn the_files_of_the_log_grow_with_its_use() {
+    let files = Faulty::new();
+    let store = super::open(&files, Durability::Fsync).unwrap();
+    put(&store, 0, 1, 10).unwrap();
+    maintenance::attempt(&store.shared).unwrap();
+    assert_eq!(segment_sizes(&files), [1024, 1024]);
+    for version in 2..100 {
+        put(&store, 0, version, 200).unwrap();
+        maintenance::attempt(&store.shared).unwrap();
+    }
+    let sizes = segment_sizes(&files);
+    assert!(sizes.iter().all(|size| [1024, 2048, 4096].contains(size)) && sizes.contains(&4096), "{sizes:?}");
+    assert!(sizes.iter().filter(|size| **size < 4096).count() <= 1, "small files are removed: {sizes:?}");
+    drop(store);
+    let store = super::open(&files, Durability::Fsync).unwrap();
+    assert_eq!(store.head().get(), 99);
+}
+
+#[test]
+fn a_large_record_gets_a_file_that_holds_it() {
+    let files = Faulty::new();
+    let store = super::open(&files, Durability::Fsync).unwrap();
+    put(&store, 0, 1, 10).unwrap();
+    put(&store, 1, 1, 3000).unwrap();
+    assert_eq!(segment_sizes(&files), [1024, 1024, 4096]);
+    drop(store);
+    assert_eq!(super::open(&files, Durability::Fsync).unwrap().head().get(), 2);
+}
+
+#[test]
+fn a_directory_whose_files_all_have_the_largest_size_is_opened() {
+    let files = Faulty::new();
+    let store = super::open_equal(&files, Durability::Fsync).unwrap();
+    (0..100).for_each(|number| put(&store, number, 1, 100).unwrap());
+    drop(store);
+    assert!(segment_sizes(&files).iter().all(|size| *size == 4096));
+    let store = super::open(&files, Durability::Fsync).unwrap();
+    (100..200).for_each(|number| put(&store, number, 1, 100).unwrap());
+    drop(store);
+    assert_eq!(super::open(&files, Durability::Fsync).unwrap().head().get(), 200);
 }

@@ -57,11 +57,29 @@ impl Clock {
     }
 }
 
-/// Opens a store by a clock.
-fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
-    let options = DiskOptions { durability, reserve: RESERVE, segment_size: SEGMENT, ..DiskOptions::default() };
+/// The size of the first files of the log.
+const FIRST_SEGMENT: u64 = 1024;
+
+fn open_with(files: &Faulty, durability: Durability, first_segment_size: u64, clock: &Clock) -> Result<Db, OpenError> {
+    let options = DiskOptions {
+        durability,
+        reserve: RESERVE,
+        segment_size: SEGMENT,
+        first_segment_size,
+        ..DiskOptions::default()
+    };
     let clock = clock.clone();
     DiskEngine::open(files.clone(), options, Box::new(move || clock.get()), files.boot(), None)
+}
+
+/// Opens a store by a clock.
+fn open_at(files: &Faulty, durability: Durability, clock: &Clock) -> Result<Db, OpenError> {
+    open_with(files, durability, FIRST_SEGMENT, clock)
+}
+
+/// Opens a store all files of whose log have the same size.
+fn open_equal(files: &Faulty, durability: Durability) -> Result<Db, OpenError> {
+    open_with(files, durability, SEGMENT, &Clock::default())
 }
 
 fn open(files: &Faulty, durability: Durability) -> Result<Db, OpenError> {

@@ -1,7 +1,7 @@
 //! Bugs that these tests have found, each named after its symptom.
 
 use super::faulty::{Disk, EIO, ENOSPC, Fault, Faulty, Kind};
-use super::{Db, open};
+use super::{Db, open, open_equal};
 use crate::Store;
 use crate::disk::files::FileSystem;
 use crate::disk::names;
@@ -54,15 +54,15 @@ fn what_is_shown_after_a_failed_sync_and_a_restart_is_there_for_good() {
     let mut shown = 0;
     for seed in 0..50 {
         let files = Faulty::new();
-        let store = open(&files, Durability::Fsync).unwrap();
+        let store = open_equal(&files, Durability::Fsync).unwrap();
         accepted(&put(&store, 1, b"value"));
         files.fail([Fault { operations: 0..u64::MAX, kinds: &[Kind::Sync], error: EIO, seed }]);
         assert!(matches!(put(&store, 2, &[b'v'; 1000]), Outcome::Unknown { .. }));
         let files = files.disk().kill();
-        let store = open(&files, Durability::Fsync).unwrap();
+        let store = open_equal(&files, Durability::Fsync).unwrap();
         shown += store.head().get() - 1;
         let left = files.disk().power_cut(0);
-        assert_eq!(open(&left, Durability::Fsync).unwrap().head(), store.head(), "seed {seed}");
+        assert_eq!(open_equal(&left, Durability::Fsync).unwrap().head(), store.head(), "seed {seed}");
     }
     assert_eq!(shown, 50);
 }
@@ -183,7 +183,7 @@ fn records_behind_a_cut_do_not_continue_later_writes() {
 #[test]
 fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     let files = Faulty::new();
-    let store = open(&files, Durability::Fsync).unwrap();
+    let store = open_equal(&files, Durability::Fsync).unwrap();
     accepted(&put(&store, 1, &[b'v'; 1900]));
     accepted(&put(&store, 2, &[b'v'; 1900]));
     let before = files.files();
@@ -194,7 +194,7 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     let mut cut = before;
     cut.insert(name.clone(), [&whole[..1024], &[0; 3072]].concat());
     let files = Faulty::holding(cut);
-    let store = open(&files, Durability::Fsync).unwrap();
+    let store = open_equal(&files, Durability::Fsync).unwrap();
     assert_eq!(store.head().get(), 2);
     // What is shorter has room, and the log goes on where it was.
     accepted(&put(&store, 3, b"w"));
@@ -202,7 +202,7 @@ fn a_segment_that_a_crash_has_cut_at_its_front_is_not_made_whole_later() {
     accepted(&put(&store, 4, b"x"));
     let mut again = files.files();
     again.get_mut(&name).unwrap()[1024..].copy_from_slice(&whole[1024..]);
-    let store = open(&Faulty::holding(again), Durability::Fsync).unwrap();
+    let store = open_equal(&Faulty::holding(again), Durability::Fsync).unwrap();
     assert_eq!(store.head().get(), 4);
 }
 
@@ -241,5 +241,6 @@ fn a_record_that_claims_a_gigabyte_takes_no_more_memory_than_its_file_has() {
     let files = Faulty::holding(forged);
     // Torn or damaged: the other tests tell.
     drop(open(&files, Durability::Fsync));
-    assert!(files.largest_read() <= largest_file, "{} bytes at once", files.largest_read());
+    // The identity is read with a buffer of 4 KiB.
+    assert!(files.largest_read() <= largest_file.max(4096), "{} bytes at once", files.largest_read());
 }
