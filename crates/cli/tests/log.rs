@@ -7,8 +7,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use support::{Process, SYNCLINE, Server, syncline};
-use tempfile::TempDir;
+use support::{SYNCLINE, Server, syncline};
 
 const MEMORY: [&str; 4] = ["--listen", "127.0.0.1:0", "--durability", "memory"];
 
