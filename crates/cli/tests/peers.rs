@@ -42,7 +42,7 @@ impl Certs {
     fn serve(&self, more: &[&str]) -> Server {
         let (cert, key) = (self.path("server.pem"), self.path("server-key.pem"));
         let args = ["--listen", "127.0.0.1:0", "--durability", "os", "--tls-cert", &cert, "--tls-key", &key];
-        Server::start_with(&[&args[..], more].concat(), "syncline_server=warn")
+        Server::start_with(&[&args[..], more].concat(), "syncline_server=info")
     }
 
     /// Starts a server that requires a client certificate.
@@ -76,7 +76,14 @@ fn localhost(server: &Server) -> String {
 fn expect_both_sides(server: &mut Server, args: &[&str], at_the_client: &str, at_the_server: &str) {
     let printed = server.fails(4, args);
     assert!(printed.contains(at_the_client), "{printed}\nexpected: {at_the_client}");
-    let logged = server.process.error_line();
+    // Other lines report that connections were authorized.
+    let logged = loop {
+        let line = server.process.error_line();
+        assert!(!line.is_empty(), "the server has ended\nexpected: {at_the_server}");
+        if line.contains("rejected") || line.contains(at_the_server) {
+            break line;
+        }
+    };
     assert!(
         logged.contains(at_the_server) && logged.contains("peer=127.0.0.1:"),
         "{logged}\nexpected: {at_the_server}"
@@ -209,7 +216,7 @@ fn both_sides_report_a_mismatch_of_plain_and_tls() {
         "expected a server that speaks no TLS, found one that speaks nothing else: synclines:// instead of syncline://",
         "the client speaks no TLS, and this server nothing else (synclines://HOST:PORT)",
     );
-    let mut plain = Server::start_with(&["--listen", "127.0.0.1:0"], "syncline_server=warn");
+    let mut plain = Server::start_with(&["--listen", "127.0.0.1:0"], "syncline_server=info");
     let args = ["get", "k", "--addr", &localhost(&plain), "--tls-ca", &certs.path("ca.pem")];
     expect_both_sides(
         &mut plain,

@@ -146,7 +146,8 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Writes the encoded record, and makes it as durable as the option demands.
     fn write(&mut self, before: Revision, last: Revision, time: u64) -> Result<(), AppendError> {
-        let reservation = self.log.reserve(self.encoder.length())?;
+        let is_refused = self.health.reason(Condition::DiskRefuses).is_some();
+        let reservation = self.log.reserve(self.encoder.length(), !is_refused)?;
         if reservation.is_new {
             // The log begins a segment only when the previous one is synced.
             self.synced = before;

@@ -137,8 +137,8 @@ pub(crate) struct FullSegment<H> {
 
 impl<F: FileSystem> Log<F> {
     /// Reserves space for a record of this length. If that needs a new segment, everything before it is synced
-    /// first.
-    pub(crate) fn reserve(&mut self, length: usize) -> Result<Reservation, AppendError> {
+    /// first. Unless `may_create`, the disk is not asked for another file: it has just refused one.
+    pub(crate) fn reserve(&mut self, length: usize, may_create: bool) -> Result<Reservation, AppendError> {
         let length = length as u64;
         if length > self.max_size {
             let message = format!("a record of {length} bytes, expected at most {}", self.max_size);
@@ -157,6 +157,7 @@ impl<F: FileSystem> Log<F> {
         self.sync().map_err(AppendError::Failed)?;
         let segment = match self.spares.iter().rposition(|spare| length <= spare.size) {
             Some(place) => self.spares.remove(place),
+            None if !may_create => return Err(AppendError::Refused(rustix::io::Errno::NOSPC.into())),
             None => {
                 let size = self.next_size(length);
                 let spare = make_spare(&*self.files, self.next_number, size).map_err(AppendError::Refused)?;

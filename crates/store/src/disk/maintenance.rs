@@ -41,7 +41,7 @@ const SURPLUS_RESERVE: u64 = 4;
 /// Does the pending work, until the engine is closed.
 pub(crate) fn run<F: FileSystem>(shared: &EngineState<F>) {
     let sweep_interval = shared.options.tombstones.clamp(SHORTEST_SWEEP, SWEEP);
-    let mut sweep = Instant::now() + sweep_interval;
+    let mut sweep = Instant::now();
     let mut inspector = Inspector::default();
     let mut inspection = Instant::now();
     let mut trouble = None;

@@ -3,9 +3,12 @@
 //! It contains nothing. If the disk refuses a checkpoint, the reserve is removed, which frees its space for the checkpoint.
 //! The checkpoint frees the log and the previous checkpoint, and the reserve is created again from that space.
 //!
-//! The invariant is that this always succeeds. For a next checkpoint of `next` bytes and a previous one of `previous`
+//! The invariant is that this succeeds if no other program takes the space. For a next checkpoint of `next` bytes and a previous one of `previous`
 //! bytes, the reserve therefore has at least `next + (next - previous) + slack` bytes. When the checkpoint is written and
 //! the previous one is removed, `next + slack` of them are free again: enough for the next one.
+//!
+//! Another program that writes to the same disk can take the space between the removal of the reserve and the checkpoint.
+//! Then the checkpoint must wait for room.
 //!
 //! While the reserve is too small and cannot grow, writes that make the checkpoint larger are refused.
 //! A power cut at any time leaves no reserve, or one of any size: the next opening looks at its size only.

@@ -195,7 +195,7 @@ fn segment_sizes(files: &Faulty) -> Vec<usize> {
 #[test]
 fn the_files_of_the_log_grow_with_its_use() {
     let files = Faulty::new();
-    let store = super::open(&files, Durability::Fsync).unwrap();
+    let store = open(&files, Durability::Fsync).unwrap();
     put(&store, 0, 1, 10).unwrap();
     maintenance::attempt(&store.shared).unwrap();
     assert_eq!(segment_sizes(&files), [1024, 1024]);
@@ -207,19 +207,19 @@ fn the_files_of_the_log_grow_with_its_use() {
     assert!(sizes.iter().all(|size| [1024, 2048, 4096].contains(size)) && sizes.contains(&4096), "{sizes:?}");
     assert!(sizes.iter().filter(|size| **size < 4096).count() <= 1, "small files are removed: {sizes:?}");
     drop(store);
-    let store = super::open(&files, Durability::Fsync).unwrap();
+    let store = open(&files, Durability::Fsync).unwrap();
     assert_eq!(store.head().get(), 99);
 }
 
 #[test]
 fn a_large_record_gets_a_file_that_holds_it() {
     let files = Faulty::new();
-    let store = super::open(&files, Durability::Fsync).unwrap();
+    let store = open(&files, Durability::Fsync).unwrap();
     put(&store, 0, 1, 10).unwrap();
     put(&store, 1, 1, 3000).unwrap();
     assert_eq!(segment_sizes(&files), [1024, 1024, 4096]);
     drop(store);
-    assert_eq!(super::open(&files, Durability::Fsync).unwrap().head().get(), 2);
+    assert_eq!(open(&files, Durability::Fsync).unwrap().head().get(), 2);
 }
 
 #[test]
@@ -229,8 +229,8 @@ fn a_directory_whose_files_all_have_the_largest_size_is_opened() {
     (0..100).for_each(|number| put(&store, number, 1, 100).unwrap());
     drop(store);
     assert!(segment_sizes(&files).iter().all(|size| *size == 4096));
-    let store = super::open(&files, Durability::Fsync).unwrap();
+    let store = open(&files, Durability::Fsync).unwrap();
     (100..200).for_each(|number| put(&store, number, 1, 100).unwrap());
     drop(store);
-    assert_eq!(super::open(&files, Durability::Fsync).unwrap().head().get(), 200);
+    assert_eq!(open(&files, Durability::Fsync).unwrap().head().get(), 200);
 }
