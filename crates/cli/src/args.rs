@@ -368,7 +368,7 @@ pub(crate) struct List {
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
 
-    /// Print only the keys. Into a pipe, each is written exactly as it is, followed by a newline
+    /// Print only the keys, each on a line of its own, and never shortened
     #[arg(long)]
     pub(crate) keys: bool,
 

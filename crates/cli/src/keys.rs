@@ -1,7 +1,7 @@
 //! How keys and prefixes are written on the command line, and printed.
 
 use crate::failure::Failure;
-use crate::shown::{in_hex, shown, shown_key};
+use crate::shown::{in_hex, shown, shown_key, shown_whole};
 use std::ffi::OsString;
 
 /// The flag for keys that are not readable text.
@@ -34,6 +34,11 @@ impl KeyNotation {
         from_hex(digits).ok_or_else(|| {
             format!("expected a key as pairs of hexadecimal digits, as in 0x6b6579, found {}", shown(&word))
         })
+    }
+
+    /// Returns a whole key for a line of its own.
+    pub(crate) fn show_whole(self, key: &[u8]) -> String {
+        if self.hex { in_hex(key) } else { shown_whole(key) }
     }
 
     /// Returns a key for the beginning of a line.

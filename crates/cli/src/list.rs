@@ -4,7 +4,6 @@ use crate::args::List;
 use crate::failure::Failure;
 use crate::output::{Json, Printer, entry};
 use bytes::Bytes;
-use std::io::{self, IsTerminal};
 use syncline_client::{GetError, Versioned};
 
 /// The number of keys in a page.
@@ -15,13 +14,11 @@ pub(crate) async fn run(args: List) -> Result<(), Failure> {
     let prefix = Bytes::from(notation.read(args.prefix)?);
     let after = args.after.map(|after| notation.read(after)).transpose()?.map(Bytes::from);
     let client = args.servers.connect().await?;
-    let is_terminal = io::stdout().is_terminal();
     let mut printer = Printer::stdout();
     let mut print = |key: &Bytes, Versioned { value, version }: &Versioned| match (args.json, args.keys) {
         (true, true) => printer.line(Json::new(key, *version).to_string().as_bytes()),
         (true, false) => printer.line(Json::new(key, *version).value(value).to_string().as_bytes()),
-        (false, true) if is_terminal || notation.hex => printer.line(notation.show(key).as_bytes()),
-        (false, true) => printer.line(key),
+        (false, true) => printer.line(notation.show_whole(key).as_bytes()),
         (false, false) => printer.line(entry(&notation.show(key), value, *version).as_bytes()),
     };
     let mut left = args.limit.unwrap_or(u64::MAX);

@@ -15,6 +15,11 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
     clipped(bytes, MAX_SHOWN, |_| false)
 }
 
+/// Returns a whole key for a line of its own.
+pub(crate) fn shown_whole(bytes: &[u8]) -> String {
+    clipped(bytes, usize::MAX, |_| false)
+}
+
 /// Returns a key for the beginning of a line. It never contains ` = `, which follows it there.
 pub(crate) fn shown_key(bytes: &[u8]) -> String {
     shown(bytes).replace(" = ", " \\u{3d} ")
@@ -162,6 +167,7 @@ mod tests {
     fn long_text_is_clipped_between_escapes() {
         assert_eq!(shown(&[b'a'; 200]), "a".repeat(200));
         assert_eq!(shown(&[b'a'; 201]), format!("{}…", "a".repeat(200)));
+        assert_eq!(shown_whole(&[b'a'; 201]), "a".repeat(201));
         assert_eq!(shown("é".repeat(201).as_bytes()), format!("{}…", "é".repeat(200)));
         assert_eq!(shown("\u{1b}".repeat(34).as_bytes()), format!("{}…", "\\u{1b}".repeat(33)));
         assert_eq!(shown(&[0xff; 101]), format!("0x{}…", "ff".repeat(100)));

@@ -61,7 +61,8 @@ fn keys_and_values_are_any_bytes() {
     );
     assert_eq!(server.fine(&["list"]), "0xff0a00 = 0x80  (version 3)\n");
     assert_eq!(server.fine(&["list", "--json"]), "{\"key_hex\":\"ff0a00\",\"value_hex\":\"80\",\"version\":3}\n");
-    assert_eq!(server.run(&["list", "--keys"]).stdout, b"\xff\x0a\0\n", "into a pipe, exactly the key");
+    assert_eq!(server.fine(&["list", "--keys"]), "0xff0a00\n", "one line for each key");
+    assert_eq!(server.run(&["get", "--hex", "0xff0a00"]).stdout, b"\x80");
 }
 
 #[test]

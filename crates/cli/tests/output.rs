@@ -98,6 +98,13 @@ fn a_value_cannot_forge_a_line() {
     let server = Server::start();
     server.fine(&["put", "a", "x  (version 1)\nb = forged"]);
     server.fine(&["put", "c = d", "e"]);
+    server.fine(&["put", "d\ne", "f"]);
+    assert_eq!(server.fine(&["list", "--keys"]), "a\nc = d\nd\\ne\n", "one line for each key");
+    server.fine(&["delete", "d\ne"]);
+    let long = "k".repeat(300);
+    server.fine(&["put", &long, ""]);
+    assert_eq!(server.fine(&["list", "--keys", "k"]), format!("{long}\n"), "a key that is printed can be typed");
+    server.fine(&["delete", &long]);
     assert_eq!(server.fine(&["list"]), "a = x  (version 1)\\nb = forged  (version 1)\nc \\u{3d} d = e  (version 1)\n");
 }
 
