@@ -67,6 +67,9 @@ fn a_server_whose_log_nobody_reads_serves_on_and_ends_at_term() {
     let mut server = Unread::start(Stdio::piped());
     server.fill_log();
     server.serves();
+    let status = syncline(&["status", "--json", "--addr", &server.addr]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert!(status["log_lines_dropped"].as_u64() > Some(0), "{status}");
     server.ends_at_term();
 }
 
