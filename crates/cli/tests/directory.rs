@@ -240,7 +240,7 @@ fn paths_that_cannot_be_used_are_refused_with_a_fitting_text() {
         (check("nothing"), 6, "expected a file that `syncline backup` made"),
         (backup("new", "missing"), 6, "expected a data directory, found nothing at this path"),
         (backup("new", "empty"), 6, "found an empty directory"),
-        (backup("new", "letter"), 6, "expected a data directory, found a file"),
+        (backup("new", "letter"), 6, "expected a data directory, found something that is no directory"),
         (backup("good", "data"), 2, "expected a file that does not exist yet"),
         (backup("missing/new", "data"), 2, "found no such directory"),
         (backup("letter/new", "data"), 2, "found no such directory"),
@@ -249,7 +249,7 @@ fn paths_that_cannot_be_used_are_refused_with_a_fitting_text() {
         (restore("letter", "fresh"), 6, "expected a file that `syncline backup` made"),
         (restore("nothing", "fresh"), 6, "expected a file that `syncline backup` made"),
         (restore("good", "foreign"), 6, "expected an empty directory, or none yet, found the file `notes.txt`"),
-        (restore("good", "letter"), 6, "expected a data directory, found a file"),
+        (restore("good", "letter"), 6, "expected a data directory, found something that is no directory"),
         (export("good"), 2, "expected a file that does not exist yet"),
         (export("missing/new"), 2, "found no such directory"),
     ] {
@@ -285,4 +285,66 @@ fn a_backup_is_checked_without_restoring_it() {
     assert_eq!(syncline(&["check"]).arg(&backup).output().unwrap().status.code(), Some(6));
     fs::write(&backup, bytes.get(..last).unwrap()).unwrap();
     assert_eq!(syncline(&["check"]).arg(&backup).output().unwrap().status.code(), Some(6));
+}
+
+#[test]
+fn a_relative_data_directory_is_protected_as_well() {
+    let root = TempDir::new().unwrap();
+    let (work, moved) = (root.path().join("work"), root.path().join("moved"));
+    fs::create_dir(&work).unwrap();
+    let (server, addr) = serve(syncline(&[]).current_dir(&work), Path::new("data"));
+    let put = |key: &str| syncline(&["put", key, "value", "--addr", &addr]).output().unwrap();
+    assert!(put("a").status.success());
+    fs::rename(&work, &moved).unwrap();
+    fs::create_dir(&work).unwrap();
+    assert_eq!(put("b").status.code(), Some(4));
+    fs::remove_dir(&work).unwrap();
+    fs::rename(&moved, &work).unwrap();
+    assert!(put("b").status.success());
+    server.signal("TERM");
+    server.end();
+    assert_holds(&work.join("data"), 2);
+}
+
+#[test]
+fn a_backup_harms_neither_its_data_directory_nor_other_files() {
+    let root = TempDir::new().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let (server, addr) = serve(&mut syncline(&[]), Path::new(&path("data")));
+    assert!(syncline(&["put", "key", "value", "--addr", &addr]).status().unwrap().success());
+    let refused = |to: &str, expected: &str| {
+        let output = syncline(&["backup", to, "--data", &path("data")]).output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{printed}");
+        assert!(printed.contains(expected), "{printed}");
+    };
+    refused(&path("data/checkpoint-00000000000000000099"), "outside of the data directory");
+    refused(&path("data"), "outside of the data directory");
+    std::os::unix::fs::symlink(path("data"), path("link")).unwrap();
+    refused(&path("link/backup"), "outside of the data directory");
+    fs::write(path("b.new"), "precious").unwrap();
+    refused(&path("b"), "b.new cannot be used");
+    assert_eq!(fs::read(path("b.new")).unwrap(), b"precious");
+    server.signal("TERM");
+    server.end();
+    assert_holds(Path::new(&path("data")), 1);
+}
+
+#[test]
+fn pipes_devices_and_links_are_named_as_what_they_are() {
+    let root = TempDir::new().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    std::os::unix::fs::symlink(path("nowhere"), path("dangling")).unwrap();
+    for (args, exit_code, expected) in [
+        (&["restore", &path("fifo"), "--data", &path("fresh")][..], 2, "found a pipe or device"),
+        (&["check", &path("fifo")], 2, "found a pipe or device"),
+        (&["check", "/dev/null"], 2, "found a pipe or device"),
+        (&["serve", "--listen", "127.0.0.1:0", "--data", &path("dangling")], 6, "a symbolic link that leads nowhere"),
+    ] {
+        let output = syncline(args).output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(exit_code), "{args:?}: {printed}");
+        assert!(printed.contains(expected), "{args:?}: {printed}");
+    }
 }

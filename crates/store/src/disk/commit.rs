@@ -146,8 +146,13 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Writes the encoded record, and makes it as durable as the option demands.
     fn write(&mut self, before: Revision, last: Revision, time: u64) -> Result<(), AppendError> {
-        let is_refused = self.health.reason(Condition::DiskRefuses).is_some();
-        let reservation = self.log.reserve(self.encoder.length(), !is_refused)?;
+        let length = self.encoder.length();
+        if !self.log.has_room(length) {
+            let is_refused = self.health.reason(Condition::DiskRefuses).is_some();
+            self.log.ensure_spare(length, !is_refused)?;
+            self.seal(before, time)?;
+        }
+        let reservation = self.log.reserve(length)?;
         if reservation.is_new {
             // The log begins a segment only when the previous one is synced.
             self.synced = before;
@@ -172,6 +177,30 @@ impl<F: FileSystem> CommitState<F> {
             self.synced = last;
         }
         Ok(())
+    }
+
+    /// Appends an empty record to the current segment, if it has room for one, before the next segment begins. Another
+    /// writer, whose records are shorter and still fit there, thereby notices this one.
+    fn seal(&mut self, last: Revision, time: u64) -> Result<(), AppendError> {
+        let Some(segment) = self.log.current.as_ref().map(|current| current.id) else { return Ok(()) };
+        if !self.log.has_room(record::HEADER) {
+            return Ok(());
+        }
+        let mut encoder = Encoder::default();
+        encoder.clear();
+        let header = Header {
+            length: 0,
+            segment,
+            first: last.next().unwrap_or(last),
+            synced: self.synced,
+            time,
+            count: 0,
+            previous: self.log.previous,
+            checksum: 0,
+        };
+        self.log.expect_room(self.identity.seed)?;
+        let (record, checksum) = encoder.finish(self.identity.seed, header);
+        self.log.append(record, last, checksum)
     }
 
     /// Makes everything that was written durable.

@@ -66,8 +66,10 @@ pub(crate) trait FileHandle: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     open: Arc<File>,
+    /// The path for people.
     path: PathBuf,
-    place: Place,
+    /// The same path from the root on: of a relative path, the working directory may be moved as well.
+    absolute: PathBuf,
 }
 
 /// What identifies a directory: its device, and its number on that device.
@@ -94,8 +96,7 @@ impl Directory {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        let place = Place::of(&open.metadata()?);
-        Ok(Self { open: Arc::new(open), path: path.to_owned(), place })
+        Ok(Self { open: Arc::new(open), path: path.to_owned(), absolute: std::path::absolute(path)? })
     }
 
     /// Opens the directory itself once more, for a lock of its own.
@@ -112,6 +113,15 @@ impl Directory {
     /// Opens a file, and creates it if it does not exist.
     pub(crate) fn open_or_create(&self, name: &str) -> io::Result<File> {
         self.open_with(name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// Returns whether another directory is the same one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        other.open.metadata().is_ok_and(|metadata| self.is_at(&metadata))
+    }
+
+    fn is_at(&self, metadata: &Metadata) -> bool {
+        self.open.metadata().is_ok_and(|own| Place::of(&own) == Place::of(metadata))
     }
 
     fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -176,8 +186,8 @@ impl FileSystem for Directory {
     }
 
     fn check_place(&self) -> Result<(), String> {
-        match fs::metadata(&self.path) {
-            Ok(metadata) if Place::of(&metadata) == self.place => Ok(()),
+        match fs::metadata(&self.absolute) {
+            Ok(metadata) if self.is_at(&metadata) => Ok(()),
             Ok(metadata) if metadata.is_dir() => Err("another directory is at its path now".to_owned()),
             Ok(_) => Err("something else is at its path now".to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err("nothing is at its path now".to_owned()),

@@ -3,6 +3,7 @@
 
 use crate::Unavailable;
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{error, info};
 
@@ -20,12 +21,18 @@ pub(crate) enum Condition {
 }
 
 /// The conditions that hold, each with its reason for people. Reading them never waits for the disk.
-#[derive(Default)]
 pub(crate) struct Health {
+    /// The data directory, for the log.
+    directory: PathBuf,
     reasons: Mutex<[Option<Arc<str>>; 4]>,
 }
 
 impl Health {
+    /// Returns the health of an engine in which no condition holds.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, reasons: Mutex::default() }
+    }
+
     /// Begins a condition, unless it holds already: then its reason is replaced, except that of
     /// [`Condition::Failed`]. Returns the reason that is kept.
     pub(crate) fn begin(&self, condition: Condition, reason: impl Into<Arc<str>>) -> Arc<str> {
@@ -41,7 +48,7 @@ impl Health {
             None => {
                 *place = Some(reason.clone());
                 drop(reasons);
-                error!(%reason, "writes are refused");
+                error!(directory = %self.directory.display(), %reason, "writes are refused");
                 reason
             }
         }
@@ -55,7 +62,7 @@ impl Health {
         let remaining = reasons.iter().flatten().next().cloned();
         drop(reasons);
         match (ended, remaining) {
-            (Some(ended), None) => info!(%ended, "writes are accepted again"),
+            (Some(ended), None) => info!(directory = %self.directory.display(), %ended, "writes are accepted again"),
             (Some(ended), Some(reason)) => info!(%ended, %reason, "writes are still refused, for another reason"),
             (None, _) => {}
         }
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn writes_are_accepted_when_no_condition_holds() {
-        let health = Health::default();
+        let health = Health::new("data".into());
         assert_eq!(refusal(&health), None);
         health.begin(Condition::DiskRefuses, "full");
         health.begin(Condition::Misplaced, "moved");
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_latest_reason_is_shown_except_that_the_first_failure_is_kept() {
-        let health = Health::default();
+        let health = Health::new("data".into());
         health.begin(Condition::DiskRefuses, "full");
         assert_eq!(&*health.begin(Condition::DiskRefuses, "read-only"), "read-only");
         assert_eq!(refusal(&health), Some("read-only".into()));

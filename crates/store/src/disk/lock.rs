@@ -5,7 +5,7 @@
 //! file systems cannot lock a directory; there, the file alone must do.
 //!
 //! A lock does not reach the processes of another machine on every shared file system. Two writers that no lock separates
-//! notice each other by what they write: see `log.rs`.
+//! notice each other by what they write: see `ownership.rs`.
 
 use super::error::OpenError;
 use super::files::{Directory, FileSystem};

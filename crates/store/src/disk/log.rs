@@ -136,17 +136,36 @@ pub(crate) struct FullSegment<H> {
 }
 
 impl<F: FileSystem> Log<F> {
-    /// Reserves space for a record of this length. If that needs a new segment, everything before it is synced
-    /// first. Unless `may_create`, the disk is not asked for another file: it has just refused one.
-    pub(crate) fn reserve(&mut self, length: usize, may_create: bool) -> Result<Reservation, AppendError> {
+    /// Returns whether the current segment has room for a record of this length.
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        self.current.as_ref().is_some_and(|current| current.offset + length as u64 <= current.segment.size)
+    }
+
+    /// Ensures that there is a spare for a record of this length. Unless `may_create`, the disk is not asked for another
+    /// file: it has just refused one.
+    pub(crate) fn ensure_spare(&mut self, length: usize, may_create: bool) -> Result<(), AppendError> {
         let length = length as u64;
         if length > self.max_size {
             let message = format!("a record of {length} bytes, expected at most {}", self.max_size);
             return Err(AppendError::Refused(io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
-        if let Some(current) = &self.current
-            && current.offset + length <= current.segment.size
-        {
+        if self.spares.iter().any(|spare| length <= spare.size) {
+            return Ok(());
+        }
+        if !may_create {
+            return Err(AppendError::Refused(rustix::io::Errno::NOSPC.into()));
+        }
+        let size = self.next_size(length);
+        let spare = make_spare(&*self.files, self.next_number, size).map_err(AppendError::Refused)?;
+        self.next_number += 1;
+        self.spares.push(spare);
+        Ok(())
+    }
+
+    /// Reserves space for a record of this length, for which there is room or a spare. If that begins a new segment,
+    /// everything before it is synced first.
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<Reservation, AppendError> {
+        if let Some(current) = self.current.as_ref().filter(|_| self.has_room(length)) {
             return Ok(Reservation { segment: current.id, is_new: false });
         }
         if let Some(current) = &mut self.current
@@ -155,16 +174,10 @@ impl<F: FileSystem> Log<F> {
             current.wipe().map_err(AppendError::Refused)?;
         }
         self.sync().map_err(AppendError::Failed)?;
-        let segment = match self.spares.iter().rposition(|spare| length <= spare.size) {
-            Some(place) => self.spares.remove(place),
-            None if !may_create => return Err(AppendError::Refused(rustix::io::Errno::NOSPC.into())),
-            None => {
-                let size = self.next_size(length);
-                let spare = make_spare(&*self.files, self.next_number, size).map_err(AppendError::Refused)?;
-                self.next_number += 1;
-                spare
-            }
+        let Some(place) = self.spares.iter().rposition(|spare| length as u64 <= spare.size) else {
+            return Err(AppendError::Refused(io::Error::other("no spare was prepared")));
         };
+        let segment = self.spares.remove(place);
         let id = self.next_id;
         self.next_id += 1;
         let last = self.current.as_ref().map_or(Revision::ZERO, |current| current.last);
@@ -178,9 +191,7 @@ impl<F: FileSystem> Log<F> {
 
     /// Returns the size of the largest file so far; that of the first one if there is none.
     pub(crate) fn largest(&self) -> u64 {
-        let current = self.current.iter().map(|current| current.segment.size);
-        let older = self.older.iter().map(|older| older.segment.size);
-        current.chain(older).chain(self.spares.iter().map(|spare| spare.size)).max().unwrap_or(self.first_size)
+        self.files().map(|segment| segment.size).max().unwrap_or(self.first_size)
     }
 
     /// Returns the size of the next file, which must hold a record of this length. It is twice the largest so far if the
@@ -223,11 +234,10 @@ impl<F: FileSystem> Log<F> {
         Ok(())
     }
 
-    /// Returns the numbers of all files.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
-        let current = self.current.iter().map(|current| current.segment.number);
-        let older = self.older.iter().map(|older| older.segment.number);
-        current.chain(older).chain(self.spares.iter().map(|spare| spare.number))
+    /// Returns all files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Segment<F::Handle>> {
+        let current = self.current.iter().map(|current| &current.segment);
+        current.chain(self.older.iter().map(|older| &older.segment)).chain(&self.spares)
     }
 
     /// Writes to the place of the next record, which contains no record, to find out whether the disk accepts writes.

@@ -60,7 +60,8 @@ impl Contents {
 /// # Errors
 /// Returns [`OpenError`] if `data` is neither a data directory nor a backup, or is damaged.
 pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
-    let index = if data.is_file() { read_backup(data, report)? } else { read(data, report)? };
+    let is_directory = data.metadata().map_or(true, |metadata| metadata.is_dir());
+    let index = if is_directory { read(data, report)? } else { read_backup(data, report)? };
     let mut by_revision = 0;
     let mut last = Revision::ZERO;
     for record in index.changed_since(Revision::ZERO) {
@@ -89,6 +90,9 @@ pub fn check(data: &Path, report: &Report) -> Result<Contents, OpenError> {
 pub fn backup(data: &Path, to: &Path, report: &Report) -> Result<Contents, OpenError> {
     // Checked first: reading may take long.
     let (directory, name) = place_for_backup(to)?;
+    if Directory::open(data).is_ok_and(|data| data.is_same(&directory)) {
+        return Err(invalid_path(to, "a place outside of the data directory", "one within it"));
+    }
     let index = read(data, report)?;
     let directory = metered_write(directory, &index, report);
     let records = index.changed_since(Revision::ZERO).cloned();
@@ -119,17 +123,21 @@ pub fn restore(from: &Path, data: &Path, options: DiskOptions, report: &Report) 
 
 /// Reads a backup file.
 fn read_backup(from: &Path, report: &Report) -> Result<Index, OpenError> {
+    match from.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Err(invalid_path(from, "a backup file", "a directory")),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(invalid_path(from, "a backup file", "a pipe or device, which cannot be read at any offset"));
+        }
+        // Opening it reports the error.
+        _ => {}
+    }
     let open = || {
         let file = File::open(from)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
         let length = file.length()?;
         Ok(MeteredHandle::new(file, &Meter::new(report, Stage::Reading, length)))
     };
     let handle = open().map_err(|error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => invalid_path(from, "a backup file", "nothing at this path"),
-        io::ErrorKind::IsADirectory => invalid_path(from, "a backup file", "a directory"),
         _ => OpenError::io("open", from.to_owned())(error),
     })?;
     checkpoint::load(&handle, seed(), from).map(|(index, _)| index).map_err(|error| match error {
@@ -190,6 +198,11 @@ fn place_for_backup(to: &Path) -> Result<(Directory, String), OpenError> {
     let expected = "a file that does not exist yet, in a directory that does";
     if to.symlink_metadata().is_ok() {
         return Err(invalid_path(to, expected, "something at this path"));
+    }
+    let unfinished = to.with_added_extension("new");
+    if unfinished.symlink_metadata().is_ok() {
+        let expected = "no file, because the backup is written under this name first";
+        return Err(invalid_path(&unfinished, expected, "something at this path"));
     }
     let name = to.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| invalid_path(to, expected, "no name, or one that is not UTF-8"))?;

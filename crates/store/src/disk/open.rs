@@ -49,7 +49,10 @@ pub(crate) fn not_a_directory(what: &'static str, path: &Path) -> impl FnOnce(io
     move |error| {
         let found = match error.kind() {
             io::ErrorKind::NotFound => "nothing at this path",
-            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file",
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists if path.is_symlink() && !path.exists() => {
+                "a symbolic link that leads nowhere"
+            }
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "something that is no directory",
             _ => return OpenError::io(what, path.to_owned())(error),
         };
         OpenError::Foreign { path: path.to_owned(), expected: "a data directory", found: found.to_owned() }
@@ -89,7 +92,7 @@ impl<F: FileSystem> DiskEngine<F> {
         let identity = identity.opened(&*files, options.durability, boot)?;
         let Recovered { index, log, time, .. } = recovered;
         let reserve = Reserve::find(&*files).map_err(OpenError::io("read", files.path(names::RESERVE)))?;
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(files.path("")));
         let commit_state = CommitState {
             identity,
             durability: options.durability,

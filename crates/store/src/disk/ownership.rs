@@ -73,10 +73,13 @@ impl<F: FileSystem> Log<F> {
         // What a failed write of this process has left there is replaced.
         let Some(current) = self.current.as_ref().filter(|current| !current.is_torn) else { return Ok(()) };
         let header = header_at(&current.segment.handle, current.offset).map_err(AppendError::Refused)?;
-        match record::header_of(seed, &header) {
-            Some(found) if found.segment >= current.id => Err(AppendError::OtherWriter { is_written: false }),
-            _ => Ok(()),
-        }
+        let is_others = record::header_of(seed, &header).is_some_and(|found| match current.offset {
+            // Of an earlier use of the file, only records of earlier segments remain.
+            0 => found.segment >= current.id,
+            // After a crash, whole records of the same segment may remain behind the end of the log. They do not continue it.
+            _ => found.segment > current.id || (found.segment == current.id && found.previous == self.previous),
+        });
+        if is_others { Err(AppendError::OtherWriter { is_written: false }) } else { Ok(()) }
     }
 
     /// Checks that the last record is still the one that was appended.
@@ -126,7 +129,10 @@ impl Inspector {
             commit_state.reason(&error);
             return;
         }
-        let segments: BTreeSet<_> = log.numbers().map(names::segment).collect();
+        let segments: BTreeSet<_> = log.files().map(|segment| names::segment(segment.number)).collect();
+        // A file may have been replaced by another one of the same name.
+        let nameless = log.files().find(|segment| matches!(segment.handle.has_name(), Ok(false)));
+        let nameless = nameless.map(|segment| names::segment(segment.number));
         drop(commit_state);
         match shared.files.check_place() {
             Ok(()) => shared.health.end(Condition::Misplaced),
@@ -134,7 +140,11 @@ impl Inspector {
                 shared.health.begin(Condition::Misplaced, misplaced(&*shared.files, &found, MOVE_IT_BACK));
             }
         }
-        match self.find_removed(&*shared.files, segments) {
+        let found = match nameless {
+            Some(name) => Err(removed(&*shared.files, &name)),
+            None => self.find_removed(&*shared.files, segments),
+        };
+        match found {
             Ok(()) => shared.health.end(Condition::Incomplete),
             Err(reason) => {
                 shared.health.begin(Condition::Incomplete, reason);

@@ -293,3 +293,65 @@ fn a_record_that_another_writer_replaces_is_not_acknowledged() {
 fn last_record(bytes: &[u8]) -> u64 {
     u64::from(u32::from_le_bytes(bytes[..4].try_into().unwrap())).next_multiple_of(8)
 }
+
+/// As [`put`], with a value of this length.
+fn put_value(store: &impl Store, key: u64, length: usize) -> Outcome {
+    let operation = Operation::Put {
+        key: key.to_be_bytes().to_vec().into(),
+        value: vec![b'v'; length].into(),
+        version: Version::new(1),
+    };
+    store.commit(vec![Transaction { origin: None, operations: [operation].into() }]).remove(0)
+}
+
+#[test]
+fn a_writer_that_begins_a_segment_is_noticed_by_one_that_still_has_room() {
+    for (large, small) in [(0, 1), (1, 0)] {
+        let root = TempDir::new().unwrap();
+        let first = open(root.path());
+        // Nearly fills the segment: a large record has no room, and a small one has.
+        assert!(is_accepted(&put_value(&first, 0, usize::try_from(SEGMENT).unwrap() - 400)));
+        let stores = [first, open(root.path())];
+        assert!(is_accepted(&put_value(&stores[large], 1, 1000)));
+        assert_refused(&put_value(&stores[small], 2, 10), OTHER_WRITER);
+        assert!(is_accepted(&put_value(&stores[large], 3, 10)));
+        drop(stores);
+        assert_eq!(keys(root.path()), 3);
+    }
+}
+
+#[test]
+fn what_a_power_cut_leaves_behind_the_end_of_the_log_is_no_other_writer() {
+    let files = Faulty::new();
+    let options = DiskOptions { durability: Durability::Os, ..options() };
+    let engine = |files: &Faulty| DiskEngine::open(files.clone(), options, Box::new(|| 0), files.boot(), None).unwrap();
+    let store = engine(&files);
+    assert!(is_accepted(&put(&store, 0)));
+    let end = usize::try_from(store.shared.commit_state.lock().log.current.as_ref().unwrap().offset).unwrap();
+    assert!((1..4).all(|key| is_accepted(&put(&store, key))));
+    // Of the second record, the power cut has left nothing; of those behind it, all.
+    let mut cut = files.files();
+    cut.get_mut(&crate::disk::names::segment(1)).unwrap()[end..end + 64].fill(0);
+    let store = engine(&Faulty::holding(cut));
+    assert_eq!(store.head(), Revision::new(1));
+    assert!((10..20).all(|key| is_accepted(&put(&store, key))));
+}
+
+#[test]
+fn a_file_that_is_replaced_by_another_one_of_its_name_refuses_writes() {
+    let root = TempDir::new().unwrap();
+    let data = root.path().join("data");
+    let store = open(&data);
+    assert!((0..40).all(|key| is_accepted(&put(&store, key))));
+    let mut inspector = Inspector::default();
+    inspector.inspect(&store.shared);
+    // As rsync does; the oldest segment is not written to any more.
+    let segment = data.join("segment-000001");
+    fs::copy(&segment, data.join("copy")).unwrap();
+    fs::rename(data.join("copy"), &segment).unwrap();
+    for key in 40..43 {
+        inspector.inspect(&store.shared);
+        assert!(store.accepts_writes().is_err());
+        assert_refused(&put(&store, key), "its file segment-000001 is gone");
+    }
+}
