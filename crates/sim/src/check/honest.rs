@@ -20,7 +20,7 @@ use crate::history::{Examination, Health, History, Incident, Moment, Probe, Trou
 /// - If lines of the log were dropped, STATUS counts them, and the log says so once it is read again.
 /// - Nothing was written to what stood at the path of the data directory in its place.
 ///
-/// [`durable`](mod@super::durable) checks that accepted writes are still there after a restart.
+/// The promise Durable is that accepted writes are still there after a restart.
 pub fn honest(history: &History, _: &Truth) -> Report {
     let mut findings = Findings::new(Promise::Honest);
     for incident in &history.incidents {
