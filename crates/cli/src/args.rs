@@ -578,8 +578,8 @@ pub(crate) struct Passwd {
 /// Measure how many requests a server answers per second, and how long each takes.
 ///
 /// Each connection keeps --depth requests in flight and sends the next one when one is answered. Writes go to keys that
-/// start with `syncline-bench/`. At the end, the command deletes all keys that start so. The command and the server compete for processors if they run on the
-/// same machine.
+/// start with `syncline-bench/`. At the end, the command deletes all keys that start so. The command and the server compete
+/// for processors if they run on the same machine.
 #[derive(Clone, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use syncline_client::{KeyChange, Progress, Step};
+use syncline_store::OpenError;
 
 pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     let prefix = args.notation.read(args.prefix)?;
@@ -52,10 +53,8 @@ fn create_failure(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "no such directory",
         _ => return write_failure(path, error),
     };
-    let path = path.display();
-    Failure::Usage(format!(
-        "{path} cannot be used: expected a file that does not exist yet, in a directory that does, found {found}; choose another path"
-    ))
+    let expected = "a file that does not exist yet, in a directory that does";
+    OpenError::InvalidPath { path: path.to_owned(), expected, found }.into()
 }
 
 fn write_failure(path: &Path, error: &io::Error) -> Failure {

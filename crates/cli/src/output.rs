@@ -1,7 +1,7 @@
 //! Output on stdout and stderr: lines for people, and JSON for programs.
 
 use crate::failure::Failure;
-use crate::shown::shown;
+use crate::shown::{shown, to_hex};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -113,12 +113,6 @@ impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(&self.0).map_err(|_| fmt::Error)?)
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |of: u8| DIGITS.get(usize::from(of)).copied().unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! hexadecimal after `0x`, as `--hex` reads them.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// The number of characters of a key or value in a line.
 const MAX_SHOWN: usize = 200;
@@ -32,13 +31,14 @@ pub(crate) fn shown_value(bytes: &[u8]) -> String {
 
 /// Returns bytes in hexadecimal after `0x`.
 pub(crate) fn in_hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 + 2 * bytes.len());
-    text.push_str("0x");
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("0x{}", to_hex(bytes))
+}
+
+/// Returns the hexadecimal digits of bytes.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |of: u8| DIGITS.get(usize::from(of)).copied().unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn clipped(bytes: &[u8], max: usize, is_safe: impl Fn(char) -> bool) -> String {

@@ -1,7 +1,7 @@
 //! How the disk engine commits a batch: it checks, writes, syncs, publishes and feeds it.
 
 use super::files::FileSystem;
-use super::health::{Condition, Health};
+use super::health::{Condition, Health, refusal};
 use super::identity::Identity;
 use super::log::{AppendError, Log};
 use super::options::Durability;
@@ -157,17 +157,7 @@ impl<F: FileSystem> CommitState<F> {
             // The log begins a segment only when the previous one is synced.
             self.synced = before;
         }
-        let first = before.next().unwrap_or(last);
-        let header = Header {
-            length: 0,
-            segment: reservation.segment,
-            first,
-            synced: self.synced,
-            time,
-            count: 0,
-            previous: self.log.previous,
-            checksum: 0,
-        };
+        let header = self.header(reservation.segment, before, time);
         self.log.expect_room(self.identity.seed)?;
         let (record, checksum) = self.encoder.finish(self.identity.seed, header);
         self.log.append(record, last, checksum)?;
@@ -179,6 +169,21 @@ impl<F: FileSystem> CommitState<F> {
         Ok(())
     }
 
+    /// Returns the header of the next record, which follows the revision `before`. The encoder adds what depends on the
+    /// transactions.
+    fn header(&self, segment: u64, before: Revision, time: u64) -> Header {
+        Header {
+            length: 0,
+            segment,
+            first: before.next().unwrap_or(before),
+            synced: self.synced,
+            time,
+            count: 0,
+            previous: self.log.previous,
+            checksum: 0,
+        }
+    }
+
     /// Appends an empty record to the current segment, if it has room for one, before the next segment begins. Another
     /// writer, whose records are shorter and still fit there, thereby notices this one.
     fn seal(&mut self, last: Revision, time: u64) -> Result<(), AppendError> {
@@ -188,16 +193,7 @@ impl<F: FileSystem> CommitState<F> {
         }
         let mut encoder = Encoder::default();
         encoder.clear();
-        let header = Header {
-            length: 0,
-            segment,
-            first: last.next().unwrap_or(last),
-            synced: self.synced,
-            time,
-            count: 0,
-            previous: self.log.previous,
-            checksum: 0,
-        };
+        let header = self.header(segment, last, time);
         self.log.expect_room(self.identity.seed)?;
         let (record, checksum) = encoder.finish(self.identity.seed, header);
         self.log.append(record, last, checksum)
@@ -247,7 +243,7 @@ impl<F: FileSystem> CommitState<F> {
 
     /// Refuses writes that need space until maintenance finds that the disk accepts them.
     fn refuse(&self, error: &io::Error) -> Arc<str> {
-        let reason = format!("the disk refuses: {error}");
+        let reason = refusal(error);
         // Without a number of the system, the fault is in the write, for example in its length.
         if error.raw_os_error().is_none() { reason.into() } else { self.health.begin(Condition::DiskRefuses, reason) }
     }

@@ -83,6 +83,9 @@ impl Place {
     }
 }
 
+/// How a directory is opened.
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// The mode of new files. Only this user may access them, because values may be secrets.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 
@@ -95,16 +98,14 @@ impl Directory {
 
     /// Opens an existing directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let open = File::from(rustix::fs::open(path, DIRECTORY_FLAGS, Mode::empty())?);
         let place = Place::of(&open.metadata()?);
         Ok(Self { open: Arc::new(open), path: path.to_owned(), absolute: std::path::absolute(path)?, place })
     }
 
     /// Opens the directory itself once more, for a lock of its own.
     pub(crate) fn reopen(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.open, ".", flags, Mode::empty())?.into())
+        Ok(rustix::fs::openat(&self.open, ".", DIRECTORY_FLAGS, Mode::empty())?.into())
     }
 
     /// Opens an existing file for reading only.

@@ -3,6 +3,7 @@
 
 use crate::Unavailable;
 use parking_lot::Mutex;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{error, info};
@@ -18,6 +19,11 @@ pub(crate) enum Condition {
     Misplaced,
     /// The disk refuses what must be written. Deletions may be accepted nevertheless.
     DiskRefuses,
+}
+
+/// Returns the reason of [`Condition::DiskRefuses`] for an error of the disk.
+pub(crate) fn refusal(error: &io::Error) -> String {
+    format!("the disk refuses: {error}")
 }
 
 /// The conditions that hold, each with its reason for people. Reading them never waits for the disk.

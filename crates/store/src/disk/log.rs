@@ -234,6 +234,11 @@ impl<F: FileSystem> Log<F> {
         Ok(())
     }
 
+    /// Returns whether a segment was begun that the durable watermark does not cover.
+    pub(crate) fn is_watermark_behind(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.id != self.watermark)
+    }
+
     /// Returns all files.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Segment<F::Handle>> {
         let current = self.current.iter().map(|current| &current.segment);

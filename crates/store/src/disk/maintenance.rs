@@ -3,7 +3,7 @@
 
 use super::checkpoint;
 use super::files::FileSystem;
-use super::health::Condition;
+use super::health::{Condition, refusal};
 use super::log::{Segment, make_spare};
 use super::names;
 use super::ownership::{CHECK_INTERVAL, Inspector};
@@ -107,11 +107,6 @@ pub(crate) fn attempt<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> 
     writable.and(checkpoint).and(watermark)
 }
 
-/// Returns the reason for which writes are refused.
-fn refusal(error: &io::Error) -> String {
-    format!("the disk refuses: {error}")
-}
-
 /// Makes the reserve large enough for the next checkpoint.
 fn extend_reserve<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
     let slack = shared.options.reserve;
@@ -148,9 +143,7 @@ fn probe<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
 }
 
 fn watermark_if_begun<F: FileSystem>(shared: &EngineState<F>) -> io::Result<()> {
-    let commit_state = shared.commit_state.lock();
-    let begun = commit_state.log.current.as_ref().is_some_and(|current| current.id != commit_state.log.watermark);
-    drop(commit_state);
+    let begun = shared.commit_state.lock().log.is_watermark_behind();
     if begun { write_watermark(shared) } else { Ok(()) }
 }
 

@@ -59,8 +59,11 @@ pub(super) enum Woken {
 impl<F: FileSystem> EngineState<F> {
     /// Wakes the maintenance thread if there is work.
     pub(crate) fn look(&self, log: &Log<F>) {
-        let watermark = log.current.as_ref().is_some_and(|current| current.id != log.watermark);
-        if log.spares.is_empty() || watermark || is_checkpoint_due(log, &self.index) || self.is_reserve_small() {
+        if log.spares.is_empty()
+            || log.is_watermark_behind()
+            || is_checkpoint_due(log, &self.index)
+            || self.is_reserve_small()
+        {
             self.maintenance.signals.lock().work = true;
             self.maintenance.changed.notify_one();
         }
