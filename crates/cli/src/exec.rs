@@ -199,8 +199,8 @@ impl Exec {
     }
 }
 
-/// Reaps processes whose parents have ended, which only the first process of a container inherits. No run may be under
-/// way, because its end would be lost.
+/// Reaps orphaned processes, which only the first process of a container inherits. No run may be under way, because its
+/// end would be lost.
 fn reap_orphans() {
     if is_first_process() {
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}

@@ -45,7 +45,7 @@ use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// How long the end of the process waits for work on other threads whose result nothing needs any more.
+/// How long the end of the process waits for work on other threads. Nothing needs the result of that work any more.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use support::{SYNCLINE, Server, syncline};
 
 const MEMORY: [&str; 4] = ["--listen", "127.0.0.1:0", "--durability", "memory"];
 
-/// A server whose stderr nobody has read yet.
+/// A server with a stderr that was not read yet.
 struct Unread {
     child: Child,
     stderr: BufReader<Box<dyn Read>>,

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use support::{SYNCLINE, Server};
 
-/// Runs a command whose stdout is a full disk. Returns its exit code and stderr.
+/// Runs a command that writes its stdout to a full disk. Returns its exit code and stderr.
 fn onto_full_disk(server: &Server, args: &[&str], input: &str) -> (Option<i32>, String) {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = server.command(args);

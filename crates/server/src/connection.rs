@@ -77,7 +77,7 @@ const SHUTTING_DOWN: &str = "shutting down";
 /// The reason that is sent to connections whose user was removed or changed.
 const RIGHTS_CHANGED: &str = "the rights of this user have changed; connect again";
 
-/// The reason that is sent to connections whose permit was given to another one.
+/// The reason that is sent to a connection if another one has taken its permit.
 const EVICTED: &str = "this connection had sent nothing, and made room for a new one";
 
 /// What all connections of a server share.
