@@ -13,9 +13,12 @@ use std::time::Duration;
 use syncline_client::Position;
 use syncline_config::{Size, count};
 use syncline_server::{Config, Limits};
+use syncline_store::DiskOptions;
 
-/// The default of `--reserve`: that of the disk engine.
-pub(crate) const RESERVE: usize = 1024 * 1024;
+/// Returns the default of `--reserve`: that of the disk engine.
+fn default_reserve() -> Size {
+    Size(usize::try_from(DiskOptions::default().reserve).unwrap_or(usize::MAX))
+}
 
 /// A versioned key-value server that keeps every client up to date.
 ///
@@ -115,7 +118,7 @@ pub(crate) struct Serve {
 
     /// How much more disk space the server keeps than its next checkpoint needs, so that a full disk can be freed by
     /// deletions; 0 keeps none
-    #[arg(long, env = "SYNCLINE_RESERVE", value_name = "SIZE", default_value_t = Size(RESERVE))]
+    #[arg(long, env = "SYNCLINE_RESERVE", value_name = "SIZE", default_value_t = default_reserve())]
     pub(crate) reserve: Size,
 
     /// The number of threads that serve connections, besides the one that commits to disk [default: the number of
